@@ -1,0 +1,102 @@
+"""Every error that may reach a user, with its HTTP status and Prometheus ``errorType``.
+
+Raised anywhere in the project, turned into a response in one place (``filoray.http.error_responses``).
+A message says what was wrong, with what value, and what would be right.
+``errorType`` values are those of https://prometheus.io/docs/prometheus/latest/querying/api/ and, for
+the cluster API, FiloDB's (``DatasetExists``, ``DatasetUnknown``).
+"""
+
+from __future__ import annotations
+
+
+class FilorayError(Exception):
+    """Base of all expected errors. ``str(error)`` is the text that the user reads."""
+
+    http_status = 500
+    error_type = "internal"
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class BadData(FilorayError):
+    """The request itself is wrong: a retry of the same bytes cannot help (400)."""
+
+    http_status = 400
+    error_type = "bad_data"
+
+
+class ConfigError(BadData):
+    """A configuration has an unknown type, size, duration or a missing key; names key and place."""
+
+
+class PayloadTooLarge(BadData):
+    """A body is over its limit (413)."""
+
+    http_status = 413
+
+
+class NotFound(FilorayError):
+    """There is no such thing (404)."""
+
+    http_status = 404
+    error_type = "not_found"
+
+
+class DatasetUnknown(NotFound):
+    error_type = "DatasetUnknown"
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__(f"Dataset {dataset} is not registered")
+
+
+class DatasetExists(FilorayError):
+    http_status = 409
+    error_type = "DatasetExists"
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__(f"The dataset {dataset} has already been setup for ingestion")
+
+
+class ExecutionError(FilorayError):
+    """A query that parsed failed while it ran (422)."""
+
+    http_status = 422
+    error_type = "execution"
+
+
+class LimitExceeded(ExecutionError):
+    """A guard rail stopped a query; the message names limit, value and the key that raises it."""
+
+
+class QueryTimeout(FilorayError):
+    http_status = 503
+    error_type = "timeout"
+
+
+class QueryCanceled(FilorayError):
+    http_status = 503
+    error_type = "canceled"
+
+
+class Unavailable(FilorayError):
+    """Something needed is not there now; a retry may help (503)."""
+
+    http_status = 503
+    error_type = "unavailable"
+    retry_after_s = 1
+
+
+class TooManyRequests(Unavailable):
+    """A queue is full (429)."""
+
+    http_status = 429
+
+
+class StaleRoute(Unavailable):
+    """A node refused a request that named another epoch or incarnation than it holds.
+
+    Never shown to a user: the gateway refreshes its map and tries again inside the deadline.
+    """

@@ -1,0 +1,1 @@
+"""Evaluation of PromQL: plans, Frames, and the operations that map Frames to Frames."""

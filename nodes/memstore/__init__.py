@@ -1,0 +1,1 @@
+"""What a shard holds in memory and in its file: part keys, write buffers, chunks, log."""

@@ -1,0 +1,1 @@
+"""The PromQL language: text in, checked syntax tree out. Nothing here evaluates."""

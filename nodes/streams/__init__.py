@@ -1,0 +1,1 @@
+"""Ingestion streams: where a shard's record containers come from."""
