@@ -1,0 +1,133 @@
+"""Generated metrics of a small shop: what ``--demo`` and ``filoray write-demo`` feed a cluster with.
+
+Values are functions of the series and the time alone, so that writing the same minutes again is a no-op. They are
+sent as any agent would send them: remote write over HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import numpy as np
+import orjson
+import xxhash
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from filoray.cluster.errors import FilorayError
+from filoray.http.remote_write_client import encode_write_request
+
+INTERVAL_MS = 15_000
+_WINDOW_SAMPLES = 120
+_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_SERVICES = ("cart", "checkout", "search", "users")
+_PATHS = ("/", "/items", "/login")
+_CODES = ("200", "404", "500")
+
+Labels = dict[str, str]
+DemoSeries = tuple[Labels, NDArray[np.int64], NDArray[np.float64]]
+
+
+def write_demo(url: str, dataset: str, instances: int, minutes: int, *, follow: bool, quiet: bool = False) -> int:
+    """Write ``minutes`` of history; with ``follow`` go on with each new scrape until the process is ended."""
+    target = f"{url.rstrip('/')}/promql/{dataset}/api/v1/write"
+    now_ms = _aligned(time.time() * 1000)
+    written_ms = _aligned(now_ms - minutes * 60_000)
+    with Progress(disable=quiet) as progress:
+        task = progress.add_task("writing samples", total=now_ms - written_ms)
+        while written_ms < now_ms:
+            end_ms = min(now_ms, written_ms + _WINDOW_SAMPLES * INTERVAL_MS)
+            _post(target, encode_write_request(demo_series(instances, written_ms, end_ms)))
+            progress.update(task, advance=end_ms - written_ms)
+            written_ms = end_ms
+    while follow:
+        time.sleep(max(0.0, (written_ms + INTERVAL_MS) / 1000 - time.time()))
+        end_ms = _aligned(time.time() * 1000)
+        if end_ms > written_ms:
+            try:
+                _post(target, encode_write_request(demo_series(instances, written_ms, end_ms)))
+                written_ms = end_ms
+            except FilorayError as error:
+                print(f"{error.message}; trying again with the next scrape", flush=True)
+    return 0
+
+
+def demo_series(instances: int, after_ms: int, until_ms: int) -> Iterator[DemoSeries]:
+    """All series with their samples in ``(after_ms, until_ms]``, every 15 s."""
+    times_ms = np.arange(after_ms + INTERVAL_MS, until_ms + 1, INTERVAL_MS, dtype=np.int64)
+    for instance in range(instances):
+        service = _SERVICES[instance % len(_SERVICES)]
+        target = {"_ws_": "demo", "_ns_": "shop", "job": service, "instance": f"10.0.0.{instance + 1}:9100"}
+        yield from _target_series(target, times_ms)
+
+
+def _target_series(target: Labels, times_ms: NDArray[np.int64]) -> Iterator[DemoSeries]:
+    load = _load(target, times_ms)
+    for path in _PATHS:
+        for code in _CODES:
+            labels = {**target, "__name__": "http_requests_total", "path": path, "code": code}
+            per_second = {"200": 20.0, "404": 0.4, "500": 0.05}[code] * (0.5 + _unit(labels))
+            yield labels, times_ms, np.floor(_integral(labels, times_ms, per_second))
+    duration = {**target, "__name__": "http_request_duration_seconds"}
+    requests = _integral(duration, times_ms, 30.0)
+    for bound in _BUCKETS_S:
+        share = 1 - math.exp(-bound / 0.08)
+        bucket = {**duration, "__name__": "http_request_duration_seconds_bucket", "le": repr(bound)}
+        yield bucket, times_ms, np.floor(requests * share)
+    bucket = {**duration, "__name__": "http_request_duration_seconds_bucket", "le": "+Inf"}
+    yield bucket, times_ms, np.floor(requests)
+    yield {**duration, "__name__": "http_request_duration_seconds_count"}, times_ms, np.floor(requests)
+    yield {**duration, "__name__": "http_request_duration_seconds_sum"}, times_ms, np.round(requests * 0.08, 3)
+    memory = {**target, "__name__": "process_resident_memory_bytes"}
+    yield memory, times_ms, np.round(60e6 + 40e6 * load) // 4096 * 4096
+    cpu = {**target, "__name__": "process_cpu_seconds_total"}
+    yield cpu, times_ms, np.round(_integral(cpu, times_ms, 0.3), 2)
+    yield {**target, "__name__": "up"}, times_ms, np.ones(len(times_ms))
+
+
+def _load(labels: Labels, times_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Between 0 and 1: a slow wave with a phase of the target's own, and a quicker ripple."""
+    seconds = times_ms / 1000
+    phase = 2 * math.pi * _unit(labels)
+    return 0.5 + 0.35 * np.sin(seconds / 1800 + phase) + 0.15 * np.sin(seconds / 97 + 3 * phase)
+
+
+def _integral(labels: Labels, times_ms: NDArray[np.int64], per_second: float) -> NDArray[np.float64]:
+    """A counter that grows by ``per_second`` on average, faster and slower by turns, never falling."""
+    seconds = times_ms / 1000 % (7 * 86_400)
+    phase = 2 * math.pi * _unit(labels)
+    wave = 0.7 * 1800 * (math.cos(phase) - np.cos(seconds / 1800 + phase))
+    return per_second * (seconds + wave)
+
+
+def _unit(labels: Labels) -> float:
+    """A number in [0, 1) that belongs to the labels."""
+    return xxhash.xxh3_64_intdigest("\0".join(labels.values())) / 2**64
+
+
+def _aligned(time_ms: float) -> int:
+    return int(time_ms) // INTERVAL_MS * INTERVAL_MS
+
+
+def _post(target: str, body: bytes) -> None:
+    headers = {
+        "Content-Encoding": "snappy",
+        "Content-Type": "application/x-protobuf",
+        "X-Prometheus-Remote-Write-Version": "0.1.0",
+    }
+    try:
+        with urllib.request.urlopen(urllib.request.Request(target, body, headers), timeout=60):
+            return
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")
+        try:
+            text = orjson.loads(text)["error"]
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise FilorayError(f"{target} refused the samples ({error.code}): {text}") from None
+    except OSError as error:
+        raise FilorayError(f"no gateway answers at {target}: {error}") from None

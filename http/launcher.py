@@ -1,0 +1,271 @@
+"""``filoray up`` and ``filoray down``: a whole cluster on this machine, or its actors on a Ray that is there already.
+
+Up: check the ports, start Ray (or join one), fill the kernels' compile cache meanwhile, start the actors, wait until
+every shard is Active, print what to try. If anything fails, all that was started is stopped again.
+What was started is written to ``launch.json`` in the data directory; down stops exactly that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import psutil
+from rich.console import Console
+
+from filoray.cluster.config import ServerConfig, load_server_config
+from filoray.cluster.errors import FilorayError
+from filoray.http.ray_runtime import RAY_ENVIRONMENT, RayRuntime, RayStart, port_is_free
+
+STATE_FILE = "launch.json"
+LOCK_FILE = "launch.lock"
+DEMO_DATASET = "timeseries"
+_NODE_PORT_BLOCK = 100
+
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """What ``filoray up`` was told; None means what the configuration says."""
+
+    node_count: int | None = None
+    http_port: int | None = None
+    node_port: int | None = None
+    data_dir: Path | None = None
+    config_path: Path | None = None
+    ray_address: str | None = None
+    demo: bool = False
+
+
+@dataclass(slots=True)
+class LaunchState:
+    """What runs for a data directory. ``ray`` is None on a Ray that was there already."""
+
+    cluster_name: str
+    ray_address: str
+    ray: RayRuntime | None
+    urls: list[str]
+    feeder_pid: int | None = None
+    feeder_created_s: float = 0.0
+
+    def write(self, data_dir: Path) -> None:
+        path = data_dir / STATE_FILE
+        part = path.with_suffix(".part")
+        part.write_bytes(orjson.dumps(dataclasses.asdict(self), option=orjson.OPT_INDENT_2))
+        part.replace(path)
+
+    @classmethod
+    def read(cls, data_dir: Path) -> LaunchState | None:
+        try:
+            plain = orjson.loads((data_dir / STATE_FILE).read_bytes())
+        except FileNotFoundError:
+            return None
+        ray = RayRuntime(**plain.pop("ray")) if plain["ray"] else plain.pop("ray")
+        return cls(ray=ray, **plain)
+
+    def is_running(self) -> bool:
+        """Whether the Ray that it started is there. Of another's Ray nothing is known: False."""
+        if self.ray is None:
+            return False
+        with contextlib.suppress(psutil.Error):
+            return abs(psutil.Process(self.ray.pid).create_time() - self.ray.created_s) < 1
+        return False
+
+
+def up(options: LaunchOptions) -> int:
+    """Start a cluster; returns 0 when it is ready. Raises FilorayError, with nothing left running."""
+    config = _config(options)
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    before = LaunchState.read(config.data_dir)
+    if before is not None and before.is_running():
+        raise FilorayError(
+            f"a cluster runs on {config.data_dir} already ({before.urls[0]}); stop it first: "
+            f"scripts/stop.sh --data-dir {config.data_dir}"
+        )
+    _check_http_ports(config)
+    undo: list[Callable[[], None]] = []
+    # An interrupted launch is undone like a failed one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        _launch(config, options, undo)
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
+    return 0
+
+
+def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[], None]]) -> None:
+    started_s = time.monotonic()
+    environment = {"FILORAY_CLUSTER": config.cluster_name}
+    ray_start = None
+    if options.ray_address is None:
+        ray_start = RayStart.begin(config.data_dir / "ray.log", environment)
+        undo.append(ray_start.runtime.stop)
+    warm_up = threading.Thread(target=_warm_up_kernels)
+    warm_up.start()
+    import ray  # while Ray's own processes start
+
+    if ray_start is not None:
+        address = ray_start.wait().address
+    else:
+        address = str(options.ray_address)
+    warm_up.join()
+    os.environ.update(RAY_ENVIRONMENT)
+    _connect(ray, address, config)
+    from filoray.http.cluster_actors import ClusterActors
+
+    actors = ClusterActors(config)
+    if ray_start is None:
+        undo.append(actors.kill)
+    actors.start()
+    urls = actors.wait_until_ready()
+    state = LaunchState(config.cluster_name, address, ray_start.runtime if ray_start else None, urls)
+    state.write(config.data_dir)
+    undo.append((config.data_dir / STATE_FILE).unlink)
+    if options.demo:
+        _start_demo(config, state, undo)
+    addresses = actors.node_addresses()
+    ray.shutdown()
+    _print_ready(state, addresses, time.monotonic() - started_s, config, demo=options.demo)
+
+
+def _config(options: LaunchOptions) -> ServerConfig:
+    overrides = {}
+    if options.node_count is not None:
+        overrides["node-count"] = str(options.node_count)
+    if options.http_port is not None:
+        overrides["http.port"] = str(options.http_port)
+    if options.node_port is not None:
+        overrides["node.port-base"] = str(options.node_port)
+    if options.data_dir is not None:
+        overrides["data-dir"] = str(options.data_dir)
+    config = load_server_config(options.config_path, overrides)
+    config = dataclasses.replace(config, data_dir=config.data_dir.resolve())
+    return config if options.node_port is not None else _with_free_node_ports(config)
+
+
+def _with_free_node_ports(config: ServerConfig) -> ServerConfig:
+    """FiloDB's ports, or the first block above them that is free: a second cluster needs no flag for it."""
+    first = config.node.port_base
+    while first + config.node_count < 65_536:
+        if all(port_is_free(config.node.host, first + i) for i in range(config.node_count)):
+            return dataclasses.replace(config, node=dataclasses.replace(config.node, port_base=first))
+        first += _NODE_PORT_BLOCK
+    raise FilorayError(f"no {config.node_count} free ports in a row at or above {config.node.port_base}")
+
+
+def _check_http_ports(config: ServerConfig) -> None:
+    for index in range(config.node_count):
+        port = config.http.port + index
+        if not port_is_free(config.http.host, port):
+            raise FilorayError(
+                f"port {port} on {config.http.host} is taken (gateway {index} needs it); "
+                f"choose others with --http-port, or stop what listens there"
+            )
+
+
+def _warm_up_kernels() -> None:
+    """In a process of its own: the launcher itself needs no numba."""
+    result = subprocess.run([sys.executable, "-m", "filoray.nodes.kernels"], capture_output=True, text=True, check=False)
+    if result.returncode:
+        print(result.stderr, file=sys.stderr)
+
+
+def _connect(ray, address: str, config: ServerConfig) -> None:
+    try:
+        ray.init(address=address, namespace=config.namespace, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise FilorayError(f"cannot join Ray at {address}: {error}") from None
+
+
+def _start_demo(config: ServerConfig, state: LaunchState, undo: list[Callable[[], None]]) -> None:
+    from filoray.http import cluster_actors, demo
+
+    cluster_actors.setup_demo_dataset(state.urls[0])
+    demo.write_demo(state.urls[0], DEMO_DATASET, instances=20, minutes=60, follow=False)
+    log = (config.data_dir / "demo-feeder.log").open("wb")
+    feeder = subprocess.Popen(
+        [sys.executable, "-m", "filoray.http.cli", "write-demo", "--url", state.urls[0], "--minutes", "1", "--follow"],
+        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    log.close()
+    undo.append(feeder.kill)
+    state.feeder_pid = feeder.pid
+    state.feeder_created_s = psutil.Process(feeder.pid).create_time()
+    state.write(config.data_dir)
+
+
+def down(data_dir: Path) -> int:
+    """Stop the cluster of a data directory: flush, close, end its processes. Raises FilorayError if there is none."""
+    data_dir = data_dir.resolve()
+    state = LaunchState.read(data_dir)
+    if state is None:
+        raise FilorayError(f"no cluster was launched on {data_dir} (there is no {STATE_FILE} in it)")
+    _stop_feeder(state)
+    if state.ray is None or state.is_running():
+        _stop_actors(state)
+    if state.ray is not None:
+        state.ray.stop()
+    (data_dir / STATE_FILE).unlink(missing_ok=True)
+    console.print(f"The cluster on {data_dir} is stopped.")
+    return 0
+
+
+def _stop_feeder(state: LaunchState) -> None:
+    if state.feeder_pid is None:
+        return
+    with contextlib.suppress(psutil.Error):
+        feeder = psutil.Process(state.feeder_pid)
+        if abs(feeder.create_time() - state.feeder_created_s) < 1:
+            feeder.terminate()
+
+
+def _stop_actors(state: LaunchState) -> None:
+    """Let nodes flush and close. A cluster that does not answer is ended all the same: its log has everything."""
+    import ray
+
+    from filoray.http.cluster_actors import stop_actors
+
+    os.environ.update(RAY_ENVIRONMENT)
+    try:
+        ray.init(
+            address=state.ray_address, namespace=f"filoray-{state.cluster_name}", log_to_driver=False, logging_level="ERROR"
+        )
+        stop_actors()
+    except Exception as error:
+        console.print(f"the actors did not close in order ({error}); ending their processes")
+    finally:
+        ray.shutdown()
+
+
+def _print_ready(state: LaunchState, addresses: list[str], took_s: float, config: ServerConfig, *, demo: bool) -> None:
+    console.print(f"filoray is ready after {took_s:.1f} s, data in {config.data_dir}\n")
+    for address, url in zip(addresses, state.urls, strict=False):
+        console.print(f"  {address}   {url}")
+    base = state.urls[0]
+    console.print("\nTry:")
+    console.print(f"  open {base}/ in a browser: shards, and PromQL with graphs")
+    if demo:
+        console.print(
+            f"  curl -s '{base}/promql/{DEMO_DATASET}/api/v1/query' "
+            "--data-urlencode 'query=sum by (job) (rate(http_requests_total[5m]))'"
+        )
+        console.print(f"  curl -s {base}/api/v1/cluster/{DEMO_DATASET}/status")
+    else:
+        console.print(
+            f"  curl -s {base}/api/v1/cluster/{DEMO_DATASET} --data-binary @conf/timeseries-dev-source.conf   # set up a data set"
+        )
+        console.print(f"  .venv/bin/filoray write-demo --url {base}   # feed it, then: .venv/bin/filoray status --url {base}")
+    console.print(f"  scripts/stop.sh --data-dir {config.data_dir}   # stops it; the data stay", soft_wrap=True)

@@ -1,0 +1,133 @@
+"""Ray for one cluster: started in a session of its own, stopped by exactly the processes that were started.
+
+``ray stop`` would end every Ray on the machine, so it is never used. The head's process and all its
+descendants share one session id, which with the head's creation time names them for as long as one lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from filoray.cluster.errors import FilorayError
+
+RAY_ENVIRONMENT = {
+    # Ray of late demands a token by default; the cluster's Ray listens on loopback only.
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A dead raylet is noticed in seconds, not in Ray's default of half a minute.
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+    # The actors are a few, known, idle-cheap processes: no worker is started ahead of need for others.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_metrics_collection": "0",
+}
+_OBJECT_STORE_BYTES = 80 * 1024 * 1024
+_START_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RayRuntime:
+    """A Ray head that this cluster started. ``pid`` is also its session id."""
+
+    address: str
+    pid: int
+    created_s: float
+    temp_dir: str
+
+    def processes(self) -> list[psutil.Process]:
+        """What still runs of it: the head and everything that it started."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == self.pid and process.create_time() >= self.created_s - 1:
+                    found.append(process)
+        return found
+
+    def stop(self, timeout_s: float = 10) -> None:
+        """End it and its descendants, politely first; removes its temporary directory."""
+        with contextlib.suppress(psutil.Error):
+            head = psutil.Process(self.pid)
+            if abs(head.create_time() - self.created_s) < 1:
+                head.send_signal(signal.SIGTERM)
+        processes = self.processes()
+        _, alive = psutil.wait_procs(processes, timeout=timeout_s)
+        for process in {*alive, *self.processes()}:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=5)
+        shutil.rmtree(self.temp_dir, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A loopback TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+class RayStart:
+    """A Ray head on its way up: ``begin`` returns at once, ``wait`` when it takes drivers."""
+
+    def __init__(self, process: subprocess.Popen[bytes], address: str, temp_dir: str, log_path: Path) -> None:
+        self._process = process
+        self._log_path = log_path
+        self.runtime = RayRuntime(address, process.pid, psutil.Process(process.pid).create_time(), temp_dir)
+
+    @classmethod
+    def begin(cls, log_path: Path, environment: dict[str, str]) -> RayStart:
+        # Not under the data directory: Unix socket paths are limited to 107 bytes.
+        temp_dir = tempfile.mkdtemp(prefix="filoray-ray-")
+        port = free_port()
+        command = [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address=127.0.0.1",
+            f"--port={port}", f"--temp-dir={temp_dir}", "--include-dashboard=false", "--disable-usage-stats",
+            "--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={_OBJECT_STORE_BYTES}",
+        ]  # fmt: skip
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **RAY_ENVIRONMENT, **environment},
+            )
+        return cls(process, f"127.0.0.1:{port}", temp_dir, log_path)
+
+    def wait(self) -> RayRuntime:
+        """Raises FilorayError with the end of Ray's log if it does not come up; nothing is left running then."""
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            if b"Ray runtime started" in self._log_path.read_bytes():
+                return self.runtime
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.05)
+        self.runtime.stop()
+        tail = self._log_path.read_text(errors="replace").strip().splitlines()[-8:]
+        raise FilorayError("Ray did not start; the end of its log:\n  " + "\n  ".join(tail))

@@ -1,0 +1,160 @@
+"""A gateway's end of the data plane: one DEALER socket per node incarnation, on the gateway's event loop.
+
+The socket is drained in batches from the loop's reader callback (zmq.asyncio costs several times as
+much per message). A lost connection fails what waits for an answer at once, so that callers
+route anew without waiting for a timeout or for the coordinator's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.errors import QueryTimeout, StaleRoute
+from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
+from filoray.nodes.transport import ZERO_COPY_BYTES_MIN
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    body: Any
+    frames: Frames
+
+
+class NodeClient(Protocol):
+    """One node incarnation as a gateway sees it."""
+
+    async def request(
+        self,
+        kind: Kind,
+        dataset: str,
+        shards: tuple[tuple[int, int], ...],
+        timeout_ms: int,
+        body: Any = None,
+        frames: Frames | None = None,
+    ) -> Reply:
+        """The node's answer.
+
+        Raises the FilorayError the node raised, StaleRoute if the node has gone or holds other epochs, and
+        QueryTimeout when ``timeout_ms`` pass.
+
+        Cancelling the awaiting task stops the work on the node.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class ZmqNodeClient:
+    """NodeClient over TCP. Belongs to the event loop that made it."""
+
+    def __init__(self, context: zmq.Context, address: NodeAddress, incarnation: int) -> None:
+        self._address = address
+        self._incarnation = incarnation
+        self._loop = asyncio.get_running_loop()
+        self._request_ids = itertools.count(1)
+        self._pending: dict[int, asyncio.Future[Reply]] = {}
+        self._closed = False
+        self._drain_is_due = False
+        self._socket = context.socket(zmq.DEALER)
+        for option in (zmq.LINGER, zmq.SNDHWM, zmq.RCVHWM):
+            self._socket.setsockopt(option, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._socket.connect(address.endpoint)
+        self._socket_fd = self._socket.getsockopt(zmq.FD)
+        self._monitor_fd = self._monitor.getsockopt(zmq.FD)
+        self._loop.add_reader(self._socket_fd, self._drain)
+        self._loop.add_reader(self._monitor_fd, self._drain_monitor)
+
+    async def request(
+        self,
+        kind: Kind,
+        dataset: str,
+        shards: tuple[tuple[int, int], ...],
+        timeout_ms: int,
+        body: Any = None,
+        frames: Frames | None = None,
+    ) -> Reply:
+        if self._closed:
+            raise StaleRoute(f"node {self._address} has gone")
+        request_id = next(self._request_ids)
+        header = RequestHeader(request_id, kind, self._incarnation, dataset, shards, timeout_ms, body)
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self._pending[request_id] = future
+        try:
+            self._send([header.encode(), *(frames or [])])
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await future
+        except TimeoutError:
+            self._cancel(request_id)
+            raise QueryTimeout(f"node {self._address} gave no answer within {timeout_ms} ms") from None
+        except asyncio.CancelledError:
+            self._cancel(request_id)
+            raise
+        finally:
+            self._pending.pop(request_id, None)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._socket_fd)
+        self._loop.remove_reader(self._monitor_fd)
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
+        self._fail_pending()
+
+    def _cancel(self, request_id: int) -> None:
+        if not self._closed:
+            self._send([RequestHeader(request_id, Kind.CANCEL, self._incarnation, "", (), 0).encode()])
+
+    def _send(self, frames: Frames) -> None:
+        large = any(len(frame) >= ZERO_COPY_BYTES_MIN for frame in frames[1:])
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=not large)
+        except zmq.Again:
+            raise StaleRoute(f"node {self._address} does not take messages") from None
+        # The FD is edge-triggered, and a send may have consumed the edge of an arrived message.
+        if not self._drain_is_due and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._drain_is_due = True
+            self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._drain_is_due = False
+        while not self._closed:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            header = ReplyHeader.decode(frames[0].bytes)
+            future = self._pending.get(header.request_id)
+            if future is None or future.done():
+                continue
+            try:
+                header.raise_error()
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(Reply(header.body, [frame.buffer for frame in frames[1:]]))
+
+    def _drain_monitor(self) -> None:
+        while not self._closed:
+            try:
+                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+            if event["event"] == zmq.EVENT_DISCONNECTED:
+                self._fail_pending()
+
+    def _fail_pending(self) -> None:
+        for future in list(self._pending.values()):
+            if not future.done():
+                future.set_exception(StaleRoute(f"the connection to node {self._address} was lost"))

@@ -1,0 +1,162 @@
+"""What a node does with a data-plane request: checks the route, runs it on the right thread, answers.
+
+Writes go to the ingest thread; everything else runs on a small pool, so that a long query never keeps a write or
+a heartbeat waiting. A cancelled or abandoned query stops at its kernels' next look at the token.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from filoray.cluster.config import ServerConfig
+from filoray.cluster.errors import FilorayError, StaleRoute
+from filoray.nodes.engine import wire
+from filoray.nodes.engine.evaluator import run_fragments
+from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.engine.query_params import CancelToken, EvalLimits
+from filoray.nodes.ingest_worker import PendingWrite
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.metadata_codec import encode_batch, encode_labels, matchers_from_plain
+from filoray.nodes.promql.ast import LabelMatcher
+from filoray.nodes.protocol import Frames, Kind, RequestHeader
+from filoray.nodes.series_batch import SeriesBatch
+from filoray.nodes.shard_host import ShardHost
+from filoray.nodes.transport import Responder
+from filoray.nodes.write_reply import encode_write_reply
+
+logger = logging.getLogger(__name__)
+
+
+class ShardsSource:
+    """SeriesSource over the shards that a query was routed to."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shards = shards
+
+    def select(self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int) -> SeriesBatch:
+        return SeriesBatch.concat([shard.select(matchers, start_ms, end_ms) for shard in self._shards])
+
+
+class RequestHandler:
+    """``dispatch`` is called on the transport's thread and returns at once."""
+
+    def __init__(self, host: ShardHost, config: ServerConfig, incarnation: int) -> None:
+        self._host = host
+        self._incarnation = incarnation
+        self._limits = EvalLimits(config.query.max_samples, config.query.max_series, config.query.max_result_bytes)
+        self._pool = ThreadPoolExecutor(config.node.query_threads, "query")
+        self._tokens: dict[tuple[bytes, int], CancelToken] = {}
+        self._tokens_lock = threading.Lock()
+        self._answers: dict[Kind, Callable[[RequestHeader, Frames, Responder, CancelToken], None]] = {
+            Kind.QUERY: self._query,
+            Kind.SERIES: self._series,
+            Kind.NAMES: self._names,
+            Kind.VALUES: self._values,
+            Kind.RAW: self._raw,
+            Kind.PUT_METADATA: self._put_metadata,
+            Kind.METADATA: self._metadata,
+        }
+
+    def dispatch(self, header: RequestHeader, frames: Frames, responder: Responder) -> None:
+        if header.kind is Kind.CANCEL:
+            self._cancel(responder.client_request)
+        elif header.incarnation != self._incarnation:
+            responder.fail(StaleRoute(f"incarnation {header.incarnation} was asked, this is {self._incarnation}"))
+        elif header.kind is Kind.WRITE:
+            pending = PendingWrite(
+                lambda replies: responder.reply(encode_write_reply(replies)), [None] * len(header.shards)
+            )
+            self._host.submit(header.dataset, header.shards, frames, pending)
+        else:
+            token = CancelToken(header.timeout_ms)
+            with self._tokens_lock:
+                self._tokens[responder.client_request] = token
+            self._pool.submit(self._answer, header, frames, responder, token)
+
+    def close(self) -> None:
+        with self._tokens_lock:
+            for token in self._tokens.values():
+                token.cancel("the node is stopping")
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _cancel(self, client_request: tuple[bytes, int]) -> None:
+        with self._tokens_lock:
+            token = self._tokens.get(client_request)
+        if token is not None:
+            token.cancel()
+
+    def _answer(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+        try:
+            token.check()
+            self._answers[header.kind](header, frames, responder, token)
+        except FilorayError as error:
+            responder.fail(error)
+        except Exception as error:
+            logger.exception("dataset %s: a %s failed", header.dataset, header.kind.name)
+            responder.fail(error)
+        finally:
+            with self._tokens_lock:
+                self._tokens.pop(responder.client_request, None)
+
+    def _query(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+        started_s = time.perf_counter()
+        source = ShardsSource(self._host.readable(header.dataset, header.shards))
+        answers = run_fragments(wire.decode_fragments(bytes(frames[0])), source, self._limits, token)
+        encoded = wire.encode_answers(answers)
+        responder.reply(round((time.perf_counter() - started_s) * 1000, 3), encoded)
+
+    def _series(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+        selectors, start_ms, end_ms, limit, _ = _metadata_body(header)
+        tables = [
+            shard.label_table(selectors, start_ms, end_ms, limit)
+            for shard in self._host.readable(header.dataset, header.shards)
+        ]
+        body, out = encode_labels(LabelTable.concat(tables))
+        responder.reply(body, out)
+
+    def _names(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+        selectors, start_ms, end_ms, _, _ = _metadata_body(header)
+        names: set[str] = set()
+        for shard in self._host.readable(header.dataset, header.shards):
+            names.update(shard.label_names(selectors, start_ms, end_ms))
+        responder.reply(sorted(names))
+
+    def _values(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+        selectors, start_ms, end_ms, limit, name = _metadata_body(header)
+        values: set[str] = set()
+        for shard in self._host.readable(header.dataset, header.shards):
+            values.update(shard.label_values(name, selectors, start_ms, end_ms, limit))
+        ordered = sorted(values)
+        # One more than asked for, so that the gateway can tell that there are more.
+        responder.reply(ordered[: limit + 1] if limit else ordered)
+
+    def _raw(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+        selectors, start_ms, end_ms, _, _ = _metadata_body(header)
+        source = ShardsSource(self._host.readable(header.dataset, header.shards))
+        batch = SeriesBatch.concat([source.select(matchers, start_ms, end_ms) for matchers in selectors])
+        self._limits.check_series(batch.labels.count)
+        self._limits.check_samples(len(batch.timestamps))
+        body, out = encode_batch(batch)
+        responder.reply(body, out)
+
+    def _put_metadata(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+        shards = self._host.readable(header.dataset, header.shards)
+        for shard, entries in zip(shards, header.body, strict=True):
+            shard.put_metadata([tuple(entry) for entry in entries])
+        responder.reply()
+
+    def _metadata(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+        metric, limit = header.body
+        entries: list[tuple[str, str, str, str]] = []
+        for shard in self._host.readable(header.dataset, header.shards):
+            entries += shard.metadata(metric, limit)
+        responder.reply(entries)
+
+
+def _metadata_body(header: RequestHeader) -> tuple[list[tuple[LabelMatcher, ...]], int, int, int, str]:
+    selectors, start_ms, end_ms, limit, name = header.body
+    return [matchers_from_plain(matchers) for matchers in selectors], start_ms, end_ms, limit, name

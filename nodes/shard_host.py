@@ -1,0 +1,216 @@
+"""The shards that one node holds: opened, written, read, closed. No Ray, no sockets.
+
+What the coordinator says (start, stop, delete) comes in as method calls; what becomes of a shard goes out
+through ``report``. Shards are opened on threads of their own, changed on the ingest thread alone, and read on
+any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.errors import FilorayError, StaleRoute, Unavailable
+from filoray.cluster.shard_status import (
+    IngestionError,
+    IngestionStarted,
+    IngestionStopped,
+    RecoveryInProgress,
+    RecoveryStarted,
+    ShardEvent,
+)
+from filoray.nodes.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
+from filoray.nodes.memstore.shard import Shard, ShardSpec
+from filoray.nodes.write_reply import Refused, ShardWriteReply
+
+logger = logging.getLogger(__name__)
+
+_OPENING_THREADS = 4
+_RETRY_DELAY_S_MIN = 0.5
+_RETRY_DELAY_S_MAX = 30.0
+
+Report = Callable[[str, int, int, ShardEvent], None]
+"""(dataset, shard, epoch, event): what became of a shard, for the coordinator. Called on any thread."""
+
+
+@dataclass(slots=True)
+class HostedShard:
+    """``shard`` is None until it is open. ``released`` is set when the node is to hold it no more.
+
+    ``gate`` is held while the shard opens or closes: a close waits for an opening that is under way.
+    """
+
+    config: DatasetConfig
+    number: int
+    epoch: int
+    shard: Shard | None = None
+    last_event: ShardEvent | None = None
+    released: threading.Event = field(default_factory=threading.Event)
+    gate: threading.Lock = field(default_factory=threading.Lock)
+
+
+class ShardHost:
+    """``data_dir``: where each data set has a directory with a file per shard."""
+
+    def __init__(self, data_dir: Path, report: Report) -> None:
+        self._data_dir = data_dir
+        self._report_to = report
+        self._hosted: dict[ShardKey, HostedShard] = {}
+        self._lock = threading.Lock()
+        self._openers = ThreadPoolExecutor(_OPENING_THREADS, "open-shard")
+        self._ingest = IngestWorker(self)
+        self._upkeep_order: list[ShardKey] = []
+
+    # ---- what the coordinator says
+
+    def start_shards(self, config: DatasetConfig, shards: Sequence[tuple[int, int]]) -> None:
+        """Take (shard, epoch) pairs over; returns at once, ``report`` tells how it goes. A repeated order is a no-op."""
+        for number, epoch in shards:
+            key = (config.name, number)
+            with self._lock:
+                known = self._hosted.get(key)
+                if known is not None and known.epoch >= epoch:
+                    continue
+                hosted = self._hosted[key] = HostedShard(config, number, epoch)
+            self._openers.submit(self._open, hosted, known)
+
+    def stop_shards(self, dataset: str, shards: Sequence[int], *, delete: bool = False) -> None:
+        """Flush and close; with ``delete`` remove the files. Returns when that is done."""
+        futures = []
+        for number in shards:
+            with self._lock:
+                hosted = self._hosted.pop((dataset, number), None)
+            if hosted is not None:
+                hosted.released.set()
+                futures.append(self._ingest.run(lambda hosted=hosted: self._close(hosted, delete=delete)))
+            elif delete:
+                Shard.delete_files(self._path(dataset, number))
+        for future in futures:
+            future.result()
+        if delete:
+            self._remove_directory_if_empty(dataset)
+
+    def held(self) -> list[HostedShard]:
+        with self._lock:
+            return list(self._hosted.values())
+
+    def close(self) -> None:
+        """Close every shard after what was submitted is stored."""
+        for hosted in self.held():
+            hosted.released.set()
+            self._ingest.run(lambda hosted=hosted: self._close(hosted, delete=False))
+        self._ingest.close()
+        self._openers.shutdown(wait=False, cancel_futures=True)
+
+    # ---- what gateways ask
+
+    def readable(self, dataset: str, shards: Sequence[tuple[int, int]]) -> list[Shard]:
+        """The open shards of (shard, epoch) pairs; raises StaleRoute if one is not held at that epoch."""
+        found = []
+        with self._lock:
+            for number, epoch in shards:
+                hosted = self._hosted.get((dataset, number))
+                if hosted is None or hosted.epoch != epoch or hosted.shard is None:
+                    held = "not held" if hosted is None else f"held at epoch {hosted.epoch}"
+                    raise StaleRoute(f"dataset {dataset} shard {number} at epoch {epoch}: {held} here")
+                found.append(hosted.shard)
+        return found
+
+    def submit(self, dataset: str, shards: Sequence[tuple[int, int]], containers: Sequence[bytes | memoryview],
+               pending: PendingWrite) -> None:  # fmt: skip
+        """Queue one container per (shard, epoch); ``pending`` is answered when all are stored or refused."""
+        for index, ((number, epoch), container) in enumerate(zip(shards, containers, strict=True)):
+            self._ingest.submit(AppendJob((dataset, number), epoch, container, pending, index))
+
+    # ---- on the ingest thread
+
+    def append_to_shard(self, key: ShardKey, jobs: Sequence[AppendJob]) -> list[ShardWriteReply]:
+        with self._lock:
+            hosted = self._hosted.get(key)
+        if hosted is None or hosted.shard is None:
+            return [Refused("StaleRoute", f"dataset {key[0]} shard {key[1]} is not held here")] * len(jobs)
+        stale = Refused("StaleRoute", f"dataset {key[0]} shard {key[1]} is held at epoch {hosted.epoch}")
+        current = [job for job in jobs if job.epoch == hosted.epoch]
+        stored = iter(hosted.shard.append([job.container for job in current]) if current else ())
+        return [_reply(next(stored)) if job.epoch == hosted.epoch else stale for job in jobs]
+
+    def upkeep(self) -> bool:
+        """One due flush step of one shard; True if more is due."""
+        now_ms = int(time.time() * 1000)
+        with self._lock:
+            shards = [hosted.shard for hosted in self._hosted.values() if hosted.shard is not None]
+        return any(shard.upkeep(now_ms) for shard in shards)
+
+    # ---- opening and closing
+
+    def _open(self, hosted: HostedShard, previous: HostedShard | None) -> None:
+        """On an opener thread: until it works or the node is to hold the shard no more."""
+        if previous is not None:
+            previous.released.set()
+            self._ingest.run(lambda: self._close(previous, delete=False)).result()
+        delay_s = _RETRY_DELAY_S_MIN
+        while not hosted.released.is_set():
+            try:
+                self._open_once(hosted)
+                return
+            except Exception as error:
+                reason = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
+                logger.exception("dataset %s shard %d does not open", hosted.config.name, hosted.number)
+                self._report(hosted, IngestionError(reason))
+            hosted.released.wait(delay_s)
+            delay_s = min(2 * delay_s, _RETRY_DELAY_S_MAX)
+
+    def _open_once(self, hosted: HostedShard) -> None:
+        path = self._path(hosted.config.name, hosted.number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reported_pct = -1
+
+        def on_progress(progress_pct: int) -> None:
+            nonlocal reported_pct
+            if reported_pct < 0:
+                self._report(hosted, RecoveryStarted())
+            if progress_pct >= reported_pct + 5:
+                reported_pct = progress_pct
+                self._report(hosted, RecoveryInProgress(progress_pct))
+
+        spec = ShardSpec(hosted.config.name, hosted.number, hosted.epoch, path, hosted.config.store)
+        with hosted.gate:
+            if hosted.released.is_set():
+                return
+            hosted.shard = Shard.open(spec, on_progress)
+        self._report(hosted, IngestionStarted())
+
+    def _close(self, hosted: HostedShard, *, delete: bool) -> None:
+        with hosted.gate:
+            shard, hosted.shard = hosted.shard, None
+            if shard is not None:
+                shard.close()
+            if delete:
+                Shard.delete_files(self._path(hosted.config.name, hosted.number))
+        self._report(hosted, IngestionStopped())
+
+    def _report(self, hosted: HostedShard, event: ShardEvent) -> None:
+        hosted.last_event = event
+        self._report_to(hosted.config.name, hosted.number, hosted.epoch, event)
+
+    def _path(self, dataset: str, number: int) -> Path:
+        return self._data_dir / dataset / f"shard-{number}.db"
+
+    def _remove_directory_if_empty(self, dataset: str) -> None:
+        try:
+            (self._data_dir / dataset).rmdir()
+        except OSError:
+            pass
+
+
+def _reply(result: object) -> ShardWriteReply:
+    raise NotImplementedError
+
+
+__all__ = ["HostedShard", "ShardHost", "Unavailable"]

@@ -1,0 +1,122 @@
+"""A node's data-plane server: a ROUTER socket at the node's address, served by one thread.
+
+The thread only moves messages: it hands each request to ``dispatch`` and sends the replies that any
+thread gives to ``Responder.reply``. What a request means is the request handler's business.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq
+
+from filoray.nodes.protocol import Frames, ReplyHeader, RequestHeader
+
+logger = logging.getLogger(__name__)
+
+ZERO_COPY_BYTES_MIN = 64 * 1024
+"""Below this, copying a frame is cheaper than zmq's bookkeeping of a shared one (pyzmq's own advice)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """Where a request's reply goes. ``reply`` may be called from any thread, once."""
+
+    server: TransportServer
+    identity: bytes
+    request_id: int
+
+    @property
+    def client_request(self) -> tuple[bytes, int]:
+        """Names the request among those of all clients."""
+        return (self.identity, self.request_id)
+
+    def reply(self, body: object = None, frames: Frames | None = None) -> None:
+        header = ReplyHeader(self.request_id, None, body).encode()
+        self.server.send(self.identity, [header, *(frames or [])])
+
+    def fail(self, error: Exception) -> None:
+        self.server.send(self.identity, [ReplyHeader.of_error(self.request_id, error).encode()])
+
+
+Dispatch = Callable[[RequestHeader, Frames, Responder], None]
+
+
+class TransportServer:
+    """Listens at ``host:port`` from the constructor on; raises OSError-like zmq.ZMQError if the port is taken."""
+
+    def __init__(self, host: str, port: int, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.bind(f"tcp://{host}:{port}")
+        self._outgoing: deque[tuple[bytes, Frames]] = deque()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._serve, name="data-plane", daemon=True)
+        self._thread.start()
+
+    def send(self, identity: bytes, frames: Frames) -> None:
+        self._outgoing.append((identity, frames))
+        os.eventfd_write(self._wake_fd, 1)
+
+    def close(self) -> None:
+        """Replies given before are sent on; the port is free afterwards."""
+        self._stopping = True
+        os.eventfd_write(self._wake_fd, 1)
+        self._thread.join(timeout=5)
+        self._socket.close(linger=200)
+        self._context.term()
+        os.close(self._wake_fd)
+
+    def _serve(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._wake_fd, zmq.POLLIN)
+        while not self._stopping:
+            ready = dict(poller.poll())
+            if self._wake_fd in ready:
+                os.eventfd_read(self._wake_fd)
+                self._send_waiting()
+            if self._socket in ready:
+                self._receive_waiting()
+        self._send_waiting()
+
+    def _receive_waiting(self) -> None:
+        while True:
+            try:
+                identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._receive(identity.bytes, [frame.buffer for frame in frames])
+
+    def _receive(self, identity: bytes, frames: Frames) -> None:
+        try:
+            header = RequestHeader.decode(bytes(frames[0]))
+        except Exception:
+            logger.warning("a data-plane message that is no request was dropped", exc_info=True)
+            return
+        responder = Responder(self, identity, header.request_id)
+        try:
+            self._dispatch(header, frames[1:], responder)
+        except Exception as error:
+            responder.fail(error)
+
+    def _send_waiting(self) -> None:
+        while self._outgoing:
+            identity, frames = self._outgoing.popleft()
+            large = any(len(frame) >= ZERO_COPY_BYTES_MIN for frame in frames[1:])
+            try:
+                self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=not large)
+            except zmq.ZMQError as error:
+                # EHOSTUNREACH: the client has gone, and its reply with it.
+                logger.debug("a reply could not be sent: %s", error)

@@ -1,0 +1,148 @@
+"""Carries record containers to the owners of their shards and comes back when every log has them.
+
+A container whose owner went, moved or does not know a series is sent again inside the request's deadline:
+writing the same sample twice is a no-op, so a lost acknowledgement costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from filoray.cluster.errors import FilorayError, StaleRoute, Unavailable
+from filoray.nodes.protocol import Kind, error_named
+from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.requests import MetricMetadata, WriteOutcome
+from filoray.nodes.routing import ShardEpochs, route
+from filoray.nodes.view_holder import ViewHolder
+from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored, UnknownSeries, decode_write_reply
+
+WithKeys = Callable[[int, NDArray[np.int32]], RecordContainer]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """One request's state: what is still to be acknowledged, and what came of the rest."""
+
+    waiting: dict[int, bytes]
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+    last_problem: str = ""
+
+
+class FanOutWriteService:
+    """WriteService over a gateway's ViewHolder."""
+
+    def __init__(self, views: ViewHolder, timeout_ms: int) -> None:
+        self._views = views
+        self._timeout_ms = timeout_ms
+
+    async def write(
+        self,
+        dataset: str,
+        containers: Mapping[int, RecordContainer],
+        with_keys: WithKeys,
+        metadata: Sequence[MetricMetadata],
+        request_id: str,
+    ) -> WriteOutcome:
+        """See WriteService. Raises DatasetUnknown, or Unavailable when the deadline passes before all is durable."""
+        deadline_s = time.monotonic() + self._timeout_ms / 1000
+        progress = _Progress({shard: container.encode() for shard, container in containers.items()})
+        while progress.waiting:
+            view_version = self._views.view.version
+            await self._send_waiting(dataset, progress, with_keys, deadline_s)
+            if progress.waiting and progress.last_problem:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or not await self._views.newer_than(view_version, left_s):
+                    raise Unavailable(
+                        f"not all samples could be stored within {self._timeout_ms} ms: {progress.last_problem}"
+                    )
+        if metadata:
+            await self._put_metadata(dataset, metadata, deadline_s)
+        return WriteOutcome(progress.accepted, dict(progress.refused), progress.example)
+
+    async def _send_waiting(
+        self, dataset: str, progress: _Progress, with_keys: WithKeys, deadline_s: float
+    ) -> None:
+        """One round: every waiting container to its owner, if there is one."""
+        progress.last_problem = ""
+        chosen = route(self._views.dataset(dataset).shard_map, progress.waiting)
+        if chosen.missing:
+            progress.last_problem = chosen.missing_text(dataset)
+        sends = [
+            self._send_to_node(dataset, node, pairs, progress, with_keys, deadline_s)
+            for node, pairs in chosen.by_node.items()
+        ]
+        if len(sends) == 1:
+            await sends[0]
+        else:
+            await asyncio.gather(*sends)
+
+    async def _send_to_node(
+        self,
+        dataset: str,
+        node: str,
+        pairs: ShardEpochs,
+        progress: _Progress,
+        with_keys: WithKeys,
+        deadline_s: float,
+    ) -> None:
+        frames: list[bytes | memoryview] = [progress.waiting[shard] for shard, _ in pairs]
+        left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
+        try:
+            client = self._views.client(node)
+            reply = await client.request(Kind.WRITE, dataset, pairs, left_ms, frames=frames)
+        except StaleRoute as error:
+            progress.last_problem = error.message
+            return
+        for (shard, _), shard_reply in zip(pairs, decode_write_reply(reply.body), strict=True):
+            _take(shard, shard_reply, progress, with_keys)
+
+    async def _put_metadata(self, dataset: str, metadata: Sequence[MetricMetadata], deadline_s: float) -> None:
+        """What is known of metrics lives on the shard that the metric's name hashes to."""
+        shard_map = self._views.dataset(dataset).shard_map
+        by_shard: dict[int, list[tuple[str, str, str, str]]] = {}
+        for entry in metadata:
+            shard = metadata_shard(entry.metric, len(shard_map.shards))
+            by_shard.setdefault(shard, []).append((entry.metric, entry.type, entry.help, entry.unit))
+        chosen = route(shard_map, by_shard)
+        left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
+        if chosen.missing:
+            raise Unavailable(chosen.missing_text(dataset))
+        await asyncio.gather(
+            *(
+                self._views.client(node).request(
+                    Kind.PUT_METADATA, dataset, pairs, left_ms, [by_shard[shard] for shard, _ in pairs]
+                )
+                for node, pairs in chosen.by_node.items()
+            )
+        )
+
+
+def metadata_shard(metric: str, num_shards: int) -> int:
+    """The shard that keeps what is known of a metric."""
+    return xxhash.xxh3_64_intdigest(metric.encode()) % num_shards
+
+
+def _take(shard: int, reply: ShardWriteReply, progress: _Progress, with_keys: WithKeys) -> None:
+    match reply:
+        case Stored(accepted, refused, example):
+            del progress.waiting[shard]
+            progress.accepted += accepted
+            progress.refused.update({reason: count for reason, count in refused.items() if count})
+            progress.example = progress.example or example
+        case UnknownSeries(series):
+            progress.waiting[shard] = with_keys(shard, series).encode()
+        case Refused("StaleRoute", message):
+            progress.last_problem = message
+        case Refused(error_class, message):
+            error: FilorayError = error_named(error_class, message)
+            raise error

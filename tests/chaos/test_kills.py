@@ -1,0 +1,160 @@
+"""Actors killed with SIGKILL under load: every acknowledged sample is answered afterwards, and none twice."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+import requests
+from running_cluster import RunningCluster, wait_until
+
+START_MS = 1_600_000_000_000
+SERIES = [{"__name__": "load", "instance": str(i)} for i in range(40)]
+
+
+class Load:
+    """Writes one sample of each series after the other, in its own thread, and counts what was acknowledged."""
+
+    def __init__(self, cluster: RunningCluster, gateway: int = 0) -> None:
+        self._cluster = cluster
+        self._gateway = gateway
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.acknowledged: list[int] = []
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def wait_for_more(self, count: int) -> None:
+        wanted = len(self.acknowledged) + count
+        wait_until(lambda: len(self.acknowledged) >= wanted, 30, f"{count} more requests are acknowledged")
+
+    def _run(self) -> None:
+        for step in itertools.count():
+            while not self._stop.is_set():
+                try:
+                    time_ms = START_MS + step * 1000
+                    answer = self._cluster.write(
+                        [(labels, [time_ms], [float(step)]) for labels in SERIES], gateway=self._gateway
+                    )
+                except requests.RequestException:
+                    time.sleep(0.02)
+                    continue
+                if answer.status_code == 204:
+                    self.acknowledged.append(step)
+                    break
+                assert answer.status_code in (429, 503), answer.text
+            if self._stop.is_set():
+                return
+
+
+def assert_nothing_lost(cluster: RunningCluster, load: Load, gateway: int = 0) -> None:
+    end_s = START_MS / 1000 + len(load.acknowledged) + 100
+    window = f"[{len(load.acknowledged) + 200}s]"
+    counts = _by_instance(cluster.query(f"count_over_time(load{window})", end_s, gateway=gateway))
+    sums = _by_instance(cluster.query(f"sum_over_time(load{window})", end_s, gateway=gateway))
+    assert len(counts) == len(SERIES)
+    for instance, count in counts.items():
+        # The last request may be stored though its answer never came.
+        assert len(load.acknowledged) <= count <= len(load.acknowledged) + 1
+        assert sums[instance] == count * (count - 1) / 2
+
+
+def _by_instance(result: list[dict]) -> dict[str, float]:
+    return {series["metric"]["instance"]: float(series["value"][1]) for series in result}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with RunningCluster(tmp_path_factory.mktemp("chaos")) as running:
+        running.setup(num_shards=8, min_num_nodes=2)
+        yield running
+
+
+def fresh(cluster: RunningCluster) -> None:
+    requests.delete(f"{cluster.url}/api/v1/cluster/timeseries", timeout=30)
+    cluster.setup(num_shards=8, min_num_nodes=2)
+
+
+def test_a_killed_nodes_shards_move_and_come_back_with_everything(cluster):
+    fresh(cluster)
+    seen: set[str] = set()
+    with Load(cluster) as load:
+        load.wait_for_more(20)
+        shards = cluster.get("/api/v1/cluster/timeseries/status").json()["data"]
+        victim_address = next(n for n in cluster.get("/__members").json()["members"] if n.endswith(shards[0]["address"][-5:]))
+        lost = {entry["shard"] for entry in shards if entry["address"] == victim_address}
+        assert lost
+        killed = cluster.kill(_actor_at(cluster, victim_address))
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            seen |= set(cluster.statuses(gateway=1))
+            if len(seen) > 1 and set(cluster.statuses(gateway=1)) == {"ShardStatusActive"}:
+                break
+        load.wait_for_more(20)
+    assert_nothing_lost(cluster, load)
+    for shard in lost:
+        story = " ".join(cluster.get(f"/api/v1/cluster/timeseries/shards/{shard}/story").json()["data"])
+        assert "ShardStatusDown" in story and "ShardStatusAssigned" in story and "ShardStatusActive" in story
+    wait_until(lambda: len(cluster.get("/__members").json()["members"]) == 3, 20, "the killed node is a member again")
+    assert cluster.pid(_actor_at(cluster, victim_address)) != killed
+
+
+@pytest.mark.parametrize("actor", ["coordinator", "seed-discovery"])
+def test_queries_and_writes_go_on_without(cluster, actor):
+    fresh(cluster)
+    with Load(cluster) as load:
+        load.wait_for_more(10)
+        killed = cluster.kill(actor)
+        load.wait_for_more(20)
+        assert_is_answered(cluster)
+        wait_until(lambda: _pid_or_none(cluster, actor) not in (None, killed), 30, f"{actor} is back")
+        load.wait_for_more(5)
+    assert_nothing_lost(cluster, load)
+    assert set(cluster.statuses()) == {"ShardStatusActive"}
+
+
+def test_a_coordinator_that_is_back_still_handles_a_nodes_death(cluster):
+    fresh(cluster)
+    with Load(cluster) as load:
+        load.wait_for_more(5)
+        killed = cluster.kill("coordinator")
+        wait_until(lambda: _pid_or_none(cluster, "coordinator") not in (None, killed), 30, "the coordinator is back")
+        node = cluster.kill("node-1")
+        wait_until(lambda: _pid_or_none(cluster, "node-1") not in (None, node), 30, "the node is back")
+        cluster.wait_active()
+        load.wait_for_more(10)
+    assert_nothing_lost(cluster, load)
+
+
+def test_a_killed_gateway_comes_back_while_the_others_serve(cluster):
+    fresh(cluster)
+    with Load(cluster, gateway=2) as load:
+        load.wait_for_more(5)
+        cluster.kill("gateway-1")
+        load.wait_for_more(10)
+        wait_until(lambda: cluster.get("/__health", gateway=1).text == "All good", 30, "the gateway is back")
+    assert_nothing_lost(cluster, load, gateway=1)
+
+
+def assert_is_answered(cluster: RunningCluster) -> None:
+    assert cluster.number("count(count_over_time(load[1h]))", START_MS / 1000 + 60) == len(SERIES)
+
+
+def _actor_at(cluster: RunningCluster, address: str) -> str:
+    members = cluster.get("/__members").json()["members"]
+    return f"node-{members.index(address)}"
+
+
+def _pid_or_none(cluster: RunningCluster, actor: str) -> int | None:
+    try:
+        return cluster.pid(actor)
+    except (KeyError, requests.RequestException):
+        return None

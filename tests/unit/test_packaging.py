@@ -1,0 +1,45 @@
+"""The package mapping: nothing shadows the standard library, and the wheel has every module and data file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("cluster", "nodes", "http")
+
+
+def test_the_standard_librarys_http_is_imported_from_the_repository_root():
+    code = "import http, http.client; print(http.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "lib/python3" in done.stdout and str(ROOT / "http") not in done.stdout
+
+
+def test_no_room_has_an_init_file():
+    assert [room for room in ROOMS if (ROOT / room / "__init__.py").exists()] == []
+
+
+def test_every_package_is_listed():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {"filoray." + ".".join(path.parent.relative_to(ROOT).parts) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    assert found <= listed
+
+
+def test_the_wheel_has_every_module_and_data_file(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    sources = {
+        f"filoray/{path.relative_to(ROOT)}"
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and path.suffix in {".py", ".html", ".conf", ".typed"}
+    }
+    assert sources and sources <= packed
+    assert any(name.endswith("filoray-defaults.conf") for name in packed)
