@@ -73,8 +73,8 @@ class RangeFunction:
     """``kernel`` runs over (series, windows, ``arguments(call)``, results).
 
     ``extended_kernel`` takes its place for ``anchored`` and ``smoothed`` ranges; functions without one ignore those
-    modifiers, as the parser refuses them there. ``keeps_name``: the metric name stays. ``depends_on_step``: the result of
-    one and the same window differs by step.
+    modifiers, as the parser refuses them there. ``keeps_name``: the metric name stays. ``depends_on_step``: the
+    result of one and the same window differs by step.
     """
 
     name: str

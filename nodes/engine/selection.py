@@ -7,6 +7,7 @@ look at the cancel token afterwards. Which series match is the storage's busines
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ def select_samples(
     return SelectResult(frame, samples_per_step)
 
 
-def repeated(column: NDArray, steps: int) -> NDArray:
+def repeated(column: NDArray[Any], steps: int) -> NDArray[Any]:
     """[n, 1] as a contiguous [n, steps]."""
     return np.repeat(column, steps, axis=1)
 

@@ -13,8 +13,8 @@ from enum import IntEnum
 import numpy as np
 from numba import njit, types
 
-from filoray.nodes.kernels.signatures import KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
 from filoray.nodes.kernels.compensated import add, add_finite
+from filoray.nodes.kernels.signatures import KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
 from filoray.nodes.kernels.windows import find_windows, longest_series
 
 

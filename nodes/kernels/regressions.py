@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import njit, types
 
-from filoray.nodes.kernels.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
 from filoray.nodes.kernels.compensated import add
+from filoray.nodes.kernels.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
 from filoray.nodes.kernels.windows import find_windows
 
 
