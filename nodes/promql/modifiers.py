@@ -1,0 +1,97 @@
+"""What may follow an expression: ``offset``, ``@``, ``anchored``, ``smoothed``: setting each on the selector.
+
+These are pure functions of (expression, value, where the modifier ends); they raise ModifierError with
+Prometheus's words when the expression cannot carry the modifier or has it already.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from filoray.nodes.promql.ast import (
+    AtPreprocessor,
+    DurationExpr,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    Position,
+    Subquery,
+    TimeModifier,
+    VectorSelector,
+)
+from filoray.nodes.promql.durations import duration_ms_of_seconds
+
+_TIMESTAMP_LIMIT = float((1 << 63) - 1)
+_CARRIERS = "an instant vector selector or range vector selector or a subquery"
+
+
+class ModifierError(ValueError):
+    """The message; the place is the start of the expression that was to be modified."""
+
+
+def with_offset(expr: Expr, offset: NumberLiteral | DurationExpr, end: int) -> Expr:
+    time = _time_of(expr, "offset modifier")
+    if time.offset_ms or time.offset_expr is not None:
+        raise ModifierError("offset may not be set multiple times")
+    if isinstance(offset, DurationExpr):
+        return _with_time(expr, replace(time, offset_expr=offset), end)
+    return _with_time(expr, replace(time, offset_ms=duration_ms_of_seconds(offset.value)), end)
+
+
+def with_timestamp(expr: Expr, timestamp_s: float, end: int) -> Expr:
+    """``@ 1700000000.5``; stored in milliseconds, rounded half away from zero."""
+    if not -_TIMESTAMP_LIMIT < timestamp_s < _TIMESTAMP_LIMIT:
+        shown = f"{timestamp_s:+f}".replace("inf", "Inf") if math.isinf(timestamp_s) else f"{timestamp_s:f}"
+        raise ModifierError(f"timestamp out of bounds for @ modifier: {shown.replace('nan', 'NaN')}")
+    time = _unpinned_time_of(expr)
+    at_ms = math.floor(abs(timestamp_s) * 1000 + 0.5)
+    return _with_time(expr, replace(time, at_ms=int(math.copysign(1, timestamp_s)) * at_ms), end)
+
+
+def with_query_edge(expr: Expr, edge: AtPreprocessor, end: int) -> Expr:
+    """``@ start()`` or ``@ end()``."""
+    return _with_time(expr, replace(_unpinned_time_of(expr), at_edge=edge), end)
+
+
+def with_extension(expr: Expr, word: str) -> Expr:
+    """``anchored`` or ``smoothed`` (``word``), which change how range functions look past the window's edges."""
+    match expr:
+        case VectorSelector():
+            selector = replace(
+                expr, anchored=expr.anchored or word == "anchored", smoothed=expr.smoothed or word == "smoothed"
+            )
+            if selector.anchored and selector.smoothed:
+                raise ModifierError("anchored and smoothed modifiers cannot be used together")
+            return selector
+        case MatrixSelector():
+            inner = with_extension(expr.selector, word)
+            assert isinstance(inner, VectorSelector)
+            return replace(expr, selector=inner)
+        case Subquery():
+            raise ModifierError(f"{word} modifier is not supported for subqueries")
+    raise ModifierError(f"{word} modifier not implemented")
+
+
+def _unpinned_time_of(expr: Expr) -> TimeModifier:
+    time = _time_of(expr, "@ modifier")
+    if time.is_pinned:
+        raise ModifierError("@ <timestamp> may not be set multiple times")
+    return time
+
+
+def _time_of(expr: Expr, modifier: str) -> TimeModifier:
+    match expr:
+        case VectorSelector() | Subquery():
+            return expr.time
+        case MatrixSelector():
+            return expr.selector.time
+    raise ModifierError(f"{modifier} must be preceded by {_CARRIERS}")
+
+
+def _with_time(expr: Expr, time: TimeModifier, end: int) -> Expr:
+    assert isinstance(expr, VectorSelector | MatrixSelector | Subquery)
+    position = Position(expr.position.start, end)
+    if isinstance(expr, MatrixSelector):
+        return replace(expr, selector=replace(expr.selector, time=time), position=position)
+    return replace(expr, time=time, position=position)

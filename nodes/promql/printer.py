@@ -1,0 +1,174 @@
+"""A tree back to PromQL text, as Prometheus's ``String()`` writes it: one line, one spelling for each meaning.
+
+Parsing the text gives the same tree again (positions aside), for every tree that came from the parser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from filoray.nodes.promql.ast import (
+    Aggregate,
+    Binary,
+    Call,
+    Cardinality,
+    DurationExpr,
+    Expr,
+    FragmentRef,
+    LabelMatcher,
+    MatchOp,
+    MatrixSelector,
+    NumberLiteral,
+    Paren,
+    StepInvariant,
+    StringLiteral,
+    Subquery,
+    TimeModifier,
+    Unary,
+    VectorMatching,
+    VectorSelector,
+)
+from filoray.nodes.promql.durations import format_duration
+from filoray.nodes.promql.number_format import format_float_f, format_float_g
+from filoray.nodes.promql.quoting import label_name_text, quote
+
+_METRIC_NAME = "__name__"
+_CONSTANT_DURATIONS = ("step", "range")
+_CHOICES = ("min", "max")
+
+
+def to_text(expr: Expr) -> str:
+    """The query text of a tree."""
+    match expr:
+        case NumberLiteral():
+            return number_text(expr)
+        case StringLiteral():
+            return quote(expr.value)
+        case VectorSelector():
+            return f"{_selector_text(expr)}{_at_text(expr.time)}{_extension_text(expr)}{_offset_text(expr.time)}"
+        case MatrixSelector():
+            selector = expr.selector
+            range_ = duration_text(expr.range_ms, expr.range_expr)
+            suffix = f"{_extension_text(selector)}{_at_text(selector.time)}{_offset_text(selector.time)}"
+            return f"{_selector_text(selector)}[{range_}]{suffix}"
+        case Subquery():
+            return f"{to_text(expr.expr)}{subquery_suffix(expr)}"
+        case Call():
+            return f"{expr.function}({', '.join(map(to_text, expr.args))})"
+        case Aggregate():
+            param = "" if expr.param is None else f"{to_text(expr.param)}, "
+            return f"{aggregate_head(expr)}({param}{to_text(expr.expr)})"
+        case Binary():
+            return f"{to_text(expr.left)} {binary_head(expr)} {to_text(expr.right)}"
+        case Unary():
+            return f"{expr.op}{to_text(expr.expr)}"
+        case Paren():
+            return f"({to_text(expr.expr)})"
+        case StepInvariant():
+            return to_text(expr.expr)
+        case FragmentRef():
+            return f"fragment_{expr.index}"
+    raise TypeError(f"not a PromQL expression: {expr!r}")
+
+
+def number_text(literal: NumberLiteral) -> str:
+    if literal.is_duration:
+        return format_duration(round(literal.value * 1000))
+    return format_float_f(literal.value)
+
+
+def matcher_text(matcher: LabelMatcher) -> str:
+    return f"{label_name_text(matcher.name)}{matcher.op.value}{quote(matcher.value)}"
+
+
+def matchers_text(matchers: Sequence[LabelMatcher]) -> str:
+    """``{a="b",c!="d"}``, sorted; nothing for none."""
+    return "{" + ",".join(sorted(map(matcher_text, matchers))) + "}" if matchers else ""
+
+
+def aggregate_head(expr: Aggregate) -> str:
+    """``sum by (a, b) ``: what stands before the arguments."""
+    if not expr.without and not expr.grouping:
+        return expr.op
+    return f"{expr.op} {'without' if expr.without else 'by'} ({_labels_text(expr.grouping)}) "
+
+
+def binary_head(expr: Binary) -> str:
+    """``> bool on (a) group_left (b)``: the operator with its modifiers."""
+    return_bool = " bool" if expr.return_bool else ""
+    matching = "" if expr.matching is None else _matching_text(expr.matching)
+    return f"{expr.op}{return_bool}{matching}"
+
+
+def subquery_suffix(expr: Subquery) -> str:
+    step = duration_text(expr.step_ms, expr.step_expr) if expr.step_ms or expr.step_expr else ""
+    range_ = duration_text(expr.range_ms, expr.range_expr)
+    return f"[{range_}:{step}]{_at_text(expr.time)}{_offset_text(expr.time)}"
+
+
+def duration_text(duration_ms: int, expr: DurationExpr | None) -> str:
+    return format_duration(duration_ms) if expr is None else _duration_expr_text(expr)
+
+
+def _labels_text(labels: Sequence[str]) -> str:
+    return ", ".join(map(label_name_text, labels))
+
+
+def _matching_text(matching: VectorMatching) -> str:
+    grouped = matching.cardinality in (Cardinality.MANY_TO_ONE, Cardinality.ONE_TO_MANY)
+    text = ""
+    if matching.labels or matching.on or grouped:
+        text += f" {'on' if matching.on else 'ignoring'} ({_labels_text(matching.labels)})"
+    if grouped:
+        side = "left" if matching.cardinality is Cardinality.MANY_TO_ONE else "right"
+        text += f" group_{side} ({_labels_text(matching.include)})"
+    left, right = matching.fill_left, matching.fill_right
+    if left is not None and right is not None and repr(left) == repr(right):
+        return f"{text} fill ({format_float_g(left)})"
+    if left is not None:
+        text += f" fill_left ({format_float_g(left)})"
+    if right is not None:
+        text += f" fill_right ({format_float_g(right)})"
+    return text
+
+
+def _selector_text(selector: VectorSelector) -> str:
+    """Name and matchers; the matcher that the name stands for is not repeated."""
+    named = LabelMatcher(_METRIC_NAME, MatchOp.EQUAL, selector.name)
+    others = [matcher for matcher in selector.matchers if not selector.name or matcher != named]
+    return f"{selector.name}{matchers_text(others)}" or "{}"
+
+
+def _at_text(time: TimeModifier) -> str:
+    if time.at_ms is not None:
+        seconds, milliseconds = divmod(abs(time.at_ms), 1000)
+        return f" @ {'-' if time.at_ms < 0 else ''}{seconds}.{milliseconds:03d}"
+    return f" @ {time.at_edge.value}()" if time.at_edge is not None else ""
+
+
+def _offset_text(time: TimeModifier) -> str:
+    if time.offset_expr is not None:
+        return f" offset {_duration_expr_text(time.offset_expr)}"
+    return f" offset {format_duration(time.offset_ms)}" if time.offset_ms else ""
+
+
+def _extension_text(selector: VectorSelector) -> str:
+    return " anchored" if selector.anchored else " smoothed" if selector.smoothed else ""
+
+
+def _duration_expr_text(expr: DurationExpr | NumberLiteral | None) -> str:
+    if expr is None:
+        return ""
+    if isinstance(expr, NumberLiteral):
+        return number_text(expr)
+    if expr.op in _CONSTANT_DURATIONS:
+        text = f"{expr.op}()"
+    elif expr.op in _CHOICES:
+        text = f"{expr.op}_of({_duration_expr_text(expr.left)}, {_duration_expr_text(expr.right)})"
+    elif expr.op == "()":
+        text = _duration_expr_text(expr.right)
+    elif expr.left is None:
+        text = f"{expr.op}{_duration_expr_text(expr.right)}"
+    else:
+        text = f"{_duration_expr_text(expr.left)} {expr.op} {_duration_expr_text(expr.right)}"
+    return f"({text})" if expr.wrapped else text

@@ -1,0 +1,56 @@
+"""The type of an expression, read off its shape (Prometheus's ``Expr.Type()``); nothing is checked here."""
+
+from __future__ import annotations
+
+from filoray.nodes.promql.ast import (
+    Aggregate,
+    Binary,
+    Call,
+    Expr,
+    FragmentRef,
+    MatrixSelector,
+    NumberLiteral,
+    Paren,
+    StepInvariant,
+    StringLiteral,
+    Subquery,
+    Unary,
+    ValueType,
+    VectorSelector,
+)
+from filoray.nodes.promql.function_table import FUNCTIONS
+
+_PROMETHEUS_NAMES = {
+    ValueType.SCALAR: "scalar",
+    ValueType.VECTOR: "vector",
+    ValueType.MATRIX: "matrix",
+    ValueType.STRING: "string",
+}
+
+
+def value_type(expr: Expr) -> ValueType:
+    """What ``expr`` evaluates to. Walks down only through parentheses, signs and left operands."""
+    match expr:
+        case VectorSelector() | Aggregate():
+            return ValueType.VECTOR
+        case MatrixSelector() | Subquery():
+            return ValueType.MATRIX
+        case NumberLiteral():
+            return ValueType.SCALAR
+        case StringLiteral():
+            return ValueType.STRING
+        case Call():
+            return FUNCTIONS[expr.function].return_type
+        case Paren() | Unary() | StepInvariant():
+            return value_type(expr.expr)
+        case Binary():
+            both_scalar = value_type(expr.left) is ValueType.SCALAR and value_type(expr.right) is ValueType.SCALAR
+            return ValueType.SCALAR if both_scalar else ValueType.VECTOR
+        case FragmentRef():
+            return expr.type
+    raise TypeError(f"not a PromQL expression: {expr!r}")
+
+
+def api_name(type_: ValueType) -> str:
+    """``vector`` for instant vectors, ``matrix`` for range vectors: the names of the HTTP API's resultType."""
+    return _PROMETHEUS_NAMES[type_]
