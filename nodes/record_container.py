@@ -61,7 +61,7 @@ class RecordContainer:
         """Series index to part key, for the series that carry it."""
         blob = self.key_bytes.tobytes()
         ends = self.key_ends.tolist()
-        starts = [0, *ends[:-1]]
+        starts = [0, *ends][: len(ends)]
         return {
             series: blob[start:end]
             for series, start, end in zip(self.key_series.tolist(), starts, ends, strict=True)
