@@ -1,0 +1,40 @@
+"""What a gateway needs to route: the members and every dataset's shard map, at one moment.
+
+The coordinator pushes one after each change; a gateway keeps the newest (by ``version``) and goes on with it while the
+coordinator is away. Picklable: it travels over Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.shard_map import ShardMap
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A living member. ``name`` is its slot ("node-0"), ``incarnation`` grows with each new process in that slot."""
+
+    name: str
+    incarnation: int
+    address: NodeAddress
+    actor_name: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetView:
+    config: DatasetConfig
+    shard_map: ShardMap
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """``version`` grows with every change, over restarts of the coordinator too."""
+
+    version: int
+    nodes: Mapping[str, NodeInfo] = field(default_factory=dict)
+    datasets: Mapping[str, DatasetView] = field(default_factory=dict)

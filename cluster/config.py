@@ -1,0 +1,349 @@
+"""The server's configuration: HOCON in, frozen typed dataclasses out, once, at the edge.
+
+``conf/filoray-defaults.conf`` is the one list of keys, defaults and reasons; this file is its typed mirror. A file
+given by the operator overrides single keys under ``filoray``; FiloDB's own server files are accepted too, and what
+filoray shares with FiloDB (``filodb.spread-default``, ``filodb.dataset-configs``, ``filodb.inline-dataset-configs``)
+is honoured. Under ``filoray`` an unknown key is an error; elsewhere it is another program's.
+What a dataset's configuration says is left to ``dataset.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filoray.cluster.config_section import ConfigSection, ConfigSource, merge
+from filoray.cluster.errors import ConfigError
+from filoray.cluster.hocon import parse_text
+from filoray.cluster.store_config import Durability, StoreConfig, read_store_config
+from filoray.cluster.units import PlainValue
+
+__all__ = [
+    "Durability",
+    "HttpConfig",
+    "InlineDataset",
+    "NodeConfig",
+    "QueryConfig",
+    "SeedConfig",
+    "ServerConfig",
+    "StoreConfig",
+    "WriteConfig",
+    "default_server_config",
+    "load_server_config",
+]
+
+_HIGHEST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    host: str
+    port: int
+    keepalive_timeout_ms: int
+    max_header_bytes: int
+    shutdown_timeout_ms: int
+    min_compressed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    host: str
+    port_base: int
+    heartbeat_interval_ms: int
+    heartbeat_timeout_ms: int
+    start_timeout_ms: int
+    restart_backoff_ms: int
+    restart_backoff_max_ms: int
+    shutdown_timeout_ms: int
+    query_threads: int
+    max_queued_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeedConfig:
+    seed_node_count: int
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueryConfig:
+    timeout_ms: int
+    lookback_ms: int
+    default_step_ms: int
+    max_samples: int
+    max_series: int
+    max_points_per_series: int
+    max_result_bytes: int
+    max_concurrent: int
+    max_waiting: int
+    max_query_bytes: int
+    max_depth: int
+    label_values_limit: int
+    experimental_functions: bool
+    duration_expressions: bool
+    extended_range_selectors: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WriteConfig:
+    max_body_bytes: int
+    max_decoded_bytes: int
+    max_label_count: int
+    max_label_name_bytes: int
+    max_label_value_bytes: int
+    timeout_ms: int
+    max_concurrent: int
+    max_pending_bytes: int
+    series_cache_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class InlineDataset:
+    """A dataset the server configuration asks for: ``text`` is its source configuration (HOCON or JSON)."""
+
+    name: str
+    text: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Everything one cluster is told at launch. Picklable: actors receive it whole.
+
+    ``meta_store_url`` None: a SQLite file in ``data_dir``. ``column_store_url`` None: the shards' own files.
+    """
+
+    cluster_name: str
+    data_dir: Path
+    default_dataset: str | None
+    node_count: int
+    spread_default: int
+    http: HttpConfig
+    node: NodeConfig
+    seed: SeedConfig
+    query: QueryConfig
+    write: WriteConfig
+    store: StoreConfig
+    datasets: tuple[InlineDataset, ...]
+    meta_store_url: str | None
+    column_store_url: str | None
+
+    @property
+    def namespace(self) -> str:
+        """The Ray namespace that all actors of this cluster share."""
+        return f"filoray-{self.cluster_name}"
+
+
+def load_server_config(path: Path | None, overrides: Mapping[str, str] | None = None) -> ServerConfig:
+    """Defaults, then the file at ``path``, then ``overrides`` (``{"http.port": "9090"}``, keys below ``filoray``).
+
+    Raises ConfigError naming key and place: unknown keys, wrong types, sizes, durations, ranges, missing keys.
+    """
+    defaults = ConfigSource("filoray-defaults.conf", _defaults_text())
+    tree = _parsed_defaults()
+    sources = [defaults]
+    datasets: tuple[InlineDataset, ...] = ()
+    if path is not None:
+        try:
+            source = ConfigSource(str(path), path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from None
+        given = parse_text(source.text, source.name, include_dir=path.parent)
+        tree = merge(tree, _from_filodb_words(given, source))
+        datasets = _inline_datasets(given, source)
+        sources.insert(0, source)
+    if overrides:
+        tree = merge(tree, _nested(overrides))
+        text = "\n".join(f"{key} = {value}" for key, value in overrides.items())
+        sources.insert(0, ConfigSource("override", text))
+    root = ConfigSection(tree, "", sources)
+    return _read_server(root.section("filoray"), datasets, path.parent if path else Path())
+
+
+@functools.cache
+def default_server_config() -> ServerConfig:
+    """The configuration with nothing overridden."""
+    return load_server_config(None)
+
+
+def _read_server(section: ConfigSection, inline: tuple[InlineDataset, ...], config_dir: Path) -> ServerConfig:
+    store = section.section("store")
+    config = ServerConfig(
+        cluster_name=_cluster_name(section),
+        data_dir=Path(section.text("data-dir")),
+        default_dataset=section.optional_text("default-dataset"),
+        node_count=section.integer("node-count", minimum=1, maximum=256),
+        spread_default=section.integer("spread-default", maximum=16),
+        http=_read_http(section.section("http")),
+        node=_read_node(section.section("node")),
+        seed=_read_seed(section.section("seed")),
+        query=_read_query(section.section("query")),
+        write=_read_write(section.section("write")),
+        store=read_store_config(store),
+        datasets=inline + _dataset_files(section, config_dir),
+        meta_store_url=section.optional_text("meta-store-url"),
+        column_store_url=section.optional_text("column-store-url"),
+    )
+    store.finish()
+    section.finish()
+    for name, first in (("http.port", config.http.port), ("node.port-base", config.node.port_base)):
+        if first + config.node_count - 1 > _HIGHEST_PORT:
+            raise section.error(name, f"{first} leaves no room for {config.node_count} ports")
+    if config.node.heartbeat_timeout_ms < 2 * config.node.heartbeat_interval_ms:
+        raise section.error("node.heartbeat-timeout", "it must be at least twice node.heartbeat-interval")
+    if config.seed.seed_node_count > config.node_count:
+        raise section.error("seed.seed-node-count", f"it cannot be above node-count ({config.node_count})")
+    return config
+
+
+def _cluster_name(section: ConfigSection) -> str:
+    name = section.text("cluster-name")
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or len(name) > 64:
+        raise section.error("cluster-name", f"{name!r} may only have letters, digits, - and _, up to 64")
+    return name
+
+
+def _read_http(section: ConfigSection) -> HttpConfig:
+    config = HttpConfig(
+        host=section.text("host"),
+        port=section.integer("port", minimum=1, maximum=_HIGHEST_PORT),
+        keepalive_timeout_ms=section.duration_ms("keepalive-timeout"),
+        max_header_bytes=section.size_bytes("max-header-size", minimum=1024),
+        shutdown_timeout_ms=section.duration_ms("shutdown-timeout"),
+        min_compressed_bytes=section.size_bytes("min-compressed-size"),
+    )
+    section.finish()
+    return config
+
+
+def _read_node(section: ConfigSection) -> NodeConfig:
+    config = NodeConfig(
+        host=section.text("host"),
+        port_base=section.integer("port-base", minimum=1, maximum=_HIGHEST_PORT),
+        heartbeat_interval_ms=section.duration_ms("heartbeat-interval", minimum=10),
+        heartbeat_timeout_ms=section.duration_ms("heartbeat-timeout", minimum=20),
+        start_timeout_ms=section.duration_ms("start-timeout", minimum=100),
+        restart_backoff_ms=section.duration_ms("restart-backoff", minimum=1),
+        restart_backoff_max_ms=section.duration_ms("restart-backoff-max", minimum=1),
+        shutdown_timeout_ms=section.duration_ms("shutdown-timeout"),
+        query_threads=section.integer("query-threads", minimum=1, maximum=256),
+        max_queued_requests=section.integer("max-queued-requests", minimum=1),
+    )
+    section.finish()
+    return config
+
+
+def _read_seed(section: ConfigSection) -> SeedConfig:
+    config = SeedConfig(
+        seed_node_count=section.integer("seed-node-count", minimum=1),
+        timeout_ms=section.duration_ms("timeout", minimum=100),
+    )
+    section.finish()
+    return config
+
+
+def _read_query(section: ConfigSection) -> QueryConfig:
+    config = QueryConfig(
+        timeout_ms=section.duration_ms("timeout", minimum=1),
+        lookback_ms=section.duration_ms("lookback", minimum=1),
+        default_step_ms=section.duration_ms("default-step", minimum=1),
+        max_samples=section.integer("max-samples", minimum=1),
+        max_series=section.integer("max-series", minimum=1),
+        max_points_per_series=section.integer("max-points-per-series", minimum=1),
+        max_result_bytes=section.size_bytes("max-result-size", minimum=1024),
+        max_concurrent=section.integer("max-concurrent", minimum=1),
+        max_waiting=section.integer("max-waiting"),
+        max_query_bytes=section.size_bytes("max-query-size", minimum=1),
+        max_depth=section.integer("max-depth", minimum=1, maximum=500),
+        label_values_limit=section.integer("label-values-limit"),
+        experimental_functions=section.boolean("experimental-functions"),
+        duration_expressions=section.boolean("duration-expressions"),
+        extended_range_selectors=section.boolean("extended-range-selectors"),
+    )
+    section.finish()
+    return config
+
+
+def _read_write(section: ConfigSection) -> WriteConfig:
+    config = WriteConfig(
+        max_body_bytes=section.size_bytes("max-body-size", minimum=1),
+        max_decoded_bytes=section.size_bytes("max-decoded-size", minimum=1),
+        max_label_count=section.integer("max-label-count", minimum=1),
+        max_label_name_bytes=section.size_bytes("max-label-name-size", minimum=1, maximum=_HIGHEST_PORT),
+        max_label_value_bytes=section.size_bytes("max-label-value-size", minimum=1, maximum=_HIGHEST_PORT),
+        timeout_ms=section.duration_ms("timeout", minimum=1),
+        max_concurrent=section.integer("max-concurrent", minimum=1),
+        max_pending_bytes=section.size_bytes("max-pending-size", minimum=1),
+        series_cache_count=section.integer("series-cache-count"),
+    )
+    section.finish()
+    return config
+
+
+def _from_filodb_words(given: Mapping[str, PlainValue], source: ConfigSource) -> dict[str, PlainValue]:
+    """The ``filoray`` block of a file, with what FiloDB's own keys say where it is silent."""
+    ours = given.get("filoray", {})
+    if not isinstance(ours, dict):
+        raise ConfigSection(given, "", [source]).error("filoray", "it must be a block of keys { … }")
+    theirs = given.get("filodb", {})
+    shared = ("spread-default", "dataset-configs")
+    words = {key: theirs[key] for key in shared if key in theirs} if isinstance(theirs, dict) else {}
+    return {"filoray": merge(words, ours)}
+
+
+def _inline_datasets(given: Mapping[str, PlainValue], source: ConfigSource) -> tuple[InlineDataset, ...]:
+    """FiloDB's ``filodb.inline-dataset-configs``: a list of whole source configurations."""
+    filodb = given.get("filodb")
+    blocks = filodb.get("inline-dataset-configs", []) if isinstance(filodb, dict) else []
+    section = ConfigSection(given, "", [source])
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise section.error("filodb.inline-dataset-configs", "it must be a list of source configurations")
+    return tuple(
+        InlineDataset(str(block.get("dataset", "")), json.dumps(block), source.name)
+        for block in blocks
+        if isinstance(block, dict)
+    )
+
+
+def _dataset_files(section: ConfigSection, config_dir: Path) -> tuple[InlineDataset, ...]:
+    """Paths are looked up from the working directory (as FiloDB does), then from the configuration's own folder."""
+    paths = section.raw("dataset-configs")
+    if not isinstance(paths, list):
+        raise section.error("dataset-configs", "it must be a list of file names")
+    found = []
+    for name in map(str, paths):
+        path = next((path for path in (Path(name), config_dir / name) if path.is_file()), None)
+        if path is None:
+            raise section.error("dataset-configs", f"there is no file {name}")
+        values = parse_text(path.read_text("utf-8"), str(path), include_dir=path.parent)
+        found.append(InlineDataset(str(values.get("dataset", "")), json.dumps(values), str(path)))
+    return tuple(found)
+
+
+def _nested(overrides: Mapping[str, str]) -> dict[str, PlainValue]:
+    tree: dict[str, PlainValue] = {}
+    for key, value in overrides.items():
+        branch: PlainValue = None if value == "null" else value
+        for part in reversed(["filoray", *key.removeprefix("filoray.").split(".")]):
+            branch = {part: branch}
+        assert isinstance(branch, dict)
+        tree = merge(tree, branch)
+    return tree
+
+
+@functools.cache
+def _parsed_defaults() -> dict[str, PlainValue]:
+    return parse_text(_defaults_text(), "filoray-defaults.conf", include_dir=Path())
+
+
+@functools.cache
+def _defaults_text() -> str:
+    """From the installed package ``filoray.conf``; from the repository's ``conf/`` where the code runs in place."""
+    beside = Path(__file__).resolve().parent.parent / "conf" / "filoray-defaults.conf"
+    if beside.is_file():
+        return beside.read_text("utf-8")
+    return importlib.resources.files("filoray.conf").joinpath("filoray-defaults.conf").read_text("utf-8")

@@ -1,0 +1,137 @@
+"""A dataset's configuration: FiloDB's ingestion source configuration, checked and typed.
+
+In: the body of ``POST /api/v1/cluster/{dataset}`` or a ``conf/*-source.conf`` file, HOCON or JSON. Out: DatasetConfig.
+Keys that filoray does not use are kept in ``source_config`` and never refused, because FiloDB's files must parse as
+they are; what we do read is checked with key and place. Streams read their own settings from ``source_config``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from filoray.cluster.config import default_server_config
+from filoray.cluster.config_section import ConfigSection, ConfigSource, merge
+from filoray.cluster.errors import BadData
+from filoray.cluster.hocon import parse_text
+from filoray.cluster.store_config import StoreConfig, read_store_config
+from filoray.cluster.units import PlainValue, format_duration
+
+LOG_STREAM_FACTORY = "filoray.nodes.streams.LogStreamFactory"
+KAFKA_STREAM_FACTORY = "filodb.kafka.KafkaIngestionStreamFactory"
+CSV_STREAM_FACTORY = "filodb.coordinator.sources.CsvStreamFactory"
+SOURCE_FACTORIES = (LOG_STREAM_FACTORY, KAFKA_STREAM_FACTORY, CSV_STREAM_FACTORY)
+"""Known ingestion streams by the names FiloDB and filoray give them. A node whose stream cannot run says why."""
+
+MAX_SHARDS = 1024
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DEFAULT_SCHEMA = "prom-counter"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetConfig:
+    """One dataset. ``num_shards`` is a power of two; ``spread`` is at most its logarithm.
+
+    ``source_config``: the ``sourceconfig`` block as plain JSON values, for the stream named by ``source_factory``.
+    """
+
+    name: str
+    schema: str
+    num_shards: int
+    min_num_nodes: int
+    source_factory: str
+    spread: int
+    source_config: Mapping[str, PlainValue]
+    store: StoreConfig
+
+    @property
+    def shards_per_node_max(self) -> int:
+        """A node's capacity: ceil(num_shards / min_num_nodes), FiloDB's rule."""
+        return -(-self.num_shards // self.min_num_nodes)
+
+    def to_json(self) -> str:
+        """The form the MetaStore keeps."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> DatasetConfig:
+        """Read ``to_json`` back; a store setting that came later than the text has its default."""
+        values = json.loads(text)
+        store = {**dataclasses.asdict(default_server_config().store), **values.pop("store")}
+        known = {field.name for field in dataclasses.fields(StoreConfig)}
+        return cls(**values, store=StoreConfig(**{key: value for key, value in store.items() if key in known}))
+
+
+def parse_dataset_config(
+    text: str,
+    path_name: str,
+    *,
+    store_defaults: StoreConfig | None = None,
+    spread_default: int = 1,
+    place: str = "source configuration",
+) -> DatasetConfig:
+    """Check a source configuration for the dataset named ``path_name`` (that of the URL).
+
+    Needed: dataset (equal to ``path_name``), num-shards (a power of two), min-num-nodes, sourcefactory, sourceconfig.
+    Raises ConfigError (HTTP 400) naming the key and line, or where the text does not parse; BadData for the name.
+    """
+    if not _NAME.fullmatch(path_name):
+        raise BadData(f"{path_name!r} is not a dataset name: use letters, digits, _ - and . (not first), up to 128")
+    section = ConfigSection(parse_text(text, place), "", [ConfigSource(place, text)])
+    if (name := section.text("dataset")) != path_name:
+        raise section.error("dataset", f"{name!r} is not the dataset of the path, {path_name!r}")
+    num_shards = section.integer("num-shards", minimum=1, maximum=MAX_SHARDS)
+    if num_shards & (num_shards - 1):
+        raise section.error("num-shards", f"{num_shards} is not a power of two")
+    source_factory = section.text("sourcefactory")
+    if source_factory not in SOURCE_FACTORIES:
+        raise section.error(
+            "sourcefactory", f"{source_factory!r} is not known; use one of {', '.join(SOURCE_FACTORIES)}"
+        )
+    source_config = section.section("sourceconfig")
+    plain = section.raw("sourceconfig")
+    assert isinstance(plain, dict), "section() above made sure"
+    spread_max = num_shards.bit_length() - 1
+    return DatasetConfig(
+        name=name,
+        schema=section.text("schema") if section.has("schema") else _DEFAULT_SCHEMA,
+        num_shards=num_shards,
+        min_num_nodes=section.integer("min-num-nodes", minimum=1, maximum=256),
+        source_factory=source_factory,
+        spread=section.integer("spread", maximum=spread_max)
+        if section.has("spread")
+        else min(spread_default, spread_max),
+        source_config=plain,
+        store=_store(source_config, store_defaults or default_server_config().store, ConfigSource(place, text)),
+    )
+
+
+def _store(source_config: ConfigSection, defaults: StoreConfig, source: ConfigSource) -> StoreConfig:
+    """The ``store`` block over the server's defaults."""
+    given = source_config.raw("store") if source_config.has("store") else {}
+    if not isinstance(given, dict):
+        raise source_config.error("store", f"{given!r} is not a block of keys {{ … }}")
+    complete = merge(_as_keys(defaults, with_chunk_time="flush-interval" not in given), given)
+    return read_store_config(ConfigSection(complete, "sourceconfig.store", [source]))
+
+
+def _as_keys(store: StoreConfig, *, with_chunk_time: bool) -> dict[str, PlainValue]:
+    """Settings as configuration keys. A dataset with its own flush interval derives its own chunk time from it."""
+    keys: dict[str, PlainValue] = {
+        "flush-interval": format_duration(store.flush_interval_ms),
+        "disk-time-to-live": format_duration(store.disk_time_to_live_ms),
+        "max-chunks-size": store.max_chunks_size,
+        "groups-per-shard": store.groups_per_shard,
+        "shard-mem-size": store.shard_mem_bytes,
+        "max-data-per-shard-query": store.max_data_per_shard_query_bytes,
+        "out-of-order-window": format_duration(store.out_of_order_window_ms),
+        "durability": store.durability,
+        "max-series-per-shard": store.max_series_per_shard,
+        "decoded-chunk-cache-size": store.decoded_chunk_cache_bytes,
+    }
+    if with_chunk_time:
+        keys["max-chunk-time"] = format_duration(store.max_chunk_time_ms)
+    return keys

@@ -1,0 +1,51 @@
+"""How a shard keeps its data: FiloDB's ``sourceconfig.store`` block, with its key names, and ours beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from filoray.cluster.config_section import ConfigSection
+
+Durability = Literal["process", "power"]
+"""``process``: an acknowledged write survives SIGKILL of everything. ``power``: also a power cut (fsync per commit)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """Settings of one dataset's shards. ``conf/filoray-defaults.conf`` says what each is for."""
+
+    flush_interval_ms: int
+    disk_time_to_live_ms: int
+    max_chunks_size: int
+    max_chunk_time_ms: int
+    groups_per_shard: int
+    shard_mem_bytes: int
+    max_data_per_shard_query_bytes: int
+    out_of_order_window_ms: int
+    durability: Durability
+    max_series_per_shard: int
+    decoded_chunk_cache_bytes: int
+
+
+def read_store_config(section: ConfigSection) -> StoreConfig:
+    """Read every key of a complete ``store`` block; raises ConfigError naming key and place. Does not ``finish``."""
+    flush_interval_ms = section.duration_ms("flush-interval", minimum=100)
+    max_chunk_time_ms = (
+        section.duration_ms("max-chunk-time", minimum=flush_interval_ms)
+        if section.has("max-chunk-time")
+        else flush_interval_ms * 11 // 10
+    )
+    return StoreConfig(
+        flush_interval_ms=flush_interval_ms,
+        disk_time_to_live_ms=section.duration_ms("disk-time-to-live", minimum=1000),
+        max_chunks_size=section.integer("max-chunks-size", minimum=2, maximum=65_536),
+        max_chunk_time_ms=max_chunk_time_ms,
+        groups_per_shard=section.integer("groups-per-shard", minimum=1, maximum=1024),
+        shard_mem_bytes=section.size_bytes("shard-mem-size", minimum=1 << 20),
+        max_data_per_shard_query_bytes=section.size_bytes("max-data-per-shard-query", minimum=1024),
+        out_of_order_window_ms=section.duration_ms("out-of-order-window"),
+        durability=cast(Durability, section.choice("durability", get_args(Durability))),
+        max_series_per_shard=section.integer("max-series-per-shard", minimum=1),
+        decoded_chunk_cache_bytes=section.size_bytes("decoded-chunk-cache-size"),
+    )
