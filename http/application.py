@@ -1,0 +1,27 @@
+"""The aiohttp application of one gateway: every route, over whatever services it is given."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from filoray.http.gateway_services import Edge, GatewayServices
+from filoray.http.request_context import context_middleware
+from filoray.http.routes_admin import AdminRoutes
+from filoray.http.routes_cluster import ClusterRoutes
+from filoray.http.routes_metadata import MetadataRoutes
+from filoray.http.routes_query import QueryRoutes
+from filoray.http.routes_read import ReadRoutes
+from filoray.http.routes_write import WriteRoutes
+
+
+def build_application(services: GatewayServices) -> web.Application:
+    """Routes, gates, metrics and error answers around ``services``.
+
+    Serve it with ``handler_cancellation=True``: a client that goes away then cancels its handler, and with it the
+    query on the nodes. Bodies are read and bounded by the routes, not by aiohttp.
+    """
+    edge = Edge(services)
+    application = web.Application(middlewares=[context_middleware(edge.metrics)])
+    for group in (AdminRoutes, ClusterRoutes, QueryRoutes, MetadataRoutes, WriteRoutes, ReadRoutes):
+        application.add_routes(group(edge).routes())
+    return application

@@ -1,0 +1,39 @@
+"""Which dataset a Prometheus endpoint serves: the one in the path, or, without a prefix, a rule of choice."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from filoray.cluster.cluster_view import DatasetView
+from filoray.cluster.errors import BadData, DatasetUnknown, NotFound
+from filoray.http.gateway_services import GatewayServices
+from filoray.http.parameters import Parameters
+
+
+def choose_dataset(request: web.Request, parameters: Parameters, services: GatewayServices) -> str:
+    """The path's dataset; else the ``dataset`` parameter's, else the configured default, else the only one there is.
+
+    Raises DatasetUnknown, NotFound when none is set up, BadData naming them when there are several and no choice.
+    """
+    datasets = services.control.view().datasets
+    name = request.match_info.get("dataset") or parameters.text("dataset") or services.config.default_dataset
+    if name is None:
+        if len(datasets) > 1:
+            raise BadData(
+                f"there are several datasets, choose one with the parameter dataset or under /promql/{{dataset}}: "
+                f"{', '.join(sorted(datasets))}"
+            )
+        if not datasets:
+            raise NotFound("no dataset is set up; POST /api/v1/cluster/{dataset} sets one up")
+        return next(iter(datasets))
+    if name not in datasets:
+        raise DatasetUnknown(name)
+    return name
+
+
+def dataset_view(name: str, services: GatewayServices) -> DatasetView:
+    """Raises DatasetUnknown."""
+    view = services.control.view().datasets.get(name)
+    if view is None:
+        raise DatasetUnknown(name)
+    return view

@@ -1,0 +1,206 @@
+"""A request's parameters, read and checked as Prometheus does, with its words for what is wrong.
+
+Values come from the URL's query and, for forms, from the body, which goes first (Go's ``Request.FormValue``).
+The rules and texts are those of ``web/api/v1/api.go``: times are unix seconds or RFC 3339, durations seconds or
+``1h30m``. What a query's text means is left to the services; only ``match[]`` selectors are parsed here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from filoray.cluster.errors import BadData, FilorayError, PayloadTooLarge
+from filoray.nodes.promql.durations import duration_ms_of_seconds, duration_out_of_range, parse_duration_ms
+from filoray.nodes.promql.quoting import quote
+
+MIN_TIME_MS = -(1 << 61)
+MAX_TIME_MS = (1 << 61) - 1
+"""The beginning and the end of time: far enough for all data, near enough that sums with durations fit an int64."""
+
+_FIELDS_MAX = 10_000
+_FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_RFC3339 = re.compile(r"(-?\d{4,9})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))")
+# Go's edges of time, which Prometheus's own clients print and which no calendar of Python's holds.
+_MIN_TIME_TEXT = "-292273086-05-16T16:47:06Z"
+_MAX_TIME_TEXT = "292277025-08-18T07:12:54.999999999Z"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TRUE = frozenset(("true", "t", "1", "yes"))
+_FALSE = frozenset(("false", "f", "0", "no"))
+
+
+def invalid_parameter(name: str, problem: str) -> BadData:
+    """Prometheus's ``invalid parameter "name": problem``."""
+    return BadData(f"invalid parameter {quote(name)}: {problem}")
+
+
+async def read_body(request: web.Request, max_bytes: int, config_key: str) -> bytes:
+    """The whole body, gzip and deflate undone. Raises PayloadTooLarge as soon as it is known to be over the limit."""
+    declared = request.content_length
+    if declared is not None and declared > max_bytes:
+        raise PayloadTooLarge(f"the body has {declared} bytes; {config_key} allows {max_bytes}")
+    pieces: list[bytes] = []
+    size_bytes = 0
+    try:
+        async for piece in request.content.iter_any():
+            size_bytes += len(piece)
+            if size_bytes > max_bytes:
+                raise PayloadTooLarge(f"the body has more than {size_bytes - 1} bytes; {config_key} allows {max_bytes}")
+            pieces.append(piece)
+    except (FilorayError, ConnectionError):
+        raise
+    except Exception as error:  # aiohttp's payload errors share no public base with its decompression errors
+        raise BadData(f"the body cannot be read: {error}") from error
+    return b"".join(pieces)
+
+
+class Parameters:
+    """Names to the values given, in order."""
+
+    def __init__(self, values: Mapping[str, Sequence[str]]) -> None:
+        self._values = values
+
+    @classmethod
+    def of_query(cls, request: web.Request) -> Parameters:
+        """From the URL alone, for bodies that are no forms."""
+        return cls(_by_name(_parse_form(request.rel_url.raw_query_string)))
+
+    @classmethod
+    async def read(cls, request: web.Request, max_bytes: int) -> Parameters:
+        """From the URL and a urlencoded body. Raises BadData and PayloadTooLarge."""
+        pairs: list[tuple[str, str]] = []
+        if request.method == "POST" and request.content_type == "application/x-www-form-urlencoded":
+            body = await read_body(request, max_bytes, "filoray.query.max-query-size (three times, and 64 KiB)")
+            pairs += _parse_form(body.decode("utf-8", "replace"))
+        pairs += _parse_form(request.rel_url.raw_query_string)
+        return cls(_by_name(pairs))
+
+    def text(self, name: str) -> str:
+        """The first value, "" where there is none."""
+        values = self._values.get(name)
+        return values[0] if values else ""
+
+    def all(self, name: str) -> Sequence[str]:
+        return self._values.get(name, ())
+
+    def time_ms(self, name: str) -> int:
+        """A time that is needed. Raises BadData."""
+        try:
+            return parse_time_ms(self.text(name))
+        except ValueError as error:
+            raise invalid_parameter(name, str(error)) from None
+
+    def time_ms_or(self, name: str, default_ms: int) -> int:
+        """A time that may be left out. Raises BadData."""
+        text = self.text(name)
+        if not text:
+            return default_ms
+        try:
+            return parse_time_ms(text)
+        except ValueError as error:
+            raise invalid_parameter(name, f"Invalid time value for '{name}': {error}") from None
+
+    def duration_ms(self, name: str) -> int:
+        """A duration that is needed. Raises BadData."""
+        try:
+            return parse_duration_parameter_ms(self.text(name))
+        except ValueError as error:
+            raise invalid_parameter(name, str(error)) from None
+
+    def optional_duration_ms(self, name: str) -> int | None:
+        return self.duration_ms(name) if self.text(name) else None
+
+    def limit(self, name: str = "limit") -> int:
+        """A count that is not negative; 0 (also where there is none): no limit. Raises BadData."""
+        number = self.optional_integer(name)
+        if number is not None and number < 0:
+            raise invalid_parameter(name, f"{name} must be non-negative")
+        return number or 0
+
+    def optional_integer(self, name: str) -> int | None:
+        text = self.text(name)
+        if not text:
+            return None
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise invalid_parameter(name, f"{quote(text)} is not a whole number")
+        return int(text)
+
+    def flag(self, name: str) -> bool:
+        """A yes or no; no where there is none. Raises BadData."""
+        text = self.text(name).lower()
+        if text in _TRUE:
+            return True
+        if text in _FALSE or not text:
+            return False
+        raise invalid_parameter(name, f"{quote(text)} is not true or false")
+
+
+def _by_name(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return values
+
+
+def _parse_form(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=_FIELDS_MAX)
+    except ValueError as error:
+        raise BadData(f"error parsing form values: {error}") from None
+
+
+def parse_time_ms(text: str) -> int:
+    """Milliseconds of unix seconds (fractions and signs too) or RFC 3339, rounded as Prometheus rounds.
+
+    Raises ValueError with Prometheus's text. Times further off than MIN_TIME_MS and MAX_TIME_MS become those.
+    """
+    if _FLOAT.fullmatch(text):
+        return _bounded_time_ms(float(text))
+    if text == _MIN_TIME_TEXT:
+        return MIN_TIME_MS
+    if text == _MAX_TIME_TEXT:
+        return MAX_TIME_MS
+    match = _RFC3339.fullmatch(text)
+    if match is not None:
+        year, month, day, hour, minute, second, fraction, sign, zone_hour, zone_minute = match.groups()
+        try:
+            moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+            if sign is None:
+                zone_minutes = 0
+            elif int(zone_hour) < 24 and int(zone_minute) < 60:
+                zone_minutes = int(sign + "1") * (int(zone_hour) * 60 + int(zone_minute))
+            else:
+                raise ValueError
+            since = moment - _EPOCH
+            milliseconds = int((fraction or "0").ljust(9, "0")[:3])
+            return (since.days * 86_400 + since.seconds - zone_minutes * 60) * 1000 + milliseconds
+        except (ValueError, OverflowError):
+            pass
+    raise ValueError(f"cannot parse {quote(text)} to a valid timestamp")
+
+
+def _bounded_time_ms(seconds: float) -> int:
+    if abs(seconds) >= MAX_TIME_MS / 1000:
+        return MAX_TIME_MS if seconds > 0 else MIN_TIME_MS
+    whole = int(seconds)
+    fraction = seconds - whole
+    # Halves away from zero, as Go's math.Round.
+    fraction_ms = int(abs(fraction) * 1000 + 0.5)
+    return whole * 1000 + (fraction_ms if fraction >= 0 else -fraction_ms)
+
+
+def parse_duration_parameter_ms(text: str) -> int:
+    """Milliseconds of seconds as a number, or of ``1h30m``. Raises ValueError with Prometheus's text."""
+    if _FLOAT.fullmatch(text):
+        seconds = float(text)
+        if duration_out_of_range(seconds):
+            raise ValueError(f"cannot parse {quote(text)} to a valid duration. It overflows int64")
+        return duration_ms_of_seconds(seconds)
+    try:
+        return parse_duration_ms(text)
+    except ValueError:
+        raise ValueError(f"cannot parse {quote(text)} to a valid duration") from None

@@ -1,0 +1,176 @@
+"""Series, label names, label values and metric metadata.
+
+``/api/v1/label/{name}/values`` without a prefix asks the node beside the gateway and no other, as FiloDB's contract
+says, and is 404 for a label that node does not index; under ``/promql/{dataset}`` it is cluster-wide and,
+as Prometheus's, empty for an unknown label.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from aiohttp import web
+
+from filoray.cluster.errors import BadData
+from filoray.http.dataset_choice import choose_dataset
+from filoray.http.gateway_services import Edge
+from filoray.http.json_encoding import label_sets_json
+from filoray.http.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter
+from filoray.http.request_context import request_id
+from filoray.http.responses import enveloped, json_stream, success
+from filoray.http.routes_query import PREFIXES
+from filoray.http.selector_parameters import read_selectors
+from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.promql.quoting import quote
+from filoray.nodes.requests import MetadataRequest, MetricMetadata, Names
+
+_TRUNCATED = "results truncated due to limit"
+_SORTED_INLINE_MAX = 1_000
+_ESCAPED_RUNE = re.compile(r"_([0-9A-Fa-f]{1,6})_|__")
+
+
+class MetadataRoutes:
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._service = edge.services.query
+        self._min_compressed_bytes = edge.config.http.min_compressed_bytes
+
+    def routes(self) -> list[web.RouteDef]:
+        routes = [
+            web.get("/api/v1/label/{name}/values", self.local_label_values),
+            web.get("/promql/{dataset}/api/v1/label/{name}/values", self.label_values),
+        ]
+        for prefix in PREFIXES:
+            for path, handler in (("series", self.series), ("labels", self.label_names)):
+                routes += [web.get(f"{prefix}/{path}", handler), web.post(f"{prefix}/{path}", handler)]
+            routes.append(web.get(f"{prefix}/metadata", self.metadata))
+        return routes
+
+    async def series(self, request: web.Request) -> web.StreamResponse:
+        parameters = await self._parameters(request)
+        limit = parameters.limit()
+        asked = self._request(request, parameters, limit, selectors_needed=True)
+        async with self._edge.queries.slot(asked.timeout_ms or self._edge.config.query.timeout_ms):
+            answer = await self._service.series(asked)
+            labels = answer.labels
+            warnings = answer.warnings
+            if labels.count <= _SORTED_INLINE_MAX:
+                labels = _sorted(labels)
+            else:
+                labels = await asyncio.to_thread(_sorted, labels)
+        if limit and labels.count > limit:
+            labels = labels.take(np.arange(limit))
+            warnings = _with_truncation(warnings)
+        pieces = enveloped(label_sets_json(labels), warnings, partial=answer.partial)
+        return await json_stream(request, pieces, labels.count, self._min_compressed_bytes)
+
+    async def label_names(self, request: web.Request) -> web.Response:
+        parameters = await self._parameters(request)
+        limit = parameters.limit()
+        return self._names(request, await self._service.label_names(self._request(request, parameters, limit)), limit)
+
+    async def label_values(self, request: web.Request) -> web.Response:
+        name = _label_name(request)
+        parameters = await self._parameters(request)
+        limit = self._values_limit(parameters)
+        answer = await self._service.label_values(name, self._request(request, parameters, limit))
+        return self._names(request, answer, limit)
+
+    async def local_label_values(self, request: web.Request) -> web.Response:
+        name = _label_name(request)
+        parameters = await self._parameters(request)
+        limit = self._values_limit(parameters)
+        answer = await self._service.local_label_values(name, self._request(request, parameters, limit))
+        return self._names(request, answer, limit)
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        parameters = await self._parameters(request)
+        limit = _metadata_limit(parameters, "limit")
+        per_metric = _metadata_limit(parameters, "limit_per_metric")
+        dataset = choose_dataset(request, parameters, self._edge.services)
+        if limit == 0:
+            return success(request, {}, self._min_compressed_bytes)
+        entries = await self._service.metadata(dataset, parameters.text("metric"), max(0, limit))
+        return success(request, _by_metric(entries, limit, per_metric), self._min_compressed_bytes)
+
+    def _values_limit(self, parameters: Parameters) -> int:
+        """The smaller of what is asked for and what is configured; 0 means none of either."""
+        limits = [limit for limit in (parameters.limit(), self._edge.config.query.label_values_limit) if limit]
+        return min(limits, default=0)
+
+    def _request(
+        self, request: web.Request, parameters: Parameters, limit: int, *, selectors_needed: bool = False
+    ) -> MetadataRequest:
+        # Prometheus looks at match[] before the times where it is needed, which decides who complains first.
+        if selectors_needed and not parameters.all("match[]"):
+            raise BadData("no match[] parameter provided")
+        start_ms = parameters.time_ms_or("start", MIN_TIME_MS)
+        end_ms = parameters.time_ms_or("end", MAX_TIME_MS)
+        timeout_ms = parameters.optional_duration_ms("timeout")
+        if timeout_ms is not None and timeout_ms <= 0:
+            raise invalid_parameter("timeout", "a timeout must be positive")
+        return MetadataRequest(
+            dataset=choose_dataset(request, parameters, self._edge.services),
+            selectors=read_selectors(parameters, self._edge.parser_options, needed=selectors_needed),
+            start_ms=start_ms,
+            end_ms=end_ms,
+            limit=limit + 1 if limit else 0,  # one more tells whether there are more
+            timeout_ms=timeout_ms,
+            allow_partial=parameters.flag("allowPartialResults"),
+            request_id=request_id(request),
+        )
+
+    def _names(self, request: web.Request, answer: Names, limit: int) -> web.Response:
+        values, warnings = list(answer.values), answer.warnings
+        if limit and len(values) > limit:
+            values = values[:limit]
+            warnings = _with_truncation(warnings)
+        return success(request, values, self._min_compressed_bytes, partial=answer.partial, warnings=warnings)
+
+    async def _parameters(self, request: web.Request) -> Parameters:
+        return await Parameters.read(request, self._edge.form_bytes_max)
+
+
+def _sorted(labels: LabelTable) -> LabelTable:
+    return labels.take(labels.sorted_rows())
+
+
+def _with_truncation(warnings: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*warnings, _TRUNCATED)))
+
+
+def _label_name(request: web.Request) -> str:
+    """The path's label; Prometheus's ``U__`` escaping (for names that do not fit a path) undone. Raises BadData."""
+    name = request.match_info["name"]
+    if name.startswith("U__"):
+        try:
+            name = _ESCAPED_RUNE.sub(lambda found: chr(int(found[1], 16)) if found[1] else "_", name[3:])
+        except (ValueError, OverflowError):
+            raise BadData(f"invalid label name: {quote(name)}") from None
+    if not name or "\ufffd" in name:
+        raise BadData(f"invalid label name: {quote(name)}")
+    return name
+
+
+def _metadata_limit(parameters: Parameters, name: str) -> int:
+    """-1: no limit, as in Prometheus."""
+    text = parameters.text(name)
+    if not text:
+        return -1
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise BadData(f"{name} must be a number")
+    return int(text)
+
+
+def _by_metric(entries: Sequence[MetricMetadata], limit: int, per_metric: int) -> dict[str, list[dict[str, str]]]:
+    answer: dict[str, list[dict[str, str]]] = {}
+    for entry in entries:
+        if entry.metric not in answer and 0 <= limit <= len(answer):
+            continue
+        found = answer.setdefault(entry.metric, [])
+        if per_metric <= 0 or len(found) < per_metric:
+            found.append({"type": entry.type, "help": entry.help, "unit": entry.unit})
+    return answer

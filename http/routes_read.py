@@ -1,0 +1,62 @@
+"""Prometheus remote read: the request's body in, raw samples out, streamed as they are encoded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from filoray.cluster.errors import BadData
+from filoray.http.dataset_choice import choose_dataset
+from filoray.http.gateway_services import Edge
+from filoray.http.parameters import Parameters, read_body
+from filoray.http.remote_read import RemoteReadAnswer, RemoteReadLimits, answer_remote_read
+from filoray.http.request_context import request_id
+from filoray.http.routes_query import PREFIXES
+from filoray.nodes.promql.regex import RegexError
+
+_log = logging.getLogger("filoray.http")
+
+
+class ReadRoutes:
+    """A read counts as a query: it holds one of their slots until its answer is sent."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._services = edge.services
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post(f"{prefix}/read", self.read) for prefix in PREFIXES]
+
+    async def read(self, request: web.Request) -> web.StreamResponse:
+        dataset = choose_dataset(request, Parameters.of_query(request), self._services)
+        config = self._edge.config.query
+        limits = RemoteReadLimits(answer_bytes_max=config.max_result_bytes)
+        body = await read_body(request, limits.request_bytes_max, "a remote read request, which")
+        encoding = request.headers.get("Content-Encoding")
+        async with self._edge.queries.slot(config.timeout_ms):
+            try:
+                answer = await answer_remote_read(
+                    body, encoding, self._services.query, dataset, limits, request_id(request)
+                )
+            except RegexError as error:
+                raise BadData(f"remote read: {error}") from None
+            for warning in answer.warnings:
+                _log.warning("remote read request_id=%s dataset=%s warning=%s", request_id(request), dataset, warning)
+            return await _send(request, answer)
+
+
+async def _send(request: web.Request, answer: RemoteReadAnswer) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": answer.content_type})
+    response.headers["X-Request-Id"] = request_id(request)
+    if answer.content_encoding is not None:
+        response.headers["Content-Encoding"] = answer.content_encoding
+    frames = iter(answer.frames)
+    frame = await asyncio.to_thread(next, frames, None)
+    await response.prepare(request)
+    while frame is not None:
+        await response.write(frame)
+        frame = await asyncio.to_thread(next, frames, None)
+    await response.write_eof()
+    return response

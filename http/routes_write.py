@@ -1,0 +1,110 @@
+"""Prometheus remote write: checks the request's head and size, has it decoded, and answers when it is durable.
+
+204 says that every sample is in its shard's log (or was there before). 400 says that some samples are refused, how many
+and why; the rest is durable. Decoding is left to ``remote_write``, routing and waiting to the write service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from aiohttp import web
+
+from filoray.cluster.errors import BadData
+from filoray.http.dataset_choice import choose_dataset, dataset_view
+from filoray.http.gateway_services import Edge
+from filoray.http.parameters import Parameters, read_body
+from filoray.http.remote_write import DecodedWrite
+from filoray.http.request_context import request_id
+from filoray.http.routes_query import PREFIXES
+
+_PROTOBUF = "application/x-protobuf"
+_MESSAGE_V1 = "prometheus.WriteRequest"
+_INLINE_BODY_BYTES_MAX = 64 * 1024
+"""Bodies up to this size are decoded on the event loop: a thread's hand-over would cost more."""
+
+
+class UnsupportedMediaType(BadData):
+    """A body in a form that this endpoint does not read (415); its senders fall back to another."""
+
+    http_status = 415
+
+
+class WriteRoutes:
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._services = edge.services
+        self._config = edge.config.write
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post(f"{prefix}/write", self.write) for prefix in PREFIXES]
+
+    async def write(self, request: web.Request) -> web.Response:
+        dataset = choose_dataset(request, Parameters.of_query(request), self._services)
+        check_media_type(request)
+        async with self._edge.writes.slot(self._config.timeout_ms):
+            body = await read_body(request, self._config.max_body_bytes, "filoray.write.max-body-size")
+            self._edge.metrics.write_bytes.labels(dataset).inc(len(body))
+            decoded = await self._decode(dataset, body)
+            with self._edge.pending_writes.hold(held_bytes(decoded)):
+                await self._store(dataset, decoded, request_id(request))
+        return web.Response(status=204)
+
+    async def _decode(self, dataset: str, body: bytes) -> DecodedWrite:
+        config = dataset_view(dataset, self._services).config
+        decoder = self._services.remote_write_decoder
+        if len(body) <= _INLINE_BODY_BYTES_MAX:
+            return decoder.decode(dataset, body, config.num_shards, config.spread)
+        return await asyncio.to_thread(decoder.decode, dataset, body, config.num_shards, config.spread)
+
+    async def _store(self, dataset: str, decoded: DecodedWrite, identity: str) -> None:
+        """Raises BadData if samples were refused; those that were not are stored all the same."""
+        accepted = 0
+        refused = Counter(decoded.refused)
+        example = decoded.example
+        if decoded.containers or decoded.metadata:
+            outcome = await self._services.write.write(
+                dataset, decoded.containers, decoded.with_keys, decoded.metadata, identity
+            )
+            decoded.acknowledged()
+            accepted = outcome.accepted
+            refused.update(outcome.refused)
+            example = example or outcome.example
+        self._edge.metrics.samples_written.labels(dataset).inc(accepted)
+        reasons = {reason: count for reason, count in sorted(refused.items()) if count}
+        for reason, count in reasons.items():
+            self._edge.metrics.samples_refused.labels(dataset, reason).inc(count)
+        if reasons:
+            counts = ", ".join(f"{reason}: {count}" for reason, count in reasons.items())
+            raise BadData(
+                f"{sum(reasons.values())} samples were refused ({counts}), {accepted} were stored"
+                + (f"; for example {example}" if example else "")
+            )
+
+
+def check_media_type(request: web.Request) -> None:
+    """Only snappy-compressed ``prometheus.WriteRequest`` (remote write 1.0) is read. Raises UnsupportedMediaType."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "snappy"):
+        raise UnsupportedMediaType(f"content encoding {encoding} is not read here; only snappy is")
+    given = request.headers.get("Content-Type", "").strip()
+    if not given:
+        return  # remote write 1.0's first senders named none
+    media_type, *parameters = (part.strip() for part in given.split(";"))
+    if media_type.lower() != _PROTOBUF:
+        raise UnsupportedMediaType(f"content type {given} is not read here; only {_PROTOBUF} is")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "proto" and value.strip().strip('"') != _MESSAGE_V1:
+            raise UnsupportedMediaType(
+                f"message {value.strip()} is not read here; only {_MESSAGE_V1} (remote write 1.0) is"
+            )
+
+
+def held_bytes(decoded: DecodedWrite) -> int:
+    """About what a decoded write takes in memory: its columns, and again the message they are sent as."""
+    return 2 * sum(
+        16 * container.sample_count + 20 * container.series_count + len(container.key_bytes)
+        for container in decoded.containers.values()
+    )
