@@ -40,7 +40,7 @@ def malformed(message: str, code: int, offset: int) -> BadData:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a message: ``start:end`` is its payload; ``value`` its bits as a non-negative int unless it is bytes."""
+    """One field of a message: ``start:end`` is its payload, ``value`` its bits as an int >= 0 unless it is bytes."""
 
     message: str
     data: bytes

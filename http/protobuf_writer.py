@@ -35,7 +35,7 @@ def bytes_field(number: int, payload: bytes) -> bytes:
 
 
 def label_fields(labels: Mapping[str, str]) -> bytes:
-    """The label fields of a series message, sorted by name as Prometheus's readers expect; empty values are left out."""
+    """The label fields of a series message, sorted by name as Prometheus expects; empty values are left out."""
     return b"".join(
         bytes_field(LABELS_FIELD, bytes_field(1, name.encode()) + bytes_field(2, value.encode()))
         for name, value in sorted(labels.items())

@@ -2,9 +2,9 @@
 
 Snappy and protobuf come from outside and are not trusted: the declared length is checked before anything is allocated,
 and whatever is malformed is a BadData that says what and where. Bytes are gone over once, by a kernel
-(``filoray.nodes.kernels.remote_write``); series seen before are recognised by ``filoray.http.remote_write_series``. Samples
-may be in any order and come twice: what that means is for the shard to say. Headers, status codes and sending are the
-route's affair.
+(``filoray.nodes.kernels.remote_write``); series seen before are recognised by ``filoray.http.remote_write_series``.
+Samples may be in any order and come twice: what that means is for the shard to say. Headers, status codes and sending
+are the route's affair.
 
 https://prometheus.io/docs/specs/prw/remote_write_spec/; exemplars are skipped, native histograms refused.
 """
@@ -68,7 +68,10 @@ class DecodedWrite:
         return sum(container.sample_count for container in self.containers.values())
 
     def with_keys(self, shard: int, series: NDArray[np.int32]) -> RecordContainer:
-        """The shard's container with the part keys of these series (int32, positions in it) besides those that it carries."""
+        """The shard's container with the part keys of ``series`` besides those that it carries already.
+
+        ``series`` int32: positions in the container, as the shard answers with.
+        """
         container = self.containers[shard]
         wanted = np.union1d(container.key_series, series).astype(np.int32)
         return _with_part_keys(self._series_table(), self._rows[shard], container, wanted)

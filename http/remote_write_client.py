@@ -1,4 +1,4 @@
-"""Builds remote write 1.0 requests: for ``filoray write-demo``, imports and tests. Sending them is the caller's affair."""
+"""Builds remote write 1.0 requests, for ``filoray write-demo``, imports and tests; sending them is theirs."""
 
 from __future__ import annotations
 

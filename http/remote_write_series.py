@@ -2,7 +2,7 @@
 
 An agent sends the labels of each series with every request. A ``SeriesTable`` recognises a series by a keyed
 128-bit hash of its labels' bytes as they came, so that only a series never seen before is parsed, validated, hashed and
-assigned to a shard. All of it can be lost at any time: a gateway that starts anew fills its tables from the first request on.
+assigned to a shard. All of it can be lost at any time: a gateway that starts anew fills its tables as requests come.
 
 Memory: about 100 bytes of columns a series, and its part key.
 """

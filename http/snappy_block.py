@@ -29,7 +29,10 @@ def declared_length(body: bytes | memoryview) -> int:
 
 
 def decompress(body: bytes | memoryview, decoded_bytes_max: int, limit_key: str) -> NDArray[np.uint8]:
-    """The block's content. Raises PayloadTooLarge over ``decoded_bytes_max`` (``limit_key`` names the setting), BadData."""
+    """The block's content, uint8.
+
+    Raises PayloadTooLarge over ``decoded_bytes_max`` (``limit_key`` names the setting), BadData for a malformed block.
+    """
     length = declared_length(body)
     if length > decoded_bytes_max:
         raise PayloadTooLarge(

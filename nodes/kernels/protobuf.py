@@ -75,7 +75,10 @@ def read_tag(data, position, end):
 
 @njit(types.int64(BYTES, types.int64, types.int64), cache=True, nogil=True)
 def read_length(data, position, end):
-    """For a length-delimited field: length << 8 | bytes of the length's varint, or -error. The payload fits before ``end``."""
+    """For a length-delimited field: length << 8 | bytes of the length's varint, or -error.
+
+    A length that is given fits before ``end``.
+    """
     if position < end and data[position] < 0x80:
         length = types.int64(data[position])
         start = position + 1
@@ -97,7 +100,7 @@ def skip_field(data, position, end, wire_type):
             _, position = read_varint(data, position, end)
             if position < 0:
                 return position
-        elif wire_type == WIRE_FIXED64 or wire_type == WIRE_FIXED32:
+        elif wire_type in (WIRE_FIXED64, WIRE_FIXED32):
             size = 8 if wire_type == WIRE_FIXED64 else 4
             if end - position < size:
                 return -ERROR_FIXED_CUT

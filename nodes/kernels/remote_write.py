@@ -113,7 +113,8 @@ def parse_write_request(
     data          uint8[n]; ``key_0``, ``key_1``: the secret key of the label hashes
     label_starts  int64[series], out: offset of each series' first label field; ``label_ends``: end of its last.
                   Other fields may lie between (they need not be neighbours), labels of no other series do
-    counts        int32[series], out: samples of each; ``hash_first``, ``hash_second`` uint64[series], out: hash of its labels
+    counts        int32[series], out: samples of each
+    hash_*        uint64[series], out: the two halves of the hash of each series' labels
     timestamps    int64[samples], ms, out; ``value_bits`` uint64[samples], out: the float64 values' bits
     metadata_*    int64[families], out: span of each MetricMetadata message
     result        int64[RESULT_FIELDS], out: CODE 0, NEEDS_ROOM or an error, OFFSET in ``data`` of an error, and
@@ -157,7 +158,7 @@ def parse_write_request(
             position = end
             continue
 
-        # One TimeSeries: runs of neighbouring labels are hashed as a whole, each under the key that the one before gave.
+        # One TimeSeries: a run of neighbouring labels is hashed as a whole, under the key that the run before gave.
         if series >= len(counts):
             code = NEEDS_ROOM
             break
@@ -298,7 +299,10 @@ def is_utf8(data, start, end):
 
 @njit(types.int64(BYTES, types.int64, types.int64, types.int64, _I64S), cache=True, nogil=True)
 def _read_label(data, position, end, at, spans):
-    """Name and value spans of one Label message into ``spans[at:at + 4]``; 0, or -error with the offset in ``spans[at]``."""
+    """Name and value spans of one Label message into ``spans[at:at + 4]``.
+
+    Gives 0, or -error with the offset in ``spans[at]``.
+    """
     for k in range(4):
         spans[at + k] = position
     while position < end:
@@ -386,7 +390,6 @@ def build_part_keys(
         for k in range(6):
             shard_key_spans[6 * row + k] = 0
         while position < end:
-            tag_at = position
             number, wire_type, position = read_tag(data, position, end)
             if number != 1:
                 position = skip_field(data, position, end, wire_type)

@@ -14,7 +14,13 @@ _U64S = types.Array(types.uint64, 1, "C")
 
 @njit(types.int64(_U64S, _U64S, _I32S, _U64S, _U64S, _I32S), cache=True, nogil=True)
 def find_rows(first, second, slots, row_first, row_second, rows):
-    """``rows`` int32[k], out: the row of each hash (``first``, ``second`` uint64[k]), -1 where there is none. Gives how many are -1."""
+    """Rows of hashes.
+
+    first, second  uint64[k]: the hashes' halves; ``row_first``, ``row_second`` uint64[rows]: those of the rows
+    rows           int32[k], out: the row of each hash, -1 where there is none
+
+    Returns how many are -1.
+    """
     mask = types.uint64(len(slots) - 1)
     missing = 0
     for i in range(len(first)):
