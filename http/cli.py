@@ -45,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=_positive, metavar="N", help="how many nodes (default: 3)")
     parser.add_argument("--http-port", type=_port, metavar="PORT", help="first gateway's port; the next follow (8080)")
-    parser.add_argument("--node-port", type=_port, metavar="PORT", help="first node's data port (2552, or free ones near)")
+    parser.add_argument(
+        "--node-port", type=_port, metavar="PORT", help="first node's data port (2552, or free ones near)"
+    )
     _add_data_dir(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="HOCON file over conf/filoray-defaults.conf")
     parser.add_argument("--address", metavar="RAY", help="join this Ray cluster instead of starting one")

@@ -178,7 +178,9 @@ def _check_http_ports(config: ServerConfig) -> None:
 
 def _warm_up_kernels() -> None:
     """In a process of its own: the launcher itself needs no numba."""
-    result = subprocess.run([sys.executable, "-m", "filoray.nodes.kernels"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-m", "filoray.nodes.kernels"], capture_output=True, text=True, check=False
+    )
     if result.returncode:
         print(result.stderr, file=sys.stderr)
 
@@ -241,7 +243,10 @@ def _stop_actors(state: LaunchState) -> None:
     os.environ.update(RAY_ENVIRONMENT)
     try:
         ray.init(
-            address=state.ray_address, namespace=f"filoray-{state.cluster_name}", log_to_driver=False, logging_level="ERROR"
+            address=state.ray_address,
+            namespace=f"filoray-{state.cluster_name}",
+            log_to_driver=False,
+            logging_level="ERROR",
         )
         stop_actors()
     except Exception as error:
@@ -267,5 +272,7 @@ def _print_ready(state: LaunchState, addresses: list[str], took_s: float, config
         console.print(
             f"  curl -s {base}/api/v1/cluster/{DEMO_DATASET} --data-binary @conf/timeseries-dev-source.conf   # set up a data set"
         )
-        console.print(f"  .venv/bin/filoray write-demo --url {base}   # feed it, then: .venv/bin/filoray status --url {base}")
+        console.print(
+            f"  .venv/bin/filoray write-demo --url {base}   # feed it, then: .venv/bin/filoray status --url {base}"
+        )
     console.print(f"  scripts/stop.sh --data-dir {config.data_dir}   # stops it; the data stay", soft_wrap=True)

@@ -7,17 +7,11 @@ and says what becomes of it.
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Sequence
-
-import ray
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardReport
-from filoray.cluster.shard_status import ShardEvent
+from filoray.cluster.node_protocol import ShardReport
 from filoray.nodes.request_handler import RequestHandler
 from filoray.nodes.shard_host import ShardHost
 from filoray.nodes.transport import TransportServer

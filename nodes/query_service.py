@@ -117,7 +117,9 @@ class FanOutQueryService:
             exec_plan = self._plan(dataset, expr, params, request.spread)
             chosen = self._route(dataset, [s for f in exec_plan.fragments for s in f.selectors], request.spread)
             frames: Frames = [wire.encode_fragments(exec_plan.fragments)]
-            replies = await self._ask_all(Kind.QUERY, request.dataset, chosen, deadline_s, request.allow_partial, None, frames)
+            replies = await self._ask_all(
+                Kind.QUERY, request.dataset, chosen, deadline_s, request.allow_partial, None, frames
+            )
             return exec_plan, replies, chosen
 
         exec_plan, replies, chosen = await self._attempts(request.dataset, deadline_s, request.allow_partial, attempt)
@@ -267,9 +269,13 @@ class FanOutQueryService:
     async def local_label_values(self, name: str, request: MetadataRequest) -> Names:
         """Of the shards of the node beside this gateway, as FiloDB's node-local endpoint answers."""
         shard_map = self._views.dataset(request.dataset).shard_map
-        pairs = tuple((e.shard, e.epoch) for e in shard_map.shards if e.node == self._local_node and e.status.kind is ACTIVE)
+        pairs = tuple(
+            (e.shard, e.epoch) for e in shard_map.shards if e.node == self._local_node and e.status.kind is ACTIVE
+        )
         if not pairs:
-            raise NotFound(f"the node beside this gateway ({self._local_node}) has no active shard of {request.dataset}")
+            raise NotFound(
+                f"the node beside this gateway ({self._local_node}) has no active shard of {request.dataset}"
+            )
         body = [
             [matchers_to_plain(matchers) for matchers in request.selectors],
             request.start_ms,
@@ -278,7 +284,9 @@ class FanOutQueryService:
             name,
         ]
         timeout_ms = request.timeout_ms or self._config.timeout_ms
-        reply = await self._views.client(self._local_node).request(Kind.VALUES, request.dataset, pairs, timeout_ms, body)
+        reply = await self._views.client(self._local_node).request(
+            Kind.VALUES, request.dataset, pairs, timeout_ms, body
+        )
         names = _merged_names([reply], request.limit, ())
         if not names.values:
             raise NotFound(f"label {name} is not indexed on the node beside this gateway ({self._local_node})")

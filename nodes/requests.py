@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from filoray.nodes.promql.ast import LabelMatcher
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from filoray.cluster.cluster_view import ClusterView
     from filoray.nodes.engine.label_table import LabelTable
     from filoray.nodes.engine.query_params import QueryResult
@@ -139,9 +142,18 @@ class QueryService(Protocol):
 
 class WriteService(Protocol):
     async def write(
-        self, dataset: str, containers: Mapping[int, RecordContainer], metadata: Sequence[MetricMetadata], request_id: str
+        self,
+        dataset: str,
+        containers: Mapping[int, RecordContainer],
+        with_keys: Callable[[int, NDArray[np.int32]], RecordContainer],
+        metadata: Sequence[MetricMetadata],
+        request_id: str,
     ) -> WriteOutcome:
-        """Route one container per shard to its owner; returns when all shards' logs have it (or refused samples of it)."""
+        """Route one container per shard to its owner; returns when all shards' logs have it (or refused samples of it).
+
+        ``with_keys(shard, series)`` gives the shard's container anew, with the part keys of those series,
+        for an owner that does not know them.
+        """
         ...
 
 

@@ -69,9 +69,7 @@ class FanOutWriteService:
             await self._put_metadata(dataset, metadata, deadline_s)
         return WriteOutcome(progress.accepted, dict(progress.refused), progress.example)
 
-    async def _send_waiting(
-        self, dataset: str, progress: _Progress, with_keys: WithKeys, deadline_s: float
-    ) -> None:
+    async def _send_waiting(self, dataset: str, progress: _Progress, with_keys: WithKeys, deadline_s: float) -> None:
         """One round: every waiting container to its owner, if there is one."""
         progress.last_problem = ""
         chosen = route(self._views.dataset(dataset).shard_map, progress.waiting)

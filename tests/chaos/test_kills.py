@@ -89,7 +89,9 @@ def test_a_killed_nodes_shards_move_and_come_back_with_everything(cluster):
     with Load(cluster) as load:
         load.wait_for_more(20)
         shards = cluster.get("/api/v1/cluster/timeseries/status").json()["data"]
-        victim_address = next(n for n in cluster.get("/__members").json()["members"] if n.endswith(shards[0]["address"][-5:]))
+        victim_address = next(
+            n for n in cluster.get("/__members").json()["members"] if n.endswith(shards[0]["address"][-5:])
+        )
         lost = {entry["shard"] for entry in shards if entry["address"] == victim_address}
         assert lost
         killed = cluster.kill(_actor_at(cluster, victim_address))

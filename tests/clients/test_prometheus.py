@@ -162,6 +162,4 @@ def _same(ours: str, theirs: str) -> bool:
 
 
 def _by_labels(result: list[dict]) -> dict[tuple, list]:
-    return {
-        tuple(sorted(series["metric"].items())): series.get("values") or [series["value"]] for series in result
-    }
+    return {tuple(sorted(series["metric"].items())): series.get("values") or [series["value"]] for series in result}

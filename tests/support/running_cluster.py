@@ -39,7 +39,15 @@ class RunningCluster:
         self.stop()
 
     def start(self) -> None:
-        arguments = ["up", "--nodes", str(self.nodes), "--http-port", str(self.http_port), "--data-dir", str(self.data_dir)]
+        arguments = [
+            "up",
+            "--nodes",
+            str(self.nodes),
+            "--http-port",
+            str(self.http_port),
+            "--data-dir",
+            str(self.data_dir),
+        ]
         if self._config:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             path = self.data_dir / "test.conf"
@@ -100,7 +108,9 @@ class RunningCluster:
 
     def wait_active(self, dataset: str = "timeseries", timeout_s: float = 30) -> None:
         wait_until(
-            lambda: set(self.statuses(dataset)) == {"ShardStatusActive"}, timeout_s, f"all shards of {dataset} are Active"
+            lambda: set(self.statuses(dataset)) == {"ShardStatusActive"},
+            timeout_s,
+            f"all shards of {dataset} are Active",
         )
 
     def write(

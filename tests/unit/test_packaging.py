@@ -24,7 +24,11 @@ def test_no_room_has_an_init_file():
 
 def test_every_package_is_listed():
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    found = {"filoray." + ".".join(path.parent.relative_to(ROOT).parts) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    found = {
+        "filoray." + ".".join(path.parent.relative_to(ROOT).parts)
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+    }
     assert found <= listed
 
 
@@ -41,5 +45,6 @@ def test_the_wheel_has_every_module_and_data_file(tmp_path):
         for path in (ROOT / room).rglob("*")
         if path.is_file() and path.suffix in {".py", ".html", ".conf", ".typed"}
     }
-    assert sources and sources <= packed
+    assert sources
+    assert sources <= packed
     assert any(name.endswith("filoray-defaults.conf") for name in packed)
