@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from filoray.nodes.kernels.protobuf import SAMPLE_BYTES_MAX, WIRE_BYTES, WIRE_VARINT, encode_samples
 from numpy.typing import NDArray
+
+from filoray.nodes.kernels.protobuf import SAMPLE_BYTES_MAX, WIRE_BYTES, WIRE_VARINT, encode_samples
 
 LABELS_FIELD = 1  # of TimeSeries and ChunkedSeries alike
 

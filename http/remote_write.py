@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
 from filoray.cluster.errors import BadData
 from filoray.http.protobuf_reader import fields, malformed
 from filoray.http.remote_write_client import METADATA_TYPES
@@ -26,7 +28,6 @@ from filoray.http.snappy_block import decompress
 from filoray.nodes.kernels import remote_write as kernels
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.requests import MetricMetadata
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from filoray.cluster.config import WriteConfig
@@ -107,7 +108,7 @@ class RemoteWriteDecoder:
         """
         if not body:
             return DecodedWrite()
-        data = decompress(body, self._config.max_decoded_bytes, "write.max-decoded-size")
+        data = decompress(body, self._config.max_decoded_bytes, "filoray.write.max-decoded-size")
         request = self._parse(data)
         table = self._table(dataset_key, num_shards, spread)
         rows = table.rows_of(request)
@@ -214,10 +215,11 @@ def _refused(table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32]
     example = ""
     shards = table.shards[rows]
     positions = np.flatnonzero(shards < 0)
-    for position in positions.tolist():
-        reason = REFUSAL_REASONS[Refusal(-int(shards[position]))]
-        refused[reason] = refused.get(reason, 0) + int(request.counts[position])
-        example = example or table.part_keys[rows[position]].decode()
+    if len(positions):
+        verdicts = -shards[positions]
+        counts = np.bincount(verdicts, request.counts[positions])
+        refused = {REFUSAL_REASONS[Refusal(verdict)]: int(counts[verdict]) for verdict in np.unique(verdicts).tolist()}
+        example = table.part_keys[rows[positions[0]]].decode()
     if request.histogram_count:
         refused[HISTOGRAM_REASON] = request.histogram_count
         example = example or f"{request.histogram_count} native histograms: filoray stores floats (classic histograms)"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from filoray.http.protobuf_writer import bytes_field, label_fields, sample_fields, varint_field
 from filoray.http.snappy_block import compress
 from filoray.nodes.requests import MetricMetadata
-from numpy.typing import ArrayLike
 
 METADATA_TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
 """Metric types by their number in MetricMetadata."""

@@ -17,11 +17,12 @@ from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from filoray.http.protobuf_reader import fields, malformed
 from filoray.nodes.kernels import remote_write as kernels
 from filoray.nodes.kernels.series_lookup import add_rows, find_rows
 from filoray.nodes.sharding import PART_KEY_TEXT_BYTES_MAX, hash_shard_key, ingestion_shard, part_key_hash
-from numpy.typing import NDArray
 
 _ROWS_FIRST = 1024
 _EXAMPLE_CHARACTERS_MAX = 300
@@ -202,12 +203,12 @@ class SeriesTable:
             Refusal.LABEL_NAME_EMPTY: "a label has an empty name",
             Refusal.LABEL_NAME_DUPLICATE: f"label {_first_duplicate(pairs)} is there more than once",
             Refusal.LABELS_WITHOUT_METRIC: "it has no metric name (label __name__)",
-            Refusal.LABELS_TOO_MANY: f"it has more than {limits.max_label_count} labels (write.max-label-count)",
+            Refusal.LABELS_TOO_MANY: f"it has over {limits.max_label_count} labels (filoray.write.max-label-count)",
             Refusal.LABEL_NAME_TOO_LONG: (
-                f"a label name is longer than {limits.max_label_name_bytes} bytes (write.max-label-name-size)"
+                f"a label name is over {limits.max_label_name_bytes} bytes (filoray.write.max-label-name-size)"
             ),
             Refusal.LABEL_VALUE_TOO_LONG: (
-                f"a label value is longer than {limits.max_label_value_bytes} bytes (write.max-label-value-size)"
+                f"a label value is over {limits.max_label_value_bytes} bytes (filoray.write.max-label-value-size)"
             ),
             Refusal.LABEL_NOT_UTF8: "a label name or value is not valid UTF-8",
         }[refusal]

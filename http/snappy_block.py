@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import cramjam
 import numpy as np
-from filoray.cluster.errors import BadData, PayloadTooLarge
 from numpy.typing import NDArray
+
+from filoray.cluster.errors import BadData, PayloadTooLarge
 
 _LENGTH_BYTES_MAX = 5  # a varint of 32 bits
 
@@ -40,7 +41,7 @@ def decompress(body: bytes | memoryview, decoded_bytes_max: int, limit_key: str)
         )
     decoded = np.empty(length, np.uint8)
     try:
-        written = cramjam.snappy.decompress_raw_into(body, decoded) if length else _decompress_nothing(body)
+        written = cramjam.snappy.decompress_raw_into(body, decoded.data) if length else _decompress_nothing(body)
     except (cramjam.DecompressionError, ValueError) as error:
         text = str(error).removeprefix("snappy: ")
         raise BadData(f"malformed snappy block of {len(body)} bytes, {length} decompressed: {text}") from error

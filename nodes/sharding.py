@@ -25,6 +25,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 import xxhash
+
 from filoray.cluster.errors import BadData
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 

@@ -34,7 +34,7 @@ _R51, _R48, _R47, _R43 = (np.uint64(64 - bits) for bits in (13, 16, 17, 21))
 _8, _16, _24, _40, _48, _56 = (np.uint64(bits) for bits in (8, 16, 24, 40, 48, 56))
 
 
-@njit(types.uint64(BYTES, types.int64), cache=True, nogil=True, inline="always")
+@njit(types.uint64(BYTES, types.int64), cache=True, nogil=True)
 def load_u64(data, position):
     """The 8 little-endian bytes at ``position``, which the caller knows to be there."""
     return (
@@ -49,7 +49,7 @@ def load_u64(data, position):
     )
 
 
-@njit(_U64_STATE(types.uint64, types.uint64, types.uint64, types.uint64), cache=True, nogil=True, inline="always")
+@njit(_U64_STATE(types.uint64, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
 def _sip_round(v0, v1, v2, v3):
     v0 = v0 + v1
     v1 = ((v1 << _R13) | (v1 >> _R51)) ^ v0

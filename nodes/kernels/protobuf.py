@@ -7,8 +7,9 @@ https://protobuf.dev/programming-guides/encoding/. Which fields mean what is its
 
 from __future__ import annotations
 
-from filoray.nodes.kernels.hashing import BYTES
 from numba import njit, types
+
+from filoray.nodes.kernels.hashing import BYTES
 
 ERROR_VARINT_CUT = 1
 ERROR_VARINT_LONG = 2
@@ -42,7 +43,7 @@ SAMPLE_BYTES_MAX = 22  # tag, length, tag, 8 bytes of value, tag, 10 bytes of ti
 _FIELD_NUMBER_MAX = (1 << 29) - 1
 
 
-@njit(types.UniTuple(types.int64, 2)(BYTES, types.int64, types.int64), cache=True, nogil=True, inline="always")
+@njit(types.UniTuple(types.int64, 2)(BYTES, types.int64, types.int64), cache=True, nogil=True)
 def read_varint(data, position, end):
     """(value as int64 bits, next position or -error)."""
     value = 0

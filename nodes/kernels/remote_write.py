@@ -15,6 +15,8 @@ description knows but that comes with another wire type is an error, as for Prom
 
 from __future__ import annotations
 
+from numba import njit, types
+
 from filoray.nodes.kernels.hashing import BYTES, load_u64, siphash13_128
 from filoray.nodes.kernels.protobuf import (
     ERROR_FIELD_TYPE,
@@ -27,7 +29,6 @@ from filoray.nodes.kernels.protobuf import (
     read_varint,
     skip_field,
 )
-from numba import njit, types
 
 NEEDS_ROOM = 100
 """Not an error of the message: one of the output arrays is too short for it."""

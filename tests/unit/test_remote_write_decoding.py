@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cramjam
@@ -268,6 +269,27 @@ def test_growth_keeps_every_series_apart() -> None:
     assert decoder.cached_series_count() == 5000
 
 
+def test_requests_on_many_threads_do_not_disturb_each_other() -> None:
+    decoder = make_decoder(series_cache_count=300)
+
+    def one_request(seed: int) -> None:
+        numbers = [(seed * 7919 + step * 31) % 700 for step in range(60)]
+        request = b"".join(series({"__name__": "m", "id": str(one)}, (one, float(seed))) for one in numbers)
+        decoded = decode(request, decoder)
+        assert decoded.sample_count == 60
+        for shard, container in decoded.containers.items():
+            full = decoded.with_keys(shard, np.arange(container.series_count, dtype=np.int32))
+            keys = full.part_keys()
+            for index, time in enumerate(full.timestamps.tolist()):  # one sample each
+                part_key = encode_part_key({"__name__": "m", "id": str(time)})
+                assert keys[index] == part_key
+                assert part_key_hash(part_key) == (full.hash_high[index], full.hash_low[index])
+        decoded.acknowledged()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(one_request, range(200)))
+
+
 # ---- what is refused, with the rest kept
 
 
@@ -280,9 +302,9 @@ def test_growth_keeps_every_series_apart() -> None:
         (label(b"job", b"api"), "no metric name", "__name__"),
         (label(b"__name__", b"") + label(b"job", b"api"), "no metric name", "__name__"),
         (b"", "no metric name", "series {}"),
-        (b"".join(label(b"n%d" % i, b"v") for i in range(9)), "too many labels", "more than 8 labels"),
-        (label(b"__name__", b"x") + label(b"n" * 41, b"v"), "label name too long", "longer than 40 bytes"),
-        (label(b"__name__", b"x") + label(b"n", b"v" * 61), "label value too long", "longer than 60 bytes"),
+        (b"".join(label(b"n%d" % i, b"v") for i in range(9)), "too many labels", "over 8 labels"),
+        (label(b"__name__", b"x") + label(b"n" * 41, b"v"), "label name too long", "over 40 bytes"),
+        (label(b"__name__", b"x") + label(b"n", b"v" * 61), "label value too long", "over 60 bytes"),
         (label(b"__name__", b"x\xff"), "invalid UTF-8 in a label", "UTF-8"),
         (label(b"__name__", b"x") + label(b"\xc0\x80", b"v"), "invalid UTF-8 in a label", "UTF-8"),
         (label(b"__name__", b"\xed\xa0\x80"), "invalid UTF-8 in a label", "UTF-8"),
@@ -404,7 +426,7 @@ def test_a_snappy_bomb_is_refused_by_its_declared_length() -> None:
     lie = varint(1 << 31) + b"\x00a"
 
     for body in (bomb, lie):
-        with pytest.raises(PayloadTooLarge, match=r"over the limit of 1048576 \(write.max-decoded-size\)") as caught:
+        with pytest.raises(PayloadTooLarge, match=r"limit of 1048576 \(filoray.write.max-decoded-size\)") as caught:
             make_decoder().decode("metrics", body, 4, 1)
         assert caught.value.http_status == 413
 

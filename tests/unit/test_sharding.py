@@ -6,6 +6,7 @@ import struct
 
 import pytest
 import xxhash
+
 from filoray.cluster.errors import BadData
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 from filoray.nodes.sharding import (
