@@ -20,6 +20,10 @@ class FilorayError(Exception):
         super().__init__(message)
         self.message = message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross process borders: subclasses that build their message from a name must not build it twice."""
+        return _rebuild, (type(self), self.message, {**self.__dict__})
+
 
 class BadData(FilorayError):
     """The request itself is wrong: a retry of the same bytes cannot help (400)."""
@@ -100,3 +104,10 @@ class StaleRoute(Unavailable):
 
     Never shown to a user: the gateway refreshes its map and tries again inside the deadline.
     """
+
+
+def _rebuild(kind: type[FilorayError], message: str, state: dict[str, object]) -> FilorayError:
+    error = kind.__new__(kind, message)
+    FilorayError.__init__(error, message)
+    error.__dict__.update(state)
+    return error

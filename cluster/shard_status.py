@@ -8,7 +8,7 @@ the shard's file and replays what was not flushed: RecoveryStarted, then Recover
 wrong: the node says why it cannot go on (IngestionError: *Error*, still assigned, queries and writes refused); the node
 is lost (ShardDown: *Down*, to be assigned anew); an operator stops it (IngestionStopped: *Stopped*, no owner until
 started again). An owner that is lost before it acknowledged anything is the same as one that is lost later, so every
-owned status takes ShardDown. A new assignment may only follow a status without a living owner; *Error* keeps its
+owned status takes ShardDown. An owner in *Error* may try again by itself (RecoveryStarted, IngestionStarted). A new assignment may only follow a status without a living owner; *Error* keeps its
 owner, hence it must be stopped or lost first.
 
 An event that the table does not have for a status raises InvalidTransition and leaves the status as it was. Late
@@ -123,7 +123,13 @@ TRANSITIONS: dict[StatusKind, dict[type[ShardEvent], StatusKind]] = {
         ShardDown: DOWN,
     },
     ACTIVE: {IngestionError: ERROR, IngestionStopped: STOPPED, ShardDown: DOWN},
-    ERROR: {IngestionStarted: ACTIVE, IngestionStopped: STOPPED, ShardDown: DOWN},
+    ERROR: {
+        RecoveryStarted: RECOVERY,
+        IngestionStarted: ACTIVE,
+        IngestionError: ERROR,
+        IngestionStopped: STOPPED,
+        ShardDown: DOWN,
+    },
     STOPPED: {ShardAssignmentStarted: ASSIGNED},
     DOWN: {ShardAssignmentStarted: ASSIGNED, IngestionStopped: STOPPED},
 }

@@ -1,0 +1,92 @@
+"""What the coordinator and a node say to each other, over Ray.
+
+The coordinator calls (``NodeOrders``); the node answers, and reports in batches by
+``coordinator.shard_events(node, incarnation, reports)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.shard_status import ShardEvent, ShardStatus
+
+ShardEpoch = tuple[int, int]
+"""(shard, epoch)."""
+
+CONTROL_GROUP = "control"
+"""Ray concurrency group of heartbeats and announcements: a long order never delays them."""
+
+WATCH_GROUP = "watch"
+"""Ray concurrency group of the call that never returns: when it fails, the process is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldShard:
+    """A shard that a node holds, as it says itself."""
+
+    dataset: str
+    shard: int
+    epoch: int
+    status: ShardStatus
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnnouncement:
+    """Who a node is and what it holds. ``ray_node_id`` tells whether its process is on the coordinator's machine."""
+
+    node: str
+    incarnation: int
+    address: NodeAddress
+    pid: int
+    ray_node_id: str
+    shards: tuple[HeldShard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReport:
+    """What became of a shard that was started at ``epoch``."""
+
+    dataset: str
+    shard: int
+    epoch: int
+    event: ShardEvent
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """What to start as a node: the class is imported by its path, in the node's own process only.
+
+    The class is called as ``cls(name=…, incarnation=…, config=ServerConfig, port=…)`` and follows NodeOrders.
+    """
+
+    class_path: str = "filoray.nodes.node.Node"
+
+
+class NodeOrders(Protocol):
+    """The methods of a node. All may be called again with the same arguments without harm."""
+
+    def start(self) -> NodeAnnouncement:
+        """Listen; returns when requests would be answered. Raises what kept it from that."""
+
+    def announce(self) -> NodeAnnouncement: ...
+
+    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
+        """Open those shards in the background and report how it goes. Returns at once."""
+
+    def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
+        """Flush and close; returns when that is done."""
+
+    def delete_shards(self, dataset: str, shards: Sequence[int]) -> None:
+        """Close what is open and delete the files of those shards; returns when that is done."""
+
+    def heartbeat(self) -> None: ...
+
+    def wait_until_death(self) -> None:
+        """Never returns."""
+
+    def shutdown(self) -> None:
+        """Flush and close everything, stop listening."""
