@@ -43,7 +43,11 @@ REFUSAL_REASONS = {
     Refusal.LABEL_NOT_UTF8: "invalid UTF-8 in a label",
 }
 
-METADATA_COUNT_MAX = 20_000  # Prometheus sends 2,000 at most in a request
+# Of one request. An empty message takes 2 bytes, its row in the columns 40: without these a small body could claim much
+# memory. Agents send 10,000 samples at most, and 2,000 metadata entries.
+SERIES_COUNT_MAX = 200_000
+SAMPLE_COUNT_MAX = 10_000_000
+METADATA_COUNT_MAX = 20_000
 _SAMPLE_BYTES_USUAL = 9  # the shortest sample with a time of today: without a value, which means 0
 _MESSAGE_BYTES_MIN = 2  # an empty message: tag and length
 
@@ -137,11 +141,13 @@ class RemoteWriteDecoder:
 
     def _parse(self, data: NDArray[np.uint8]) -> ParsedRequest:
         for least_bytes in (_SAMPLE_BYTES_USUAL, _MESSAGE_BYTES_MIN):
-            room = len(data) // least_bytes + 1
+            most = len(data) // least_bytes + 1
+            series_room, sample_room = min(most, SERIES_COUNT_MAX), min(most, SAMPLE_COUNT_MAX)
             request = ParsedRequest(
-                data, np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int32),
-                np.empty(room, np.uint64), np.empty(room, np.uint64),
-                np.empty(room, np.int64), np.empty(room, np.uint64),
+                data,
+                np.empty(series_room, np.int64), np.empty(series_room, np.int64), np.empty(series_room, np.int32),
+                np.empty(series_room, np.uint64), np.empty(series_room, np.uint64),
+                np.empty(sample_room, np.int64), np.empty(sample_room, np.uint64),
                 np.empty(METADATA_COUNT_MAX, np.int64), np.empty(METADATA_COUNT_MAX, np.int64), 0,
             )  # fmt: skip
             result = np.zeros(kernels.RESULT_FIELDS, np.int64)
@@ -151,10 +157,13 @@ class RemoteWriteDecoder:
                 request.metadata_starts, request.metadata_ends, result,
             )  # fmt: skip
             code, offset, series, samples, families, histograms = result.tolist()
-            if families == METADATA_COUNT_MAX and code == kernels.NEEDS_ROOM:
-                raise BadData(f"a write request with more than {METADATA_COUNT_MAX} metadata entries")
             if code != kernels.NEEDS_ROOM:
                 break
+        if code == kernels.NEEDS_ROOM:
+            raise BadData(
+                f"a write request with more than {SERIES_COUNT_MAX} series, {SAMPLE_COUNT_MAX} samples or "
+                f"{METADATA_COUNT_MAX} metadata entries; send it in parts"
+            )
         if code:
             raise malformed("WriteRequest", code, offset)
         return ParsedRequest(

@@ -431,6 +431,22 @@ def test_a_snappy_bomb_is_refused_by_its_declared_length() -> None:
         assert caught.value.http_status == 413
 
 
-def test_too_much_metadata_is_bad_data() -> None:
-    with pytest.raises(BadData, match="more than 20000 metadata"):
-        decode(bytes_field(3, b"") * 20_001)
+@pytest.mark.parametrize(
+    "message",
+    [
+        bytes_field(1, b"") * 200_001,
+        bytes_field(3, b"") * 20_001,
+        bytes_field(1, bytes_field(2, b"") * 10_000_001),
+    ],
+    ids=["series", "metadata", "samples"],
+)
+def test_what_would_claim_much_memory_for_few_bytes_is_bad_data(message: bytes) -> None:
+    with pytest.raises(BadData, match="200000 series, 10000000 samples or 20000 metadata"):
+        decode(message, make_decoder(max_decoded_bytes=1 << 25))
+
+
+def test_requests_at_the_limits_are_decoded() -> None:
+    decoded = decode(bytes_field(1, b"") * 200_000 + bytes_field(3, b"") * 20_000)
+
+    assert not decoded.containers
+    assert not decoded.refused.get("no metric name")
