@@ -113,7 +113,7 @@ class DurationParser(TokenReader):
                 self.fail(token.start, "duration out of range")
             return literal
         if self.at("("):
-            return self._parenthesised()
+            return self._duration_in_parentheses()
         if self.at_word(*_CONSTANTS):
             self.advance()
             self.expect("(")
@@ -125,7 +125,7 @@ class DurationParser(TokenReader):
             return self._choice()
         return self.unexpected()
 
-    def _parenthesised(self) -> DurationExpr:
+    def _duration_in_parentheses(self) -> DurationExpr:
         start = self.advance().start
         inner = self._sum(0)
         end = self.expect(")").end

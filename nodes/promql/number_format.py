@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 _PLAIN_MIN, _PLAIN_END = 1e-6, 1e21
-_G_EXPONENT_MIN, _G_EXPONENT_END = -4, 21
+_G_EXPONENT_MIN, _G_EXPONENT_END = -4, 6
 
 
 def format_value(value: float) -> str:
@@ -44,7 +44,7 @@ def format_float_e(value: float) -> str:
 
 
 def format_float_g(value: float) -> str:
-    """The shorter way: an exponent below 1e-4 and from 1e21 on, as ``%v`` and ``'g'`` with precision -1 print it."""
+    """The shorter way: an exponent below 1e-4 and from 1e6 on, as ``%v`` and ``'g'`` with precision -1 print it."""
     if not math.isfinite(value):
         return _not_finite(value)
     exponent = _decimal(value)[2]

@@ -45,13 +45,13 @@ from filoray.nodes.promql.options import DEFAULT, EXPERIMENTAL, ParserOptions
 from filoray.nodes.promql.positions import merge
 from filoray.nodes.promql.quoting import quote, unquote
 from filoray.nodes.promql.selector_parser import SelectorParser
-from filoray.nodes.promql.tokens import TokenKind
+from filoray.nodes.promql.tokens import Token, TokenKind
 
 __all__ = ["DEFAULT", "EXPERIMENTAL", "ParserOptions", "PromqlError", "parse"]
 
 _OFFSET_WANTED = "number, duration, step(), or range()"
 _STEP_WANTED = 'number, duration, step(), range(), or "]"'
-_CALLABLE_WORDS = ("start", "end", "step", "range", "min_of", "max_of")
+_NAMING_KINDS = (TokenKind.IDENTIFIER, TokenKind.AGGREGATOR, TokenKind.QUERY_FUNCTION)
 
 
 def parse(text: str, options: ParserOptions = DEFAULT) -> Expr:
@@ -60,10 +60,10 @@ def parse(text: str, options: ParserOptions = DEFAULT) -> Expr:
     ``matching`` of a Binary is set exactly when both sides are vectors, and set operators are many-to-many.
     """
     parser = _Parser(text, options)
-    if parser.token.kind is TokenKind.EOF:
+    if parser.at_end():
         parser.fail(0, "no expression found in input")
     expr = parser.parse_expression()
-    if parser.token.kind is not TokenKind.EOF:
+    if not parser.at_end():
         parser.unexpected()
     return checked(expr, text)
 
@@ -91,16 +91,22 @@ class _Parser(SelectorParser):
         return left
 
     def _operand(self) -> Expr:
-        """A signed operand, or a primary with the modifiers behind it."""
-        if self.token.kind is TokenKind.OPERATOR and self.token.text in ("+", "-"):
-            sign = self.advance()
-            operand = self.parse_expression(MULTIPLICATIVE + 1)
-            position = Position(sign.start, operand.position.end)
-            if isinstance(operand, NumberLiteral):
-                return replace(operand, value=-operand.value if sign.text == "-" else operand.value, position=position)
-            self.set_height(self.height + 1)
-            return Unary(sign.text, operand, position)
-        expr = self._primary()
+        """A signed operand, or a primary with the modifiers behind it.
+
+        Calls nest through four frames a level (this one among them), which the limits count on.
+        """
+        token = self.token
+        if token.kind is TokenKind.OPERATOR and token.text in ("+", "-"):
+            return self._signed()
+        if token.kind is TokenKind.PUNCTUATION and token.text == "(":
+            expr: Expr = self._parenthesised()
+        else:
+            expr = self._leaf()
+            if isinstance(expr, VectorSelector) and token.kind in _NAMING_KINDS and expr.position.end == token.end:
+                if token.kind is TokenKind.AGGREGATOR and (self.at("(") or self.at_word("by", "without")):
+                    expr = self._aggregate(token)
+                elif token.kind is not TokenKind.AGGREGATOR and self.at("("):
+                    expr = self._call(token)
         while True:
             if self.at("["):
                 expr = self._range_or_subquery(expr)
@@ -113,22 +119,27 @@ class _Parser(SelectorParser):
             else:
                 return expr
 
-    def _primary(self) -> Expr:
+    def _signed(self) -> Expr:
+        sign = self.advance()
+        operand = self.parse_expression(MULTIPLICATIVE + 1)
+        position = Position(sign.start, operand.position.end)
+        if isinstance(operand, NumberLiteral):
+            return replace(operand, value=-operand.value if sign.text == "-" else operand.value, position=position)
+        self.set_height(self.height + 1)
+        return Unary(sign.text, operand, position)
+
+    def _leaf(self) -> Expr:
+        """A literal or a selector; the name of a call or an aggregation reads as a selector at first."""
         token = self.token
-        match token.kind:
-            case TokenKind.NUMBER | TokenKind.DURATION:
-                self.count_term()
-                self.height = 1
-                return self.parse_number_or_duration()
-            case TokenKind.STRING:
-                self.count_term()
-                self.height = 1
-                self.advance()
-                return StringLiteral(unquote(token.text), token.position)
-            case TokenKind.PUNCTUATION if token.text == "(":
-                return self._parenthesised()
-            case TokenKind.AGGREGATOR | TokenKind.IDENTIFIER | TokenKind.QUERY_FUNCTION:
-                return self._named()
+        if token.kind in (TokenKind.NUMBER, TokenKind.DURATION):
+            self.count_term()
+            self.height = 1
+            return self.parse_number_or_duration()
+        if token.kind is TokenKind.STRING:
+            self.count_term()
+            self.height = 1
+            self.advance()
+            return StringLiteral(unquote(token.text), token.position)
         return self.parse_vector_selector()
 
     def _parenthesised(self) -> Paren:
@@ -139,20 +150,8 @@ class _Parser(SelectorParser):
         self.set_height(self.height + 1)
         return Paren(inner, Position(start, end))
 
-    def _named(self) -> Expr:
-        """A word that may be an aggregation, a call or a metric, which only what follows it tells."""
-        selector = self.parse_vector_selector()
-        name = selector.name
-        has_braces = len(name) < selector.position.end - selector.position.start
-        if has_braces:
-            return selector
-        if name.lower() in AGGREGATIONS and (self.at("(") or self.at_word("by", "without")):
-            return self._aggregate(name.lower(), selector.position)
-        if self.at("("):
-            return self._call(name, selector.position)
-        return selector
-
-    def _aggregate(self, operator: str, operator_position: Position) -> Aggregate:
+    def _aggregate(self, operator_token: Token) -> Aggregate:
+        operator = operator_token.word
         self.contexts.append(("aggregation", ""))
         without, grouping = False, None
         if not self.at("("):
@@ -163,7 +162,7 @@ class _Parser(SelectorParser):
         if grouping is None and self.at_word("by", "without"):
             without, grouping = self._grouping()
         self.contexts.pop()
-        position = Position(operator_position.start, self.closing_end)
+        position = Position(operator_token.start, self.closing_end)
         signature = AGGREGATIONS[operator]
         if not args:
             self.fail(position.start, "no arguments for aggregate expression provided")
@@ -185,15 +184,15 @@ class _Parser(SelectorParser):
         without = self.advance().word == "without"
         return without, self.parse_grouping_labels()
 
-    def _call(self, name: str, name_position: Position) -> Call:
-        function = name.lower() if name.lower() in _CALLABLE_WORDS else name
+    def _call(self, name: Token) -> Call:
+        function = name.word  # in lower case for the words that the lexer knows: start, end, ...
         args = self._arguments()
         signature = FUNCTIONS.get(function)
         if signature is None:
-            self.fail(name_position.start, f"unknown function with name {quote(name)}")
+            self.fail(name.start, f"unknown function with name {quote(name.text)}")
         if signature.experimental and not self.options.experimental_functions:
-            self.fail(name_position.start, f"function {quote(name)} is not enabled")
-        return Call(function, args, Position(name_position.start, self.closing_end))
+            self.fail(name.start, f"function {quote(name.text)} is not enabled")
+        return Call(function, args, Position(name.start, self.closing_end))
 
     def _arguments(self) -> tuple[Expr, ...]:
         """``(a, b)``; the height is one more than the highest argument's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ _GO_WORDS = {
     "invalid named capture group": "invalid named capture",
     "invalid perl operator": "invalid or unsupported Perl syntax",
 }
+_UNFINISHED_FLAGS = re.compile(r"\(\?[imsU-]*\Z")  # RE2 calls it bad Perl syntax, Go an open parenthesis
 _CACHED_REGEXES = 1_024
 
 
@@ -47,6 +49,7 @@ def compile_regex(pattern: str) -> Any:
 
 def _go_message(message: bytes | str) -> str:
     text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
-    code, separator, detail = text.partition(": ")
-    shown = f": `{detail}`" if separator else ""
-    return f"error parsing regexp: {_GO_WORDS.get(code, code)}{shown}"
+    code, _, detail = text.partition(": ")
+    if _UNFINISHED_FLAGS.match(detail):
+        code = "missing )"
+    return f"error parsing regexp: {_GO_WORDS.get(code, code)}: `{detail}`"

@@ -8,14 +8,13 @@ from filoray.nodes.promql.ast import LabelMatcher
 from filoray.nodes.promql.checker import matches_empty
 from filoray.nodes.promql.options import DEFAULT, ParserOptions
 from filoray.nodes.promql.selector_parser import SelectorParser
-from filoray.nodes.promql.tokens import TokenKind
 
 
 def parse_metric_selector(text: str, options: ParserOptions = DEFAULT) -> tuple[LabelMatcher, ...]:
     """The matchers of ``name{a="b"}``. Raises PromqlError; ``{}`` is allowed (see ``selects_everything``)."""
     parser = SelectorParser(text, options)
     selector = parser.parse_vector_selector()
-    if parser.token.kind is not TokenKind.EOF:
+    if not parser.at_end():
         parser.unexpected()
     return selector.matchers
 

@@ -49,6 +49,9 @@ class TokenReader:
         """Whether the token looked at is this bracket, comma, colon or equals sign."""
         return self.token.kind is TokenKind.PUNCTUATION and self.token.text == punctuation
 
+    def at_end(self) -> bool:
+        return self.token.kind is TokenKind.EOF
+
     def at_word(self, *words: str) -> bool:
         """Whether the token looked at is one of these reserved words (or operators)."""
         return self.token.word in words and self.token.kind in (
