@@ -20,6 +20,7 @@ from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine.frame import Frame, TimeGrid
 from filoray.nodes.engine.selection import CancelFlag, repeated, series_arrays
 from filoray.nodes.kernels import order_statistics, over_time, rates, regressions
+from filoray.nodes.kernels.arrays import floats
 from filoray.nodes.kernels.over_time import Edge
 from filoray.nodes.kernels.windows import without_stale_markers
 from filoray.nodes.series_batch import SeriesBatch
@@ -205,7 +206,7 @@ def apply_range_function(
     if len(params) != function.param_count:
         raise ValueError(f"{name} takes {function.param_count} scalar arguments, got {len(params)}")
     context = context or RangeContext()
-    params = [np.require(param, np.float64, ["C", "A"]) for param in params]
+    params = [floats(param) for param in params]
     call = _Call(grid, range_ms, params, context)
     offsets, timestamps, values = without_stale_markers(*series_arrays(batch))
     count = batch.labels.count

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.engine.frame import Frame, TimeGrid
+from filoray.nodes.kernels.arrays import floats, ints
 from filoray.nodes.kernels.selection import newest_samples, smoothed_samples
 from filoray.nodes.kernels.windows import without_stale_markers
 from filoray.nodes.series_batch import SeriesBatch
@@ -38,11 +39,7 @@ class SelectResult:
 
 def series_arrays(batch: SeriesBatch) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Offsets, timestamps and values as kernels take them: contiguous and aligned, copied only where they are not."""
-    return (
-        np.require(batch.offsets, np.int64, ["C", "A"]),
-        np.require(batch.timestamps, np.int64, ["C", "A"]),
-        np.require(batch.values, np.float64, ["C", "A"]),
-    )
+    return ints(batch.offsets), ints(batch.timestamps), floats(batch.values)
 
 
 def select_samples(

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
+from filoray.nodes.kernels.arrays import bools, floats, ints
 from filoray.nodes.kernels.compensated import add
 from filoray.nodes.kernels.signatures import (
     BOOL_MATRIX,
@@ -323,7 +324,7 @@ def group_sums(
 ) -> SumPart:
     """The parts of sum()."""
     high, low, count = (_zeros(group_count, values.shape[1]) for _ in range(3))
-    _sum(values, valid, group_ids, high, low, count, cancelled)
+    _sum(floats(values), bools(valid), ints(group_ids), high, low, count, cancelled)
     return SumPart(high, low, count)
 
 
@@ -337,7 +338,17 @@ def group_means(
     if overflowed.any():
         for part in (sums.high, sums.low, sums.count):
             part[overflowed] = 0.0
-        _mean_again(values, valid, group_ids, sums.high, sums.low, sums.count, incremental, overflowed, cancelled)
+        _mean_again(
+            floats(values),
+            bools(valid),
+            ints(group_ids),
+            sums.high,
+            sums.low,
+            sums.count,
+            incremental,
+            overflowed,
+            cancelled,
+        )
     return MeanPart(sums.high, sums.low, sums.count, incremental)
 
 
@@ -346,7 +357,7 @@ def group_variances(
 ) -> VariancePart:
     """The parts of stddev() and stdvar(), by Welford's recurrence. NaN where a group holds NaN or an infinity."""
     count, mean, squares = (_zeros(group_count, values.shape[1]) for _ in range(3))
-    _variance(values, valid, group_ids, count, mean, squares, cancelled)
+    _variance(floats(values), bools(valid), ints(group_ids), count, mean, squares, cancelled)
     return VariancePart(count, mean, squares)
 
 
@@ -362,7 +373,7 @@ def group_extremes(
     """max() or min(), NaN only where there is nothing else. Its own merge: extremes of extremes."""
     best = np.full((group_count, values.shape[1]), np.nan)
     found = np.zeros(best.shape, np.bool_)
-    _extreme(values, valid, group_ids, is_max, best, found, cancelled)
+    _extreme(floats(values), bools(valid), ints(group_ids), is_max, best, found, cancelled)
     return ExtremePart(best, found)
 
 
@@ -379,7 +390,7 @@ def group_counts(valid: BoolMatrix, group_ids: GroupIds, group_count: int) -> Fl
 def merge_sums(part: SumPart, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER) -> SumPart:
     """Partial sums, stacked by row, merged by ``group_ids`` int64[rows]."""
     high, low, count = (_zeros(group_count, part.high.shape[1]) for _ in range(3))
-    _merge_sums(part.high, part.low, part.count, group_ids, high, low, count, cancelled)
+    _merge_sums(floats(part.high), floats(part.low), floats(part.count), ints(group_ids), high, low, count, cancelled)
     return SumPart(high, low, count)
 
 
@@ -396,5 +407,7 @@ def merge_variances(
 ) -> VariancePart:
     """Partial variances, stacked by row, merged by ``group_ids`` int64[rows] (Chan's rule)."""
     count, mean, squares = (_zeros(group_count, part.count.shape[1]) for _ in range(3))
-    _merge_variances(part.count, part.mean, part.squares, group_ids, count, mean, squares, cancelled)
+    _merge_variances(
+        floats(part.count), floats(part.mean), floats(part.squares), ints(group_ids), count, mean, squares, cancelled
+    )
     return VariancePart(count, mean, squares)

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
+from filoray.nodes.kernels.arrays import bools, floats
 from filoray.nodes.kernels.signatures import (
     BOOL_MATRIX,
     FLAG,
@@ -273,12 +274,12 @@ def histogram_quantiles(
         np.zeros(buckets.group_count),
     )
     _quantile(
-        values,
-        valid,
+        floats(values),
+        bools(valid),
         buckets.rows,
         buckets.bounds,
         buckets.offsets,
-        quantiles,
+        floats(quantiles),
         result.values,
         result.valid,
         result.forced_monotonic,
@@ -302,6 +303,15 @@ def histogram_fractions(
     shape = (buckets.group_count, values.shape[1])
     out_values, out_valid = np.empty(shape), np.empty(shape, np.bool_)
     _fraction(
-        values, valid, buckets.rows, buckets.bounds, buckets.offsets, lowers, uppers, out_values, out_valid, cancelled
+        floats(values),
+        bools(valid),
+        buckets.rows,
+        buckets.bounds,
+        buckets.offsets,
+        floats(lowers),
+        floats(uppers),
+        out_values,
+        out_valid,
+        cancelled,
     )
     return out_values, out_valid

@@ -151,6 +151,49 @@ def sum_over_time(
                 out_valid[series, k + 3] = True
 
 
+@njit(cache=True, nogil=True)
+def _variance_exactly(values, begin, end):
+    """Welford's recurrence with compensated sums."""
+    count = 0.0
+    mean = 0.0
+    mean_error = 0.0
+    squares = 0.0
+    squares_error = 0.0
+    for i in range(begin, end):
+        count += 1.0
+        delta = values[i] - (mean + mean_error)
+        mean, mean_error = add(delta / count, mean, mean_error)
+        squares, squares_error = add(delta * (values[i] - (mean + mean_error)), squares, squares_error)
+    return (squares + squares_error) / count
+
+
+@njit(cache=True, nogil=True)
+def _take_in(value, state):
+    """One step of Welford's recurrence; ``state``: count, mean, its error, sum of squares, its error."""
+    count, mean, mean_error, squares, squares_error = state
+    count += 1.0
+    delta = value - (mean + mean_error)
+    mean, mean_error = add_finite(delta / count, mean, mean_error)
+    squares, squares_error = add_finite(delta * (value - (mean + mean_error)), squares, squares_error)
+    return count, mean, mean_error, squares, squares_error
+
+
+@njit(cache=True, nogil=True)
+def _take_in_range(values, begin, end, state):
+    for i in range(begin, end):
+        state = _take_in(values[i], state)
+    return state
+
+
+@njit(cache=True, nogil=True)
+def _finish_variance(values, begin, end, state, is_deviation):
+    count, _, _, squares, squares_error = state
+    variance = (squares + squares_error) / count
+    if not math.isfinite(variance):
+        variance = _variance_exactly(values, begin, end)
+    return math.sqrt(variance) if is_deviation else variance
+
+
 @njit(types.void(*SERIES, *WINDOWS, types.boolean, *RESULTS), **KERNEL_OPTIONS)
 def variance_over_time(
     offsets,
@@ -165,10 +208,11 @@ def variance_over_time(
     samples_per_step,
     cancelled,
 ):
-    """stdvar_over_time(), or stddev_over_time() if ``is_deviation``: Welford's recurrence with compensated sums."""
+    """stdvar_over_time(), or stddev_over_time() if ``is_deviation``, four windows side by side as in sum_over_time."""
     steps = out_valid.shape[1]
-    lows = np.empty(steps, np.int64)
-    highs = np.empty(steps, np.int64)
+    lows = np.empty(steps + 3, np.int64)
+    highs = np.empty(steps + 3, np.int64)
+    empty = (0.0, 0.0, 0.0, 0.0, 0.0)
     for series in range(offsets.shape[0] - 1):
         if cancelled[0]:
             return
@@ -179,28 +223,48 @@ def variance_over_time(
             first_end_ms,
             step_ms,
             range_ms,
-            lows,
-            highs,
+            lows[:steps],
+            highs[:steps],
             samples_per_step,
         )
-        for k in range(steps):
-            found = highs[k] > lows[k]
-            out_valid[series, k] = found
-            out_values[series, k] = 0.0
-            if not found:
+        lows[steps:] = lows[steps - 1]
+        highs[steps:] = highs[steps - 1]
+        for k in range(0, steps, 4):
+            low = lows[k + 3]
+            high = highs[k]
+            lanes = min(4, steps - k)
+            if low >= high:
+                for lane in range(k, k + lanes):
+                    found = highs[lane] > lows[lane]
+                    out_valid[series, lane] = found
+                    out_values[series, lane] = 0.0
+                    if found:
+                        state = _take_in_range(values, lows[lane], highs[lane], empty)
+                        out_values[series, lane] = _finish_variance(
+                            values, lows[lane], highs[lane], state, is_deviation
+                        )
                 continue
-            count = 0.0
-            mean = 0.0
-            mean_error = 0.0
-            squares = 0.0
-            squares_error = 0.0
-            for i in range(lows[k], highs[k]):
-                count += 1.0
-                delta = values[i] - (mean + mean_error)
-                mean, mean_error = add(delta / count, mean, mean_error)
-                squares, squares_error = add(delta * (values[i] - (mean + mean_error)), squares, squares_error)
-            variance = (squares + squares_error) / count
-            out_values[series, k] = math.sqrt(variance) if is_deviation else variance
+            out_valid[series, k : k + lanes] = True
+            state_0 = _take_in_range(values, lows[k], low, empty)
+            state_1 = _take_in_range(values, lows[k + 1], low, empty)
+            state_2 = _take_in_range(values, lows[k + 2], low, empty)
+            state_3 = empty
+            for i in range(low, high):
+                value = values[i]
+                state_0 = _take_in(value, state_0)
+                state_1 = _take_in(value, state_1)
+                state_2 = _take_in(value, state_2)
+                state_3 = _take_in(value, state_3)
+            out_values[series, k] = _finish_variance(values, lows[k], high, state_0, is_deviation)
+            if lanes > 1:
+                state_1 = _take_in_range(values, high, highs[k + 1], state_1)
+                out_values[series, k + 1] = _finish_variance(values, lows[k + 1], highs[k + 1], state_1, is_deviation)
+            if lanes > 2:
+                state_2 = _take_in_range(values, high, highs[k + 2], state_2)
+                out_values[series, k + 2] = _finish_variance(values, lows[k + 2], highs[k + 2], state_2, is_deviation)
+            if lanes > 3:
+                state_3 = _take_in_range(values, high, highs[k + 3], state_3)
+                out_values[series, k + 3] = _finish_variance(values, low, highs[k + 3], state_3, is_deviation)
 
 
 @njit(types.void(*SERIES, *WINDOWS, types.boolean, types.boolean, *RESULTS), **KERNEL_OPTIONS)

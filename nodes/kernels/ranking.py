@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
+from filoray.nodes.kernels.arrays import bools, floats, ints
 from filoray.nodes.kernels.order_statistics import weighted_rank
 from filoray.nodes.kernels.signatures import (
     BOOL_MATRIX,
@@ -235,7 +236,7 @@ def pick_samples(
 ) -> BoolMatrix:
     """bool[n, steps]: the samples that topk, bottomk or limitk keep. ``limits`` int64[steps]: how many by group."""
     picked = np.zeros(values.shape, np.bool_)
-    _pick(values, valid, groups.rows, groups.offsets, int(pick), limits, picked, cancelled)
+    _pick(floats(values), bools(valid), groups.rows, groups.offsets, int(pick), ints(limits), picked, cancelled)
     return picked
 
 
@@ -252,7 +253,9 @@ def group_quantiles(
     """
     shape = (groups.group_count, values.shape[1])
     out_values, out_valid = np.empty(shape), np.empty(shape, np.bool_)
-    _quantile(values, valid, groups.rows, groups.offsets, quantiles, out_values, out_valid, cancelled)
+    _quantile(
+        floats(values), bools(valid), groups.rows, groups.offsets, floats(quantiles), out_values, out_valid, cancelled
+    )
     return out_values, out_valid
 
 

@@ -7,9 +7,35 @@ import math
 import numpy as np
 from numba import njit, types
 
-from filoray.nodes.kernels.compensated import add
+from filoray.nodes.kernels.compensated import add, add_finite
 from filoray.nodes.kernels.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
 from filoray.nodes.kernels.windows import find_windows
+
+
+@njit(cache=True, nogil=True)
+def _line(count, sum_x, sum_y, sum_xy, sum_xx):
+    """Slope and value at the origin of the least-squares line, from its sums."""
+    covariance = sum_xy - sum_x * sum_y / count
+    variance = sum_xx - sum_x * sum_x / count
+    slope = covariance / variance
+    return slope, sum_y / count - slope * sum_x / count
+
+
+@njit(cache=True, nogil=True)
+def _fit_exactly(timestamps, values, begin, end, origin_ms):
+    """As ``_fit``, for sums that leave the finite."""
+    sum_x, error_x = 0.0, 0.0
+    sum_y, error_y = 0.0, 0.0
+    sum_xy, error_xy = 0.0, 0.0
+    sum_xx, error_xx = 0.0, 0.0
+    for i in range(begin, end):
+        y = values[i]
+        x = float(timestamps[i] - origin_ms) / 1e3
+        sum_x, error_x = add(x, sum_x, error_x)
+        sum_y, error_y = add(y, sum_y, error_y)
+        sum_xy, error_xy = add(x * y, sum_xy, error_xy)
+        sum_xx, error_xx = add(x * x, sum_xx, error_xx)
+    return _line(float(end - begin), sum_x + error_x, sum_y + error_y, sum_xy + error_xy, sum_xx + error_xx)
 
 
 @njit(cache=True, nogil=True)
@@ -23,26 +49,21 @@ def _fit(timestamps, values, begin, end, origin_ms):
     constant = True
     for i in range(begin, end):
         y = values[i]
-        if i > begin and y != first:
-            constant = False
+        # A lone NaN differs from itself; Prometheus compares from the second sample on.
+        constant &= (y == first) | (i == begin)
         x = float(timestamps[i] - origin_ms) / 1e3
-        sum_x, error_x = add(x, sum_x, error_x)
-        sum_y, error_y = add(y, sum_y, error_y)
-        sum_xy, error_xy = add(x * y, sum_xy, error_xy)
-        sum_xx, error_xx = add(x * x, sum_xx, error_xx)
+        sum_x, error_x = add_finite(x, sum_x, error_x)
+        sum_y, error_y = add_finite(y, sum_y, error_y)
+        sum_xy, error_xy = add_finite(x * y, sum_xy, error_xy)
+        sum_xx, error_xx = add_finite(x * x, sum_xx, error_xx)
     if constant:
         if math.isinf(first):
             return math.nan, math.nan
         return 0.0, first
-    count = float(end - begin)
-    sum_x += error_x
-    sum_y += error_y
-    sum_xy += error_xy
-    sum_xx += error_xx
-    covariance = sum_xy - sum_x * sum_y / count
-    variance = sum_xx - sum_x * sum_x / count
-    slope = covariance / variance
-    return slope, sum_y / count - slope * sum_x / count
+    slope, intercept = _line(float(end - begin), sum_x + error_x, sum_y + error_y, sum_xy + error_xy, sum_xx + error_xx)
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        return _fit_exactly(timestamps, values, begin, end, origin_ms)
+    return slope, intercept
 
 
 @njit(types.void(*SERIES, *WINDOWS, types.boolean, types.int64, types.int64, FLOATS, *RESULTS), **KERNEL_OPTIONS)

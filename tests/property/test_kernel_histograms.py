@@ -90,7 +90,7 @@ def twin_fraction(lower: float, upper: float, buckets: Buckets) -> float:
 
 @st.composite
 def histograms(draw: st.DrawFn) -> tuple:
-    """values, valid, group_ids, bounds, group_count: rows in any order, bounds that may repeat, counts that may fall."""
+    """values, valid, group_ids, bounds, group_count: rows in any order, bounds may repeat, counts may fall."""
     groups, steps = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     ids: list[int] = []
     bounds: list[float] = []
