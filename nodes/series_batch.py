@@ -32,6 +32,11 @@ class SeriesBatch:
     warnings: tuple[str, ...] = ()
 
     @classmethod
+    def empty(cls) -> SeriesBatch:
+        """No series."""
+        return cls(LabelTable.empty_sets(0), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0))
+
+    @classmethod
     def concat(cls, batches: Sequence[SeriesBatch]) -> SeriesBatch:
         """Series of several batches, stacked. At least one batch."""
         if len(batches) == 1:

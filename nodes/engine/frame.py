@@ -21,7 +21,7 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class TimeGrid:
-    """Evaluation times ``start_ms + i * step_ms`` for i in 0..count-1. ``step_ms`` > 0; an instant query has count 1."""
+    """Evaluation times ``start_ms + i * step_ms`` for i in 0..count-1; ``step_ms`` > 0. An instant query has one."""
 
     start_ms: int
     step_ms: int

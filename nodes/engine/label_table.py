@@ -118,7 +118,9 @@ class LabelTable:
 
     def keep(self, names: Iterable[str]) -> LabelTable:
         """Only these labels."""
-        return LabelTable(self.count, {name: self.columns[name] for name in dict.fromkeys(names) if name in self.columns})
+        return LabelTable(
+            self.count, {name: self.columns[name] for name in dict.fromkeys(names) if name in self.columns}
+        )
 
     def without(self, names: Collection[str]) -> LabelTable:
         """All but these labels."""
@@ -128,7 +130,9 @@ class LabelTable:
         """One label set anew from n strings (``""`` removes it)."""
         dictionary: dict[str, int] = {}
         codes = np.fromiter(
-            (dictionary.setdefault(value, len(dictionary)) if value else ABSENT for value in values), np.int32, self.count
+            (dictionary.setdefault(value, len(dictionary)) if value else ABSENT for value in values),
+            np.int32,
+            self.count,
         )
         return self.with_column(name, LabelColumn(tuple(dictionary), codes))
 
@@ -168,9 +172,21 @@ class LabelTable:
         return int(np.flatnonzero(first[ids] != np.arange(self.count))[0])
 
     def sorted_rows(self) -> NDArray[np.int64]:
-        """Rows in Prometheus's order of label sets (names and values compared in turn, bytewise)."""
-        sets = [[part for pair in labels.items() for part in pair] for labels in self.label_sets()]
-        return np.array(sorted(range(self.count), key=sets.__getitem__), np.int64)
+        """Rows in Prometheus's order of label sets (names and values compared in turn, bytewise); stable."""
+        keys: list[NDArray[np.int64]] = []
+        has_later = np.zeros(self.count, np.bool_)
+        for name in sorted(self.columns, reverse=True):
+            column = self.columns[name]
+            present = column.codes >= 0
+            order = sorted(range(len(column.values)), key=column.values.__getitem__)
+            ranks = np.empty(len(order) + 1, np.int64)
+            ranks[order] = np.arange(1, len(order) + 1)
+            # Where a row has no label of this name, its next name is a later one, which sorts behind this; but if
+            # it has no more labels at all, it is a prefix of the other set, which sorts before.
+            absent_rank = np.where(has_later, len(order) + 1, 0)
+            keys.append(np.where(present, ranks[column.codes], absent_rank))
+            has_later |= present
+        return np.lexsort(keys) if keys else np.arange(self.count)
 
 
 def _recode(column: LabelColumn, dictionary: dict[str, int]) -> Codes:

@@ -1,0 +1,165 @@
+"""Aggregations in two phases: what each node computes over its series, and how these parts become the result.
+
+sum, avg, min, max, count, group, stddev and stdvar ship partial figures of each group. topk, bottomk, limitk
+and limit_ratio ship the series that can still win, count_values counts, quantile the values themselves. All
+series are taken in the order of their labels, so that the result does not depend on where they live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.nodes.engine.fragments import AggregatePartial, FragmentResult
+from filoray.nodes.engine.frame import BoolArray, BoolMatrix, Frame
+from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.engine.metric_names import METADATA_LABELS
+from filoray.nodes.engine.ranked_aggregations import (
+    RANKED,
+    Parameter,
+    count_values_part,
+    picked_samples,
+    ranked_result,
+)
+from filoray.nodes.kernels import aggregation as kernels
+from filoray.nodes.kernels.ranking import RowGroups, group_quantiles
+from filoray.nodes.promql.ast import Aggregate
+
+Planes = tuple[NDArray[np.float64] | NDArray[np.bool_], ...]
+
+
+def map_phase(expr: Aggregate, frame: Frame, parameter: Parameter) -> FragmentResult:
+    """The part over some of the series. ``parameter`` is checked; quantile needs none here."""
+    if expr.op == "count_values":
+        assert isinstance(parameter, str)
+        return count_values_part(expr, frame, parameter)
+    if expr.op in RANKED:
+        assert isinstance(parameter, np.ndarray)
+        ordered = frame.take(frame.labels.sorted_rows())
+        ids, groups = grouping_labels(expr, ordered.labels).grouped()
+        return picked_samples(expr.op, ordered, ids, groups.count, parameter)
+    if expr.op == "quantile":
+        labels = grouping_labels(expr, frame.labels)
+        return Frame(labels, frame.values, frame.valid, frame.drop_name)
+    ids, groups = grouping_labels(expr, frame.labels).grouped()
+    planes = _planes(expr.op, frame, ids, groups.count)
+    return AggregatePartial(groups, _any_by_group(frame.drop_name, ids, groups.count), planes)
+
+
+def reduce_phase(
+    expr: Aggregate, parts: Sequence[FragmentResult], parameter: Parameter, step_count: int, *, is_range: bool
+) -> Frame:
+    """The result from all parts."""
+    parts = [part for part in parts if part.labels.count]
+    if not parts:
+        return Frame.empty(step_count)
+    if expr.op in RANKED:
+        assert isinstance(parameter, np.ndarray)
+        stacked = Frame.concat(cast(list[Frame], parts))
+        ordered = stacked.take(stacked.labels.sorted_rows())
+        ids, groups = grouping_labels(expr, ordered.labels).grouped()
+        chosen = picked_samples(expr.op, ordered, ids, groups.count, parameter) if len(parts) > 1 else ordered
+        return chosen if is_range else ranked_result(expr.op, chosen, grouping_labels(expr, chosen.labels))
+    if expr.op == "count_values":
+        stacked = Frame.concat(cast(list[Frame], parts))
+        return _summed(stacked)
+    if expr.op == "quantile":
+        assert isinstance(parameter, np.ndarray)
+        return _quantiles(Frame.concat(cast(list[Frame], parts)), parameter)
+    return _merged(expr.op, cast(list[AggregatePartial], parts))
+
+
+def grouping_labels(expr: Aggregate, labels: LabelTable) -> LabelTable:
+    """The labels that tell groups apart, which are those of the result."""
+    if expr.without:
+        return labels.without({*expr.grouping, *METADATA_LABELS})
+    return labels.keep(expr.grouping)
+
+
+def _any_by_group(flags: BoolArray, ids: NDArray[np.int64], group_count: int) -> BoolArray:
+    return np.bincount(ids[flags], minlength=group_count) > 0
+
+
+def _planes(op: str, frame: Frame, ids: NDArray[np.int64], group_count: int) -> Planes:
+    values, valid = np.ascontiguousarray(frame.values), np.ascontiguousarray(frame.valid)
+    match op:
+        case "sum":
+            sums = kernels.group_sums(values, valid, ids, group_count)
+            return sums.high, sums.low, sums.count
+        case "avg":
+            means = kernels.group_means(values, valid, ids, group_count)
+            return means.high, means.low, means.count, means.incremental
+        case "stddev" | "stdvar":
+            variances = kernels.group_variances(values, valid, ids, group_count)
+            return variances.count, variances.mean, variances.squares
+        case "min" | "max":
+            extremes = kernels.group_extremes(values, valid, ids, group_count, is_max=op == "max")
+            return extremes.values, extremes.valid
+        case "count" | "group":
+            return (kernels.group_counts(valid, ids, group_count),)
+    raise AssertionError(op)
+
+
+def _merged(op: str, parts: list[AggregatePartial]) -> Frame:
+    if len(parts) == 1:
+        labels, drop_name, planes = parts[0].labels, parts[0].drop_name, parts[0].planes
+        ids = None
+    else:
+        ids, labels = LabelTable.concat([part.labels for part in parts]).grouped()
+        drop_name = _any_by_group(np.concatenate([part.drop_name for part in parts]), ids, labels.count)
+        planes = tuple(np.concatenate(plane) for plane in zip(*(part.planes for part in parts), strict=True))
+    values, valid = _figures(op, planes, ids, labels.count)
+    return Frame(labels, values, valid, drop_name).without_empty_series()
+
+
+def _figures(
+    op: str, planes: Planes, ids: NDArray[np.int64] | None, group_count: int
+) -> tuple[NDArray[np.float64], BoolMatrix]:
+    """Values and validity from planes; stacked ones are merged by ``ids`` before."""
+    match op:
+        case "sum":
+            sums = kernels.SumPart(*planes)
+            sums = sums if ids is None else kernels.merge_sums(sums, ids, group_count)
+            return sums.result(), sums.valid
+        case "avg":
+            means = kernels.MeanPart(*planes)
+            means = means if ids is None else kernels.merge_means(means, ids, group_count)
+            return means.result(), means.valid
+        case "stddev" | "stdvar":
+            parts = kernels.VariancePart(*planes)
+            parts = parts if ids is None else kernels.merge_variances(parts, ids, group_count)
+            values = parts.deviation() if op == "stddev" else parts.variance()
+            # An infinite sample makes the result NaN, even when it is the only one.
+            return np.where(np.isfinite(parts.mean), values, np.nan), parts.valid
+        case "min" | "max":
+            values, valid = planes
+            if ids is not None:
+                merged = kernels.group_extremes(values, valid, ids, group_count, is_max=op == "max")
+                values, valid = merged.values, merged.valid
+            return values, cast(BoolMatrix, valid)
+    counts = planes[0]
+    if ids is not None:
+        counts = kernels.group_sums(counts, np.ones(counts.shape, np.bool_), ids, group_count).high
+    present = counts > 0
+    return (np.ones(counts.shape) if op == "group" else counts), present
+
+
+def _summed(frame: Frame) -> Frame:
+    """Rows of equal labels added up: count_values' counts."""
+    ids, labels = frame.labels.grouped()
+    sums = kernels.group_sums(frame.values, frame.valid, ids, labels.count)
+    return Frame(labels, sums.high, sums.valid, _any_by_group(frame.drop_name, ids, labels.count))
+
+
+def _quantiles(frame: Frame, quantiles: NDArray[np.float64]) -> Frame:
+    ids, labels = frame.labels.grouped()
+    values, valid = group_quantiles(
+        np.ascontiguousarray(frame.values),
+        np.ascontiguousarray(frame.valid),
+        RowGroups.of(ids, labels.count),
+        np.ascontiguousarray(quantiles),
+    )
+    return Frame(labels, values, valid, _any_by_group(frame.drop_name, ids, labels.count)).without_empty_series()

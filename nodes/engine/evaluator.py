@@ -1,0 +1,268 @@
+"""Evaluates an expression over a grid of times: Frames in, Frames out, one numpy or kernel call per node and step set.
+
+Takes a tree whose times are resolved; leaves read a SeriesSource (on a node) or the answers to fragments (at
+the gateway). What each function, aggregation and operator does is in the modules beside this one; here
+is the walk, the guard rails and the bookkeeping.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from filoray.cluster.errors import ExecutionError
+from filoray.nodes.engine import aggregations
+from filoray.nodes.engine.annotations import Annotations
+from filoray.nodes.engine.binary_operations import scalar_operation, vector_scalar_operation
+from filoray.nodes.engine.fragments import Fragment, FragmentResult
+from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
+from filoray.nodes.engine.leaves import Leaves, window_span
+from filoray.nodes.engine.query_params import CancelToken, EvalLimits
+from filoray.nodes.engine.stage_stats import StageStats
+from filoray.nodes.engine.time_resolution import invariant_grid, unwrap_parens
+from filoray.nodes.engine.vector_matching import vector_operation
+from filoray.nodes.promql.ast import (
+    Aggregate,
+    Binary,
+    Call,
+    Expr,
+    FragmentRef,
+    LabelMatcher,
+    MatrixSelector,
+    NumberLiteral,
+    Paren,
+    StepInvariant,
+    StringLiteral,
+    Subquery,
+    Unary,
+    VectorSelector,
+)
+from filoray.nodes.series_batch import SeriesBatch, SeriesSource
+
+if TYPE_CHECKING:
+    Handler = Callable[["Evaluator", Call, TimeGrid], "Value"]
+
+Value = Frame | ScalarSeries | SeriesBatch | str
+
+
+class AnsweredSamples:
+    """What the nodes answered to fragments that are range selectors, as the gateway's source of samples."""
+
+    def __init__(
+        self, fragments: Sequence[Fragment], answers: Sequence[Sequence[FragmentResult]], lookback_ms: int
+    ) -> None:
+        self.batches: dict[tuple[Sequence[LabelMatcher], int, int], list[SeriesBatch]] = {}
+        for fragment, results in zip(fragments, answers, strict=True):
+            if isinstance(fragment.expr, MatrixSelector):
+                start_ms, end_ms = window_span(fragment.expr, fragment.grid, lookback_ms)
+                key = (fragment.expr.selector.matchers, start_ms, end_ms)
+                self.batches[key] = cast(list[SeriesBatch], list(results))
+
+    def select(self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int) -> SeriesBatch:
+        batches = self.batches[matchers, start_ms, end_ms]
+        return SeriesBatch.concat(batches) if batches else SeriesBatch.empty()
+
+
+class Evaluator:
+    """One evaluation of one expression. Not shared between threads."""
+
+    def __init__(
+        self,
+        source: SeriesSource | None,
+        *,
+        lookback_ms: int,
+        is_range: bool,
+        limits: EvalLimits,
+        cancel: CancelToken,
+        wants_stats: bool = False,
+        fragments: Sequence[Fragment] = (),
+        answers: Sequence[Sequence[FragmentResult]] = (),
+    ) -> None:
+        """``answers[i]`` are all nodes' results of ``fragments[i]``."""
+        self.limits = limits
+        self.cancel = cancel
+        self.is_range = is_range
+        self.annotations = Annotations()
+        source = source or AnsweredSamples(fragments, answers, lookback_ms)
+        self.leaves = Leaves(source, lookback_ms, limits, cancel, self.annotations, wants_stats)
+        self.fragments = fragments
+        self.answers = answers
+        self.stats = StageStats("") if wants_stats else None
+
+    # ---- by kind of value
+
+    def vector(self, expr: Expr, grid: TimeGrid) -> Frame:
+        value = self.evaluate(expr, grid)
+        assert isinstance(value, Frame), expr
+        return value
+
+    def scalar(self, expr: Expr, grid: TimeGrid) -> ScalarSeries:
+        value = self.evaluate(expr, grid)
+        assert isinstance(value, ScalarSeries), expr
+        return value
+
+    def string(self, expr: Expr) -> str:
+        literal = unwrap_parens(expr)
+        assert isinstance(literal, StringLiteral), expr
+        return literal.value
+
+    # ---- the walk
+
+    def evaluate(self, expr: Expr, grid: TimeGrid) -> Value:
+        """The value of an expression at every time of the grid. Raises ExecutionError, LimitExceeded, Query* errors."""
+        self.cancel.check()
+        if self.stats is None:
+            return self._evaluate(expr, grid)
+        parent, stage = self.stats, StageStats(stage_name(expr))
+        self.stats = stage
+        started_s, samples = time.perf_counter(), self.leaves.queryable_samples
+        try:
+            value = self._evaluate(expr, grid)
+        finally:
+            self.stats = parent
+        stage.wall_ms = (time.perf_counter() - started_s) * 1000
+        inner = sum(child.total_samples for child in stage.children)
+        stage.samples = self.leaves.queryable_samples - samples - inner
+        if isinstance(value, Frame):
+            stage.result_series, stage.result_bytes = value.series_count, value.values.nbytes + value.valid.nbytes
+        parent.children.append(stage)
+        return value
+
+    def _evaluate(self, expr: Expr, grid: TimeGrid) -> Value:
+        match expr:
+            case Paren():
+                return self._evaluate(expr.expr, grid)
+            case NumberLiteral():
+                return ScalarSeries(np.full(grid.count, expr.value))
+            case StringLiteral():
+                return expr.value
+            case VectorSelector():
+                return self._checked(self.leaves.instant(expr, grid))
+            case MatrixSelector():
+                return self.leaves.raw(expr, grid)
+            case FragmentRef():
+                return self._reference(expr, grid)
+            case StepInvariant():
+                return repeated(self.evaluate(expr.expr, invariant_grid(grid)), grid.count)
+            case Unary():
+                return self._unary(expr, grid)
+            case Aggregate():
+                return self._aggregate(expr, grid)
+            case Binary():
+                return self._binary(expr, grid)
+            case Call():
+                return self._checked(self._call(expr, grid))
+            case Subquery():
+                return self.leaves.subquery_samples(expr, grid, self)
+        raise AssertionError(expr)
+
+    def _checked(self, value: Value) -> Value:
+        if isinstance(value, Frame):
+            self.limits.check_matrix(value.series_count, value.step_count)
+        return value
+
+    def _reference(self, expr: FragmentRef, grid: TimeGrid) -> Value:
+        frames = cast(list[Frame], [frame for frame in self.answers[expr.index] if frame.labels.count])
+        self.limits.check_matrix(sum(frame.series_count for frame in frames), grid.count)
+        return Frame.concat(frames) if frames else Frame.empty(grid.count)
+
+    def _call(self, expr: Call, grid: TimeGrid) -> Value:
+        handler = function_handlers().get(expr.function)
+        if handler is None:
+            raise ExecutionError(f"function {expr.function} is not supported")
+        with np.errstate(all="ignore"):
+            return handler(self, expr, grid)
+
+    def _unary(self, expr: Unary, grid: TimeGrid) -> Value:
+        value = self.evaluate(expr.expr, grid)
+        if expr.op == "+":
+            return value
+        if isinstance(value, ScalarSeries):
+            return ScalarSeries(-value.values)
+        assert isinstance(value, Frame)
+        return Frame(value.labels, -value.values, value.valid, np.ones(value.series_count, np.bool_))
+
+    def _binary(self, expr: Binary, grid: TimeGrid) -> Value:
+        left = self.evaluate(expr.left, grid)
+        right = self.evaluate(expr.right, grid)
+        with np.errstate(all="ignore"):
+            if isinstance(left, ScalarSeries) and isinstance(right, ScalarSeries):
+                return scalar_operation(expr.op, left, right)
+            if isinstance(left, Frame) and isinstance(right, Frame):
+                assert expr.matching is not None
+                return self._checked(
+                    vector_operation(expr.op, left, right, expr.matching, return_bool=expr.return_bool)
+                )
+            if isinstance(left, Frame):
+                assert isinstance(right, ScalarSeries)
+                return vector_scalar_operation(expr.op, left, right, swapped=False, return_bool=expr.return_bool)
+            assert isinstance(left, ScalarSeries)
+            assert isinstance(right, Frame)
+            return vector_scalar_operation(expr.op, right, left, swapped=True, return_bool=expr.return_bool)
+
+    # ---- aggregations
+
+    def _aggregate(self, expr: Aggregate, grid: TimeGrid) -> Frame:
+        inner = unwrap_parens(expr.expr)
+        parameter = self.aggregation_parameter(expr, grid)
+        if isinstance(inner, FragmentRef) and self.fragments[inner.index].map_phase is not None:
+            partials: Sequence[FragmentResult] = self.answers[inner.index]
+        else:
+            partials = [self.map_phase(expr, expr.expr, grid)]
+        with np.errstate(all="ignore"):
+            return aggregations.reduce_phase(expr, partials, parameter, grid.count, is_range=self.is_range)
+
+    def map_phase(self, expr: Aggregate, inner: Expr, grid: TimeGrid) -> FragmentResult:
+        """The mergeable part of an aggregation over ``inner``."""
+        parameter = self.aggregation_parameter(expr, grid) if expr.op != "quantile" else None
+        frame = self.vector(inner, grid)
+        self.cancel.check()
+        with np.errstate(all="ignore"):
+            return aggregations.map_phase(expr, frame, parameter)
+
+    def aggregation_parameter(self, expr: Aggregate, grid: TimeGrid) -> aggregations.Parameter:
+        """The checked parameter: a scalar for each step, or count_values' label; None if the operation has none."""
+        if expr.param is None:
+            return None
+        if expr.op == "count_values":
+            return aggregations.checked_label(self.string(expr.param))
+        values = self.scalar(expr.param, grid).values
+        for kind, args in aggregations.parameter_warnings(expr.op, values):
+            self.annotations.add(kind, *args, position=expr.param.position)
+        return values
+
+
+def repeated(value: Value, count: int) -> Value:
+    """A one-step value at each of ``count`` steps; no data is copied."""
+    if isinstance(value, ScalarSeries):
+        return ScalarSeries(np.broadcast_to(value.values, (count,)))
+    if isinstance(value, Frame):
+        shape = (value.series_count, count)
+        values, valid = np.broadcast_to(value.values, shape), np.broadcast_to(value.valid, shape)
+        return Frame(value.labels, values, valid, value.drop_name)
+    return value
+
+
+def stage_name(expr: Expr) -> str:
+    """How a stage is called in stats."""
+    match expr:
+        case Call():
+            return expr.function
+        case Aggregate():
+            return expr.op
+        case Binary():
+            return f"binary {expr.op}"
+        case FragmentRef():
+            return f"fragment {expr.index}"
+    return type(expr).__name__
+
+
+def function_handlers() -> Mapping[str, Handler]:
+    """What evaluates each function, by its name."""
+    # Here, because the function modules name the Evaluator that they are called with.
+    from filoray.nodes.engine.function_handlers import FUNCTION_HANDLERS
+
+    return FUNCTION_HANDLERS

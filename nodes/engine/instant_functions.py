@@ -1,0 +1,170 @@
+"""Functions of one vector and scalars that look at each sample by itself, and functions of scalars.
+
+A table from name to numpy operation; Prometheus's promql/functions.go is the rule. All of them mark the metric
+name for removal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
+from filoray.nodes.engine.leaves import scalar_frame
+from filoray.nodes.promql.ast import Call
+
+if TYPE_CHECKING:
+    from filoray.nodes.engine.evaluator import Evaluator, Handler, Value
+
+Values = NDArray[np.float64]
+
+ELEMENTWISE: Mapping[str, Callable[[Values], Values]] = {
+    "abs": np.abs,
+    "ceil": np.ceil,
+    "exp": np.exp,
+    "floor": np.floor,
+    "ln": np.log,
+    "log10": np.log10,
+    "log2": np.log2,
+    "sgn": np.sign,
+    "sqrt": np.sqrt,
+    "acos": np.arccos,
+    "acosh": np.arccosh,
+    "asin": np.arcsin,
+    "asinh": np.arcsinh,
+    "atan": np.arctan,
+    "atanh": np.arctanh,
+    "cos": np.cos,
+    "cosh": np.cosh,
+    "sin": np.sin,
+    "sinh": np.sinh,
+    "tan": np.tan,
+    "tanh": np.tanh,
+    "deg": lambda values: values * 180 / np.pi,
+    "rad": lambda values: values * np.pi / 180,
+}
+
+
+def _dates(values: Values) -> NDArray[np.datetime64]:
+    seconds = np.clip(np.nan_to_num(values, nan=0.0), -(2.0**55), 2.0**55)
+    return np.trunc(seconds).astype(np.int64).astype("datetime64[s]")
+
+
+def _days_in_month(dates: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    months = dates.astype("datetime64[M]")
+    return ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+
+
+def _since(dates: NDArray[np.datetime64], unit: str, start_unit: str) -> NDArray[np.int64]:
+    """Whole units since the start of the larger unit."""
+    return (dates.astype(f"datetime64[{unit}]") - dates.astype(f"datetime64[{start_unit}]")).astype(np.int64)
+
+
+DATE_PARTS: Mapping[str, Callable[[NDArray[np.datetime64]], NDArray[np.int64]]] = {
+    "days_in_month": _days_in_month,
+    "day_of_month": lambda dates: _since(dates, "D", "M") + 1,
+    # 1970-01-01 was a Thursday; Sunday is 0.
+    "day_of_week": lambda dates: (dates.astype("datetime64[D]").astype(np.int64) + 4) % 7,
+    "day_of_year": lambda dates: _since(dates, "D", "Y") + 1,
+    "hour": lambda dates: _since(dates, "h", "D"),
+    "minute": lambda dates: _since(dates, "m", "h"),
+    "month": lambda dates: _since(dates, "M", "Y") + 1,
+    "year": lambda dates: dates.astype("datetime64[Y]").astype(np.int64) + 1970,
+}
+
+
+def renamed(frame: Frame, values: Values) -> Frame:
+    """New values for the same samples; the metric name goes."""
+    return Frame(frame.labels, values, frame.valid, np.ones(frame.series_count, np.bool_))
+
+
+def _elementwise(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluator.vector(call.args[0], grid)
+    return renamed(frame, ELEMENTWISE[call.function](frame.values))
+
+
+def _date_part(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    if not call.args:
+        return scalar_frame(DATE_PARTS[call.function](_dates(grid.times_ms() / 1000)).astype(np.float64))
+    frame = evaluator.vector(call.args[0], grid)
+    parts = DATE_PARTS[call.function](_dates(frame.values)).astype(np.float64)
+    return renamed(frame, np.where(np.isfinite(frame.values), parts, np.nan))
+
+
+def _round(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluator.vector(call.args[0], grid)
+    nearest = evaluator.scalar(call.args[1], grid).values if len(call.args) > 1 else np.ones(grid.count)
+    # Dividing by the inverse, as Prometheus does, keeps 0.1 and the like exact.
+    inverse = 1.0 / nearest
+    return renamed(frame, np.floor(frame.values * inverse + 0.5) / inverse)
+
+
+def _clamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluator.vector(call.args[0], grid)
+    low, high = (evaluator.scalar(arg, grid).values for arg in call.args[1:])
+    clamped = renamed(frame, np.maximum(low, np.minimum(high, frame.values)))
+    if not (high < low).any():
+        return clamped
+    return Frame(
+        clamped.labels, clamped.values, clamped.valid & ~(high < low), clamped.drop_name
+    ).without_empty_series()
+
+
+def _clamp_max(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluator.vector(call.args[0], grid)
+    return renamed(frame, np.minimum(evaluator.scalar(call.args[1], grid).values, frame.values))
+
+
+def _clamp_min(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluator.vector(call.args[0], grid)
+    return renamed(frame, np.maximum(evaluator.scalar(call.args[1], grid).values, frame.values))
+
+
+def _time(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    return ScalarSeries(grid.times_ms() / 1000)
+
+
+def _pi(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    return ScalarSeries(np.full(grid.count, np.pi))
+
+
+def _min_of(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    left, right = (evaluator.scalar(arg, grid).values for arg in call.args)
+    return ScalarSeries(np.minimum(left, right))
+
+
+def _max_of(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    left, right = (evaluator.scalar(arg, grid).values for arg in call.args)
+    return ScalarSeries(np.maximum(left, right))
+
+
+def _vector(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    return scalar_frame(evaluator.scalar(call.args[0], grid).values)
+
+
+def _scalar(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    """The value of the only sample of a step; NaN where there is none or more than one."""
+    frame = evaluator.vector(call.args[0], grid)
+    if not frame.series_count:
+        return ScalarSeries(np.full(grid.count, np.nan))
+    only = frame.values[frame.valid.argmax(axis=0), np.arange(grid.count)]
+    return ScalarSeries(np.where(frame.valid.sum(axis=0) == 1, only, np.nan))
+
+
+INSTANT_HANDLERS: Mapping[str, Handler] = {
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
+    **dict.fromkeys(DATE_PARTS, _date_part),
+    "round": _round,
+    "clamp": _clamp,
+    "clamp_max": _clamp_max,
+    "clamp_min": _clamp_min,
+    "time": _time,
+    "pi": _pi,
+    "min_of": _min_of,
+    "max_of": _max_of,
+    "vector": _vector,
+    "scalar": _scalar,
+}

@@ -1,0 +1,144 @@
+"""Functions of label sets: label_replace, label_join and sort_by_label, over distinct values where possible."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.cluster.errors import ExecutionError
+from filoray.nodes.engine.frame import Frame, TimeGrid
+from filoray.nodes.engine.label_table import ABSENT, LabelColumn, LabelTable
+from filoray.nodes.engine.metric_names import METRIC_NAME, merged_by_labels
+from filoray.nodes.engine.value_sorting import warn_of_range_sort
+from filoray.nodes.promql.ast import Call
+from filoray.nodes.promql.quoting import is_valid_label_name
+from filoray.nodes.promql.regex import RegexError, compile_regex
+
+if TYPE_CHECKING:
+    from filoray.nodes.engine.evaluator import Evaluator, Handler, Value
+
+_TEMPLATE_REFERENCE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))", re.ASCII)
+_CHUNK = re.compile(r"\d+|\D+", re.ASCII)
+
+
+def _label_replace(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    target, template, source, pattern = (evaluator.string(arg) for arg in call.args[1:])
+    try:
+        regex = compile_regex(pattern)
+    except RegexError:
+        raise ExecutionError(f"invalid regular expression in label_replace(): {pattern}") from None
+    if not is_valid_label_name(target):
+        raise ExecutionError(f"invalid destination label name in label_replace(): {target}")
+    frame = evaluator.vector(call.args[0], grid)
+    labels = frame.labels
+    column = labels.columns.get(source) or LabelColumn((), np.full(labels.count, ABSENT, np.int32))
+    # One result for each distinct value; the last one is that of an absent label. None: does not match.
+    results = [_replacement(regex, template, value) for value in (*column.values, "")]
+    matched = np.array([result is not None for result in results])[column.codes]
+    if not matched.any():
+        return frame
+    new_labels = _with_mapped(labels, target, column, results, matched)
+    drop_name = frame.drop_name & ~matched if target == METRIC_NAME else frame.drop_name
+    return merged_by_labels(Frame(new_labels, frame.values, frame.valid, drop_name))
+
+
+def _replacement(regex: Any, template: str, value: str) -> str | None:
+    match = regex.fullmatch(value)
+    if match is None:
+        return None
+    return _TEMPLATE_REFERENCE.sub(lambda reference: _expanded(match, regex, reference), template)
+
+
+def _expanded(match: Any, regex: Any, reference: re.Match[str]) -> str:
+    """Go's Regexp.Expand: ``$1``, ``${1}``, ``$name``; unknown groups and those that took no part are empty."""
+    name = reference.group(1) or reference.group(2)
+    if name is None:
+        return "$"
+    if name.isdigit():
+        number = int(name)
+        return (match.group(number) or "") if number <= regex.groups else ""
+    return (match.group(name) or "") if name in regex.groupindex else ""
+
+
+def _with_mapped(
+    labels: LabelTable, target: str, source: LabelColumn, results: list[str | None], matched: NDArray[np.bool_]
+) -> LabelTable:
+    """``target`` set to each row's result where it matched."""
+    dictionary: dict[str, int] = {}
+    old = labels.columns.get(target)
+    codes = np.full(labels.count, ABSENT, np.int32)
+    if old is not None:
+        dictionary.update((value, code) for code, value in enumerate(old.values))
+        codes = old.codes.copy()
+    new_codes = np.array(
+        [dictionary.setdefault(result, len(dictionary)) if result else ABSENT for result in results], np.int32
+    )
+    codes[matched] = new_codes[source.codes[matched]]
+    return labels.with_column(target, LabelColumn(tuple(dictionary), codes))
+
+
+def _label_join(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    target, separator, *sources = (evaluator.string(arg) for arg in call.args[1:])
+    for source in sources:
+        if not is_valid_label_name(source):
+            raise ExecutionError(f"invalid source label name in label_join(): {source}")
+    if not is_valid_label_name(target):
+        raise ExecutionError(f"invalid destination label name in label_join(): {target}")
+    frame = evaluator.vector(call.args[0], grid)
+    ids, distinct = frame.labels.keep(sources).grouped()
+    joined = [separator.join(labels.get(source, "") for source in sources) for labels in distinct.label_sets()]
+    labels = frame.labels.with_values(target, [joined[group] for group in ids.tolist()])
+    drop_name = np.zeros(frame.series_count, np.bool_) if target == METRIC_NAME else frame.drop_name
+    return merged_by_labels(Frame(labels, frame.values, frame.valid, drop_name))
+
+
+def _sort_by_label(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluator.vector(call.args[0], grid)
+    if evaluator.is_range:
+        warn_of_range_sort(evaluator, call)
+        return frame
+    by_labels = frame.labels.sorted_rows()
+    rank = np.empty(frame.series_count, np.int64)
+    rank[by_labels] = np.arange(frame.series_count)
+    keys = [rank, *(_natural_ranks(frame.labels, evaluator.string(arg)) for arg in reversed(call.args[1:]))]
+    order = np.lexsort(keys)
+    return frame.take(order[::-1] if call.function == "sort_by_label_desc" else order)
+
+
+def _natural_ranks(labels: LabelTable, name: str) -> NDArray[np.int64]:
+    """Each row's place by one label, digits compared as numbers; an absent label is an empty string."""
+    column = labels.columns.get(name)
+    if column is None:
+        return np.zeros(labels.count, np.int64)
+    values = [*column.values, ""]
+    order = sorted(range(len(values)), key=functools.cmp_to_key(lambda a, b: _natural_order(values[a], values[b])))
+    ranks = np.empty(len(values), np.int64)
+    ranks[order] = np.arange(len(values))
+    return ranks[column.codes]
+
+
+def _natural_order(left: str, right: str) -> int:
+    """Prometheus's natural sort (facette/natsort): chunks of digits as numbers, others as text."""
+    left_chunks, right_chunks = _CHUNK.findall(left), _CHUNK.findall(right)
+    for one, other in zip(left_chunks, right_chunks, strict=False):
+        if one.isdigit() and other.isdigit():
+            if int(one) != int(other):
+                return -1 if int(one) < int(other) else 1
+        elif one != other:
+            return -1 if one < other else 1
+    if len(left_chunks) != len(right_chunks):
+        return -1 if len(left_chunks) < len(right_chunks) else 1
+    return (left > right) - (left < right)
+
+
+LABEL_HANDLERS: Mapping[str, Handler] = {
+    "label_replace": _label_replace,
+    "label_join": _label_join,
+    "sort_by_label": _sort_by_label,
+    "sort_by_label_desc": _sort_by_label,
+}

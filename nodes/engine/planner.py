@@ -1,0 +1,239 @@
+"""From a checked expression to an ExecPlan: what runs on the nodes and what the gateway does with the answers.
+
+The maximal subtrees that each node can evaluate over its own series become Fragments: selectors, range
+and per-series functions, operations with scalars, subqueries over these, and the map phase of aggregations.
+All that looks at several series at once (joins, absent, sorting, histogram_quantile, label_replace with
+its check for duplicates) stays at the gateway, unless all its series are known to live on one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from filoray.nodes.engine.fragments import Fragment
+from filoray.nodes.engine.frame import TimeGrid
+from filoray.nodes.engine.query_params import QueryParams
+from filoray.nodes.engine.time_resolution import invariant_grid, resolve_times, subquery_grid
+from filoray.nodes.promql.ast import (
+    Aggregate,
+    Binary,
+    Call,
+    Expr,
+    FragmentRef,
+    LabelMatcher,
+    MatchOp,
+    MatrixSelector,
+    Paren,
+    StepInvariant,
+    Subquery,
+    Unary,
+    ValueType,
+    VectorSelector,
+)
+from filoray.nodes.promql.duration_resolution import durations_resolved
+from filoray.nodes.promql.types import value_type
+
+Matchers = tuple[LabelMatcher, ...]
+Colocated = Callable[[Sequence[Matchers]], bool]
+
+GLOBAL_FUNCTIONS = frozenset(
+    {
+        "absent", "absent_over_time", "histogram_fraction", "histogram_quantile", "histogram_quantiles", "info",
+        "label_join", "label_replace", "scalar", "sort", "sort_by_label", "sort_by_label_desc", "sort_desc", "vector",
+    }
+)  # fmt: skip
+"""Functions that must see all series at once (``vector`` has none: it is not a fragment)."""
+
+INFO_METRIC = "target_info"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecPlan:
+    """``root`` is evaluated at the gateway over ``params.grid``; its FragmentRefs are indices into ``fragments``."""
+
+    root: Expr
+    fragments: tuple[Fragment, ...]
+    params: QueryParams
+    result_type: ValueType
+
+
+def never_colocated(selectors: Sequence[Matchers]) -> bool:
+    return False
+
+
+def plan(expr: Expr, params: QueryParams, colocated: Colocated = never_colocated) -> ExecPlan:
+    """Split a parsed and checked expression.
+
+    ``colocated(selectors)`` is True when every series that these selectors could match lives on one node. It is
+    asked about all selectors of the query: if so, the query is pushed whole and must be asked of that node only.
+    """
+    duration_free = durations_resolved(expr, params.step_ms, params.end_ms - params.start_ms)
+    resolved = _with_info_selectors(resolve_times(duration_free, params))
+    splitter = _Splitter(params, whole=not is_pure(resolved) and colocated(selectors_of(resolved)))
+    root = splitter.split(resolved, params.grid)
+    return ExecPlan(root, tuple(splitter.fragments), params, value_type(expr))
+
+
+def selectors_of(expr: Expr) -> tuple[Matchers, ...]:
+    """The matchers of every selector inside, in order, each once."""
+    found: dict[Matchers, None] = {}
+    _collect_selectors(expr, found)
+    return tuple(found)
+
+
+def _collect_selectors(expr: Expr, found: dict[Matchers, None]) -> None:
+    match expr:
+        case VectorSelector():
+            found[expr.matchers] = None
+        case MatrixSelector():
+            found[expr.selector.matchers] = None
+        case _:
+            for child in children_of(expr):
+                _collect_selectors(child, found)
+
+
+def children_of(expr: Expr) -> tuple[Expr, ...]:
+    """The direct subexpressions, in source order."""
+    match expr:
+        case Call():
+            return expr.args
+        case Aggregate():
+            return (expr.expr,) if expr.param is None else (expr.param, expr.expr)
+        case Binary():
+            return (expr.left, expr.right)
+        case MatrixSelector():
+            return (expr.selector,)
+        case Subquery() | Unary() | Paren() | StepInvariant():
+            return (expr.expr,)
+    return ()
+
+
+def is_pure(expr: Expr) -> bool:
+    """It needs no series: any process evaluates it alike."""
+    return not selectors_of(expr) and not _has_reference(expr)
+
+
+def _has_reference(expr: Expr) -> bool:
+    return isinstance(expr, FragmentRef) or any(_has_reference(child) for child in children_of(expr))
+
+
+def is_pushable(expr: Expr) -> bool:
+    """Each node can evaluate it over its own series, and the answer is the union of theirs."""
+    match expr:
+        case VectorSelector() | MatrixSelector():
+            return True
+        case Subquery() | Unary() | Paren() | StepInvariant():
+            return is_pushable(expr.expr)
+        case Call():
+            if expr.function in GLOBAL_FUNCTIONS:
+                return False
+            with_series = [arg for arg in expr.args if not is_pure(arg)]
+            return len(with_series) == 1 and is_pushable(with_series[0])
+        case Binary() if expr.matching is None:
+            left, right = is_pure(expr.left), is_pure(expr.right)
+            return left != right and is_pushable(expr.right if left else expr.left)
+    return False
+
+
+class _Splitter:
+    """``whole``: all series of the query live on one node, so that nothing need be taken apart."""
+
+    def __init__(self, params: QueryParams, *, whole: bool) -> None:
+        self.params = params
+        self.whole = whole
+        self.fragments: list[Fragment] = []
+
+    def split(self, expr: Expr, grid: TimeGrid) -> Expr:
+        """The expression with its pushable parts replaced by references."""
+        if is_pure(expr) or grid.count <= 0:
+            return expr
+        match expr:
+            case StepInvariant():
+                return replace(expr, expr=self.split(expr.expr, invariant_grid(grid)))
+            case Paren():
+                return replace(expr, expr=self.split(expr.expr, grid))
+            case Subquery():
+                return replace(expr, expr=self.split(expr.expr, subquery_grid(expr, grid)))
+            case MatrixSelector():
+                # Stays where it is: the gateway reads the fragment's raw samples as if they were its own.
+                self._fragment(expr, grid, None)
+                return expr
+        if is_pushable(expr) or (self.whole and value_type(expr) is ValueType.VECTOR):
+            return self._fragment(expr, grid, None)
+        match expr:
+            case Aggregate():
+                return self._split_aggregate(expr, grid)
+            case Call():
+                return self._split_call(expr, grid)
+            case Binary():
+                return replace(expr, left=self.split(expr.left, grid), right=self.split(expr.right, grid))
+            case Unary():
+                return replace(expr, expr=self.split(expr.expr, grid))
+        raise AssertionError(expr)
+
+    def _split_call(self, expr: Call, grid: TimeGrid) -> Expr:
+        match expr.function:
+            case "absent":
+                # All that matters is whether there is anything; the labels come from the argument as written.
+                anything = Aggregate("group", expr.args[0], position=expr.position)
+                return replace(expr, args=(self.split(anything, grid), expr.args[0]))
+            case "absent_over_time":
+                present = Call("present_over_time", expr.args, expr.position)
+                anything = Aggregate("group", present, position=expr.position)
+                return replace(expr, args=(self.split(anything, grid), expr.args[0]))
+            case "info":
+                base, times, selector = expr.args
+                return replace(expr, args=(self.split(base, grid), self.split(times, grid), selector))
+        return replace(expr, args=tuple(self.split(arg, grid) for arg in expr.args))
+
+    def _split_aggregate(self, expr: Aggregate, grid: TimeGrid) -> Expr:
+        param = None if expr.param is None else self.split(expr.param, grid)
+        parameter_travels = param is None or is_pure(param) or expr.op == "quantile"
+        if parameter_travels and is_pushable(expr.expr):
+            return replace(expr, param=param, expr=self._fragment(expr.expr, grid, expr))
+        return replace(expr, param=param, expr=self.split(expr.expr, grid))
+
+    def _fragment(self, expr: Expr, grid: TimeGrid, map_phase: Aggregate | None) -> FragmentRef:
+        fragment = Fragment(
+            expr,
+            grid,
+            self.params.lookback_ms,
+            map_phase,
+            selectors_of(expr),
+            self.params.is_range,
+            self.params.wants_stats,
+        )
+        try:
+            index = self.fragments.index(fragment)
+        except ValueError:
+            index = len(self.fragments)
+            self.fragments.append(fragment)
+        return FragmentRef(index, value_type(expr), expr.position)
+
+
+def _with_info_selectors(expr: Expr) -> Expr:
+    """``info(v, {m})`` becomes ``info(v, timestamp(target_info{m}), target_info{m})``.
+
+    The function needs the info series' sample times, to choose among those that overlap, not their values; the
+    third argument is never evaluated: its matchers say which labels are wanted.
+    """
+    children = tuple(_with_info_selectors(child) for child in children_of(expr))
+    match expr:
+        case Call(function="info"):
+            given = children[1] if len(children) > 1 else VectorSelector("", (), position=expr.position)
+            assert isinstance(given, VectorSelector)
+            matchers = given.matchers
+            if not any(matcher.name == "__name__" for matcher in matchers):
+                matchers = (LabelMatcher("__name__", MatchOp.EQUAL, INFO_METRIC), *matchers)
+            selector = replace(given, matchers=matchers)
+            return replace(expr, args=(children[0], Call("timestamp", (selector,), given.position), selector))
+        case Call():
+            return replace(expr, args=children)
+        case Aggregate():
+            return replace(expr, expr=children[-1], param=children[0] if len(children) > 1 else None)
+        case Binary():
+            return replace(expr, left=children[0], right=children[1])
+        case Subquery() | Unary() | Paren() | StepInvariant():
+            return replace(expr, expr=children[0])
+    return expr

@@ -1,0 +1,170 @@
+"""What a query is evaluated with and what comes of it: times, guard rails, cancelling, the result.
+
+The vocabulary that the query service shares with the engine. Nothing here evaluates.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.cluster.errors import LimitExceeded, QueryCanceled, QueryTimeout
+from filoray.nodes.engine.annotations import Annotations
+from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
+from filoray.nodes.engine.stage_stats import StageStats
+from filoray.nodes.promql.ast import ValueType
+from filoray.nodes.series_batch import SeriesBatch
+
+DEFAULT_LOOKBACK_MS = 300_000
+DEFAULT_STEP_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParams:
+    """When a query is evaluated.
+
+    ``grid``: the evaluation times; ``end_ms``: the request's end, which ``@ end()`` means and which may lie
+    behind the last evaluation time. ``default_step_ms``: resolution of subqueries that name none.
+    """
+
+    grid: TimeGrid
+    is_range: bool
+    end_ms: int
+    lookback_ms: int = DEFAULT_LOOKBACK_MS
+    default_step_ms: int = DEFAULT_STEP_MS
+    wants_stats: bool = False
+
+    @classmethod
+    def instant(
+        cls,
+        time_ms: int,
+        *,
+        lookback_ms: int = DEFAULT_LOOKBACK_MS,
+        default_step_ms: int = DEFAULT_STEP_MS,
+        wants_stats: bool = False,
+    ) -> QueryParams:
+        """An instant query at ``time_ms``."""
+        return cls(TimeGrid(time_ms, 1, 1), False, time_ms, lookback_ms, default_step_ms, wants_stats)
+
+    @classmethod
+    def range(
+        cls,
+        start_ms: int,
+        end_ms: int,
+        step_ms: int,
+        *,
+        lookback_ms: int = DEFAULT_LOOKBACK_MS,
+        default_step_ms: int = DEFAULT_STEP_MS,
+        wants_stats: bool = False,
+    ) -> QueryParams:
+        """A range query; ``end_ms >= start_ms`` and ``step_ms > 0`` were checked at the edge."""
+        count = (end_ms - start_ms) // step_ms + 1
+        return cls(TimeGrid(start_ms, step_ms, count), True, end_ms, lookback_ms, default_step_ms, wants_stats)
+
+    @property
+    def start_ms(self) -> int:
+        return self.grid.start_ms
+
+    @property
+    def step_ms(self) -> int:
+        """0 for an instant query, as ``step()`` answers."""
+        return self.grid.step_ms if self.is_range else 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvalLimits:
+    """Guard rails of one query on one process; 0 means none.
+
+    ``max_samples``: samples that leaves read. ``max_series``: series of any one intermediate result.
+    ``max_bytes``: of any one intermediate result.
+    """
+
+    max_samples: int = 50_000_000
+    max_series: int = 1_000_000
+    max_bytes: int = 2 << 30
+
+    def check_samples(self, samples: int) -> None:
+        if self.max_samples and samples > self.max_samples:
+            raise LimitExceeded(
+                f"query processing would load too many samples into memory: {samples} samples exceed "
+                f"filoray.query.max-samples = {self.max_samples}"
+            )
+
+    def check_series(self, series: int) -> None:
+        if self.max_series and series > self.max_series:
+            raise LimitExceeded(
+                f"query touches {series} series, more than filoray.query.max-series = {self.max_series}"
+            )
+
+    def check_matrix(self, series: int, steps: int) -> None:
+        """Before a [series x steps] result is made: 9 bytes a cell (value and validity)."""
+        self.check_series(series)
+        size_bytes = 9 * series * steps
+        if self.max_bytes and size_bytes > self.max_bytes:
+            raise LimitExceeded(
+                f"an intermediate result of {series} series x {steps} steps takes {size_bytes} bytes, "
+                f"more than filoray.query.max-result-bytes = {self.max_bytes}"
+            )
+
+
+NO_LIMITS = EvalLimits(0, 0, 0)
+
+
+class CancelToken:
+    """Tells a running query to stop; safe to use from any thread.
+
+    ``flag`` is uint8[1]: kernels may look at it while they run (0: go on). ``deadline_s`` is a
+    ``time.monotonic()`` time.
+    """
+
+    __slots__ = ("_deadline_s", "_lock", "_reason", "_timeout_ms", "flag")
+
+    def __init__(self, timeout_ms: int | None = None) -> None:
+        self.flag: NDArray[np.uint8] = np.zeros(1, np.uint8)
+        self._timeout_ms = timeout_ms
+        self._deadline_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        self._reason: str | None = None
+        self._lock = threading.Lock()
+
+    def cancel(self, reason: str = "query was canceled") -> None:
+        """The first reason stays."""
+        with self._lock:
+            if self._reason is None:
+                self._reason = reason
+            self.flag[0] = 1
+
+    @property
+    def is_canceled(self) -> bool:
+        return bool(self.flag[0])
+
+    def check(self) -> None:
+        """Raises QueryCanceled after ``cancel``, QueryTimeout after the deadline."""
+        if self.flag[0]:
+            raise QueryCanceled(self._reason or "query was canceled")
+        if self._deadline_s is not None and time.monotonic() > self._deadline_s:
+            self.flag[0] = 1
+            self._reason = f"query timed out after {self._timeout_ms} ms"
+            raise QueryTimeout(self._reason)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """What a query evaluates to, in final order, metric names removed where they had to go.
+
+    By ``type``: VECTOR has ``frame`` (for range queries too: what the API calls a matrix), SCALAR ``scalar``, STRING
+    ``string``; MATRIX (an instant query of a range vector) has ``matrix``, whose samples are without staleness markers.
+    Every series of ``frame`` has at least one sample.
+    """
+
+    type: ValueType
+    grid: TimeGrid
+    frame: Frame | None = None
+    scalar: ScalarSeries | None = None
+    string: str | None = None
+    matrix: SeriesBatch | None = None
+    annotations: Annotations = field(default_factory=Annotations)
+    stats: StageStats | None = None
