@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
@@ -19,19 +20,22 @@ _log = logging.getLogger("filoray.http.access")
 _ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CLIENT_GONE = 499
 
+# aiohttp 3.14 wants typed keys and warns of others; before, there are only others.
+_REQUEST_ID: Any = web.RequestKey("request_id", str) if hasattr(web, "RequestKey") else "request_id"
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def request_id(request: web.Request) -> str:
     """The id that the client sent as X-Request-Id, or the one made up for it."""
-    return str(request["request_id"])
+    return str(request[_REQUEST_ID])
 
 
 def context_middleware(metrics: GatewayMetrics) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
     @web.middleware
     async def in_context(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("X-Request-Id", "")
-        request["request_id"] = identity = given if _ID_FORM.fullmatch(given) else secrets.token_hex(8)
+        request[_REQUEST_ID] = identity = given if _ID_FORM.fullmatch(given) else secrets.token_hex(8)
         began_s = time.monotonic()
         status = _CLIENT_GONE
         metrics.in_flight.inc()

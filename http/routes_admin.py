@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import logging
 import platform
 from collections import Counter
+from pathlib import Path
 
 import orjson
 from aiohttp import web
@@ -36,7 +36,7 @@ class AdminRoutes:
         self._edge = edge
         self._control = edge.services.control
         self._min_compressed_bytes = edge.config.http.min_compressed_bytes
-        self._page = importlib.resources.files("filoray.http").joinpath("web_page.html").read_bytes()
+        self._page = Path(__file__).with_name("web_page.html").read_bytes()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -46,6 +46,7 @@ class AdminRoutes:
             web.get("/__members", self.members),
             web.get("/__seeds", self.members),
             web.post("/admin/loglevel/{logger}", self.log_level),
+            web.get("/admin/actors", self.actors),
             web.get("/metrics", self.metrics),
             *(web.get(f"{prefix}/status/buildinfo", self.build_info) for prefix in PREFIXES),
         ]
@@ -61,6 +62,10 @@ class AdminRoutes:
     async def members(self, request: web.Request) -> web.Response:
         body = orjson.dumps({"members": sorted(await self._control.members())})
         return json_response(request, body, self._min_compressed_bytes)
+
+    async def actors(self, request: web.Request) -> web.Response:
+        """Every actor that answers, with its process id: what a chaos test kills."""
+        return success(request, dict(await self._control.actors()), self._min_compressed_bytes)
 
     async def log_level(self, request: web.Request) -> web.Response:
         """The body is the level; for this gateway's process only."""

@@ -21,7 +21,7 @@ from filoray.http.routes_query import PREFIXES
 
 _PROTOBUF = "application/x-protobuf"
 _MESSAGE_V1 = "prometheus.WriteRequest"
-_INLINE_BODY_BYTES_MAX = 64 * 1024
+_INLINE_BODY_BYTES_MAX = 32 * 1024
 """Bodies up to this size are decoded on the event loop: a thread's hand-over would cost more."""
 
 

@@ -1,0 +1,228 @@
+"""A gateway over in-process services: what the edge is tested with, without nodes or a coordinator."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import numpy as np
+from aiohttp import ClientSession
+
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
+from filoray.cluster.config import default_server_config
+from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.errors import (
+    NotFound,
+)
+from filoray.cluster.shard_map import ShardEntry, ShardMap
+from filoray.cluster.shard_status import ShardStatus, StatusKind
+from filoray.http.application import build_application
+from filoray.http.gateway import HttpServer
+from filoray.http.gateway_services import GatewayServices
+from filoray.http.remote_write import RemoteWriteDecoder
+from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
+from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.engine.query_params import QueryResult
+from filoray.nodes.promql.ast import ValueType
+from filoray.nodes.promql.parser import parse
+from filoray.nodes.requests import MetricMetadata, Names, QueryOutcome, RunningQuery, SeriesAnswer, WriteOutcome
+
+NODES = {f"node-{i}": NodeInfo(f"node-{i}", 1, NodeAddress("127.0.0.1", 2552 + i), f"node-{i}#1", 1) for i in range(2)}
+GRID = TimeGrid(1000, 1, 1)
+STATUSES = [
+    (ShardStatus(StatusKind.ACTIVE), "node-0"),
+    (ShardStatus(StatusKind.RECOVERY, 94), "node-1"),
+    (ShardStatus(StatusKind.DOWN), None),
+    (ShardStatus(StatusKind.ACTIVE), "node-0"),
+]
+
+
+def dataset(name):
+    store = default_server_config().store
+    config = DatasetConfig(name, "prom-counter", 4, 2, LOG_STREAM_FACTORY, 1, {}, store)
+    entries = tuple(ShardEntry(shard, status, node, 1) for shard, (status, node) in enumerate(STATUSES))
+    return DatasetView(config, ShardMap(name, 1, entries))
+
+
+class Control:
+    """A coordinator that remembers what it was told."""
+
+    def __init__(self, *names):
+        self.calls = []
+        self.error = None
+        self.current = ClusterView(7, NODES, {name: dataset(name) for name in names})
+
+    def view(self):
+        return self.current
+
+    async def members(self):
+        return self._called([str(node.address) for node in reversed(NODES.values())], "members")
+
+    async def setup_dataset(self, name, text):
+        self._called(None, "setup", name, text)
+
+    async def delete_dataset(self, name):
+        self._called(None, "delete", name)
+
+    async def stop_shards(self, name, shards):
+        self._called(None, "stop", name, shards)
+
+    async def start_shards(self, name, address, shards):
+        self._called(None, "start", name, address, shards)
+
+    async def story(self, name, shard):
+        return self._called(["assigned to node-0", "active"], "story", name, shard)
+
+    def _called(self, answer, *call):
+        self.calls.append(call)
+        if self.error:
+            raise self.error
+        return answer
+
+
+class Queries:
+    """Parses what it is asked, remembers it, and answers what the test says."""
+
+    def __init__(self):
+        self.requests = []
+        self.outcome = QueryOutcome(
+            QueryResult(ValueType.SCALAR, TimeGrid(1000, 1, 1), scalar=ScalarSeries(np.ones(1)))
+        )
+        self.error = None
+        self.labels = LabelTable.from_label_sets([{"__name__": "up", "job": "b"}, {"__name__": "up", "job": "a"}])
+        self.names = Names(["a", "b", "c"])
+        self.hold = None
+        self.canceled = []
+        self.started = asyncio.Event()
+        self.stopped = asyncio.Event()
+
+    async def query(self, request):
+        parse(request.query)
+        await self._asked(request)
+        return self.outcome
+
+    async def explain(self, request):
+        parse(request.query)
+        await self._asked(request)
+        return ["T~Plan", "-E~Leaf"]
+
+    async def series(self, request):
+        await self._asked(request)
+        return SeriesAnswer(self.labels)
+
+    async def label_names(self, request):
+        await self._asked(request)
+        return self.names
+
+    async def label_values(self, name, request):
+        await self._asked((name, request))
+        return self.names
+
+    async def local_label_values(self, name, request):
+        if name == "nope":
+            raise NotFound("label nope is not indexed")
+        await self._asked(("local", name, request))
+        return self.names
+
+    async def metadata(self, name, metric, limit):
+        await self._asked((name, metric, limit))
+        return [MetricMetadata("up", "gauge", "Is it up?", ""), MetricMetadata("up", "counter", "Ups.", "s"),
+                MetricMetadata("x", "gauge", "", "")]  # fmt: skip
+
+    def running(self):
+        return [RunningQuery("q1", "timeseries", "up", 1500, 250)]
+
+    def cancel(self, query_id):
+        self.canceled.append(query_id)
+        return query_id == "q1"
+
+    async def _asked(self, request):
+        self.requests.append(request)
+        self.started.set()
+        try:
+            if self.hold:
+                await self.hold.wait()
+        except asyncio.CancelledError:
+            self.stopped.set()
+            raise
+        if self.error:
+            raise self.error
+
+
+class Writes:
+    def __init__(self):
+        self.calls = []
+        self.outcome = None
+        self.error = None
+
+    async def write(self, dataset, containers, with_keys, metadata, request_id):
+        self.calls.append((dataset, containers, metadata, request_id))
+        if self.error:
+            raise self.error
+        return self.outcome or WriteOutcome(sum(container.sample_count for container in containers.values()))
+
+
+class Api:
+    """A client of a server over those services."""
+
+    def __init__(self, url, client, control, queries, writes):
+        self.url = url
+        self.client, self.control, self.queries, self.writes = client, control, queries, writes
+
+    async def get(self, path, **options):
+        return await self.ask("GET", path, **options)
+
+    async def post(self, path, **options):
+        return await self.ask("POST", path, **options)
+
+    async def ask(self, method, path, **options):
+        """Status and JSON."""
+        async with self.client.request(method, path, **options) as response:
+            assert response.headers["X-Request-Id"]
+            assert response.content_type == "application/json"
+            return response.status, json.loads(await response.read())
+
+
+class Gateways:
+    """Starts gateways on free ports and stops them."""
+
+    def __init__(self):
+        self._started = []
+
+    async def start(self, *names, query=None, write=None, http=None, default=None):
+        """An Api over datasets of these names; the keyword arguments change the configuration."""
+        config = default_server_config()
+        config = replace(
+            config,
+            default_dataset=default,
+            query=replace(config.query, **(query or {})),
+            write=replace(config.write, **(write or {})),
+            http=replace(config.http, **(http or {})),
+        )
+        control, queries, writes = Control(*names), Queries(), Writes()
+        services = GatewayServices(queries, writes, control, config, RemoteWriteDecoder(config.write), version="1.2")
+        server = HttpServer(build_application(services), config.http, 0)
+        url = await server.start()
+        client = ClientSession(url)
+        self._started.append((client, server))
+        return Api(url, client, control, queries, writes)
+
+    async def stop(self):
+        for client, server in self._started:
+            await client.close()
+            await server.stop()
+
+
+def vector(*values):
+    labels = LabelTable.from_label_sets([{"__name__": "up", "i": str(i)} for i in range(len(values))])
+    matrix = np.array(values, np.float64).reshape(len(values), -1)
+    frame = Frame(labels, matrix, np.ones(matrix.shape, np.bool_), np.zeros(len(values), np.bool_))
+    return QueryResult(ValueType.VECTOR, TimeGrid(1435781451781, 1000, matrix.shape[1]), frame)
+
+
+def error(kind, text):
+    return {"status": "error", "errorType": kind, "error": text}
+
+
+def success(data):
+    return {"status": "success", "data": data}
