@@ -100,3 +100,23 @@ def test_the_worst_chunk_has_room() -> None:
 
     assert ends[0] <= CHUNK_BYTES_MAX
     assert decode(out[: ends[0]].tobytes()) == list(zip(times.tolist(), bits.tolist(), strict=True))
+
+
+# A chunk that Prometheus 2.x sent over its own remote read: go_memstats_alloc_bytes, scraped every 200 ms or so.
+PROMETHEUS_CHUNK = (
+    "0019a4a0b3bdc16841009c8000000000c801de24b70bb001241b46de00057ffc80025fffccdfffa0004dc5e01080015fff200097ffc0"
+)
+PROMETHEUS_GAPS_MS = [200] * 11 + [201, 199, 201, 200, 199, 200, 200, 200, 200, 201, 199, 201, 199]
+PROMETHEUS_VALUES = (
+    [136080.0, 145296.0] + [154512.0] * 6 + [163728.0] * 3 + [172944.0] * 4 + [182160.0] * 3 + [173952.0] * 7
+)
+
+
+def test_chunks_are_bit_for_bit_those_of_prometheus() -> None:
+    times = 1_795_494_930_450 + np.cumsum([0, *PROMETHEUS_GAPS_MS], dtype=np.int64)
+    bits = np.array(PROMETHEUS_VALUES).view(np.uint64)
+    out = np.zeros(CHUNK_BYTES_MAX, np.uint8)
+    ends = np.zeros(1, np.int64)
+    encode_xor_chunks(times, bits, 0, len(times), CHUNK_SAMPLES_MAX, out, ends)
+
+    assert out[: ends[0]].tobytes().hex() == PROMETHEUS_CHUNK

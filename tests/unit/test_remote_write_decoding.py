@@ -174,6 +174,29 @@ def test_the_last_of_a_repeated_scalar_field_counts() -> None:
     assert stored(decode(bytes_field(1, label_fields(UP) + twice))) == {encode_part_key(UP): [(6, 1.0)]}
 
 
+@pytest.mark.parametrize("rest", [b"\x10\xff\xff\xff\x01", b"\x1a\x03abc", b"\x08" + varint(1 << 21)])
+def test_a_sample_of_the_usual_size_may_hold_something_else(rest: bytes) -> None:
+    unusual = bytes_field(2, b"\x09" + struct.pack("<d", 2.5) + b"\x10\x07" + rest)
+    message = bytes_field(1, label_fields(UP) + unusual)
+    assert len(unusual) == 18
+
+    if rest[0] == 0x08:
+        with pytest.raises(BadData, match="another wire type"):
+            decode(message)
+    else:
+        time = 0x3FFFFF if rest[0] == 0x10 else 7
+        assert stored(decode(message)) == {encode_part_key(UP): [(time, 2.5)]}
+
+
+def test_series_whose_labels_lie_apart_are_recognised_whatever_lies_between() -> None:
+    decoder = make_decoder()
+    for time in range(3):
+        apart = label(b"__name__", b"up") + sample(time, 2.0) + label(b"job", b"api")
+        decode(bytes_field(1, apart), decoder)
+
+    assert decoder.cached_series_count() == 1
+
+
 def test_tiny_messages_by_the_thousand_find_room() -> None:
     decoded = decode(bytes_field(1, label_fields(UP) + bytes_field(2, b"") * 5000) + bytes_field(1, b"") * 5000)
 
