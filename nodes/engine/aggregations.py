@@ -8,7 +8,7 @@ series are taken in the order of their labels, so that the result does not depen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,8 @@ from filoray.nodes.kernels import aggregation as kernels
 from filoray.nodes.kernels.ranking import RowGroups, group_quantiles
 from filoray.nodes.promql.ast import Aggregate
 
-Planes = tuple[NDArray[np.float64] | NDArray[np.bool_], ...]
+Planes = tuple[Any, ...]
+"""float64 and bool arrays [groups, steps]; see ``_planes`` for each operation's."""
 
 
 def map_phase(expr: Aggregate, frame: Frame, parameter: Parameter) -> FragmentResult:
@@ -139,7 +140,7 @@ def _figures(
             if ids is not None:
                 merged = kernels.group_extremes(values, valid, ids, group_count, is_max=op == "max")
                 values, valid = merged.values, merged.valid
-            return values, cast(BoolMatrix, valid)
+            return values, valid
     counts = planes[0]
     if ids is not None:
         counts = kernels.group_sums(counts, np.ones(counts.shape, np.bool_), ids, group_count).high

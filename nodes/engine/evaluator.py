@@ -21,6 +21,7 @@ from filoray.nodes.engine.fragments import Fragment, FragmentResult
 from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.engine.leaves import Leaves, window_span
 from filoray.nodes.engine.query_params import CancelToken, EvalLimits
+from filoray.nodes.engine.ranked_aggregations import Parameter, checked_label, parameter_warnings
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.engine.time_resolution import invariant_grid, unwrap_parens
 from filoray.nodes.engine.vector_matching import vector_operation
@@ -223,14 +224,14 @@ class Evaluator:
         with np.errstate(all="ignore"):
             return aggregations.map_phase(expr, frame, parameter)
 
-    def aggregation_parameter(self, expr: Aggregate, grid: TimeGrid) -> aggregations.Parameter:
+    def aggregation_parameter(self, expr: Aggregate, grid: TimeGrid) -> Parameter:
         """The checked parameter: a scalar for each step, or count_values' label; None if the operation has none."""
         if expr.param is None:
             return None
         if expr.op == "count_values":
-            return aggregations.checked_label(self.string(expr.param))
+            return checked_label(self.string(expr.param))
         values = self.scalar(expr.param, grid).values
-        for kind, args in aggregations.parameter_warnings(expr.op, values):
+        for kind, args in parameter_warnings(expr.op, values):
             self.annotations.add(kind, *args, position=expr.param.position)
         return values
 

@@ -89,12 +89,12 @@ def run_fragments(
         )
         evaluator.leaves.loaded_samples = loaded_samples
         if fragment.map_phase is not None:
-            value = evaluator.map_phase(fragment.map_phase, fragment.expr, fragment.grid)
+            results.append(evaluator.map_phase(fragment.map_phase, fragment.expr, fragment.grid))
         else:
             value = evaluator.evaluate(fragment.expr, fragment.grid)
-        assert isinstance(value, Frame | SeriesBatch | AggregatePartial), fragment
+            assert isinstance(value, Frame | SeriesBatch), fragment
+            results.append(value)
         loaded_samples = evaluator.leaves.loaded_samples
-        results.append(value)
         annotations.merge(evaluator.annotations)
         if stats is not None and evaluator.stats is not None:
             stats.children.extend(evaluator.stats.children)

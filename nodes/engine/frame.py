@@ -74,7 +74,7 @@ class Frame:
 
     def without_empty_series(self) -> Frame:
         """The series that have a sample at any step."""
-        rows = self.valid.any(axis=1)
+        rows: BoolArray = np.logical_or.reduce(self.valid, axis=1)
         return self if rows.all() else self.take(rows)
 
     @classmethod

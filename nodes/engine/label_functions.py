@@ -116,7 +116,8 @@ def _natural_ranks(labels: LabelTable, name: str) -> NDArray[np.int64]:
     if column is None:
         return np.zeros(labels.count, np.int64)
     values = [*column.values, ""]
-    order = sorted(range(len(values)), key=functools.cmp_to_key(lambda a, b: _natural_order(values[a], values[b])))
+    by_value = functools.cmp_to_key(_natural_order)
+    order = sorted(range(len(values)), key=lambda place: by_value(values[place]))
     ranks = np.empty(len(values), np.int64)
     ranks[order] = np.arange(len(values))
     return ranks[column.codes]

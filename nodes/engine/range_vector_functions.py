@@ -69,7 +69,7 @@ def _timestamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
 
 def _absent(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     frame = evaluator.vector(call.args[0], grid)
-    return _absence(frame.valid.any(axis=0), call.args[-1], grid)
+    return _absence(np.logical_or.reduce(frame.valid, axis=0), call.args[-1], grid)
 
 
 def _absent_over_time(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
@@ -79,7 +79,7 @@ def _absent_over_time(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value
     else:
         # The nodes have answered in which steps there is anything.
         frame = evaluator.vector(argument, grid)
-    return _absence(frame.valid.any(axis=0), call.args[-1], grid)
+    return _absence(np.logical_or.reduce(frame.valid, axis=0), call.args[-1], grid)
 
 
 def _absence(found: BoolArray, argument: Expr, grid: TimeGrid) -> Frame:

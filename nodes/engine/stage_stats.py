@@ -35,8 +35,8 @@ class StageStats:
 
     @classmethod
     def from_plain(cls, plain: list[Any]) -> StageStats:
-        *figures, children = plain
-        return cls(*figures, [cls.from_plain(child) for child in children])
+        name, samples, result_series, result_bytes, wall_ms, children = plain
+        return cls(name, samples, result_series, result_bytes, wall_ms, [cls.from_plain(child) for child in children])
 
     def to_json(self) -> dict[str, Any]:
         """The tree for the API's ``stats``."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine.binary_operations import ARITHMETIC, COMPARISONS, HISTOGRAM_OPERATORS
-from filoray.nodes.engine.frame import BoolMatrix, FloatMatrix, Frame
+from filoray.nodes.engine.frame import BoolArray, BoolMatrix, FloatMatrix, Frame
 from filoray.nodes.engine.label_table import LabelTable, shared_row_ids
 from filoray.nodes.engine.label_text import label_set_text
 from filoray.nodes.engine.metric_names import METADATA_LABELS, METRIC_NAME, merged_by_labels
@@ -98,7 +98,8 @@ class _Join:
 
     def result(self) -> Frame:
         fill_one, fill_many = self.matching.fill_right, self.matching.fill_left
-        has_many, has_one = self.many.valid.any(axis=0), self.one.valid.any(axis=0)
+        has_many: BoolArray = np.logical_or.reduce(self.many.valid, axis=0)
+        has_one: BoolArray = np.logical_or.reduce(self.one.valid, axis=0)
         filling = fill_one is not None or fill_many is not None
         active = has_many | has_one if filling else has_many & has_one
         self._check_one_side(active)
@@ -112,7 +113,7 @@ class _Join:
             return Frame.empty(self.many.step_count)
         return self._combined(_stacked(parts))
 
-    def _check_one_side(self, active: NDArray[np.bool_]) -> None:
+    def _check_one_side(self, active: BoolArray) -> None:
         """The one side must be unique in each match group at each step."""
         sizes = np.bincount(self.one_ids, minlength=self.group_count)
         for group in np.flatnonzero(sizes > 1).tolist():

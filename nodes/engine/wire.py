@@ -103,7 +103,7 @@ def decode_answers(buffers: Sequence[Buffer]) -> FragmentAnswers:
 
 def _buffer(array: NDArray[Any]) -> Buffer:
     # An empty array has no memory to view.
-    return memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
+    return np.ascontiguousarray(array).data.cast("B") if array.size else b""
 
 
 def _result_to_plain(result: FragmentResult, arrays: list[NDArray[Any]]) -> list[Any]:
@@ -120,7 +120,7 @@ def _result_to_plain(result: FragmentResult, arrays: list[NDArray[Any]]) -> list
     for plane in result.planes:
         is_mask = plane.dtype == np.bool_
         kinds.append(_BITS if is_mask else _FLOATS)
-        arrays.append(np.packbits(plane) if is_mask else plane)
+        arrays.append(np.packbits(plane.view(np.bool_)) if is_mask else plane)
     return ["P", labels, kinds, result.planes[0].shape[1]]
 
 
