@@ -7,28 +7,106 @@ and says what becomes of it.
 from __future__ import annotations
 
 import logging
+import os
 import threading
+from collections.abc import Sequence
 
+import ray
+
+from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.node_protocol import ShardReport
+from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardEpoch, ShardReport
+from filoray.cluster.shard_status import ShardEvent
 from filoray.nodes.request_handler import RequestHandler
 from filoray.nodes.shard_host import ShardHost
 from filoray.nodes.transport import TransportServer
 
 logger = logging.getLogger(__name__)
 
+_REPORT_TIMEOUT_S = 10
+_REPORT_RETRY_S = 0.5
+
 
 class Node:
-    """Made by the coordinator, which names it, watches it and replaces it when it dies."""
+    """What the coordinator's NodeActor holds: made, named, watched and replaced by the coordinator. See NodeOrders."""
 
     def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int) -> None:
         self._name = name
         self._incarnation = incarnation
-        self._config = config
-        self._reports: list[ShardReport] = []
-        self._reports_changed = threading.Condition()
+        self._reporter = _Reporter(name, incarnation, config.namespace)
         self._address = NodeAddress(config.node.host, port)
-        self._host = ShardHost(config.data_dir, self._report)
+        self._host = ShardHost(config.data_dir, self._reporter.report)
         self._handler = RequestHandler(self._host, config, incarnation)
         self._server = TransportServer(config.node.host, port, self._handler.dispatch)
+
+    def start(self) -> NodeAnnouncement:
+        return self.announce()
+
+    def announce(self) -> NodeAnnouncement:
+        shards = tuple(
+            HeldShard(hosted.config.name, hosted.number, hosted.epoch, hosted.status) for hosted in self._host.held()
+        )
+        ray_node_id = ray.get_runtime_context().get_node_id()
+        return NodeAnnouncement(self._name, self._incarnation, self._address, os.getpid(), ray_node_id, shards)
+
+    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
+        self._host.start_shards(config, shards)
+
+    def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
+        self._host.stop_shards(dataset, shards)
+
+    def delete_shards(self, dataset: str, shards: Sequence[int]) -> None:
+        self._host.stop_shards(dataset, shards, delete=True)
+
+    def heartbeat(self) -> None:
+        """Its answer is the message."""
+
+    def wait_until_death(self) -> None:
+        threading.Event().wait()
+
+    def shutdown(self) -> None:
+        self._server.close()
+        self._handler.close()
+        self._host.close()
+
+
+class _Reporter:
+    """Tells the coordinator what becomes of shards, in order and in batches, from a thread of its own.
+
+    While the coordinator is away the newest report of each shard is kept; a coordinator that comes back asks for
+    an announcement anyway, so a report that never arrives does no harm.
+    """
+
+    def __init__(self, node: str, incarnation: int, namespace: str) -> None:
+        self._node = node
+        self._incarnation = incarnation
+        self._namespace = namespace
+        self._waiting: list[ShardReport] = []
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="reports", daemon=True).start()
+
+    def report(self, dataset: str, shard: int, epoch: int, event: ShardEvent) -> None:
+        with self._changed:
+            self._waiting.append(ShardReport(dataset, shard, epoch, event))
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._changed.wait()
+                reports, self._waiting = tuple(self._waiting), []
+            while not self._send(reports):
+                threading.Event().wait(_REPORT_RETRY_S)
+
+    def _send(self, reports: tuple[ShardReport, ...]) -> bool:
+        try:
+            coordinator = ray.get_actor(COORDINATOR, self._namespace)
+            reference = coordinator.shard_events.remote(self._node, self._incarnation, reports)
+            ray.get(reference, timeout=_REPORT_TIMEOUT_S)
+        except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
+            logger.warning("the coordinator did not take %d reports: %s", len(reports), error)
+            return isinstance(error, ray.exceptions.RayTaskError)
+        return True

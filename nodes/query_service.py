@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,14 +19,16 @@ from filoray.cluster.errors import FilorayError, NotFound, StaleRoute, Unavailab
 from filoray.cluster.shard_status import ACTIVE
 from filoray.nodes.engine import wire
 from filoray.nodes.engine.explain import explain
+from filoray.nodes.engine.finishing import finish
 from filoray.nodes.engine.fragments import FragmentAnswers
 from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.engine.planner import ExecPlan, finish, plan
-from filoray.nodes.engine.query_params import CancelToken, EvalLimits, QueryParams
-from filoray.nodes.metadata_codec import decode_batch, decode_labels, matchers_to_plain
+from filoray.nodes.engine.planner import ExecPlan, plan
+from filoray.nodes.engine.query_params import CancelToken, EvalLimits, QueryParams, QueryResult
 from filoray.nodes.node_client import Reply
 from filoray.nodes.promql.ast import Expr, LabelMatcher
-from filoray.nodes.promql.parser import ParserOptions, parse
+from filoray.nodes.promql.codec import matchers_to_plain
+from filoray.nodes.promql.options import ParserOptions
+from filoray.nodes.promql.parser import parse
 from filoray.nodes.protocol import Frames, Kind
 from filoray.nodes.requests import (
     MetadataRequest,
@@ -38,7 +40,7 @@ from filoray.nodes.requests import (
     RunningQuery,
     SeriesAnswer,
 )
-from filoray.nodes.routing import Route, ShardEpochs, route
+from filoray.nodes.routing import Route, ShardEpochs, missing_text, route
 from filoray.nodes.series_batch import SeriesBatch
 from filoray.nodes.sharding import shards_for_matchers
 from filoray.nodes.view_holder import ViewHolder
@@ -60,6 +62,27 @@ class _Running:
     task: asyncio.Task[object]
     token: CancelToken
     canceled_by_user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What one node is asked: ``shards`` are (shard, epoch) pairs, ``fragments`` indices into the plan's."""
+
+    node: str
+    shards: ShardEpochs
+    body: object = None
+    frames: Frames | None = None
+    fragments: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """``missing``: shard to why it could not be asked."""
+
+    plan: ExecPlan
+    questions: Sequence[_Question]
+    replies: Sequence[Reply]
+    missing: Mapping[int, str]
 
 
 class FanOutQueryService:
@@ -88,7 +111,7 @@ class FanOutQueryService:
         task = asyncio.current_task()
         assert task is not None
         running = _Running(
-            request.request_id or f"query-{next(self._ids)}",
+            self._free_id(request.request_id),
             request,
             time.monotonic(),
             int(time.time() * 1000),
@@ -113,42 +136,61 @@ class FanOutQueryService:
         expr = parse(request.query, self._parser_options)
         params = self._params(request)
 
-        async def attempt(dataset: DatasetView) -> tuple[ExecPlan, list[FragmentAnswers], Route]:
+        async def attempt(dataset: DatasetView) -> _Answered:
             exec_plan = self._plan(dataset, expr, params, request.spread)
-            chosen = self._route(dataset, [s for f in exec_plan.fragments for s in f.selectors], request.spread)
-            frames: Frames = [wire.encode_fragments(exec_plan.fragments)]
-            replies = await self._ask_all(
-                Kind.QUERY, request.dataset, chosen, deadline_s, request.allow_partial, None, frames
-            )
-            return exec_plan, replies, chosen
+            questions, missing = self._questions(dataset, exec_plan, request.spread)
+            _refuse_missing(request.dataset, missing, allow_partial=request.allow_partial)
+            replies = await self._ask_all(Kind.QUERY, request.dataset, questions, deadline_s)
+            return _Answered(exec_plan, questions, replies, missing)
 
-        exec_plan, replies, chosen = await self._attempts(request.dataset, deadline_s, request.allow_partial, attempt)
-        size_bytes = sum(len(frame) for _, reply in replies for frame in reply.frames)
-
-        def finish_plan():
-            answers = [wire.decode_answers(reply.frames) for _, reply in replies]
-            return answers, finish(exec_plan, answers, self._limits, token)
-
+        answered = await self._attempts(request.dataset, deadline_s, attempt)
+        size_bytes = sum(len(frame) for reply in answered.replies for frame in reply.frames)
         if size_bytes <= _INLINE_REPLY_BYTES_MAX:
-            answers, result = finish_plan()
+            answers, result = self._finish(answered, token)
         else:
-            answers, result = await asyncio.to_thread(finish_plan)
+            answers, result = await asyncio.to_thread(self._finish, answered, token)
         warnings, infos = result.annotations.render(request.query)
-        if chosen.missing:
-            warnings = (f"partial result: {chosen.missing_text(request.dataset)}", *warnings)
-        stats = None
-        if request.wants_stats:
-            stats = _stats_tree(result, replies, answers)
-        return QueryOutcome(result, warnings, infos, bool(chosen.missing), stats)
+        warnings = (*_partial_warning(request.dataset, answered.missing), *warnings)
+        stats = _stats_tree(answered, answers, result) if request.wants_stats else None
+        return QueryOutcome(result, warnings, infos, bool(answered.missing), stats)
+
+    def _finish(self, answered: _Answered, token: CancelToken) -> tuple[list[FragmentAnswers], QueryResult]:
+        answers = [wire.decode_answers(reply.frames) for reply in answered.replies]
+        asked = [question.fragments for question in answered.questions]
+        return answers, finish(answered.plan, answers, self._limits, token, asked)
+
+    def _questions(
+        self, dataset: DatasetView, exec_plan: ExecPlan, spread: int | None
+    ) -> tuple[list[_Question], dict[int, str]]:
+        """One question per node: the fragments whose series it may have, over the shards that may have them."""
+        shards: dict[str, dict[int, int]] = {}
+        fragments: dict[str, list[int]] = {}
+        missing: dict[int, str] = {}
+        for index, fragment in enumerate(exec_plan.fragments):
+            chosen = self._route(dataset, fragment.selectors, spread)
+            missing.update(chosen.missing)
+            for node, pairs in chosen.by_node.items():
+                shards.setdefault(node, {}).update(pairs)
+                fragments.setdefault(node, []).append(index)
+        questions = [
+            _Question(
+                node,
+                tuple(sorted(pairs.items())),
+                frames=[wire.encode_fragments([exec_plan.fragments[index] for index in fragments[node]])],
+                fragments=tuple(fragments[node]),
+            )
+            for node, pairs in shards.items()
+        ]
+        return questions, missing
 
     async def explain(self, request: QueryRequest) -> list[str]:
         dataset = self._views.dataset(request.dataset)
         expr = parse(request.query, self._parser_options)
         exec_plan = self._plan(dataset, expr, self._params(request), request.spread)
-        chosen = self._route(dataset, [s for f in exec_plan.fragments for s in f.selectors], request.spread)
+        questions, _ = self._questions(dataset, exec_plan, request.spread)
+        nodes = self._views.view.nodes
         node_shards = {
-            str(self._views.view.nodes[node].address): tuple(shard for shard, _ in pairs)
-            for node, pairs in chosen.by_node.items()
+            str(nodes[question.node].address): tuple(shard for shard, _ in question.shards) for question in questions
         }
         return explain(exec_plan, node_shards, request.dataset)
 
@@ -180,11 +222,7 @@ class FanOutQueryService:
     # ---- asking nodes
 
     async def _attempts(
-        self,
-        dataset_name: str,
-        deadline_s: float,
-        allow_partial: bool,
-        attempt: Callable[[DatasetView], Awaitable[T]],
+        self, dataset_name: str, deadline_s: float, attempt: Callable[[DatasetView], Awaitable[T]]
     ) -> T:
         """Try by the newest view until it works or the deadline passes."""
         while True:
@@ -197,30 +235,21 @@ class FanOutQueryService:
                     raise Unavailable(error.message) from None
 
     async def _ask_all(
-        self,
-        kind: Kind,
-        dataset: str,
-        chosen: Route,
-        deadline_s: float,
-        allow_partial: bool,
-        body: object = None,
-        frames: Frames | None = None,
-    ) -> list[tuple[str, Reply]]:
-        """The reply of every node of the route. Raises _MissingShards if a shard has no owner and less is not allowed."""
-        if chosen.missing and not allow_partial:
-            raise _MissingShards(chosen.missing_text(dataset))
+        self, kind: Kind, dataset: str, questions: Sequence[_Question], deadline_s: float
+    ) -> list[Reply]:
+        """Every question's reply, in order. The first failure, or the caller's cancellation, stops the others."""
 
-        async def ask(node: str, pairs: ShardEpochs) -> tuple[str, Reply]:
+        async def ask(question: _Question) -> Reply:
             left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
-            return node, await self._views.client(node).request(kind, dataset, pairs, left_ms, body, frames)
+            client = self._views.client(question.node)
+            return await client.request(kind, dataset, question.shards, left_ms, question.body, question.frames)
 
-        if len(chosen.by_node) == 1:
-            return [await ask(*next(iter(chosen.by_node.items())))]
-        tasks = [asyncio.ensure_future(ask(node, pairs)) for node, pairs in chosen.by_node.items()]
+        if len(questions) == 1:
+            return [await ask(questions[0])]
+        tasks = [asyncio.ensure_future(ask(question)) for question in questions]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
-            # One node's failure (or the client's going away) stops the work on the others.
             for task in tasks:
                 task.cancel()
 
@@ -239,18 +268,18 @@ class FanOutQueryService:
             extra,
         ]
 
-        async def attempt(dataset: DatasetView) -> tuple[list[tuple[str, Reply]], Route]:
+        async def attempt(dataset: DatasetView) -> tuple[list[Reply], tuple[str, ...]]:
             chosen = self._route(dataset, request.selectors or [()], None)
-            replies = await self._ask_all(kind, request.dataset, chosen, deadline_s, request.allow_partial, body)
-            return replies, chosen
+            _refuse_missing(request.dataset, chosen.missing, allow_partial=request.allow_partial)
+            questions = [_Question(node, pairs, body) for node, pairs in chosen.by_node.items()]
+            replies = await self._ask_all(kind, request.dataset, questions, deadline_s)
+            return replies, _partial_warning(request.dataset, chosen.missing)
 
-        replies, chosen = await self._attempts(request.dataset, deadline_s, request.allow_partial, attempt)
-        warnings = (f"partial result: {chosen.missing_text(request.dataset)}",) if chosen.missing else ()
-        return [reply for _, reply in replies], warnings
+        return await self._attempts(request.dataset, deadline_s, attempt)
 
     async def series(self, request: MetadataRequest) -> SeriesAnswer:
         replies, warnings = await self._ask_metadata(Kind.SERIES, request)
-        tables = [decode_labels(reply.body, reply.frames) for reply in replies]
+        tables = [_batch(reply).labels for reply in replies]
         labels = LabelTable.concat(tables) if tables else LabelTable.empty_sets(0)
         self._limits.check_series(labels.count)
         if request.limit and labels.count > request.limit:
@@ -294,7 +323,7 @@ class FanOutQueryService:
 
     async def read_raw(self, request: MetadataRequest) -> RawSeriesAnswer:
         replies, warnings = await self._ask_metadata(Kind.RAW, request)
-        batches = [decode_batch(reply.body, reply.frames) for reply in replies]
+        batches = [_batch(reply) for reply in replies]
         if not batches:
             raise Unavailable(f"dataset {request.dataset}: no shard is available")
         batch = SeriesBatch.concat(batches)
@@ -305,16 +334,15 @@ class FanOutQueryService:
     async def metadata(self, dataset: str, metric: str, limit: int) -> Sequence[MetricMetadata]:
         deadline_s = time.monotonic() + self._config.timeout_ms / 1000
 
-        async def attempt(view: DatasetView) -> list[tuple[str, Reply]]:
+        async def attempt(view: DatasetView) -> list[Reply]:
             count = len(view.shard_map.shards)
-            shards = [metadata_shard(metric, count)] if metric else range(count)
-            return await self._ask_all(
-                Kind.METADATA, dataset, route(view.shard_map, shards), deadline_s, False, [metric, limit]
-            )
+            chosen = route(view.shard_map, [metadata_shard(metric, count)] if metric else range(count))
+            _refuse_missing(dataset, chosen.missing, allow_partial=False)
+            questions = [_Question(node, pairs, [metric, limit]) for node, pairs in chosen.by_node.items()]
+            return await self._ask_all(Kind.METADATA, dataset, questions, deadline_s)
 
-        replies = await self._attempts(dataset, deadline_s, False, attempt)
-        entries = sorted(MetricMetadata(*fields) for _, reply in replies for fields in reply.body)
-        return entries
+        replies = await self._attempts(dataset, deadline_s, attempt)
+        return [MetricMetadata(*fields) for fields in sorted(fields for reply in replies for fields in reply.body)]
 
     # ---- what runs
 
@@ -324,6 +352,10 @@ class FanOutQueryService:
             RunningQuery(r.id, r.request.dataset, r.request.query, r.started_ms, int((now_s - r.started_s) * 1000))
             for r in self._running.values()
         ]
+
+    def _free_id(self, wanted: str) -> str:
+        """The request's id, told apart from those that run if a client uses one twice."""
+        return wanted if wanted and wanted not in self._running else f"{wanted or 'query'}-{next(self._ids)}"
 
     def cancel(self, query_id: str) -> bool:
         running = self._running.get(query_id)
@@ -339,6 +371,21 @@ class _MissingShards(FilorayError):
     """Shards without an owner that could be asked; never leaves this module."""
 
 
+def _refuse_missing(dataset: str, missing: Mapping[int, str], *, allow_partial: bool) -> None:
+    if missing and not allow_partial:
+        raise _MissingShards(missing_text(dataset, missing))
+
+
+def _partial_warning(dataset: str, missing: Mapping[int, str]) -> tuple[str, ...]:
+    return (f"partial result: {missing_text(dataset, missing)}",) if missing else ()
+
+
+def _batch(reply: Reply) -> SeriesBatch:
+    (result,) = wire.decode_answers(reply.frames).results
+    assert isinstance(result, SeriesBatch)
+    return result
+
+
 def _is_partial(warnings: Sequence[str]) -> bool:
     return any(warning.startswith("partial result") for warning in warnings)
 
@@ -351,16 +398,17 @@ def _merged_names(replies: Sequence[Reply], limit: int, warnings: tuple[str, ...
     return Names(merged, warnings, _is_partial(warnings))
 
 
-def _stats_tree(result, replies, answers) -> dict[str, object]:
-    """``stats=all``: per node what it read, sent and how long it took, and the gateway's own stages."""
+def _stats_tree(answered: _Answered, answers: Sequence[FragmentAnswers], result: QueryResult) -> dict[str, object]:
+    """``stats=all``: what each node read, sent and how long it took, and the gateway's own stages."""
     nodes = [
         {
-            "node": node,
+            "node": question.node,
+            "shards": [shard for shard, _ in question.shards],
             "bytesMoved": sum(len(frame) for frame in reply.frames),
             "wallMs": reply.body,
             "stages": answer.stats.to_json() if answer.stats else None,
         }
-        for (node, reply), answer in zip(replies, answers, strict=True)
+        for question, reply, answer in zip(answered.questions, answered.replies, answers, strict=True)
     ]
     return {
         "totalQueryableSamples": sum(answer.stats.total_samples for answer in answers if answer.stats),

@@ -63,8 +63,7 @@ class RecordContainer:
         ends = self.key_ends.tolist()
         starts = [0, *ends][: len(ends)]
         return {
-            series: blob[start:end]
-            for series, start, end in zip(self.key_series.tolist(), starts, ends, strict=True)
+            series: blob[start:end] for series, start, end in zip(self.key_series.tolist(), starts, ends, strict=True)
         }
 
     def encode(self) -> bytes:
@@ -102,8 +101,14 @@ class RecordContainer:
             if version != VERSION:
                 raise BadData(f"record container of version {version}; this filoray reads version {VERSION}")
             lengths = (
-                series_count, series_count, series_count, sample_count, sample_count,
-                key_count, key_count, key_bytes_count,
+                series_count,
+                series_count,
+                series_count,
+                sample_count,
+                sample_count,
+                key_count,
+                key_count,
+                key_bytes_count,
             )
             position = _LENGTH.size + header_length
             columns = []

@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.errors import FilorayError, StaleRoute
 from filoray.nodes.engine import wire
-from filoray.nodes.engine.evaluator import run_fragments
+from filoray.nodes.engine.fragments import FragmentAnswers, run_fragments
 from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.engine.query_params import CancelToken, EvalLimits
 from filoray.nodes.ingest_worker import PendingWrite
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.metadata_codec import encode_batch, encode_labels, matchers_from_plain
 from filoray.nodes.promql.ast import LabelMatcher
+from filoray.nodes.promql.codec import matchers_from_plain
 from filoray.nodes.protocol import Frames, Kind, RequestHeader
 from filoray.nodes.series_batch import SeriesBatch
 from filoray.nodes.shard_host import ShardHost
@@ -110,13 +112,11 @@ class RequestHandler:
         responder.reply(round((time.perf_counter() - started_s) * 1000, 3), encoded)
 
     def _series(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
-        selectors, start_ms, end_ms, limit, _ = _metadata_body(header)
-        tables = [
-            shard.label_table(selectors, start_ms, end_ms, limit)
-            for shard in self._host.readable(header.dataset, header.shards)
-        ]
-        body, out = encode_labels(LabelTable.concat(tables))
-        responder.reply(body, out)
+        selectors, start_ms, end_ms, _, _ = _metadata_body(header)
+        shards = self._host.readable(header.dataset, header.shards)
+        labels = LabelTable.concat([shard.label_table(selectors, start_ms, end_ms) for shard in shards])
+        self._limits.check_series(labels.count)
+        responder.reply(frames=wire.encode_answers(FragmentAnswers((labels_only(labels),))))
 
     def _names(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
         selectors, start_ms, end_ms, _, _ = _metadata_body(header)
@@ -129,10 +129,9 @@ class RequestHandler:
         selectors, start_ms, end_ms, limit, name = _metadata_body(header)
         values: set[str] = set()
         for shard in self._host.readable(header.dataset, header.shards):
-            values.update(shard.label_values(name, selectors, start_ms, end_ms, limit))
-        ordered = sorted(values)
-        # One more than asked for, so that the gateway can tell that there are more.
-        responder.reply(ordered[: limit + 1] if limit else ordered)
+            # One more than asked for, so that the gateway can tell that there are more.
+            values.update(shard.label_values(name, selectors, start_ms, end_ms, limit and limit + 1))
+        responder.reply(sorted(values))
 
     def _raw(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
         selectors, start_ms, end_ms, _, _ = _metadata_body(header)
@@ -140,23 +139,27 @@ class RequestHandler:
         batch = SeriesBatch.concat([source.select(matchers, start_ms, end_ms) for matchers in selectors])
         self._limits.check_series(batch.labels.count)
         self._limits.check_samples(len(batch.timestamps))
-        body, out = encode_batch(batch)
-        responder.reply(body, out)
+        responder.reply(frames=wire.encode_answers(FragmentAnswers((batch,))))
 
     def _put_metadata(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
-        shards = self._host.readable(header.dataset, header.shards)
-        for shard, entries in zip(shards, header.body, strict=True):
-            shard.put_metadata([tuple(entry) for entry in entries])
+        files = self._host.metadata_files(header.dataset, header.shards)
+        for file, entries in zip(files, header.body, strict=True):
+            file.put([tuple(entry) for entry in entries])
         responder.reply()
 
     def _metadata(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
         metric, limit = header.body
         entries: list[tuple[str, str, str, str]] = []
-        for shard in self._host.readable(header.dataset, header.shards):
-            entries += shard.metadata(metric, limit)
+        for file in self._host.metadata_files(header.dataset, header.shards):
+            entries += file.get(metric, limit)
         responder.reply(entries)
 
 
 def _metadata_body(header: RequestHeader) -> tuple[list[tuple[LabelMatcher, ...]], int, int, int, str]:
     selectors, start_ms, end_ms, limit, name = header.body
     return [matchers_from_plain(matchers) for matchers in selectors], start_ms, end_ms, limit, name
+
+
+def labels_only(labels: LabelTable) -> SeriesBatch:
+    """Series without samples, in the form that the wire has for series."""
+    return SeriesBatch(labels, np.zeros(labels.count + 1, np.int64), np.empty(0, np.int64), np.empty(0))

@@ -18,9 +18,11 @@ class Route:
     by_node: Mapping[str, ShardEpochs]
     missing: Mapping[int, str]
 
-    def missing_text(self, dataset: str) -> str:
-        shards = ", ".join(f"{shard} ({status})" for shard, status in sorted(self.missing.items()))
-        return f"dataset {dataset}: {'shards' if len(self.missing) > 1 else 'shard'} {shards} not available"
+
+def missing_text(dataset: str, missing: Mapping[int, str]) -> str:
+    """What to tell a user of shards that can't be asked."""
+    shards = ", ".join(f"{shard} ({status})" for shard, status in sorted(missing.items()))
+    return f"dataset {dataset}: {'shards' if len(missing) > 1 else 'shard'} {shards} not available"
 
 
 def route(shard_map: ShardMap, shards: Iterable[int]) -> Route:

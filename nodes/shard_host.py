@@ -16,18 +16,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.errors import FilorayError, StaleRoute, Unavailable
+from filoray.cluster.errors import FilorayError, StaleRoute
 from filoray.cluster.shard_status import (
+    ASSIGNED,
+    TRANSITIONS,
     IngestionError,
     IngestionStarted,
     IngestionStopped,
     RecoveryInProgress,
     RecoveryStarted,
     ShardEvent,
+    ShardStatus,
+    next_status,
 )
 from filoray.nodes.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
-from filoray.nodes.memstore.shard import Shard, ShardSpec
-from filoray.nodes.write_reply import Refused, ShardWriteReply
+from filoray.nodes.memstore.append_result import AppendResult
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.shard_spec import ShardSpec
+from filoray.nodes.metric_metadata import MetricMetadataFile
+from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored, UnknownSeries
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +56,9 @@ class HostedShard:
     config: DatasetConfig
     number: int
     epoch: int
+    metadata: MetricMetadataFile
     shard: Shard | None = None
-    last_event: ShardEvent | None = None
+    status: ShardStatus = field(default_factory=lambda: ShardStatus(ASSIGNED))
     released: threading.Event = field(default_factory=threading.Event)
     gate: threading.Lock = field(default_factory=threading.Lock)
 
@@ -77,7 +85,9 @@ class ShardHost:
                 known = self._hosted.get(key)
                 if known is not None and known.epoch >= epoch:
                     continue
-                hosted = self._hosted[key] = HostedShard(config, number, epoch)
+                hosted = self._hosted[key] = HostedShard(
+                    config, number, epoch, MetricMetadataFile(self._path(config.name, number, "metrics"))
+                )
             self._openers.submit(self._open, hosted, known)
 
     def stop_shards(self, dataset: str, shards: Sequence[int], *, delete: bool = False) -> None:
@@ -90,7 +100,7 @@ class ShardHost:
                 hosted.released.set()
                 futures.append(self._ingest.run(lambda hosted=hosted: self._close(hosted, delete=delete)))
             elif delete:
-                Shard.delete_files(self._path(dataset, number))
+                self._delete_files(dataset, number)
         for future in futures:
             future.result()
         if delete:
@@ -112,6 +122,13 @@ class ShardHost:
 
     def readable(self, dataset: str, shards: Sequence[tuple[int, int]]) -> list[Shard]:
         """The open shards of (shard, epoch) pairs; raises StaleRoute if one is not held at that epoch."""
+        return [shard for _, shard in self._open_shards(dataset, shards)]
+
+    def metadata_files(self, dataset: str, shards: Sequence[tuple[int, int]]) -> list[MetricMetadataFile]:
+        """Beside the shards of (shard, epoch) pairs; raises as ``readable``."""
+        return [hosted.metadata for hosted, _ in self._open_shards(dataset, shards)]
+
+    def _open_shards(self, dataset: str, shards: Sequence[tuple[int, int]]) -> list[tuple[HostedShard, Shard]]:
         found = []
         with self._lock:
             for number, epoch in shards:
@@ -119,7 +136,7 @@ class ShardHost:
                 if hosted is None or hosted.epoch != epoch or hosted.shard is None:
                     held = "not held" if hosted is None else f"held at epoch {hosted.epoch}"
                     raise StaleRoute(f"dataset {dataset} shard {number} at epoch {epoch}: {held} here")
-                found.append(hosted.shard)
+                found.append((hosted, hosted.shard))
         return found
 
     def submit(self, dataset: str, shards: Sequence[tuple[int, int]], containers: Sequence[bytes | memoryview],
@@ -192,15 +209,21 @@ class ShardHost:
             if shard is not None:
                 shard.close()
             if delete:
-                Shard.delete_files(self._path(hosted.config.name, hosted.number))
+                self._delete_files(hosted.config.name, hosted.number)
         self._report(hosted, IngestionStopped())
 
     def _report(self, hosted: HostedShard, event: ShardEvent) -> None:
-        hosted.last_event = event
+        if type(event) not in TRANSITIONS[hosted.status.kind]:
+            return  # an opening that is tried again stays in Error until it works: its steps are no news
+        hosted.status = next_status(hosted.status, event)
         self._report_to(hosted.config.name, hosted.number, hosted.epoch, event)
 
-    def _path(self, dataset: str, number: int) -> Path:
-        return self._data_dir / dataset / f"shard-{number}.db"
+    def _path(self, dataset: str, number: int, kind: str = "db") -> Path:
+        return self._data_dir / dataset / f"shard-{number}.{kind}"
+
+    def _delete_files(self, dataset: str, number: int) -> None:
+        for path in (self._data_dir / dataset).glob(f"shard-{number}.*"):  # with SQLite's -wal and -shm
+            path.unlink(missing_ok=True)
 
     def _remove_directory_if_empty(self, dataset: str) -> None:
         try:
@@ -209,8 +232,13 @@ class ShardHost:
             pass
 
 
-def _reply(result: object) -> ShardWriteReply:
-    raise NotImplementedError
-
-
-__all__ = ["HostedShard", "ShardHost", "Unavailable"]
+def _reply(result: AppendResult) -> ShardWriteReply:
+    if len(result.unknown_series):
+        return UnknownSeries(result.unknown_series)
+    refused = result.refused
+    counts = {
+        "too old": refused.too_old,
+        "different value at a stored timestamp": refused.duplicates_different,
+        "over a series limit": refused.over_limit,
+    }
+    return Stored(result.accepted, {reason: count for reason, count in counts.items() if count}, refused.example)

@@ -20,7 +20,7 @@ from filoray.cluster.errors import FilorayError, StaleRoute, Unavailable
 from filoray.nodes.protocol import Kind, error_named
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.requests import MetricMetadata, WriteOutcome
-from filoray.nodes.routing import ShardEpochs, route
+from filoray.nodes.routing import ShardEpochs, missing_text, route
 from filoray.nodes.view_holder import ViewHolder
 from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored, UnknownSeries, decode_write_reply
 
@@ -74,7 +74,7 @@ class FanOutWriteService:
         progress.last_problem = ""
         chosen = route(self._views.dataset(dataset).shard_map, progress.waiting)
         if chosen.missing:
-            progress.last_problem = chosen.missing_text(dataset)
+            progress.last_problem = missing_text(dataset, chosen.missing)
         sends = [
             self._send_to_node(dataset, node, pairs, progress, with_keys, deadline_s)
             for node, pairs in chosen.by_node.items()
@@ -114,7 +114,7 @@ class FanOutWriteService:
         chosen = route(shard_map, by_shard)
         left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
         if chosen.missing:
-            raise Unavailable(chosen.missing_text(dataset))
+            raise Unavailable(missing_text(dataset, chosen.missing))
         await asyncio.gather(
             *(
                 self._views.client(node).request(

@@ -25,16 +25,22 @@ _ORDERING_FUNCTIONS = frozenset({"sort", "sort_desc", "sort_by_label", "sort_by_
 _ORDERING_AGGREGATIONS = frozenset({"topk", "bottomk"})
 
 
-def finish(plan: ExecPlan, answers: Sequence[FragmentAnswers], limits: EvalLimits, cancel: CancelToken) -> QueryResult:
-    """The query's result from what the nodes answered, each to all of ``plan.fragments`` in order.
+def finish(
+    plan: ExecPlan,
+    answers: Sequence[FragmentAnswers],
+    limits: EvalLimits,
+    cancel: CancelToken,
+    asked: Sequence[Sequence[int]] | None = None,
+) -> QueryResult:
+    """The query's result from what the nodes answered.
 
+    ``asked``: for each answer the indices of the fragments that its node was asked, in order; None: all of them.
     Raises ExecutionError (422), LimitExceeded, QueryTimeout, QueryCanceled.
     """
-    for answer in answers:
-        assert len(answer.results) == len(plan.fragments)
-    by_fragment: list[list[FragmentResult]] = [
-        [answer.results[index] for answer in answers] for index in range(len(plan.fragments))
-    ]
+    by_fragment: list[list[FragmentResult]] = [[] for _ in plan.fragments]
+    for answer, indices in zip(answers, asked or [range(len(plan.fragments))] * len(answers), strict=True):
+        for index, result in zip(indices, answer.results, strict=True):
+            by_fragment[index].append(result)
     evaluator = Evaluator(
         None,
         lookback_ms=plan.params.lookback_ms,

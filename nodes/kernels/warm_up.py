@@ -1,15 +1,43 @@
-"""Fills numba's compile cache. Kernels have explicit signatures, so importing a module compiles or loads them."""
+"""Fills numba's compile cache once, before processes race for it.
+
+Kernels have explicit signatures, so importing a module compiles or loads them. numba keeps what it compiled beside the
+sources and checks each file's own age only; a kernel that another file inlines would stay stale there. So a
+stamp with a digest of all kernel sources stands for the whole cache, and another digest empties it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.metadata
 import pkgutil
+import sys
+from pathlib import Path
 
 import filoray.nodes.kernels as kernels
 
+_STAMP = "filoray-kernels.stamp"
+
 
 def warm_up() -> None:
-    """Import every kernel module. Processes that start later load what this one has compiled."""
+    """Compile what is not in the cache. Cheap when nothing has changed: no kernel is even imported."""
+    folder = Path(next(iter(kernels.__path__)))
+    cache = folder / "__pycache__"
+    stamp = cache / _STAMP
+    wanted = _digest(folder)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    for stale in (*cache.glob("*.nbi"), *cache.glob("*.nbc")):
+        stale.unlink(missing_ok=True)
     for module in pkgutil.iter_modules(kernels.__path__):
         if not module.name.startswith("__"):
             importlib.import_module(f"{kernels.__name__}.{module.name}")
+    cache.mkdir(exist_ok=True)
+    stamp.write_text(wanted)
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256(f"{sys.version} numba {importlib.metadata.version('numba')}".encode())
+    for source in sorted(folder.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
