@@ -18,6 +18,7 @@ _MS_OF_UNIT = {
 _ORDER_OF_UNIT = {unit: place for place, unit in enumerate(_MS_OF_UNIT)}
 _EXACT_UNITS = frozenset(("y", "w"))  # 90d reads better than 12w6d
 _PART = re.compile(r"([0-9]+)([^0-9]+)")
+_LOST_BY_FLOATS_MS = 1e-3
 MAX_DURATION_NS = (1 << 63) - 1
 NS_OF_MS = 1_000_000
 
@@ -68,9 +69,10 @@ def format_duration(duration_ms: int) -> str:
 
 
 def duration_ms_of_seconds(seconds: float) -> int:
-    """A duration given as a number of seconds, rounded to nanoseconds and cut to milliseconds, as Prometheus does."""
-    nanoseconds = int(seconds * 1e9 + (0.5 if seconds >= 0 else -0.5))
-    return nanoseconds // NS_OF_MS if nanoseconds >= 0 else -(-nanoseconds // NS_OF_MS)
+    """A duration given as a number of seconds: cut to milliseconds, but for what floats lose (a microsecond)."""
+    milliseconds = seconds * 1000
+    nearest = round(milliseconds)
+    return nearest if abs(milliseconds - nearest) < _LOST_BY_FLOATS_MS else int(milliseconds)
 
 
 def duration_out_of_range(seconds: float) -> bool:

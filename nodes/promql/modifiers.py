@@ -54,23 +54,24 @@ def with_query_edge(expr: Expr, edge: AtPreprocessor, end: int) -> Expr:
     return _with_time(expr, replace(_unpinned_time_of(expr), at_edge=edge), end)
 
 
-def with_extension(expr: Expr, word: str) -> Expr:
+def with_extension(expr: Expr, word: str, end: int) -> Expr:
     """``anchored`` or ``smoothed`` (``word``), which change how range functions look past the window's edges."""
     match expr:
         case VectorSelector():
-            selector = replace(
-                expr, anchored=expr.anchored or word == "anchored", smoothed=expr.smoothed or word == "smoothed"
-            )
-            if selector.anchored and selector.smoothed:
-                raise ModifierError("anchored and smoothed modifiers cannot be used together")
-            return selector
+            return replace(_extended(expr, word), position=Position(expr.position.start, end))
         case MatrixSelector():
-            inner = with_extension(expr.selector, word)
-            assert isinstance(inner, VectorSelector)
-            return replace(expr, selector=inner)
+            position = Position(expr.position.start, end)
+            return replace(expr, selector=_extended(expr.selector, word), position=position)
         case Subquery():
             raise ModifierError(f"{word} modifier is not supported for subqueries")
     raise ModifierError(f"{word} modifier not implemented")
+
+
+def _extended(selector: VectorSelector, word: str) -> VectorSelector:
+    anchored, smoothed = selector.anchored or word == "anchored", selector.smoothed or word == "smoothed"
+    if anchored and smoothed:
+        raise ModifierError("anchored and smoothed modifiers cannot be used together")
+    return replace(selector, anchored=anchored, smoothed=smoothed)
 
 
 def _unpinned_time_of(expr: Expr) -> TimeModifier:

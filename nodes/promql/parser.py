@@ -287,11 +287,12 @@ class _Parser(SelectorParser):
             self._fail_at(expr, error)
 
     def _extension(self, expr: Expr) -> Expr:
-        word = self.advance().word
+        token = self.advance()
+        word = token.word
         if not self.options.extended_range_selectors:
             self.fail(expr.position.start, f"{word} modifier is experimental and not enabled")
         try:
-            return with_extension(expr, word)
+            return with_extension(expr, word, token.end)
         except ModifierError as error:
             self._fail_at(expr, error)
 

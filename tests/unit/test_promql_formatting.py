@@ -166,10 +166,11 @@ def test_what_is_no_duration_is_refused(text, message):
         parse_duration_ms(text)
 
 
-def test_seconds_become_milliseconds_by_nanoseconds():
+def test_seconds_are_cut_to_milliseconds_but_float_noise_is_not():
     assert duration_ms_of_seconds(1.0009999999) == 1001
     assert duration_ms_of_seconds(1.0009) == 1000
     assert duration_ms_of_seconds(-1.0009) == -1000
+    assert duration_ms_of_seconds(999_999_999.997) == 999_999_999_997
 
 
 def test_text_is_quoted_as_go_quotes_it():
