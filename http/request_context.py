@@ -31,7 +31,7 @@ def request_id(request: web.Request) -> str:
     return str(request[_REQUEST_ID])
 
 
-def context_middleware(metrics: GatewayMetrics) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def context_middleware(metrics: GatewayMetrics) -> Any:
     @web.middleware
     async def in_context(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("X-Request-Id", "")

@@ -45,7 +45,6 @@ class AdminRoutes:
             web.get("/admin/health", self.health),
             web.get("/__members", self.members),
             web.get("/__seeds", self.members),
-            web.get("/admin/actors", self.actors),
             web.post("/admin/loglevel/{logger}", self.log_level),
             web.get("/admin/actors", self.actors),
             web.get("/metrics", self.metrics),
@@ -67,11 +66,6 @@ class AdminRoutes:
     async def actors(self, request: web.Request) -> web.Response:
         """Every actor that answers, with its process id: what a chaos test kills."""
         return success(request, dict(await self._control.actors()), self._min_compressed_bytes)
-
-    async def actors(self, request: web.Request) -> web.Response:
-        """The process id of every actor that answers, by name: for operators, and for tests that kill them."""
-        actors = dict(sorted((await self._control.actors()).items()))
-        return success(request, actors, self._min_compressed_bytes)
 
     async def log_level(self, request: web.Request) -> web.Response:
         """The body is the level; for this gateway's process only."""

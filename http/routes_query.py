@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -22,10 +22,13 @@ from filoray.http.json_encoding import point_count, result_json
 from filoray.http.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter, parse_duration_parameter_ms
 from filoray.http.request_context import request_id
 from filoray.http.responses import enveloped, json_stream, query_data, success
+from filoray.nodes.promql.ast import Expr
 from filoray.nodes.promql.json_tree import json_tree
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.promql.pretty_printer import pretty
 from filoray.nodes.requests import QueryOutcome, QueryRequest
+
+_Answer = TypeVar("_Answer")
 
 PREFIXES = ("/api/v1", "/promql/{dataset}/api/v1")
 
@@ -117,7 +120,7 @@ class QueryRoutes:
         return await self._worded(self._service.explain(query))
 
     @staticmethod
-    async def _worded(answer: Any) -> Any:
+    async def _worded(answer: Awaitable[_Answer]) -> _Answer:
         """Whatever a service finds wrong with a request is in the query: the rest was checked here."""
         try:
             return await answer
@@ -169,7 +172,7 @@ class QueryRoutes:
     async def parse_query(self, request: web.Request) -> web.Response:
         return success(request, json_tree(await self._parsed(request)), self._min_compressed_bytes)
 
-    async def _parsed(self, request: web.Request) -> Any:
+    async def _parsed(self, request: web.Request) -> Expr:
         parameters = await self._parameters(request)
         try:
             return parse(parameters.text("query"), self._edge.parser_options)

@@ -73,6 +73,9 @@ class Control:
     async def story(self, name, shard):
         return self._called(["assigned to node-0", "active"], "story", name, shard)
 
+    async def actors(self):
+        return self._called({"node-0": 12, "coordinator": 11}, "actors")
+
     def _called(self, answer, *call):
         self.calls.append(call)
         if self.error:
@@ -165,8 +168,8 @@ class Writes:
 class Api:
     """A client of a server over those services."""
 
-    def __init__(self, url, client, control, queries, writes):
-        self.url = url
+    def __init__(self, server, client, control, queries, writes):
+        self.server, self.url = server, server.url
         self.client, self.control, self.queries, self.writes = client, control, queries, writes
 
     async def get(self, path, **options):
@@ -202,10 +205,9 @@ class Gateways:
         control, queries, writes = Control(*names), Queries(), Writes()
         services = GatewayServices(queries, writes, control, config, RemoteWriteDecoder(config.write), version="1.2")
         server = HttpServer(build_application(services), config.http, 0)
-        url = await server.start()
-        client = ClientSession(url)
+        client = ClientSession(await server.start())
         self._started.append((client, server))
-        return Api(url, client, control, queries, writes)
+        return Api(server, client, control, queries, writes)
 
     async def stop(self):
         for client, server in self._started:

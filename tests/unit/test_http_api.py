@@ -1,12 +1,16 @@
 """One gateway and the cluster API over HTTP: envelopes, status codes, what reaches the services."""
 
+import asyncio
 import gzip
 import logging
 
 import pytest
+from aiohttp import ClientConnectionError, ClientSession, web
 from in_process_gateway import Gateways, error, success
 
-from filoray.cluster.errors import DatasetExists, Unavailable
+from filoray.cluster.config import default_server_config
+from filoray.cluster.errors import DatasetExists, FilorayError, Unavailable
+from filoray.http.gateway import HttpServer
 
 
 @pytest.fixture
@@ -38,6 +42,10 @@ async def test_health_asks_nobody(api, path):
 async def test_members_are_sorted(api, path):
     members = ["akka://filo-server@127.0.0.1:2552", "akka://filo-server@127.0.0.1:2553"]
     assert await api.get(path) == (200, {"members": members})
+
+
+async def test_actors_and_their_processes(api):
+    assert await api.get("/admin/actors") == (200, success({"coordinator": 11, "node-0": 12}))
 
 
 async def test_log_levels_change_and_say_so(api):
@@ -100,6 +108,36 @@ async def test_build_info_says_what_grafana_asks(api):
     status, body = await api.get("/promql/timeseries/api/v1/status/buildinfo")
     assert status == 200
     assert body["data"]["version"].startswith("3.")
+
+
+async def test_a_port_that_is_taken_is_a_clear_error(gateways):
+    api = await gateways.start("timeseries")
+    port = int(api.url.rpartition(":")[2])
+    server = HttpServer(web.Application(), default_server_config().http, port)
+    with pytest.raises(FilorayError, match=f"HTTP port {port} on 127.0.0.1 is taken by another program"):
+        await server.start()
+
+
+async def answers(client, url):
+    try:
+        await client.get(url)
+    except ClientConnectionError:
+        return False
+    return True
+
+
+async def test_stopping_lets_requests_finish(gateways):
+    api = await gateways.start("timeseries")
+    api.queries.hold = asyncio.Event()
+    asking = asyncio.create_task(api.get("/api/v1/query?query=1"))
+    await api.queries.started.wait()
+    stopping = asyncio.create_task(api.server.stop())
+    async with asyncio.timeout(10), ClientSession() as other:
+        while await answers(other, f"{api.url}/__health"):
+            await asyncio.sleep(0)
+    api.queries.hold.set()
+    assert (await asking)[0] == 200
+    await stopping
 
 
 # ---- cluster
