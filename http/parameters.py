@@ -40,18 +40,21 @@ def invalid_parameter(name: str, problem: str) -> BadData:
     return BadData(f"invalid parameter {quote(name)}: {problem}")
 
 
-async def read_body(request: web.Request, max_bytes: int, config_key: str) -> bytes:
-    """The whole body, gzip and deflate undone. Raises PayloadTooLarge as soon as it is known to be over the limit."""
+async def read_body(request: web.Request, max_bytes: int, rule: str) -> bytes:
+    """The whole body, gzip and deflate undone. Raises PayloadTooLarge as soon as it is known to be over the limit.
+
+    ``rule`` begins the sentence that ends with the limit: "filoray.write.max-body-size allows".
+    """
     declared = request.content_length
     if declared is not None and declared > max_bytes:
-        raise PayloadTooLarge(f"the body has {declared} bytes; {config_key} allows {max_bytes}")
+        raise PayloadTooLarge(f"the body has {declared} bytes; {rule} {max_bytes}")
     pieces: list[bytes] = []
     size_bytes = 0
     try:
         async for piece in request.content.iter_any():
             size_bytes += len(piece)
             if size_bytes > max_bytes:
-                raise PayloadTooLarge(f"the body has more than {size_bytes - 1} bytes; {config_key} allows {max_bytes}")
+                raise PayloadTooLarge(f"the body has more than {size_bytes - 1} bytes; {rule} {max_bytes}")
             pieces.append(piece)
     except (FilorayError, ConnectionError):
         raise
@@ -76,7 +79,7 @@ class Parameters:
         """From the URL and a urlencoded body. Raises BadData and PayloadTooLarge."""
         pairs: list[tuple[str, str]] = []
         if request.method == "POST" and request.content_type == "application/x-www-form-urlencoded":
-            body = await read_body(request, max_bytes, "filoray.query.max-query-size (three times, and 64 KiB)")
+            body = await read_body(request, max_bytes, "filoray.query.max-query-size (three times, and 64 KiB) allows")
             pairs += _parse_form(body.decode("utf-8", "replace"))
         pairs += _parse_form(request.rel_url.raw_query_string)
         return cls(_by_name(pairs))

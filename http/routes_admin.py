@@ -69,7 +69,7 @@ class AdminRoutes:
 
     async def log_level(self, request: web.Request) -> web.Response:
         """The body is the level; for this gateway's process only."""
-        body = await read_body(request, _LEVEL_BYTES_MAX, "a log level, which")
+        body = await read_body(request, _LEVEL_BYTES_MAX, "a log level may have")
         given = body.decode("utf-8", "replace").strip().rstrip("=")  # curl -d sends it as a form's name
         level = _LEVELS.get(given.upper())
         if level is None:

@@ -68,7 +68,7 @@ class ClusterRoutes:
         return [(entry, _address(view, entry.node)) for entry in shard_map.shards]
 
     async def setup(self, request: web.Request) -> web.Response:
-        body = await read_body(request, _SOURCE_CONFIG_BYTES_MAX, "a source configuration, which")
+        body = await read_body(request, _SOURCE_CONFIG_BYTES_MAX, "a source configuration may have")
         try:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -126,7 +126,7 @@ def _address(view: ClusterView, node: str | None) -> str:
 
 
 async def _read_order(request: web.Request) -> dict[str, Any]:
-    body = await read_body(request, _SOURCE_CONFIG_BYTES_MAX, "a list of shards, which")
+    body = await read_body(request, _SOURCE_CONFIG_BYTES_MAX, "a list of shards may have")
     try:
         order = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -33,7 +33,7 @@ class ReadRoutes:
         dataset = choose_dataset(request, Parameters.of_query(request), self._services)
         config = self._edge.config.query
         limits = RemoteReadLimits(answer_bytes_max=config.max_result_bytes)
-        body = await read_body(request, limits.request_bytes_max, "a remote read request, which")
+        body = await read_body(request, limits.request_bytes_max, "a remote read request may have")
         encoding = request.headers.get("Content-Encoding")
         async with self._edge.queries.slot(config.timeout_ms):
             try:

@@ -44,7 +44,7 @@ class WriteRoutes:
         dataset = choose_dataset(request, Parameters.of_query(request), self._services)
         check_media_type(request)
         async with self._edge.writes.slot(self._config.timeout_ms):
-            body = await read_body(request, self._config.max_body_bytes, "filoray.write.max-body-size")
+            body = await read_body(request, self._config.max_body_bytes, "filoray.write.max-body-size allows")
             self._edge.metrics.write_bytes.labels(dataset).inc(len(body))
             decoded = await self._decode(dataset, body)
             with self._edge.pending_writes.hold(held_bytes(decoded)):
