@@ -106,7 +106,8 @@ def histograms(draw: st.DrawFn) -> tuple:
         if draw(st.booleans()):
             counts = counts[:, ::-1]
         if draw(st.booleans()):
-            counts = counts * (1 + 1e-14 * draw(st.integers(-3, 3)))
+            noise = draw(st.lists(st.integers(-3, 3), min_size=counts.size, max_size=counts.size))
+            counts = counts * (1 + 1e-14 * np.array(noise, np.float64).reshape(counts.shape))
         for i, bound in enumerate(own):
             ids.append(group)
             bounds.append(bound)
