@@ -1,0 +1,137 @@
+"""From chunks of many series to flat sample arrays, in one pass each.
+
+Chunks of a series form a chain from the one sealed last (``newest_chunk`` int32[partitions]) backwards
+(``previous_chunk`` int32[chunks]), -1 at its end. Decoded chunks lie in rows of an arena, their times in
+rows of another.
+"""
+
+from __future__ import annotations
+
+from numba import njit, types
+
+from filoray.nodes.kernels.array_types import (
+    F64,
+    F64_ROWS,
+    I32,
+    I64,
+    I64_ROWS,
+    READ_F64,
+    READ_I32,
+    READ_I64,
+)
+
+
+@njit(
+    types.void(READ_I32, types.int64, types.int64, READ_I32, READ_I32, READ_I32, READ_I64, READ_I64, I64),
+    cache=True, nogil=True,
+)  # fmt: skip
+def count_chunks(partitions, start_ms, end_ms, newest_chunk, previous_chunk, time_column, first_ms, last_ms, out):
+    """``out`` int64[n]: chunks of each series that overlap ``start_ms..end_ms``."""
+    for i in range(len(partitions)):
+        chunk = newest_chunk[partitions[i]]
+        found = 0
+        while chunk >= 0:
+            column = time_column[chunk]
+            if first_ms[column] <= end_ms and last_ms[column] >= start_ms:
+                found += 1
+            chunk = previous_chunk[chunk]
+        out[i] = found
+
+
+@njit(
+    types.void(READ_I32, types.int64, types.int64, READ_I32, READ_I32, READ_I32, READ_I64, READ_I64, READ_I64, I32),
+    cache=True, nogil=True,
+)  # fmt: skip
+def list_chunks(
+    partitions, start_ms, end_ms, newest_chunk, previous_chunk, time_column, first_ms, last_ms, ends, chunks
+):
+    """Write what ``count_chunks`` counted into ``chunks``, oldest first; series i ends before ``ends[i]``."""
+    for i in range(len(partitions)):
+        chunk = newest_chunk[partitions[i]]
+        at = ends[i]
+        while chunk >= 0:
+            column = time_column[chunk]
+            if first_ms[column] <= end_ms and last_ms[column] >= start_ms:
+                at -= 1
+                chunks[at] = chunk
+            chunk = previous_chunk[chunk]
+
+
+@njit(
+    types.void(READ_I32, READ_I32, types.int64, types.int64, I64_ROWS, I64, I64),
+    cache=True, nogil=True,
+)  # fmt: skip
+def count_in_range(time_rows, sample_counts, start_ms, end_ms, times, first, count):
+    """Per chunk i with sorted times ``times[time_rows[i], :sample_counts[i]]``: the place of its first sample in range, and how many."""
+    for i in range(len(time_rows)):
+        row = time_rows[i]
+        if row < 0:
+            first[i] = 0
+            count[i] = 0
+            continue
+        low = 0
+        high = types.int64(sample_counts[i])
+        while low < high:
+            middle = (low + high) // 2
+            if times[row, middle] < start_ms:
+                low = middle + 1
+            else:
+                high = middle
+        begin = low
+        high = types.int64(sample_counts[i])
+        while low < high:
+            middle = (low + high) // 2
+            if times[row, middle] <= end_ms:
+                low = middle + 1
+            else:
+                high = middle
+        first[i] = begin
+        count[i] = low - begin
+
+
+@njit(
+    types.void(READ_I32, READ_I32, READ_I64, READ_I64, READ_I64, I64_ROWS, F64_ROWS, I64, F64), cache=True, nogil=True
+)
+def copy_chunks(time_rows, value_rows, first, count, positions, times, values, out_times, out_values):
+    """Copy the range of each chunk (from the arenas ``times`` and ``values``) to ``positions[i]`` of the flat arrays."""
+    for i in range(len(time_rows)):
+        if count[i] > 0:
+            at = positions[i]
+            begin = first[i]
+            length = count[i]
+            out_times[at : at + length] = times[time_rows[i], begin : begin + length]
+            out_values[at : at + length] = values[value_rows[i], begin : begin + length]
+
+
+@njit(types.int64(READ_I64, READ_I64, I32), cache=True, nogil=True)
+def find_unsorted(offsets, times, unsorted):
+    """Series whose times do not strictly rise go to ``unsorted`` int32[n]; returns how many."""
+    found = 0
+    for i in range(len(offsets) - 1):
+        for at in range(offsets[i] + 1, offsets[i + 1]):
+            if times[at] <= times[at - 1]:
+                unsorted[found] = i
+                found += 1
+                break
+    return found
+
+
+@njit(
+    types.void(READ_I64, READ_I64, READ_F64, READ_I64, READ_I64, READ_F64, I64, F64), cache=True, nogil=True
+)
+def join_samples(first_counts, first_times, first_values, then_counts, then_times, then_values, times, values):
+    """Series by series: ``first_counts[i]`` samples of one flat source, then ``then_counts[i]`` of the other."""
+    at = 0
+    first = 0
+    then = 0
+    for i in range(len(first_counts)):
+        for _ in range(first_counts[i]):
+            times[at] = first_times[first]
+            values[at] = first_values[first]
+            at += 1
+            first += 1
+        for _ in range(then_counts[i]):
+            times[at] = then_times[then]
+            values[at] = then_values[then]
+            at += 1
+            then += 1

@@ -1,0 +1,58 @@
+"""Label sets of chosen series as columns of codes.
+
+The pairs (name, value) of series p are ``pair_ids[pair_offsets[p]:pair_offsets[p + 1]]``; a pair's name and
+the code of its value within the name are ``pair_name`` and ``pair_code``.
+"""
+
+from __future__ import annotations
+
+from numba import njit, types
+
+from filoray.nodes.kernels.array_types import I32_ROWS, I64, READ_I32, READ_I64, READ_U8, U8
+
+
+@njit(types.void(READ_I32, READ_I64, READ_I32, READ_I32, U8), cache=True, nogil=True)
+def mark_names(partitions, pair_offsets, pair_ids, pair_name, used):
+    """``used`` uint8[names] becomes 1 for each label name that one of the series has."""
+    for i in range(len(partitions)):
+        partition = partitions[i]
+        for at in range(pair_offsets[partition], pair_offsets[partition + 1]):
+            used[pair_name[pair_ids[at]]] = 1
+
+
+@njit(types.void(READ_I32, READ_I64, READ_I32, READ_I32, READ_I32, READ_I32, I32_ROWS), cache=True, nogil=True)
+def fill_codes(partitions, pair_offsets, pair_ids, pair_name, pair_code, name_row, codes):
+    """``codes`` int32[rows, n], -1 before: row ``name_row[name]`` (-1: not wanted) gets the code of each series' value."""
+    for i in range(len(partitions)):
+        partition = partitions[i]
+        for at in range(pair_offsets[partition], pair_offsets[partition + 1]):
+            pair = pair_ids[at]
+            row = name_row[pair_name[pair]]
+            if row >= 0:
+                codes[row, i] = pair_code[pair]
+
+
+@njit(types.int64(READ_U8, READ_I64, READ_I64, I64, I64), cache=True, nogil=True)
+def split_part_keys(data, starts, ends, label_starts, label_counts):
+    """Find the labels of part keys ``data[starts[i]:ends[i]]``.
+
+    ``label_starts`` int64[>= bytes // 4 + 1] gets where each label begins, key by key, ``label_counts`` int64[n] how
+    many each has. Returns the number of labels, or -1 - i if key i is not a whole part key.
+    """
+    total = 0
+    for i in range(len(starts)):
+        at = starts[i]
+        end = ends[i]
+        found = 0
+        while at < end:
+            label_starts[total + found] = at
+            for _ in range(2):
+                if at + 2 > end:
+                    return -1 - i
+                at += 2 + types.int64(data[at]) + 256 * types.int64(data[at + 1])
+                if at > end:
+                    return -1 - i
+            found += 1
+        label_counts[i] = found
+        total += found
+    return total

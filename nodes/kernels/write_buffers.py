@@ -1,0 +1,244 @@
+"""Write buffers: the newest samples of every series, sorted by time, in chains of small blocks from one pool.
+
+A block holds ``block_times`` uint32[blocks, B] (ms after the series' ``base_ms``) and ``block_values``
+float64[blocks, B]; ``next_block`` chains them; all but a chain's last block are full. ``pool`` int64[2] is
+(length of the stack ``free_blocks``, blocks ever used). Per series: ``first_block``, ``last_block``,
+``counts`` int32 (samples in the chain), ``base_ms`` int64 (time of the first), ``newest_ms`` and
+``oldest_ms`` int64 (over everything the series ever had; newest INT64_MIN: nothing yet).
+Who calls makes sure that the pool has blocks enough.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+
+from filoray.nodes.kernels.array_types import F64, F64_ROWS, I32, I64, READ_F64, READ_I32, READ_I64, U32_ROWS
+
+NO_BLOCK = -1
+SPAN_MS_MAX = 0xFFFFFFFF
+NOTHING_YET_MS = np.iinfo(np.int64).min
+
+ACCEPTED, SAME, TOO_OLD, DIFFERENT, LATE_COUNT, FULL_COUNT, TOO_OLD_EXAMPLE, DIFFERENT_EXAMPLE = range(8)
+"""Places in the ``outcome`` int64[8] of ``append_samples``; examples are sample indices, -1 for none."""
+
+
+@njit(types.int32(I64, I32, I32), cache=True, nogil=True)
+def take_block(pool, free_blocks, next_block):
+    """A block of the pool, at the end of no chain."""
+    if pool[0] > 0:
+        pool[0] -= 1
+        block = free_blocks[pool[0]]
+    else:
+        block = types.int32(pool[1])
+        pool[1] += 1
+    next_block[block] = NO_BLOCK
+    return block
+
+
+@njit(
+    types.void(
+        READ_I32, READ_I32, READ_I64, READ_F64, types.uint64, types.int64,
+        U32_ROWS, F64_ROWS, I32, I32, I64, I32, I32, I32, I64, I64, I64, I32, I32, I64,
+    ),
+    cache=True, nogil=True,
+)  # fmt: skip
+def append_samples(
+    partitions, sample_counts, times, values, window_ms, full_count,
+    block_times, block_values, next_block, free_blocks, pool,
+    first_block, last_block, counts, base_ms, newest_ms, oldest_ms,
+    late, full, outcome,
+):  # fmt: skip
+    """Put n series' samples (``sample_counts`` int32[n] each, flat in ``times`` ms and ``values``) into their buffers.
+
+    A series with partition -1 is passed over. In order: appended. Between buffered samples: inserted if not
+    older than newest - ``window_ms``; there already: SAME if the bits are equal, else DIFFERENT. What the
+    buffer alone cannot decide (before its first sample, or too far after it) goes by sample index to ``late``
+    int32[total]. Series whose buffer reaches ``full_count`` go to ``full`` int32[n].
+    """
+    outcome[:] = 0
+    outcome[TOO_OLD_EXAMPLE] = -1
+    outcome[DIFFERENT_EXAMPLE] = -1
+    bits = values.view(np.int64)
+    block_bits = block_values.view(np.int64)
+    block_size = block_times.shape[1]
+    late_count = 0
+    filled = 0
+    at = 0
+    for i in range(len(partitions)):
+        partition = partitions[i]
+        end = at + sample_counts[i]
+        if partition < 0:
+            at = end
+            continue
+        while at < end:
+            time = times[at]
+            newest = newest_ms[partition]
+            count = counts[partition]
+            if newest == NOTHING_YET_MS or time > newest:
+                if count == 0:
+                    block = take_block(pool, free_blocks, next_block)
+                    first_block[partition] = block
+                    last_block[partition] = block
+                    base_ms[partition] = time
+                elif types.uint64(time) - types.uint64(base_ms[partition]) > types.uint64(SPAN_MS_MAX):
+                    late[late_count] = at
+                    late_count += 1
+                    at += 1
+                    continue
+                elif count % block_size == 0:
+                    block = take_block(pool, free_blocks, next_block)
+                    next_block[last_block[partition]] = block
+                    last_block[partition] = block
+                block = last_block[partition]
+                slot = count % block_size
+                block_times[block, slot] = types.uint32(types.uint64(time) - types.uint64(base_ms[partition]))
+                block_values[block, slot] = values[at]
+                counts[partition] = count + 1
+                if newest == NOTHING_YET_MS:
+                    oldest_ms[partition] = time
+                newest_ms[partition] = time
+                outcome[ACCEPTED] += 1
+                if count + 1 == full_count:
+                    full[filled] = partition
+                    filled += 1
+                at += 1
+                continue
+            if count == 0 or time < base_ms[partition]:
+                late[late_count] = at
+                late_count += 1
+                at += 1
+                continue
+            # Not after the newest, not before the first: find its place in the chain.
+            delta = types.uint32(types.uint64(time) - types.uint64(base_ms[partition]))
+            block = first_block[partition]
+            passed = 0
+            while next_block[block] != NO_BLOCK and block_times[block, block_size - 1] < delta:
+                block = next_block[block]
+                passed += block_size
+            slot = 0
+            used = min(block_size, count - passed)
+            while slot < used and block_times[block, slot] < delta:
+                slot += 1
+            if slot < used and block_times[block, slot] == delta:
+                if block_bits[block, slot] == bits[at]:
+                    outcome[SAME] += 1
+                else:
+                    outcome[DIFFERENT] += 1
+                    if outcome[DIFFERENT_EXAMPLE] < 0:
+                        outcome[DIFFERENT_EXAMPLE] = at
+                at += 1
+                continue
+            if types.uint64(newest) - types.uint64(time) > window_ms:
+                outcome[TOO_OLD] += 1
+                if outcome[TOO_OLD_EXAMPLE] < 0:
+                    outcome[TOO_OLD_EXAMPLE] = at
+                at += 1
+                continue
+            carried_time = delta
+            carried_value = values[at]
+            position = passed + slot
+            while position < count:
+                if slot == block_size:
+                    block = next_block[block]
+                    slot = 0
+                carried_time, block_times[block, slot] = block_times[block, slot], carried_time
+                moved = block_values[block, slot]
+                block_values[block, slot] = carried_value
+                carried_value = moved
+                slot += 1
+                position += 1
+            if count % block_size == 0:
+                block = take_block(pool, free_blocks, next_block)
+                next_block[last_block[partition]] = block
+                last_block[partition] = block
+            block = last_block[partition]
+            block_times[block, count % block_size] = carried_time
+            block_values[block, count % block_size] = carried_value
+            counts[partition] = count + 1
+            outcome[ACCEPTED] += 1
+            if count + 1 == full_count:
+                full[filled] = partition
+                filled += 1
+            at += 1
+    outcome[LATE_COUNT] = late_count
+    outcome[FULL_COUNT] = filled
+
+
+@njit(
+    types.void(READ_I32, types.int64, types.int64, U32_ROWS, I32, I32, I32, I64, I64), cache=True, nogil=True
+)
+def count_buffered(partitions, start_ms, end_ms, block_times, next_block, first_block, counts, base_ms, out):
+    """``out`` int64[n]: how many buffered samples of each series have ``start_ms <= time <= end_ms``."""
+    block_size = block_times.shape[1]
+    for i in range(len(partitions)):
+        partition = partitions[i]
+        remaining = counts[partition]
+        found = 0
+        if remaining > 0:
+            base = base_ms[partition]
+            block = first_block[partition]
+            while remaining > 0:
+                used = min(block_size, remaining)
+                low = base + types.int64(block_times[block, 0])
+                high = base + types.int64(block_times[block, used - 1])
+                if low >= start_ms and high <= end_ms:
+                    found += used
+                elif high >= start_ms and low <= end_ms:
+                    for slot in range(used):
+                        time = base + types.int64(block_times[block, slot])
+                        if start_ms <= time <= end_ms:
+                            found += 1
+                remaining -= used
+                block = next_block[block]
+        out[i] = found
+
+
+@njit(
+    types.void(
+        READ_I32, types.int64, types.int64, U32_ROWS, F64_ROWS, I32, I32, I32, I64, READ_I64, I64, F64
+    ),
+    cache=True, nogil=True,
+)  # fmt: skip
+def copy_buffered(
+    partitions, start_ms, end_ms, block_times, block_values, next_block, first_block, counts, base_ms,
+    positions, out_times, out_values,
+):  # fmt: skip
+    """Copy what ``count_buffered`` counted, series i from ``positions[i]`` on."""
+    block_size = block_times.shape[1]
+    for i in range(len(partitions)):
+        partition = partitions[i]
+        remaining = counts[partition]
+        at = positions[i]
+        if remaining > 0:
+            base = base_ms[partition]
+            block = first_block[partition]
+            while remaining > 0:
+                used = min(block_size, remaining)
+                low = base + types.int64(block_times[block, 0])
+                high = base + types.int64(block_times[block, used - 1])
+                if high >= start_ms and low <= end_ms:
+                    for slot in range(used):
+                        time = base + types.int64(block_times[block, slot])
+                        if start_ms <= time <= end_ms:
+                            out_times[at] = time
+                            out_values[at] = block_values[block, slot]
+                            at += 1
+                remaining -= used
+                block = next_block[block]
+
+
+@njit(types.void(READ_I32, I32, I32, I64, I32, I32, I32), cache=True, nogil=True)
+def clear_buffers(partitions, next_block, free_blocks, pool, first_block, last_block, counts):
+    """Give the blocks of these series back to the pool; their buffers are empty then."""
+    for i in range(len(partitions)):
+        partition = partitions[i]
+        if counts[partition] > 0:
+            block = first_block[partition]
+            while block != NO_BLOCK:
+                free_blocks[pool[0]] = block
+                pool[0] += 1
+                block = next_block[block]
+            counts[partition] = 0
+            first_block[partition] = NO_BLOCK
+            last_block[partition] = NO_BLOCK

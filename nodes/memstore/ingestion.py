@@ -1,0 +1,272 @@
+"""From record containers to durable log rows and buffered samples.
+
+The order is: look every series up, commit part keys and log under the owner's epoch, then change memory. What
+fails before the commit's end leaves memory as it was; nothing after it can fail for want of disk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.cluster.errors import BadData
+from filoray.nodes.memstore.append_result import AppendResult
+from filoray.nodes.memstore.cardinality import NAMESPACE_LABEL, WORKSPACE_LABEL, Cardinality
+from filoray.nodes.memstore.column_store import ColumnStore, Commit, LogRow
+from filoray.nodes.memstore.late_arrival import LateArrival
+from filoray.nodes.memstore.log_record import LogRecord, encode_log_record
+from filoray.nodes.memstore.part_key_codec import QUICK_LEVEL, encode_part_keys
+from filoray.nodes.memstore.part_key_index import hash_part_keys
+from filoray.nodes.memstore.shard_memory import ShardMemory
+from filoray.nodes.record_container import RecordContainer
+
+NOTHING_DONE = -1
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A container whose series are looked up: ``partitions`` int32[n], -1 for a series that is refused."""
+
+    container: RecordContainer
+    partitions: NDArray[np.int32]
+    offset: int
+    result: AppendResult = field(default_factory=AppendResult)
+
+
+class Ingestion:
+    """One thread calls it. ``next_offset`` is the offset that the next log row gets."""
+
+    def __init__(
+        self,
+        memory: ShardMemory,
+        store: ColumnStore,
+        late: LateArrival,
+        cardinality: Cardinality,
+        window_ms: int,
+        checkpoints: NDArray[np.int64],
+    ) -> None:
+        self._memory = memory
+        self._store = store
+        self._late = late
+        self._cardinality = cardinality
+        self._window_ms = window_ms
+        self.checkpoints = checkpoints
+        self.next_series_id = store.state.next_series_id
+        self.next_offset = store.state.next_offset
+        self.log_bytes = 0
+        self._log_rows: deque[tuple[int, int]] = deque()
+        self.applied_offset = self.next_offset - 1
+        self.rounds = 0
+        self.unflushed_samples = 0
+
+    def append(self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None) -> list[AppendResult]:
+        """One transaction for all; see Shard.append."""
+        memory = self._memory
+        series_before = memory.index.count
+        fresh: list[bytes] = []
+        try:
+            prepared = [
+                self._prepare(data, -1 if offsets is None else offsets[i], fresh) for i, data in enumerate(containers)
+            ]
+            self._commit(prepared, fresh, series_before, writes_log=offsets is None)
+        except BaseException:
+            if memory.index.count > series_before:
+                with memory.lock:
+                    memory.index.truncate(series_before)
+                self._recount()
+            raise
+        for item in prepared:
+            if not len(item.result.unknown_series):
+                self._apply(item)
+        self.rounds += 1
+        return [item.result for item in prepared]
+
+    # ---- before the commit
+
+    def _prepare(self, data: bytes | memoryview, offset: int, fresh: list[bytes]) -> Prepared:
+        container = RecordContainer.decode(data)
+        high, low = np.require(container.hash_high, requirements="A"), np.require(container.hash_low, requirements="A")
+        partitions, missing = self._memory.index.find(high, low)
+        prepared = Prepared(container, partitions, offset)
+        if missing:
+            self._add_series(prepared, fresh)
+        if offset >= 0:
+            # From a stream that is replayed: what a group's chunks have already is passed over.
+            known = partitions >= 0
+            done = self.checkpoints[self._memory.groups_of(partitions[known])] >= offset
+            prepared.result.accepted += int(container.counts[known][done].sum())
+            partitions[np.flatnonzero(known)[done]] = NOTHING_DONE
+        return prepared
+
+    def _add_series(self, prepared: Prepared, fresh: list[bytes]) -> None:
+        """Enter the container's new series, or say which come without key."""
+        container, partitions, result = prepared.container, prepared.partitions, prepared.result
+        missing = np.flatnonzero(partitions < 0)
+        has_key = np.isin(missing, container.key_series)
+        if not has_key.all():
+            result.unknown_series = missing[~has_key].astype(np.int32)
+            return
+        key_of = container.part_keys()
+        keys = [key_of[series] for series in missing.tolist()]
+        high, low = hash_part_keys(keys)
+        if (high != container.hash_high[missing]).any() or (low != container.hash_low[missing]).any():
+            raise BadData("record container: the hash of a part key is not that of its series")
+        _, first = np.unique(np.stack([high, low], 1), axis=0, return_index=True)
+        chosen = np.sort(first)
+        index = self._memory.index
+        with self._memory.lock:
+            pair_ids, pair_counts = index.split([keys[i] for i in chosen.tolist()])
+            taken = self._within_limits(prepared, missing[chosen], pair_ids, pair_counts)
+            new = chosen[taken]
+            if len(new):
+                series_ids = np.arange(self.next_series_id, self.next_series_id + len(new))
+                self._memory.reserve(index.count + len(new))
+                index.add(pair_ids[np.repeat(taken, pair_counts)], pair_counts[taken], high[new], low[new], series_ids)
+                self.next_series_id += len(new)
+                fresh += [keys[i] for i in new.tolist()]
+        partitions[missing] = index.find(high, low)[0]
+
+    def _within_limits(
+        self, prepared: Prepared, series: NDArray[np.int64], pair_ids: NDArray[np.int32], pair_counts: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which of these new series may be; the others' samples are counted as refused."""
+        labels = self._memory.index.labels
+        taken = np.ones(len(series), np.bool_)
+        ends = np.cumsum(pair_counts).tolist()
+        workspace_id, namespace_id = labels.name_id(WORKSPACE_LABEL), labels.name_id(NAMESPACE_LABEL)
+        names = labels.pair_name.data[pair_ids]
+        shard_key_pairs = np.flatnonzero((names == workspace_id) | (names == namespace_id)).tolist()
+        owners = np.searchsorted(ends, shard_key_pairs, side="right").tolist()
+        keys = [["", ""] for _ in range(len(series))]
+        for owner, at in zip(owners, shard_key_pairs, strict=True):
+            name, value = labels.pair_text(int(pair_ids[at]))
+            keys[owner][int(name == NAMESPACE_LABEL)] = value
+        for i, (workspace, namespace) in enumerate(keys):
+            reason = self._cardinality.refusal(workspace, namespace)
+            if reason:
+                taken[i] = False
+                refused = prepared.result.refused
+                refused.over_limit += int(prepared.container.counts[series[i]])
+                if not refused.example:
+                    texts = dict(
+                        labels.pair_text(pair) for pair in pair_ids[ends[i] - pair_counts[i] : ends[i]].tolist()
+                    )
+                    refused.example = f"{series_text(texts)}: new series refused: {reason}"
+            else:
+                self._cardinality.add(workspace, namespace)
+        return taken
+
+    def _recount(self) -> None:
+        count_series(self._memory, self._cardinality)
+
+    def _commit(
+        self, prepared: Sequence[Prepared], fresh: Sequence[bytes], series_before: int, *, writes_log: bool
+    ) -> None:
+        ids = self._memory.index.series_ids.data
+        part_keys = None
+        if fresh:
+            part_keys = encode_part_keys(ids[series_before : series_before + len(fresh)], fresh, QUICK_LEVEL)
+        log = None
+        if writes_log:
+            records = [_log_record(item, ids) for item in prepared if not len(item.result.unknown_series)]
+            blob = b"".join([encode_log_record(record) for record in records if len(record.times)])
+            if blob:
+                log = LogRow(self.next_offset, blob)
+        if part_keys is None and log is None:
+            return
+        next_offset = self.next_offset + (log is not None)
+        self._store.commit(Commit(part_keys, log, self.next_series_id, next_offset))
+        self.next_offset = next_offset
+        if log is not None:
+            self.note_log(log)
+            self.applied_offset = log.offset
+
+    def note_log(self, row: LogRow) -> None:
+        """The log has this row."""
+        self._log_rows.append((row.offset, len(row.data)))
+        self.log_bytes += len(row.data)
+
+    def forget_log(self, end: int) -> None:
+        """The log has no rows up to this offset any more."""
+        while self._log_rows and self._log_rows[0][0] <= end:
+            self.log_bytes -= self._log_rows.popleft()[1]
+
+    # ---- after the commit
+
+    def _apply(self, item: Prepared) -> None:
+        container, result = item.container, item.result
+        if item.offset >= 0:
+            self.applied_offset = max(self.applied_offset, item.offset)
+        counts = np.require(container.counts, requirements="A")
+        self.apply(
+            item.partitions,
+            counts,
+            np.require(container.timestamps, requirements="A"),
+            np.require(container.values, requirements="A"),
+            result,
+        )
+
+    def apply(
+        self,
+        partitions: NDArray[np.int32],
+        counts: NDArray[np.int32],
+        times: NDArray[np.int64],
+        values: NDArray[np.float64],
+        result: AppendResult,
+    ) -> None:
+        """Samples into memory; what cannot be there is counted in ``result``."""
+        memory = self._memory
+        with memory.lock:
+            outcome = memory.buffers.append(partitions, counts, times, values, self._window_ms, memory.chunk_samples)
+        result.accepted += outcome.accepted + outcome.same
+        self.unflushed_samples += outcome.accepted
+        result.refused.too_old += outcome.too_old
+        result.refused.duplicates_different += outcome.different
+        for example, reason in (
+            (outcome.too_old_example, "is older than the out-of-order window of its series allows"),
+            (outcome.different_example, "has another value than the sample that is there at this time"),
+        ):
+            if example >= 0 and not result.refused.example:
+                owner = partitions[np.searchsorted(np.cumsum(counts), example, side="right")]
+                result.refused.example = sample_text(memory, int(owner), times[example], values[example], reason)
+        if len(outcome.late):
+            owners = np.repeat(partitions, counts)[outcome.late]
+            self.unflushed_samples += self._late.apply(owners, times[outcome.late], values[outcome.late], result)
+        if len(outcome.full):
+            memory.seal(outcome.full)
+
+
+def _log_record(item: Prepared, series_ids: NDArray[np.int64]) -> LogRecord:
+    container, partitions = item.container, item.partitions
+    known = partitions >= 0
+    if known.all():
+        return LogRecord(series_ids[partitions], container.counts, container.timestamps, container.values)
+    samples = np.repeat(known, container.counts)
+    return LogRecord(
+        series_ids[partitions[known]], container.counts[known], container.timestamps[samples], container.values[samples]
+    )
+
+
+def count_series(memory: ShardMemory, cardinality: Cardinality) -> None:
+    """Count all series of the index anew."""
+    index = memory.index
+    cardinality.reset()
+    table = index.label_table(np.arange(index.count, dtype=np.int32)).keep([WORKSPACE_LABEL, NAMESPACE_LABEL])
+    ids, groups = table.grouped()
+    for row, count in enumerate(np.bincount(ids, minlength=groups.count).tolist()):
+        cardinality.add(groups.value(row, WORKSPACE_LABEL), groups.value(row, NAMESPACE_LABEL), count)
+
+
+def series_text(labels: dict[str, str]) -> str:
+    """As Prometheus prints a series."""
+    name = labels.get("__name__", "")
+    rest = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()) if key != "__name__")
+    return f"{name}{{{rest}}}"[:500]
+
+
+def sample_text(memory: ShardMemory, partition: int, time_ms: int, value: float, reason: str) -> str:
+    return f"{series_text(memory.index.label_set(partition))}: the sample {value} at {time_ms} ms {reason}"

@@ -1,0 +1,87 @@
+"""Every label name and every (name, value) pair of a shard, once, with small numbers in their place.
+
+A *pair* is what a part key is made of: its bytes there (lengths and texts of name and value) are its
+identity here, so that most labels of a new series are recognised without decoding them.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+
+from filoray.nodes.memstore.growing_column import GrowingColumn
+
+_LENGTH = struct.Struct("<H")
+
+
+class LabelDictionary:
+    """Only grows. ``pair_name`` and ``pair_code`` int32 columns: a pair's name id and its value's place in ``values[name id]``."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.values: list[list[str]] = []
+        self.pairs_of_name: list[array[int]] = []
+        self.pair_name = GrowingColumn(np.int32)
+        self.pair_code = GrowingColumn(np.int32)
+        self.pair_count = 0
+        self._name_ids: dict[str, int] = {}
+        self._pair_ids: dict[bytes, int] = {}
+        self._text_bytes = 0
+
+    def name_id(self, name: str) -> int | None:
+        return self._name_ids.get(name)
+
+    def pair_id(self, name: str, value: str) -> int | None:
+        return self._pair_ids.get(encode_pair(name, value))
+
+    def pair_text(self, pair: int) -> tuple[str, str]:
+        name = int(self.pair_name.data[pair])
+        return self.names[name], self.values[name][int(self.pair_code.data[pair])]
+
+    def intern(self, pairs: Sequence[bytes]) -> list[int]:
+        """Pair ids, new where a pair was not seen before. Raises UnicodeDecodeError if a new one is not UTF-8."""
+        known = self._pair_ids
+        ids: list[int] = []
+        for pair in pairs:
+            found = known.get(pair)
+            ids.append(self._add(pair) if found is None else found)
+        return ids
+
+    @property
+    def nbytes(self) -> int:
+        """An estimate: texts twice (bytes and str), dictionary and list entries."""
+        return 2 * self._text_bytes + 240 * self.pair_count + self.pair_name.nbytes + self.pair_code.nbytes
+
+    def _add(self, pair: bytes) -> int:
+        (name_length,) = _LENGTH.unpack_from(pair)
+        name = pair[2 : 2 + name_length].decode()
+        value = pair[4 + name_length :].decode()
+        name_id = self._name_ids.get(name)
+        if name_id is None:
+            name_id = self._name_ids[name] = len(self.names)
+            self.names.append(name)
+            self.values.append([])
+            self.pairs_of_name.append(array("i"))
+        pair_id = self.pair_count
+        self.pair_name.reserve(pair_id + 1)
+        self.pair_code.reserve(pair_id + 1)
+        self.pair_name.data[pair_id] = name_id
+        self.pair_code.data[pair_id] = len(self.values[name_id])
+        self.values[name_id].append(value)
+        self.pairs_of_name[name_id].append(pair_id)
+        self.pair_count += 1
+        self._pair_ids[pair] = pair_id
+        self._text_bytes += len(pair)
+        return pair_id
+
+
+def encode_pair(name: str, value: str) -> bytes:
+    """The pair's bytes in a part key; a text too long for a part key encodes to something no part key holds."""
+    name_bytes = name.encode(errors="replace")
+    value_bytes = value.encode(errors="replace")
+    if len(name_bytes) > 0xFFFF or len(value_bytes) > 0xFFFF:
+        return b""
+    return b"".join((_LENGTH.pack(len(name_bytes)), name_bytes, _LENGTH.pack(len(value_bytes)), value_bytes))

@@ -1,0 +1,107 @@
+"""Which values of a label a matcher accepts.
+
+Regular expressions are RE2's, anchored at both ends, and ``.`` matches newlines (Prometheus's
+``^(?s:...)$``). Literal alternations and ``prefix.*`` need no regex engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import re2
+
+from filoray.cluster.errors import BadData
+from filoray.nodes.promql.ast import LabelMatcher, MatchOp
+
+_CACHED_PATTERNS_MAX = 256
+_REGEX_MEMORY_BYTES_MAX = 8 << 20
+_META = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_ESCAPED_PUNCTUATION = re.compile(r"\\([.\-/:_+*?()|\[\]{}^$\\])")
+
+Accepts = Callable[[str], bool]
+
+
+def compile_anchored(pattern: str) -> Accepts:
+    """Raises BadData if RE2 does not take the pattern."""
+    options = re2.Options()
+    options.dot_nl = True
+    options.max_mem = _REGEX_MEMORY_BYTES_MAX
+    options.log_errors = False
+    try:
+        compiled = re2.compile(pattern, options)
+    except re2.error as error:
+        message = error.args[0] if error.args else error
+        if isinstance(message, bytes):
+            message = message.decode(errors="replace")
+        raise BadData(f"error parsing regexp {pattern!r}: {message}") from error
+    fullmatch = compiled.fullmatch
+    return lambda value: fullmatch(value) is not None
+
+
+def literals_of(pattern: str) -> list[str] | None:
+    """The strings of ``a|b|c`` if the pattern is nothing else, in order and each once."""
+    literals: list[str] = []
+    for part in pattern.split("|"):
+        literal = _literal(part)
+        if literal is None:
+            return None
+        literals.append(literal)
+    return list(dict.fromkeys(literals))
+
+
+def prefix_of(pattern: str) -> tuple[str, int] | None:
+    """(prefix, fewest characters after it) of ``prefix.*`` or ``prefix.+``."""
+    if len(pattern) < 2 or pattern[-2:] not in (".*", ".+") or pattern[-3:-2] == "\\":
+        return None
+    prefix = _literal(pattern[:-2])
+    return None if prefix is None else (prefix, int(pattern[-1] == "+"))
+
+
+def _literal(text: str) -> str | None:
+    plain = _ESCAPED_PUNCTUATION.sub("", text)
+    if _META.search(plain):
+        return None
+    return _ESCAPED_PUNCTUATION.sub(r"\1", text)
+
+
+class RegexMatches:
+    """Remembers, per label and pattern, which values match; asks only for those that are new since."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[int, str], tuple[Accepts, int, list[int]]] = OrderedDict()
+
+    def matching_codes(self, name_id: int, pattern: str, values: Sequence[str]) -> list[int]:
+        """Codes (places in ``values``, which only grows) of the values that match."""
+        entry = self._seen.pop((name_id, pattern), None)
+        accepts, checked, codes = entry if entry is not None else (value_test(pattern), 0, [])
+        if checked < len(values):
+            fresh = values[checked:] if checked else values
+            codes = codes + [code for code, value in enumerate(fresh, checked) if accepts(value)]
+        self._seen[name_id, pattern] = (accepts, len(values), codes)
+        if len(self._seen) > _CACHED_PATTERNS_MAX:
+            self._seen.popitem(last=False)
+        return codes
+
+    def clear(self) -> None:
+        self._seen.clear()
+
+
+def value_test(pattern: str) -> Accepts:
+    """The quickest test for an anchored pattern."""
+    prefix = prefix_of(pattern)
+    if prefix is not None:
+        start, more = prefix
+        return lambda value: value.startswith(start) and len(value) >= len(start) + more
+    return compile_anchored(pattern)
+
+
+def accepts_absent(matcher: LabelMatcher) -> bool:
+    """Whether the matcher accepts ``""``, that is, a series without the label."""
+    if matcher.op is MatchOp.EQUAL:
+        return matcher.value == ""
+    if matcher.op is MatchOp.NOT_EQUAL:
+        return matcher.value != ""
+    matches = value_test(matcher.value)("")
+    return matches if matcher.op is MatchOp.REGEX else not matches

@@ -1,0 +1,128 @@
+"""Samples of chosen series in a time range: chunks, late samples and write buffers, merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.cluster.errors import LimitExceeded
+from filoray.nodes.kernels.chunk_gather import join_samples
+from filoray.nodes.memstore.chunk_reader import ChunkReader, Renumbered
+from filoray.nodes.memstore.sample_merge import offsets_of, sort_samples
+from filoray.nodes.memstore.shard_memory import ShardMemory
+from filoray.nodes.promql.ast import LabelMatcher
+from filoray.nodes.series_batch import SeriesBatch
+
+_NO_LIMIT = 1 << 62
+
+Samples = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Counts per series, then flat times and values."""
+
+
+class SampleReader:
+    """Any thread."""
+
+    def __init__(self, memory: ShardMemory, chunks: ChunkReader, query_bytes_max: int = _NO_LIMIT) -> None:
+        self._memory = memory
+        self._chunks = chunks
+        self._query_bytes_max = query_bytes_max
+
+    def select(self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int) -> SeriesBatch:
+        """See Shard.select."""
+        while True:
+            with self._memory.lock:
+                partitions = self.matching(matchers, start_ms, end_ms)
+                labels = self._memory.index.label_table(partitions)
+                listed = self._list(partitions, start_ms, end_ms, self._query_bytes_max)
+            try:
+                offsets, times, values, warnings = self._gather(partitions, listed, start_ms, end_ms)
+            except Renumbered:
+                continue
+            break
+        counts = np.diff(offsets)
+        if not counts.all():
+            with_samples = counts > 0
+            labels = labels.take(with_samples)
+            offsets = offsets_of(counts[with_samples])
+        return SeriesBatch(labels, offsets, times, values, (*self._memory.damages, *dict.fromkeys(warnings)))
+
+    def matching(self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int) -> NDArray[np.int32]:
+        """Series that match and may have samples in the range, ascending. The caller holds the lock."""
+        found = self._memory.index.select(matchers)
+        buffers = self._memory.buffers
+        overlaps = (buffers.oldest_ms.data[found] <= end_ms) & (buffers.newest_ms.data[found] >= start_ms)
+        return found if overlaps.all() else found[overlaps]
+
+    def read(
+        self, partitions: NDArray[np.int32], start_ms: int, end_ms: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], list[str]]:
+        """Offsets int64[n + 1], times, values of ascending partitions; for the thread that renumbers them."""
+        while True:
+            listed = self._list(partitions, start_ms, end_ms, _NO_LIMIT)
+            try:
+                return self._gather(partitions, listed, start_ms, end_ms)
+            except Renumbered:
+                continue
+
+    def _list(
+        self, partitions: NDArray[np.int32], start_ms: int, end_ms: int, bytes_max: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], int, Samples, Samples]:
+        """What to read: chunk counts per series, chunks, their generation, late and buffered samples."""
+        memory = self._memory
+        with memory.lock:
+            counts, chunks = memory.chunks.overlapping(partitions, start_ms, end_ms)
+            if bytes_max < _NO_LIMIT:
+                chunk_bytes = int(memory.chunks.chunks.length.data[chunks].sum(dtype=np.int64))
+                if chunk_bytes > bytes_max:
+                    raise LimitExceeded(
+                        f"the query reads {chunk_bytes} bytes of chunks in one shard; "
+                        f"max-data-per-shard-query allows {bytes_max}"
+                    )
+            buffered = memory.buffers.read(partitions, start_ms, end_ms)
+            place, times, values = memory.late.read(partitions, start_ms, end_ms)
+            late = np.bincount(place, minlength=len(partitions)), times, values
+            return counts, chunks, memory.chunks.generation, late, buffered
+
+    def _gather(
+        self,
+        partitions: NDArray[np.int32],
+        listed: tuple[NDArray[np.int64], NDArray[np.int32], int, Samples, Samples],
+        start_ms: int,
+        end_ms: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], list[str]]:
+        chunk_counts, chunks, generation, late, buffered = listed
+        warnings: list[str] = []
+        samples = _none(len(partitions))
+        if len(chunks):
+            per_chunk, times, values, warnings = self._chunks.read(chunks, generation, start_ms, end_ms)
+            chunk_ends = offsets_of(chunk_counts)
+            samples = np.diff(offsets_of(per_chunk)[chunk_ends]), times, values
+        samples = _join(_join(samples, late), buffered)
+        offsets, times, values = sort_samples(offsets_of(samples[0]), samples[1], samples[2])
+        return offsets, times, values, warnings
+
+    def labels_of(
+        self, matcher_sets: Sequence[Sequence[LabelMatcher]], start_ms: int, end_ms: int
+    ) -> NDArray[np.int32]:
+        """Series that one of the matcher sets selects (none given: all), ascending. The caller holds the lock."""
+        if not matcher_sets:
+            return self.matching((), start_ms, end_ms)
+        found = [self.matching(matchers, start_ms, end_ms) for matchers in matcher_sets]
+        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+
+
+def _none(series_count: int) -> Samples:
+    return np.zeros(series_count, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+
+
+def _join(first: Samples, then: Samples) -> Samples:
+    if not len(then[1]):
+        return first
+    if not len(first[1]):
+        return then
+    total = len(first[1]) + len(then[1])
+    times, values = np.empty(total, np.int64), np.empty(total, np.float64)
+    join_samples(*first, *then, times, values)
+    return first[0] + then[0], times, values

@@ -1,0 +1,180 @@
+"""One shard: the series it owns, their samples in memory and in its column store.
+
+    shard = Shard.open(spec, on_progress)
+    results = shard.append(containers)          # durable when it returns
+    batch = shard.select(matchers, start_ms, end_ms)
+    while shard.upkeep(now_ms): ...             # flush groups, retention, memory budget
+    shard.close()
+
+One thread calls ``append``, the flushes, ``upkeep`` and ``close``; any thread may query meanwhile. Which node owns the
+shard, and its life cycle, are the node's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from filoray.cluster.errors import LimitExceeded
+from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.memstore.append_result import AppendResult
+from filoray.nodes.memstore.cardinality import Cardinality
+from filoray.nodes.memstore.chunk_reader import ChunkReader
+from filoray.nodes.memstore.column_store import ColumnStore
+from filoray.nodes.memstore.flusher import Flusher
+from filoray.nodes.memstore.ingestion import Ingestion, count_series
+from filoray.nodes.memstore.late_arrival import LateArrival
+from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_keys, replay_log
+from filoray.nodes.memstore.sample_reader import SampleReader
+from filoray.nodes.memstore.shard_memory import ShardMemory
+from filoray.nodes.memstore.shard_spec import ShardSpec, ShardStats
+from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
+from filoray.nodes.promql.ast import LabelMatcher
+from filoray.nodes.series_batch import SeriesBatch
+
+MatcherSets = Sequence[Sequence[LabelMatcher]]
+
+
+class Shard:
+    def __init__(self, spec: ShardSpec, store: ColumnStore, on_progress: OnProgress) -> None:
+        """Use ``open``."""
+        self.spec = spec
+        state = store.state
+        self._store = store
+        self._memory = ShardMemory(state.group_count, spec.store.max_chunks_size)
+        load_part_keys(self._memory, store, spec.name)
+        load_chunks(self._memory, store, spec.name)
+        self._chunks = ChunkReader(self._memory, store, spec.store.decoded_chunk_cache_bytes, spec.name)
+        self._reader = SampleReader(self._memory, self._chunks, spec.store.max_data_per_shard_query_bytes)
+        checkpoints = np.array([state.checkpoints.get(group, -1) for group in range(state.group_count)], np.int64)
+        cardinality = Cardinality(spec.store.max_series_per_shard, spec.limits)
+        late = LateArrival(self._memory, self._reader, spec.store.out_of_order_window_ms)
+        self._ingestion = Ingestion(
+            self._memory, store, late, cardinality, spec.store.out_of_order_window_ms, checkpoints
+        )
+        count_series(self._memory, cardinality)
+        replay_log(self._memory, store, self._ingestion, spec.name, on_progress)
+        self._flusher = Flusher(spec, self._memory, store, self._ingestion, self._chunks, cardinality)
+
+    @classmethod
+    def open(cls, spec: ShardSpec, on_progress: OnProgress = lambda percent: None) -> Shard:
+        """Take the shard over with ``spec.epoch`` and recover it; ``on_progress`` gets percents of the log's replay.
+
+        Raises StaleRoute if a later owner has it, DamagedStore if its file cannot be opened, Unavailable if the
+        place cannot be written.
+        """
+        store = SqliteColumnStore(spec.path, spec.epoch, spec.store.durability, spec.store.groups_per_shard)
+        try:
+            return cls(spec, store, on_progress)
+        except BaseException:
+            store.close()
+            raise
+
+    # ---- writing
+
+    def append(
+        self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None = None
+    ) -> list[AppendResult]:
+        """Encoded RecordContainers, all in one transaction; one result each, durable when it returns.
+
+        ``offsets``: each container's place in the stream that it came from, which then is the log: samples are not
+        written to the embedded one, and flushes checkpoint those offsets. Raises StaleRoute if another owner
+        has the shard, Unavailable if nothing could be written, BadData for what is no container; nothing is applied then.
+        """
+        return self._ingestion.append(containers, offsets)
+
+    @property
+    def resume_offset(self) -> int:
+        """The first offset of its stream that the shard must be sent again after opening."""
+        return int(self._ingestion.checkpoints.min()) + 1
+
+    def flush_due(self, now_ms: int) -> list[int]:
+        """Groups whose turn it is: each once per flush-interval, all when the log is long or the shard idle."""
+        return self._flusher.due(now_ms)
+
+    def flush_group(self, group: int, now_ms: int) -> None:
+        """Make chunks of all samples of a group, durable with its checkpoint; drop what the log need not keep."""
+        self._flusher.flush([group], now_ms)
+
+    def flush_all(self, now_ms: int) -> None:
+        self._flusher.flush(range(self._memory.group_count), now_ms)
+
+    def upkeep(self, now_ms: int) -> bool:
+        """A bounded piece of flushing, retention or clearing; True if more is due at once. Call it twice a second or so."""
+        return self._flusher.upkeep(now_ms)
+
+    # ---- reading
+
+    def select(self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int) -> SeriesBatch:
+        """All series that match and have a sample with ``start_ms <= t <= end_ms``, with just those samples.
+
+        Raises LimitExceeded past max-data-per-shard-query. ``warnings`` name damage.
+        """
+        return self._reader.select(matchers, start_ms, end_ms)
+
+    def label_table(self, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int = 0) -> LabelTable:
+        """Label sets of the series that one of the matcher sets selects (none given: all) and that live in the range.
+
+        Raises LimitExceeded if there are more than ``limit`` (0: any number).
+        """
+        with self._memory.lock:
+            partitions = self._reader.labels_of(matcher_sets, start_ms, end_ms)
+            if limit and len(partitions) > limit:
+                raise LimitExceeded(f"{len(partitions)} series match in one shard; the limit is {limit}")
+            return self._memory.index.label_table(partitions)
+
+    def label_names(self, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int = 0) -> list[str]:
+        """Names of those series' labels, sorted; the first ``limit`` of them (0: all)."""
+        with self._memory.lock:
+            index = self._memory.index
+            names = [
+                index.labels.names[i] for i in index.names_of(self._reader.labels_of(matcher_sets, start_ms, end_ms))
+            ]
+        return names[:limit] if limit else names
+
+    def label_values(
+        self, name: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int = 0
+    ) -> list[str]:
+        """Values of that label among those series, sorted; the first ``limit`` of them (0: all)."""
+        with self._memory.lock:
+            values = self._memory.index.values_of(name, self._reader.labels_of(matcher_sets, start_ms, end_ms))
+        return values[:limit] if limit else values
+
+    def cardinality(self, group_by: Sequence[str] = ("_ws_", "_ns_", "__name__")) -> tuple[LabelTable, list[int]]:
+        """How many series there are for each combination of these labels."""
+        with self._memory.lock:
+            index = self._memory.index
+            table = index.label_table(np.arange(index.count, dtype=np.int32)).keep(group_by)
+        ids, groups = table.grouped()
+        return groups, np.bincount(ids, minlength=groups.count).tolist()
+
+    def stats(self) -> ShardStats:
+        memory = self._memory
+        with memory.lock:
+            buffered = int(memory.buffers.counts.data[: memory.index.count].sum(dtype=np.int64)) + len(memory.late)
+            chunks = memory.chunks.chunks
+            columns = chunks.time_column.data[: chunks.count]
+            return ShardStats(
+                series=memory.index.count,
+                buffered_samples=buffered,
+                samples=buffered + int(memory.chunks.times.samples.data[columns].sum(dtype=np.int64)),
+                chunks=chunks.count,
+                resident_chunk_bytes=memory.resident_bytes,
+                memory_bytes=memory.nbytes,
+                cache_bytes=self._chunks.nbytes,
+                log_bytes=self._ingestion.log_bytes,
+                stored_bytes=sum(batch.data_bytes for batch in memory.batches.values()),
+                next_offset=self._ingestion.next_offset,
+                damages=tuple(memory.damages),
+            )
+
+    # ---- the end
+
+    def close(self) -> None:
+        """Stop. What is not in chunks yet is in the log."""
+        self._store.close()
+
+    def delete(self) -> None:
+        """Stop and remove all that is stored."""
+        self._store.delete()

@@ -1,0 +1,150 @@
+"""All that one shard holds in memory, under one lock.
+
+One thread changes it (appends, seals, flushes); it holds the lock for each change. Query threads hold the
+lock while they look up series and copy buffered samples, and decode chunks without it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from filoray.nodes.memstore.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, encode_column
+from filoray.nodes.memstore.chunk_table import ChunkTable, OpenBatch
+from filoray.nodes.memstore.late_samples import LateSamples
+from filoray.nodes.memstore.part_key_index import PartKeyIndex
+from filoray.nodes.memstore.write_buffers import WriteBuffers
+
+GROUP_RUN = 64
+"""Series with following ids share a flush group by this many: those of one scrape target have following ids and equal times."""
+
+ALL_TIME = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A flushed batch: when it was written (clock) and how many bytes its data has."""
+
+    written_ms: int
+    data_bytes: int
+
+
+class ShardMemory:
+    def __init__(self, group_count: int, chunk_samples: int) -> None:
+        self.lock = threading.RLock()
+        self.chunk_samples = min(chunk_samples, CHUNK_SAMPLES_MAX)
+        self.index = PartKeyIndex()
+        self.buffers = WriteBuffers()
+        self.chunks = ChunkTable()
+        self.late = LateSamples()
+        self.batches: dict[int, StoredBatch] = {}
+        self.resident: OrderedDict[int, bytes] = OrderedDict()
+        self.resident_bytes = 0
+        self.damages: dict[str, None] = {}
+        """What could not be read at opening; every answer of the shard says so."""
+        self.set_groups(group_count)
+
+    def set_groups(self, group_count: int) -> None:
+        """Only while no batch is open."""
+        self.group_count = group_count
+        self.open_batches = [OpenBatch(-1 - group) for group in range(group_count)]
+
+    def groups_of(self, partitions: NDArray[np.int32]) -> NDArray[np.int64]:
+        """The flush group of each series."""
+        return self.index.series_ids.data[partitions] // GROUP_RUN % self.group_count
+
+    def reserve(self, series_count: int) -> None:
+        self.buffers.reserve(series_count)
+        self.chunks.reserve(series_count)
+
+    # ---- sealing
+
+    def seal(self, partitions: NDArray[np.int32]) -> None:
+        """Turn the buffers of these series into chunks of their groups' open batches."""
+        partitions = partitions[self.buffers.counts.data[partitions] > 0]
+        counts, times, values = self.buffers.read(partitions, *ALL_TIME)
+        sealed = self._encode(partitions, counts, times, values)
+        with self.lock:
+            self._install(sealed)
+            self.buffers.clear(partitions)
+
+    def seal_late(self, groups: Sequence[int]) -> None:
+        """Turn the late samples of these groups' series into chunks."""
+        if not len(self.late):
+            return
+        chosen = np.isin(self.groups_of(self.late.partitions), groups)
+        with self.lock:
+            partitions, times, values = self.late.take(chosen)
+            series, counts = np.unique(partitions, return_counts=True)
+            self._install(self._encode(series.astype(np.int32), counts, times, values))
+
+    def _encode(
+        self,
+        partitions: NDArray[np.int32],
+        counts: NDArray[np.int64],
+        times: NDArray[np.int64],
+        values: NDArray[np.float64],
+    ) -> list[tuple[int, OpenBatch, NDArray[np.int64], bytes]]:
+        """(partition, its open batch, times, compressed values) of each chunk to be."""
+        sealed = []
+        at = 0
+        groups = self.groups_of(partitions).tolist()
+        for partition, group, count in zip(partitions.tolist(), groups, counts.tolist(), strict=True):
+            batch = self.open_batches[group]
+            pieces = -(-count // self.chunk_samples)
+            for piece in range(pieces):
+                part = slice(at + count * piece // pieces, at + count * (piece + 1) // pieces)
+                sealed.append((partition, batch, times[part], encode_column(values[part])))
+            at += count
+        return sealed
+
+    def _install(self, sealed: list[tuple[int, OpenBatch, NDArray[np.int64], bytes]]) -> None:
+        table = self.chunks
+        for partition, batch, times, payload in sealed:
+            digest = xxhash.xxh3_128_digest(times)
+            column = batch.column_of_times.get(digest)
+            if column is None:
+                packed = encode_column(times)
+                column = batch.column_of_times[digest] = table.add_time_column(
+                    batch.batch_id, len(batch.payloads), len(packed), checksum_of(packed),
+                    len(times), int(times[0]), int(times[-1]),
+                )  # fmt: skip
+                batch.time_columns.append(column)
+                batch.payloads.append(packed)
+                batch.nbytes += len(packed)
+            batch.chunks.append(
+                table.add_chunk(
+                    batch.batch_id, len(batch.payloads), len(payload), checksum_of(payload), partition, column
+                )
+            )
+            batch.payloads.append(payload)
+            batch.nbytes += len(payload)
+
+    # ---- compressed pieces
+
+    def keep_resident(self, batch_id: int, data: bytes) -> None:
+        self.resident[batch_id] = data
+        self.resident_bytes += len(data)
+
+    def drop_resident(self, batch_id: int) -> None:
+        data = self.resident.pop(batch_id, None)
+        if data is not None:
+            self.resident_bytes -= len(data)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in use, decoded chunks not counted."""
+        return (
+            self.index.nbytes
+            + self.buffers.nbytes
+            + self.chunks.nbytes
+            + self.late.nbytes
+            + self.resident_bytes
+            + sum(batch.nbytes + 80 * len(batch.payloads) for batch in self.open_batches)
+        )

@@ -1,0 +1,55 @@
+"""What a shard is opened with, and what it says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from filoray.cluster.store_config import StoreConfig
+
+_UNLIMITED = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesLimits:
+    """How many series may be at once: in the shard, in it per ``_ws_``, in it per ``_ws_`` and ``_ns_``."""
+
+    per_workspace: int = _UNLIMITED
+    per_namespace: int = _UNLIMITED
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSpec:
+    """``epoch``: the owner's; ``path``: the shard's file, whose folder is made if it is missing."""
+
+    dataset: str
+    shard: int
+    epoch: int
+    path: Path
+    store: StoreConfig
+    limits: SeriesLimits = SeriesLimits()
+    flush_when_idle_ms: int = 5_000
+    """A shard that got nothing for so long flushes if its chunks would be well filled."""
+    log_bytes_max: int = 64 << 20
+    """A longer log makes flushes due (or 120 samples of every series, if that is more): it bounds recovery."""
+
+    @property
+    def name(self) -> str:
+        return f"dataset {self.dataset} shard {self.shard}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStats:
+    """``memory_bytes`` has all but ``cache_bytes``, the decoded chunks."""
+
+    series: int
+    buffered_samples: int
+    samples: int
+    chunks: int
+    resident_chunk_bytes: int
+    memory_bytes: int
+    cache_bytes: int
+    log_bytes: int
+    stored_bytes: int
+    next_offset: int
+    damages: tuple[str, ...]

@@ -1,0 +1,238 @@
+"""A shard's column store in one SQLite file: the embedded one.
+
+    meta         one row: format, epoch of the owner, group count, next series id, next offset
+    part_keys    row_id, data                        part keys, compressed, a row per commit or merged
+    log          offset, data                        samples that are not all in chunks yet
+    chunks       batch_id, written_ms, meta, data    chunk batches
+    checkpoints  flush_group, offset
+
+``durability = process`` (synchronous=OFF): a commit is in the operating system's cache, which outlives every
+process. ``power`` (synchronous=FULL): each commit is on the disk. Torn transactions are SQLite's to undo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from filoray.cluster.errors import StaleRoute, Unavailable
+from filoray.cluster.store_config import Durability
+from filoray.nodes.memstore.column_store import Commit, Flush, LogRow, PartKeyRow, StoreState
+from filoray.nodes.memstore.store_errors import DamagedStore
+
+FORMAT = 1
+_BUSY_TIMEOUT_S = 5.0
+_CACHE_KIB = 1024
+_WAL_CHECKPOINT_PAGES = 1000
+_RECLAIM_PAGES = 4096
+_READ_ROWS = 64
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+
+_SCHEMA = f"""
+CREATE TABLE meta(
+    only INTEGER PRIMARY KEY CHECK (only = 1), format INTEGER NOT NULL, epoch INTEGER NOT NULL,
+    group_count INTEGER NOT NULL, next_series_id INTEGER NOT NULL, next_offset INTEGER NOT NULL);
+CREATE TABLE part_keys(row_id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE log("offset" INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE chunks(batch_id INTEGER PRIMARY KEY, written_ms INTEGER NOT NULL, meta BLOB NOT NULL, data BLOB NOT NULL);
+CREATE TABLE checkpoints(flush_group INTEGER PRIMARY KEY, "offset" INTEGER NOT NULL);
+INSERT INTO meta VALUES (1, {FORMAT}, 0, :groups, 0, 0);
+"""
+
+
+class SqliteColumnStore:
+    """See ColumnStore. Opening takes the shard over: owners with a lower epoch cannot commit from then on."""
+
+    def __init__(self, path: Path, epoch: int, durability: Durability, group_count: int) -> None:
+        self._path = path
+        self._epoch = epoch
+        self._durability: Durability = durability
+        self._read_lock = threading.Lock()
+        with _opening(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = self._connect()
+            self._take_over(group_count)
+            self._reader = self._connect()
+            self._reader.execute("PRAGMA query_only = ON")
+
+    @property
+    def state(self) -> StoreState:
+        return self._state
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
+        )
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power' else 'OFF'}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_CHECKPOINT_PAGES}")
+        return connection
+
+    def _take_over(self, group_count: int) -> None:
+        database = self._writer
+        database.execute("BEGIN IMMEDIATE")
+        is_new = not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if is_new:
+            for statement in _SCHEMA.split(";\n"):
+                if statement.strip():
+                    database.execute(statement, {"groups": group_count} if ":groups" in statement else {})
+        row = database.execute("SELECT format, epoch, group_count, next_series_id, next_offset FROM meta").fetchone()
+        if row is None:
+            raise DamagedStore(f"{self._path}: its meta table is empty")
+        version, epoch, groups, next_series_id, next_offset = row
+        if version != FORMAT:
+            raise DamagedStore(f"{self._path}: written in format {version}; this filoray reads format {FORMAT}")
+        if epoch > self._epoch:
+            raise StaleRoute(f"{self._path} belongs to the owner with epoch {epoch}; this one has epoch {self._epoch}")
+        database.execute("UPDATE meta SET epoch = ?", (self._epoch,))
+        checkpoints = dict(database.execute('SELECT flush_group, "offset" FROM checkpoints'))
+        (log_bytes,) = database.execute("SELECT coalesce(sum(length(data)), 0) FROM log").fetchone()
+        database.execute("COMMIT")
+        self._state = StoreState(groups, next_series_id, next_offset, checkpoints, log_bytes, is_new)
+
+    # ---- recovery
+
+    def part_keys(self) -> Iterator[PartKeyRow]:
+        for row in self._rows("SELECT row_id, data FROM part_keys WHERE row_id > ? ORDER BY row_id"):
+            yield PartKeyRow(*row)
+
+    def batch_metas(self) -> Iterator[tuple[int, int, bytes]]:
+        yield from self._rows("SELECT batch_id, written_ms, meta FROM chunks WHERE batch_id > ? ORDER BY batch_id")
+
+    def log_after(self, offset: int) -> Iterator[LogRow]:
+        for row in self._rows('SELECT "offset", data FROM log WHERE "offset" > ? ORDER BY "offset"', offset):
+            yield LogRow(*row)
+
+    def _rows(self, query: str, after: int = -1) -> Iterator[tuple[int, ...]]:
+        """Rows in pieces, so that the lock is free in between; the first column is the key."""
+        while True:
+            with _reading(self._path), self._read_lock:
+                rows = self._reader.execute(f"{query} LIMIT {_READ_ROWS}", (after,)).fetchall()
+            if not rows:
+                return
+            yield from rows
+            after = rows[-1][0]
+
+    # ---- changes
+
+    def commit(self, commit: Commit) -> None:
+        with self._transaction() as database:
+            if commit.part_keys is not None:
+                database.execute("INSERT INTO part_keys(data) VALUES (?)", (commit.part_keys,))
+            if commit.log is not None:
+                database.execute("INSERT INTO log VALUES (?, ?)", (commit.log.offset, commit.log.data))
+            self._own(
+                "UPDATE meta SET next_series_id = ?, next_offset = ? WHERE epoch = ?",
+                (commit.next_series_id, commit.next_offset, self._epoch),
+            )
+
+    def flush(self, flush: Flush) -> None:
+        with self._transaction() as database:
+            self._own("UPDATE meta SET epoch = epoch WHERE epoch = ?", (self._epoch,))
+            database.executemany(
+                "INSERT INTO chunks VALUES (?, ?, ?, ?)",
+                [(row.batch_id, row.written_ms, row.meta, row.data) for row in flush.batches],
+            )
+            if flush.group_count is not None:
+                database.execute("UPDATE meta SET group_count = ?", (flush.group_count,))
+                database.execute("DELETE FROM checkpoints")
+            if flush.next_offset is not None:
+                database.execute("UPDATE meta SET next_offset = max(next_offset, ?)", (flush.next_offset,))
+            database.executemany("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", list(flush.checkpoints.items()))
+            database.execute('DELETE FROM log WHERE "offset" <= ?', (flush.log_end,))
+            database.executemany("DELETE FROM chunks WHERE batch_id = ?", [(i,) for i in flush.dropped_batches])
+            database.executemany("DELETE FROM part_keys WHERE row_id = ?", [(i,) for i in flush.dropped_part_keys])
+            database.executemany("INSERT INTO part_keys(data) VALUES (?)", [(data,) for data in flush.new_part_keys])
+
+    def _own(self, statement: str, parameters: tuple[int, ...]) -> None:
+        if self._writer.execute(statement, parameters).rowcount != 1:
+            raise StaleRoute(f"{self._path}: another owner has taken it over; epoch {self._epoch} may not write")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        database = self._writer
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+            database.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise Unavailable(f"{self._path}: cannot write: {error}") from error
+            raise
+
+    # ---- chunks
+
+    def read_batch(self, batch_id: int) -> bytes | None:
+        with _reading(self._path), self._read_lock:
+            row = self._reader.execute("SELECT data FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:
+        with _reading(self._path), self._read_lock:
+            if self._reader.execute("SELECT 1 FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone() is None:
+                return None
+            with self._reader.blobopen("chunks", "data", batch_id, readonly=True) as blob:
+                found = []
+                for offset, length in pieces:
+                    blob.seek(min(offset, len(blob)))
+                    found.append(blob.read(length))
+                return found
+
+    # ---- upkeep
+
+    def reclaim(self) -> bool:
+        try:
+            self._writer.execute(f"PRAGMA incremental_vacuum({_RECLAIM_PAGES})").fetchall()
+            (free_pages,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+            if free_pages:
+                return True
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError:
+            pass  # busy: another time
+        return False
+
+    def close(self) -> None:
+        with self._read_lock:
+            self._reader.close()
+        self._writer.close()
+
+    def delete(self) -> None:
+        self.close()
+        for suffix in ("", *_SIDE_FILES):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if _is_damage(error):
+            raise DamagedStore(f"{path}: {error}") from error
+        raise Unavailable(f"{path}: cannot open: {error}") from error
+    except OSError as error:
+        raise Unavailable(f"{path}: cannot open: {error}") from error
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if _is_damage(error):
+            raise DamagedStore(f"{path}: {error}") from error
+        raise Unavailable(f"{path}: cannot read: {error}") from error
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """SQLITE_CORRUPT and SQLITE_NOTADB; the rest is the environment's fault."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

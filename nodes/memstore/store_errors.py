@@ -1,0 +1,9 @@
+"""What can be wrong with stored data."""
+
+from __future__ import annotations
+
+from filoray.cluster.errors import Unavailable
+
+
+class DamagedStore(Unavailable):
+    """Stored bytes are not what was written. The message names file and part; the shard's status shows it."""
