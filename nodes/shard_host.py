@@ -34,6 +34,9 @@ from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.metric_metadata import MetricMetadataFile
+from filoray.nodes.streams.consumer import StreamConsumer
+from filoray.nodes.streams.sources import is_polled, open_stream
+from filoray.nodes.streams.stream import IngestionStream
 from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored, UnknownSeries
 
 logger = logging.getLogger(__name__)
@@ -50,6 +53,8 @@ Report = Callable[[str, int, int, ShardEvent], None]
 class HostedShard:
     """``shard`` is None until it is open. ``released`` is set when the node is to hold it no more.
 
+    ``consumer`` reads the shard's stream, if it has one besides its log.
+
     ``gate`` is held while the shard opens or closes: a close waits for an opening that is under way.
     """
 
@@ -58,9 +63,15 @@ class HostedShard:
     epoch: int
     metadata: MetricMetadataFile
     shard: Shard | None = None
+    consumer: StreamConsumer | None = None
     status: ShardStatus = field(default_factory=lambda: ShardStatus(ASSIGNED))
     released: threading.Event = field(default_factory=threading.Event)
     gate: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait_until_not_opening(self) -> None:
+        """Not on the ingest thread: a stream whose broker does not answer takes its time to give up."""
+        with self.gate:
+            pass
 
 
 class ShardHost:
@@ -98,6 +109,7 @@ class ShardHost:
                 hosted = self._hosted.pop((dataset, number), None)
             if hosted is not None:
                 hosted.released.set()
+                hosted.wait_until_not_opening()
                 futures.append(self._ingest.run(lambda hosted=hosted: self._close(hosted, delete=delete)))
             elif delete:
                 self._delete_files(dataset, number)
@@ -114,6 +126,7 @@ class ShardHost:
         """Close every shard after what was submitted is stored."""
         for hosted in self.held():
             hosted.released.set()
+            hosted.wait_until_not_opening()
             self._ingest.run(lambda hosted=hosted: self._close(hosted, delete=False))
         self._ingest.close()
         self._openers.shutdown(wait=False, cancel_futures=True)
@@ -170,6 +183,7 @@ class ShardHost:
         """On an opener thread: until it works or the node is to hold the shard no more."""
         if previous is not None:
             previous.released.set()
+            previous.wait_until_not_opening()
             self._ingest.run(lambda: self._close(previous, delete=False)).result()
         delay_s = _RETRY_DELAY_S_MIN
         while not hosted.released.is_set():
@@ -200,12 +214,46 @@ class ShardHost:
         with hosted.gate:
             if hosted.released.is_set():
                 return
-            hosted.shard = Shard.open(spec, on_progress)
+            if is_polled(hosted.config):
+                shard = Shard.open(spec)  # its log is empty, the stream's progress is what counts
+                hosted.consumer = self._recover_stream(hosted, shard, on_progress)
+            else:
+                shard = Shard.open(spec, on_progress)
+            hosted.shard = shard
         self._report(hosted, IngestionStarted())
+        if hosted.consumer is not None:
+            hosted.consumer.start()
+
+    def _recover_stream(
+        self, hosted: HostedShard, shard: Shard, on_progress: Callable[[int], None]
+    ) -> StreamConsumer:
+        """The consumer of a shard that has all its source holds now; closes the shard if that fails."""
+
+        def reopen(offset: int | None) -> IngestionStream:
+            stream = open_stream(hosted.config, hosted.number, offset)
+            assert stream is not None, "its source is polled"
+            return stream
+
+        consumer = StreamConsumer(
+            f"dataset {hosted.config.name} shard {hosted.number}",
+            shard,
+            reopen,
+            self._ingest.run,
+            lambda event: self._report(hosted, event),
+        )
+        try:
+            consumer.recover(on_progress, hosted.released)
+        except BaseException:
+            consumer.stop()
+            shard.close()
+            raise
+        return consumer
 
     def _close(self, hosted: HostedShard, *, delete: bool) -> None:
         with hosted.gate:
             shard, hosted.shard = hosted.shard, None
+            if hosted.consumer is not None:
+                hosted.consumer.stop()
             if shard is not None:
                 shard.close()
             if delete:

@@ -1,5 +1,7 @@
 """Carries record containers to the owners of their shards and comes back when every log has them.
 
+To a dataset whose shards read a Kafka topic it produces them instead, and comes back when the broker has them.
+
 A container whose owner went, moved or does not know a series is sent again inside the request's deadline:
 writing the same sample twice is a no-op, so a lost acknowledgement costs nothing.
 """
@@ -16,11 +18,14 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from filoray.cluster.errors import FilorayError, StaleRoute, Unavailable
+from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
 from filoray.nodes.protocol import Kind, error_named
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.requests import MetricMetadata, WriteOutcome
 from filoray.nodes.routing import ShardEpochs, missing_text, route
+from filoray.nodes.streams.sources import WritePath, write_path
+from filoray.nodes.streams.topic_writers import TopicWriters
 from filoray.nodes.view_holder import ViewHolder
 from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored, UnknownSeries, decode_write_reply
 
@@ -44,6 +49,7 @@ class FanOutWriteService:
     def __init__(self, views: ViewHolder, timeout_ms: int) -> None:
         self._views = views
         self._timeout_ms = timeout_ms
+        self._topics = TopicWriters(timeout_ms)
 
     async def write(
         self,
@@ -53,9 +59,20 @@ class FanOutWriteService:
         metadata: Sequence[MetricMetadata],
         request_id: str,
     ) -> WriteOutcome:
-        """See WriteService. Raises DatasetUnknown, or Unavailable when the deadline passes before all is durable."""
+        """See WriteService. Raises DatasetUnknown, Unavailable when the deadline passes before all is durable, and
+
+        BadData for a dataset whose source is read only.
+        """
         deadline_s = time.monotonic() + self._timeout_ms / 1000
-        progress = _Progress({shard: container.encode() for shard, container in containers.items()})
+        config = self._views.dataset(dataset).config
+        progress = _Progress({})
+        match write_path(config):
+            case WritePath.REFUSED:
+                raise BadData(f"dataset {dataset} is fed by {config.source_factory} and takes no remote writes")
+            case WritePath.TOPIC:
+                progress.accepted = await self._produce(config, containers, with_keys)
+            case WritePath.SHARDS:
+                progress.waiting = {shard: container.encode() for shard, container in containers.items()}
         while progress.waiting:
             view_version = self._views.view.version
             await self._send_waiting(dataset, progress, with_keys, deadline_s)
@@ -68,6 +85,16 @@ class FanOutWriteService:
         if metadata:
             await self._put_metadata(dataset, metadata, deadline_s)
         return WriteOutcome(progress.accepted, dict(progress.refused), progress.example)
+
+    async def _produce(
+        self, config: DatasetConfig, containers: Mapping[int, RecordContainer], with_keys: WithKeys
+    ) -> int:
+        """Every container with all its part keys, as whoever reads the topic later knows no series."""
+        complete = {
+            shard: with_keys(shard, np.arange(container.series_count, dtype=np.int32))
+            for shard, container in containers.items()
+        }
+        return await self._topics.produce(config, complete)
 
     async def _send_waiting(self, dataset: str, progress: _Progress, with_keys: WithKeys, deadline_s: float) -> None:
         """One round: every waiting container to its owner, if there is one."""

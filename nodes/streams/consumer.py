@@ -1,0 +1,251 @@
+"""Brings one shard's stream into the shard: recovery up to what the source has now, then as it comes.
+
+    consumer.recover(...)     on the thread that opens the shard, before anyone else sees it
+    consumer.start()          from then on a thread of its own polls; the ingest thread appends
+    consumer.stop()           on the ingest thread, before the shard closes: nothing is appended afterwards
+
+One group of batches is being appended while the next is polled, and no more: that is the back-pressure, and it keeps
+order, as no group is begun before the one ahead of it is stored. A source that fails is reported and opened again,
+with growing delays, at the last stored offset. The checkpoint is the shard's: it comes with its flushes, and what a
+restart reads again of them the shard passes over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from filoray.cluster.errors import BadData, FilorayError, StaleRoute
+from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.nodes.memstore.append_result import AppendResult
+from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.streams.stream import IngestionStream, ProblemReport, StreamBatch
+
+logger = logging.getLogger(__name__)
+
+_POLL_MS = 100
+_RETRY_DELAY_S_MIN = 0.5
+_RETRY_DELAY_S_MAX = 30.0
+
+OpenStream = Callable[[int | None], IngestionStream]
+"""A stream from behind that offset; None: there is no checkpoint."""
+
+
+class StreamedShard(Protocol):
+    """The shard as a stream's consumer uses it."""
+
+    def append(self, containers: Sequence[bytes | memoryview], offsets: Sequence[int]) -> list[AppendResult]: ...
+
+    def flush_all(self, now_ms: int) -> None: ...
+
+    def upkeep(self, now_ms: int) -> bool: ...
+
+    @property
+    def resume_offset(self) -> int: ...
+
+
+class RunsOnIngestThread(Protocol):
+    def __call__(self, action: Callable[[], None]) -> Future[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """``offset``: of the last batch that the shard has. ``skipped``: records that were no data."""
+
+    offset: int
+    accepted: int
+    refused: int
+    skipped: int
+
+
+class StreamConsumer:
+    """``name`` is for messages; ``report`` gets IngestionError and, when it goes on, IngestionStarted."""
+
+    def __init__(
+        self,
+        name: str,
+        shard: StreamedShard,
+        open_stream: OpenStream,
+        run_on_ingest_thread: RunsOnIngestThread,
+        report: Callable[[ShardEvent], None],
+    ) -> None:
+        self._name = name
+        self._shard = shard
+        self._open_stream = open_stream
+        self._run_on_ingest_thread = run_on_ingest_thread
+        self._report = report
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stream: IngestionStream | None = None
+        self._stored_offset: int | None = None
+        self._committed_offset = -1
+        self._accepted = 0
+        self._refused = 0
+        self._skipped = 0
+        self._refusals = ProblemReport(name)
+
+    def recover(self, on_progress: Callable[[int], None], released: threading.Event) -> None:
+        """Append what the source has now, from the shard's checkpoint on; returns early once ``released``.
+
+        Raises StreamFailed and what the shard raises; then the consumer is of no use any more.
+        """
+        resume = self._shard.resume_offset
+        self._stored_offset = resume - 1 if resume else None
+        stream = self._stream = self._open_stream(self._stored_offset)
+        first = stream.position
+        if self._stored_offset is None and first >= 0:
+            self._begin_at(first)
+        end = stream.end_offset()
+        while end is not None and stream.position < end and not stream.ended and not released.is_set():
+            self._store(stream.poll(_POLL_MS))
+            while self._shard.upkeep(_now_ms()):
+                pass
+            on_progress(min(99, 100 * (stream.position - first) // (end - first)))
+        on_progress(100)
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=f"stream {self._name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Does not wait for the thread, which ends within a poll or two."""
+        self._stopped.set()
+        if self._thread is None:
+            self._close_stream()
+
+    def join(self, timeout_s: float) -> None:
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def stats(self) -> StreamStats:
+        skipped = self._skipped + (self._stream.problems.count if self._stream is not None else 0)
+        offset = -1 if self._stored_offset is None else self._stored_offset
+        return StreamStats(offset, self._accepted, self._refused, skipped)
+
+    # ---- the consumer's thread
+
+    def _run(self) -> None:
+        delay_s = _RETRY_DELAY_S_MIN
+        while not self._stopped.is_set():
+            try:
+                if self._stream is None:
+                    self._reopen()
+                    delay_s = _RETRY_DELAY_S_MIN
+                self._consume()
+                break
+            except StaleRoute as error:
+                logger.info("%s: the stream is left to the new owner: %s", self._name, error.message)
+                break
+            except Exception as error:
+                if self._stopped.is_set():
+                    break
+                reason = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
+                logger.warning("%s: the source failed, next attempt in %.1f s: %s", self._name, delay_s, reason)
+                self._report(IngestionError(reason))
+            self._close_stream()
+            self._stopped.wait(delay_s)
+            delay_s = min(2 * delay_s, _RETRY_DELAY_S_MAX)
+        self._close_stream()
+
+    def _reopen(self) -> None:
+        """After a failure: catch up with what the source has, then say that it goes on."""
+        stream = self._stream = self._open_stream(self._stored_offset)
+        end = stream.end_offset()
+        while end is not None and stream.position < end and not stream.ended and not self._stopped.is_set():
+            batches = stream.poll(_POLL_MS)
+            self._wait_for(self._submit(batches))
+        if not self._stopped.is_set():
+            self._report(IngestionStarted())
+
+    def _consume(self) -> None:
+        """Until the stream ends or ``stop``."""
+        stream = self._stream
+        assert stream is not None, "opened by recover or _reopen"
+        storing: Future[None] | None = None
+        while not self._stopped.is_set() and not stream.ended:
+            batches = stream.poll(_POLL_MS)
+            self._wait_for(storing)
+            storing = self._submit(batches)
+            self._commit(stream)
+        self._wait_for(storing)
+        if stream.ended:
+            logger.info("%s: the source has ended", self._name)
+
+    def _submit(self, batches: Sequence[StreamBatch]) -> Future[None] | None:
+        return self._run_on_ingest_thread(lambda: self._store_unless_stopped(batches)) if batches else None
+
+    def _wait_for(self, storing: Future[None] | None) -> None:
+        """Raises what the append raised."""
+        while storing is not None and not self._stopped.is_set():
+            try:
+                storing.result(_POLL_MS / 1000)
+                return
+            except TimeoutError:
+                if storing.done():
+                    raise
+
+    def _commit(self, stream: IngestionStream) -> None:
+        offset = self._shard.resume_offset - 1
+        if offset > self._committed_offset:
+            stream.commit(offset)
+            self._committed_offset = offset
+
+    def _close_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._skipped += stream.problems.count
+            stream.close()
+
+    # ---- on the ingest thread, or the opener's before there is one
+
+    def _store_unless_stopped(self, batches: Sequence[StreamBatch]) -> None:
+        if not self._stopped.is_set():
+            self._store(batches)
+
+    def _store(self, batches: Sequence[StreamBatch]) -> None:
+        if not batches:
+            return
+        try:
+            results = self._append(batches)
+        except BadData:
+            results = [result for batch in batches for result in self._append_alone(batch)]
+        for result in results:
+            self._accepted += result.accepted
+            self._refused += result.refused.count
+            if result.refused.count:
+                self._refusals.add(f"{result.refused.count} samples", result.refused.example)
+        self._stored_offset = batches[-1].offset
+
+    def _append(self, batches: Sequence[StreamBatch]) -> list[AppendResult]:
+        return self._shard.append([batch.container for batch in batches], [batch.offset for batch in batches])
+
+    def _append_alone(self, batch: StreamBatch) -> list[AppendResult]:
+        """One bad container must not hold up those behind it."""
+        try:
+            return self._append([batch])
+        except BadData as error:
+            self._skipped += 1
+            self._refusals.add(f"offset {batch.offset}", error.message)
+            return []
+
+    def _begin_at(self, offset: int) -> None:
+        """Make the place where a shard without checkpoint begins durable, so that a restart begins there too."""
+        self._store([StreamBatch(_EMPTY.encode(), offset)])
+        self._shard.flush_all(_now_ms())
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+_EMPTY = RecordContainer(
+    np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int64),
+    np.empty(0, np.float64), np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.uint8),
+)  # fmt: skip

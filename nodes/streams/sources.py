@@ -1,0 +1,77 @@
+"""The one table of ingestion streams: what a dataset's ``sourcefactory`` stands for, and who may write to it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from filoray.cluster.dataset import CSV_STREAM_FACTORY, KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig
+from filoray.nodes.streams.csv_stream import CsvStream, read_csv_source
+from filoray.nodes.streams.kafka_source import confluent_kafka, read_kafka_source
+from filoray.nodes.streams.kafka_stream import KafkaStream
+from filoray.nodes.streams.stream import IngestionStream
+
+
+class WritePath(enum.Enum):
+    """What becomes of a remote write to a dataset."""
+
+    SHARDS = "to the owners of the shards, into their logs"
+    TOPIC = "to the Kafka topic that the shards read"
+    REFUSED = "refused: the source is read only"
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """``open_stream`` is None where there is nothing to poll: writers push into the shard, whose log is the stream.
+
+    ``check`` raises ConfigError for settings that cannot work.
+    """
+
+    write_path: WritePath
+    check: Callable[[DatasetConfig], object]
+    open_stream: Callable[[DatasetConfig, int, int | None], IngestionStream] | None
+
+
+def _check_kafka(config: DatasetConfig) -> None:
+    read_kafka_source(config)
+    confluent_kafka(config.name)
+
+
+_SOURCES = {
+    LOG_STREAM_FACTORY: _Source(WritePath.SHARDS, lambda config: None, None),
+    KAFKA_STREAM_FACTORY: _Source(
+        WritePath.TOPIC,
+        _check_kafka,
+        lambda config, shard, offset: KafkaStream(read_kafka_source(config), shard, offset),
+    ),
+    CSV_STREAM_FACTORY: _Source(
+        WritePath.REFUSED,
+        read_csv_source,
+        lambda config, shard, offset: CsvStream(read_csv_source(config), shard, offset),
+    ),
+}
+
+
+def open_stream(config: DatasetConfig, shard: int, offset: int | None) -> IngestionStream | None:
+    """The shard's stream from behind ``offset`` (None: there is no checkpoint yet).
+
+    None for the embedded log, which the shard itself replays when it opens. Raises ConfigError for settings that
+    cannot work, StreamFailed for a source that is not there now.
+    """
+    source = _SOURCES[config.source_factory]
+    return None if source.open_stream is None else source.open_stream(config, shard, offset)
+
+
+def is_polled(config: DatasetConfig) -> bool:
+    """Whether ``open_stream`` gives a stream."""
+    return _SOURCES[config.source_factory].open_stream is not None
+
+
+def write_path(config: DatasetConfig) -> WritePath:
+    return _SOURCES[config.source_factory].write_path
+
+
+def check_source(config: DatasetConfig) -> None:
+    """Raises ConfigError that names what in ``sourceconfig`` cannot work; the source itself is not asked."""
+    _SOURCES[config.source_factory].check(config)

@@ -1,0 +1,45 @@
+"""A gateway's Kafka producers: one per dataset, made when first written to and anew when its configuration changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from filoray.cluster.dataset import DatasetConfig
+from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.streams.kafka_sink import KafkaProducerSink
+from filoray.nodes.streams.kafka_source import KafkaSource, read_kafka_source
+
+
+class TopicWriters:
+    """Belongs to one event loop."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        self._timeout_ms = timeout_ms
+        self._sinks: dict[str, tuple[KafkaSource, KafkaProducerSink]] = {}
+        self._opening = asyncio.Lock()
+
+    async def produce(self, config: DatasetConfig, containers: Mapping[int, RecordContainer]) -> int:
+        """Samples written, when the broker has all; see KafkaProducerSink for what it raises."""
+        sink = await self._sink(config)
+        return sum(await asyncio.gather(*(sink.produce(shard, container) for shard, container in containers.items())))
+
+    async def _sink(self, config: DatasetConfig) -> KafkaProducerSink:
+        """Asking the broker for its topics takes a thread: it may not answer."""
+        source = read_kafka_source(config)
+        known = self._sinks.get(config.name)
+        if known is not None and known[0] == source:
+            return known[1]
+        async with self._opening:
+            known = self._sinks.get(config.name)
+            if known is None or known[0] != source:
+                sink = await asyncio.to_thread(KafkaProducerSink, source, self._timeout_ms)
+                self._sinks[config.name] = source, sink
+                if known is not None:
+                    await asyncio.to_thread(known[1].close)
+            return self._sinks[config.name][1]
+
+    async def close(self) -> None:
+        """Wait for what is under way, then stop."""
+        sinks, self._sinks = self._sinks, {}
+        await asyncio.gather(*(asyncio.to_thread(sink.close) for _, sink in sinks.values()))
