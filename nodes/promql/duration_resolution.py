@@ -96,7 +96,7 @@ class _Resolver:
 
     def _milliseconds(self, expr: DurationExpr) -> int:
         seconds = self._seconds(expr)
-        if math.isnan(seconds) or duration_out_of_range(seconds):
+        if duration_out_of_range(seconds):
             raise PromqlError(self._query, expr.position.start, "duration is out of range")
         return int(seconds * 1000)
 

@@ -76,5 +76,5 @@ def duration_ms_of_seconds(seconds: float) -> int:
 
 
 def duration_out_of_range(seconds: float) -> bool:
-    """Whether a number of seconds is more than Go's time.Duration holds (NaN is not)."""
-    return seconds > (1 << 63) / 1e9 or seconds < -(1 << 63) / 1e9
+    """Whether a number of seconds is more than Go's time.Duration holds; so is NaN (of which Go makes -292 years)."""
+    return not -(1 << 63) / 1e9 <= seconds <= (1 << 63) / 1e9

@@ -59,7 +59,10 @@ def to_text(expr: Expr) -> str:
             param = "" if expr.param is None else f"{to_text(expr.param)}, "
             return f"{aggregate_head(expr)}({param}{to_text(expr.expr)})"
         case Binary():
-            return f"{to_text(expr.left)} {binary_head(expr)} {to_text(expr.right)}"
+            left = to_text(expr.left)
+            if expr.op == "^" and isinstance(expr.left, NumberLiteral):
+                left = left.removeprefix("+")  # of +Inf: the sign would take the whole power as its operand
+            return f"{left} {binary_head(expr)} {to_text(expr.right)}"
         case Unary():
             return f"{expr.op}{to_text(expr.expr)}"
         case Paren():

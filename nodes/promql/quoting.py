@@ -28,8 +28,9 @@ _LEGACY_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 
 
 def quote(text: str) -> str:
-    """``strconv.Quote``: double quotes, Go escapes."""
-    return f'"{_escaped(text, chr(34))}"'
+    """``strconv.Quote``: double quotes, Go escapes; and U+FFFD escaped, which the lexer takes for damaged text."""
+    escaped = _escaped(text, '"').replace("\N{REPLACEMENT CHARACTER}", r"\ufffd")
+    return f'"{escaped}"'
 
 
 def quote_character(character: str) -> str:

@@ -110,6 +110,8 @@ RANGES = [
     ('"a"[5m:]', "1:1", "subquery is only allowed on instant vector, got string instead"),
     ("a offset", "1:9", f"unexpected end of input in offset, expected {OFFSET_WANTED}"),
     ("rate(a[5m] offset)", "1:18", f'unexpected ")" in offset, expected {OFFSET_WANTED}'),
+    ("a offset NaN", "1:10", "duration out of range"),
+    ("a offset -Inf", "1:11", "duration out of range"),
     ("a offset 5m offset 1m", "1:1", "offset may not be set multiple times"),
     ("1 offset 5m", "1:1", f"offset modifier {NEEDS_SELECTOR}"),
     ("a @", "1:4", "unexpected end of input in @, expected timestamp"),
