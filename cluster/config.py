@@ -66,6 +66,7 @@ class NodeConfig:
 @dataclass(frozen=True, slots=True)
 class SeedConfig:
     seed_node_count: int
+    form_wait_ms: int
     timeout_ms: int
 
 
@@ -240,6 +241,7 @@ def _read_node(section: ConfigSection) -> NodeConfig:
 def _read_seed(section: ConfigSection) -> SeedConfig:
     config = SeedConfig(
         seed_node_count=section.integer("seed-node-count", minimum=1),
+        form_wait_ms=section.duration_ms("form-wait"),
         timeout_ms=section.duration_ms("timeout", minimum=100),
     )
     section.finish()

@@ -1,8 +1,9 @@
 """Who owns which shard, and what must happen when that changes: a pure core.
 
-In: events (``shard_messages.py``) and the time. Out: commands, in the order in which they must be carried out. It has no
-clock, network or disk; the coordinator and the simulator drive the very same object. Whether a node is dead is decided
-by ``membership.py``; what a status may become, by ``shard_status.py``; which node is chosen, by ``assignment.py``.
+In: events (``shard_messages.py``) and the time. Out: commands, in the order in which they must be carried out. It has
+no clock, network or disk; the coordinator and the simulator drive the very same object. Whether a node is dead is
+decided by ``membership.py``; what a status may become, by ``shard_status.py``; which node is chosen, by
+``assignment.py``.
 
 Rules it keeps (``check_invariants`` states them as code):
 
@@ -35,6 +36,7 @@ from filoray.cluster.shard_messages import (
     MemberGone,
     MemberJoined,
     MemberLost,
+    MembersJoined,
     PersistDataset,
     PersistShardMap,
     PublishShardMap,
@@ -92,7 +94,7 @@ class ShardManager:
         self._epochs: dict[ShardKey, int] = dict(restored.epochs)
         self._members: dict[str, int] = dict(restored.members)
         self._unconfirmed: set[str] = set(restored.members)
-        self._fenced: dict[ShardKey, tuple[str, int]] = {}
+        self._fenced: dict[ShardKey, set[tuple[str, int]]] = {}
         self._datasets: dict[str, _Dataset] = {}
         self._deleting: dict[str, dict[str | None, tuple[int, ...]]] = {}
         for config, shard_map in restored.shard_maps:
@@ -119,8 +121,8 @@ class ShardManager:
                 return self._delete(dataset)
             case ShardsDeleted(node, incarnation, dataset):
                 return self._shards_deleted(node, incarnation, dataset)
-            case MemberJoined(node, incarnation, held):
-                return self._member_joined(node, incarnation, held, now_ms)
+            case MembersJoined(members):
+                return self._members_joined(members, now_ms)
             case MemberLost(node, incarnation, cause):
                 return self._member_lost(node, incarnation, cause, now_ms)
             case MemberGone(node, incarnation):
@@ -166,9 +168,7 @@ class ShardManager:
             for entry in dataset.shard_map.shards:
                 assert entry.node is None or entry.node in self._members, f"{name}: {entry} is owned by no member"
                 assert self._epochs.get((name, entry.shard), 0) == entry.epoch, f"{name}: {entry} has a forgotten epoch"
-                assert (name, entry.shard) not in self._fenced or entry.node is None, (
-                    f"{name}: {entry} was handed on early"
-                )
+                assert (name, entry.shard) not in self._fenced or entry.node is None, f"{name}: {entry} handed on early"
 
     # ---- datasets
 
@@ -224,17 +224,18 @@ class ShardManager:
 
     # ---- members
 
-    def _member_joined(
-        self, node: str, incarnation: int, held: tuple[HeldShard, ...], now_ms: int
-    ) -> list[ManagerCommand]:
-        is_return = self._members.get(node) == incarnation
-        assert is_return or node not in self._members, f"{node} joined as {incarnation}, is {self._members.get(node)}"
-        self._members[node] = incarnation
-        self._unconfirmed.discard(node)
-        commands = self._reconcile(node, incarnation, held, now_ms)
+    def _members_joined(self, members: tuple[MemberJoined, ...], now_ms: int) -> list[ManagerCommand]:
+        commands: list[ManagerCommand] = []
+        for member in members:
+            present = self._members.get(member.node)
+            assert present in (None, member.incarnation), f"{member} joined, but {present} is not gone"
+            self._members[member.node] = member.incarnation
+            self._unconfirmed.discard(member.node)
+            commands += self._reconcile(member.node, member.incarnation, member.held, now_ms)
         for name in self._deleting:
             commands += self._place_deletions(name)
-        return commands + self._assign_all(f"{node} joined", now_ms)
+        names = ", ".join(member.node for member in members)
+        return commands + self._assign_all(f"{names} joined", now_ms)
 
     def _reconcile(self, node: str, incarnation: int, held: tuple[HeldShard, ...], now_ms: int) -> list[ManagerCommand]:
         """Make what a node holds and what the map says agree: the map decides who owns, the node how it is."""
@@ -273,12 +274,12 @@ class ShardManager:
             # Who held a shard that was Down already when the last coordinator died is not remembered: fence them all.
             for name, dataset in self._datasets.items():
                 for entry in dataset.shard_map.with_status(StatusKind.DOWN):
-                    self._fenced.setdefault((name, entry.shard), (node, incarnation))
+                    self._fenced.setdefault((name, entry.shard), set()).add((node, incarnation))
         commands: list[ManagerCommand] = []
         for name, dataset in self._datasets.items():
             owned = dataset.shard_map.owned_by(node)
             for entry in owned:
-                self._fenced[name, entry.shard] = (node, incarnation)
+                self._fenced.setdefault((name, entry.shard), set()).add((node, incarnation))
             if owned:
                 changed = [self._moved(dataset, entry, ShardDown(), f"{node} lost: {cause}", now_ms) for entry in owned]
                 self._change(dataset, changed)
@@ -289,7 +290,9 @@ class ShardManager:
         return commands
 
     def _member_gone(self, node: str, incarnation: int, now_ms: int) -> list[ManagerCommand]:
-        self._fenced = {key: fence for key, fence in self._fenced.items() if fence != (node, incarnation)}
+        for fence in self._fenced.values():
+            fence.discard((node, incarnation))
+        self._fenced = {key: fence for key, fence in self._fenced.items() if fence}
         commands: list[ManagerCommand] = []
         for name in self._deleting:
             commands += self._place_deletions(name)

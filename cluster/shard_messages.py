@@ -46,6 +46,13 @@ class MemberJoined:
 
 
 @dataclass(frozen=True, slots=True)
+class MembersJoined:
+    """Nodes that join at one moment, so that shards spread over all of them."""
+
+    members: tuple[MemberJoined, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MemberLost:
     """A node is taken for dead. Its process may still run, so its shards stay where they are until MemberGone."""
 
@@ -92,7 +99,7 @@ ManagerEvent = (
     DatasetSetUp
     | DatasetDeleted
     | ShardsDeleted
-    | MemberJoined
+    | MembersJoined
     | MemberLost
     | MemberGone
     | ShardReported

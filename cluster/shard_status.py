@@ -2,14 +2,15 @@
 
 Rules of this file: everything about the life cycle is here, and it knows neither nodes nor datasets.
 
-A shard begins *Unassigned*. The ShardManager gives it to a node (ShardAssignmentStarted): *Assigned*. The node opens
-the shard's file and replays what was not flushed: RecoveryStarted, then RecoveryInProgress(percent) as it goes:
-*Recovery(percent)*. When the shard takes writes and answers queries (IngestionStarted) it is *Active*. What can go
-wrong: the node says why it cannot go on (IngestionError: *Error*, still assigned, queries and writes refused); the node
-is lost (ShardDown: *Down*, to be assigned anew); an operator stops it (IngestionStopped: *Stopped*, no owner until
-started again). An owner that is lost before it acknowledged anything is the same as one that is lost later, so every
-owned status takes ShardDown. An owner in *Error* may try again by itself (RecoveryStarted, IngestionStarted). A new assignment may only follow a status without a living owner; *Error* keeps its
-owner, hence it must be stopped or lost first.
+A shard begins *Unassigned*. The ShardManager gives it to a node (ShardAssignmentStarted): *Assigned*. The node
+opens the shard's file and replays what was not flushed: RecoveryStarted, then RecoveryInProgress(percent) as it
+goes: *Recovery(percent)*. When the shard takes writes and answers queries (IngestionStarted) it is *Active*. What
+can go wrong: the node says why it cannot go on (IngestionError: *Error*, still assigned, queries and writes
+refused); the node is lost (ShardDown: *Down*, to be assigned anew); an operator stops it (IngestionStopped:
+*Stopped*, no owner until started again). An owner that is lost before it acknowledged anything is the same as one
+that is lost later, so every owned status takes ShardDown. An owner in *Error* may try again by itself
+(RecoveryStarted, IngestionStarted). A new assignment may only follow a status without a living owner; *Error* keeps
+its owner, hence it must be stopped or lost first.
 
 An event that the table does not have for a status raises InvalidTransition and leaves the status as it was. Late
 reports of former owners never get here: the ShardManager drops them by epoch.

@@ -1,0 +1,532 @@
+"""The coordinator: carries out what the ShardManager and the Membership decide. A shell without an ``if`` about shards.
+
+Events come from operators (through gateways), from nodes (reports), from Ray (deaths) and from the clock; each is given
+to a core, and the commands that come back are carried out in order. What must be durable is written before the next
+command is looked at, in the same step of the event loop, so that no other event comes between.
+
+It may be killed at any moment: everything it needs is in the MetaStore, and nodes say themselves what they hold. A new
+one adopts the nodes that live, without disturbing the shards they serve, and replaces the others. A store that cannot
+be written ends the process: what is in memory would be ahead of it, and a restart begins from what is durable.
+
+Over Ray it is wrapped by ``coordinator_actor.py``; Ray itself is behind ``ActorPort``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ParamSpec
+
+from filoray.cluster.actor_names import gateway_name, node_actor_name, node_name, slot_index
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
+from filoray.cluster.config import ServerConfig
+from filoray.cluster.dataset import parse_dataset_config
+from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, FilorayError, Unavailable
+from filoray.cluster.membership import (
+    DeathNoticed,
+    Gone,
+    HeartbeatAnswered,
+    Joined,
+    KillNode,
+    LaunchNode,
+    Lost,
+    Membership,
+    MembershipCommand,
+    MembershipEvent,
+    MembershipLimits,
+    NodeAnnounced,
+    PersistIncarnation,
+    ProcessGone,
+    SlotState,
+    Tick,
+)
+from filoray.cluster.meta_store import MetaStore
+from filoray.cluster.node_protocol import NodeAnnouncement, ShardReport
+from filoray.cluster.ray_actors import ActorPort
+from filoray.cluster.shard_manager import ShardManager
+from filoray.cluster.shard_messages import (
+    DatasetDeleted,
+    DatasetSetUp,
+    DeleteShards,
+    ForgetDataset,
+    ManagerCommand,
+    ManagerEvent,
+    MemberGone,
+    MemberJoined,
+    MemberLost,
+    MembersJoined,
+    PersistDataset,
+    PersistShardMap,
+    PublishShardMap,
+    ShardReported,
+    ShardsDeleted,
+    ShardsStarted,
+    ShardsStopped,
+    StartShards,
+    StopShards,
+)
+from filoray.cluster.shard_status import IngestionError, InvalidTransition, StatusKind
+from filoray.cluster.view_publisher import ViewPublisher
+
+logger = logging.getLogger(__name__)
+
+_VERSION_SHIFT = 32
+_ADOPT_TIMEOUT_S = 5.0
+_ACTIVE_TIMEOUT_S = 5.0
+_KNOWN_TIMEOUT_S = 2.0
+_DELETE_TIMEOUT_S = 20.0
+_DELETE_RETRY_S = 1.0
+P = ParamSpec("P")
+_SETTLED = frozenset({StatusKind.ACTIVE, StatusKind.ERROR, StatusKind.STOPPED, StatusKind.UNASSIGNED})
+"""Nothing more will become of a shard by itself, provided that all nodes are up."""
+
+
+def _end_process() -> None:
+    os._exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReport:
+    """What the launcher shows. ``problems``: shards in Error, with their reasons."""
+
+    addresses: tuple[str, ...]
+    datasets: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+class Coordinator:
+    """Belongs to one event loop; ``start`` must be called on it first."""
+
+    def __init__(
+        self, config: ServerConfig, store: MetaStore, actors: ActorPort, abort: Callable[[], None] = _end_process
+    ) -> None:
+        self._abort = abort
+        self._config = config
+        self._store = store
+        self._actors = actors
+        rows = store.nodes()
+        incarnations = {name: row.incarnation for name, row in rows.items()}
+        generation = store.next_generation()
+        self._manager = ShardManager(generation, store.restored_state(incarnations))
+        node = config.node
+        limits = MembershipLimits(
+            heartbeat_timeout_ms=node.heartbeat_timeout_ms,
+            start_timeout_ms=node.start_timeout_ms,
+            restart_backoff_ms=node.restart_backoff_ms,
+            restart_backoff_max_ms=node.restart_backoff_max_ms,
+            seed_node_count=config.seed.seed_node_count,
+            form_wait_ms=config.seed.form_wait_ms,
+        )
+        names = [node_name(index) for index in range(config.node_count)]
+        self._membership = Membership(names, limits, _monotonic_ms(), incarnations, returning=rows)
+        self._processes = {name: (row.pid, row.pid_started_s) for name, row in rows.items()}
+        self._version = generation << _VERSION_SHIFT
+        self._view = ClusterView(self._version)
+        self._publisher = ViewPublisher(actors)
+        self._is_publishing = False
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+
+    def start(self) -> None:
+        """Adopt what lives, launch what does not, and keep watching."""
+        for index in range(self._config.node_count):
+            self._publisher.add(gateway_name(index))
+        for node, slot in list(self._membership.slots.items()):
+            if slot.state is SlotState.RETURNING:
+                self._spawn(self._adopt(node, slot.incarnation))
+        self._spawn(self._keep_time())
+        self._spawn(self._set_up_configured())
+
+    # ---- the protocol: operators
+
+    async def setup_dataset(self, name: str, text: str) -> None:
+        """Set a dataset up. Returns when its shards are Active and every gateway knows, or after some seconds.
+
+        Raises BadData, DatasetExists.
+        """
+        if name in self._manager.datasets:
+            raise DatasetExists(name)
+        config = await asyncio.to_thread(
+            parse_dataset_config,
+            text,
+            name,
+            store_defaults=self._config.store,
+            spread_default=self._config.spread_default,
+            place="source configuration",
+        )  # fmt: skip
+        await self._until(lambda: not self._manager.is_deleting(name), _DELETE_TIMEOUT_S)
+        self._manage(DatasetSetUp(config))
+        await self._until(lambda: self._is_settled(name), _ACTIVE_TIMEOUT_S)
+        await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
+
+    async def delete_dataset(self, name: str) -> None:
+        """Remove a dataset and its files; returns when they are gone. Raises DatasetUnknown."""
+        self._manage(DatasetDeleted(name))
+        await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
+        await self._until(lambda: not self._manager.is_deleting(name), _DELETE_TIMEOUT_S)
+
+    async def start_shards(self, dataset: str, address: str, shards: Sequence[int]) -> None:
+        """Give unowned shards to the node at ``address`` (its FiloDB form). Raises DatasetUnknown, BadData."""
+        try:
+            wanted = NodeAddress.parse(address)
+        except ValueError as error:
+            raise BadData(str(error)) from None
+        node = next((name for name, info in self._view.nodes.items() if info.address == wanted), None)
+        if node is None:
+            raise BadData(f"there is no node {address}; the members are {', '.join(self.members())}")
+        self._manage(ShardsStarted(dataset, node, tuple(shards)))
+        await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
+
+    async def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
+        """Take shards from their owners. Raises DatasetUnknown, BadData."""
+        self._manage(ShardsStopped(dataset, tuple(shards)))
+        await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
+
+    def story(self, dataset: str, shard: int) -> tuple[str, ...]:
+        """What happened to a shard and why, oldest first."""
+        return tuple(
+            f"{datetime.fromtimestamp(line.at_ms / 1000, UTC).isoformat(timespec='milliseconds')} {line.text}"
+            for line in self._manager.story(dataset, shard)
+        )
+
+    # ---- the protocol: other actors and the launcher
+
+    async def view(self) -> ClusterView:
+        """The present view; after a restart only when it is known who lives."""
+        await self._until(lambda: not self._is_adopting(), None)
+        self._publish_now()
+        return self._view
+
+    async def subscribe(self, gateway: str) -> ClusterView:
+        """The present view; later ones are pushed to the gateway."""
+        self._publisher.add(gateway)
+        return await self.view()
+
+    def members(self) -> tuple[str, ...]:
+        """Addresses of the members, sorted."""
+        return tuple(str(address) for address in sorted(info.address for info in self._view.nodes.values()))
+
+    def shard_events(self, node: str, incarnation: int, reports: Sequence[ShardReport]) -> None:
+        """A node says what became of its shards, in order."""
+        for report in reports:
+            try:
+                self._manage(ShardReported(node, incarnation, report))
+            except InvalidTransition as error:
+                logger.warning(
+                    "a report does not fit dataset=%s shard=%d epoch=%d node=%s: %s",
+                    report.dataset, report.shard, report.epoch, node, error,
+                )  # fmt: skip
+
+    async def ready(self) -> ReadyReport:
+        """Return when all nodes are members and nothing more is going on with any shard.
+
+        Raises FilorayError with the cause if a node does not come up, Unavailable after ``seed.timeout``.
+        """
+        await self._until(lambda: self._is_ready() or bool(self._launch_problem()), self._config.seed.timeout_ms / 1000)
+        if problem := self._launch_problem():
+            raise FilorayError(problem)
+        if not self._is_ready():
+            waiting = {node: slot.state.value for node, slot in self._membership.slots.items()}
+            raise Unavailable(f"not ready after {self._config.seed.timeout_ms} ms; nodes: {waiting}")
+        await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
+        problems = tuple(
+            f"{name} shard {entry.shard}: {entry.status.reason}"
+            for name, (_, shard_map) in self._manager.datasets.items()
+            for entry in shard_map.with_status(StatusKind.ERROR)
+        )
+        return ReadyReport(self.members(), tuple(sorted(self._manager.datasets)), problems)
+
+    async def shutdown(self) -> None:
+        """Let every node flush and close, then end them. The coordinator does nothing more afterwards."""
+        self._is_stopping = True
+        timeout_s = self._config.node.shutdown_timeout_ms / 1000
+        slots = [(node, slot.incarnation) for node, slot in self._membership.slots.items() if slot.incarnation]
+
+        async def stop(node: str, incarnation: int) -> None:
+            try:
+                await self._actors.shutdown(node, incarnation, timeout_s)
+            except Exception as error:
+                logger.warning("a node did not close in order node=%s#%d error=%s", node, incarnation, error)
+            await self._actors.kill(node, incarnation, *self._processes.get(node, (None, None)))
+            self._durably(self._store.put_process, node, None, None)
+
+        await asyncio.gather(*(stop(node, incarnation) for node, incarnation in slots))
+        self._publisher.close()
+        for task in self._tasks:
+            task.cancel()
+
+    # ---- cores: events in, commands carried out
+
+    def _manage(self, event: ManagerEvent) -> None:
+        for command in self._manager.handle(event, time.time_ns() // 1_000_000):
+            self._carry_out(command)
+        self._notify()
+
+    def _member_event(self, event: MembershipEvent) -> None:
+        if self._is_stopping:
+            return
+        for command in self._membership.handle(event, _monotonic_ms()):
+            self._carry_out_membership(command)
+
+    def _carry_out(self, command: ManagerCommand) -> None:
+        match command:
+            case PersistDataset(config, is_deleting):
+                self._durably(self._store.put_dataset, config, is_deleting)
+            case ForgetDataset(dataset):
+                self._durably(self._store.forget_dataset, dataset)
+            case PersistShardMap(shard_map):
+                self._durably(self._store.put_shard_map, shard_map)
+            case StartShards():
+                self._spawn(self._order_start(command))
+            case StopShards(node, incarnation, dataset, shards):
+                self._spawn(self._order_stop(node, incarnation, dataset, shards))
+            case DeleteShards():
+                self._spawn(self._order_delete(command))
+            case PublishShardMap(dataset, shard_map):
+                states = "deleted" if shard_map is None else " ".join(
+                    f"{entry.shard}={entry.status}@{entry.node or '-'}/{entry.epoch}" for entry in shard_map.shards
+                )  # fmt: skip
+                logger.info("shards dataset=%s %s", dataset, states)
+                self._publish_soon()
+
+    def _carry_out_membership(self, command: MembershipCommand) -> None:
+        match command:
+            case PersistIncarnation(node, incarnation):
+                self._durably(self._store.put_incarnation, node, incarnation)
+                self._processes[node] = (None, None)
+            case LaunchNode(node, incarnation):
+                logger.info("node launches node=%s#%d", node, incarnation)
+                self._spawn(self._launch(node, incarnation))
+            case KillNode(node, incarnation):
+                self._spawn(self._kill(node, incarnation))
+            case Joined(announcements):
+                self._joined(announcements)
+            case Lost(node, incarnation, cause):
+                logger.warning("node lost node=%s#%d cause=%s", node, incarnation, cause)
+                self._manage(MemberLost(node, incarnation, cause))
+                self._publish_soon()
+            case Gone(node, incarnation):
+                self._durably(self._store.put_process, node, None, None)
+                self._manage(MemberGone(node, incarnation))
+        self._notify()
+
+    def _durably(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            write(*args, **kwargs)
+        except Exception:
+            logger.critical("the coordinator's store cannot be written; ending to start anew from it", exc_info=True)
+            self._abort()
+            raise
+
+    def _joined(self, announcements: Sequence[NodeAnnouncement]) -> None:
+        for one in announcements:
+            logger.info("node joined node=%s#%d address=%s pid=%d", one.node, one.incarnation, one.address, one.pid)
+        members = tuple(MemberJoined(one.node, one.incarnation, one.shards) for one in announcements)
+        self._manage(MembersJoined(members))
+        self._publish_soon()
+
+    # ---- what takes time
+
+    async def _order_start(self, order: StartShards) -> None:
+        try:
+            await self._actors.start_shards(order.node, order.incarnation, order.config, order.shards)
+        except Exception as error:  # its death is heard of elsewhere; anything else is the shards' error
+            logger.warning("a node took no shards node=%s dataset=%s error=%s", order.node, order.config.name, error)
+            reports = [
+                ShardReport(order.config.name, shard, epoch, IngestionError(f"{order.node} refused it: {error}"))
+                for shard, epoch in order.shards
+            ]
+            self.shard_events(order.node, order.incarnation, reports)
+
+    async def _order_stop(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None:
+        try:
+            await self._actors.stop_shards(node, incarnation, dataset, shards)
+        except Exception as error:  # the shards' next epochs fence it
+            logger.warning("a node stopped no shards node=%s dataset=%s error=%s", node, dataset, error)
+
+    async def _order_delete(self, order: DeleteShards) -> None:
+        """Until it is done, or the node is lost, which makes the ShardManager ask another."""
+        while self._manager.members.get(order.node) == order.incarnation:
+            try:
+                await self._actors.delete_shards(order.node, order.incarnation, order.dataset, order.shards)
+            except Exception as error:
+                logger.warning("shards not deleted node=%s dataset=%s error=%s", order.node, order.dataset, error)
+                await asyncio.sleep(_DELETE_RETRY_S)
+                continue
+            self._manage(ShardsDeleted(order.node, order.incarnation, order.dataset))
+            return
+
+    async def _launch(self, node: str, incarnation: int) -> None:
+        port = self._config.node.port_base + slot_index(node)
+        timeout_s = self._config.node.start_timeout_ms / 1000
+        try:
+            announcement = await self._actors.launch(node, incarnation, port, timeout_s)
+        except Exception as error:
+            self._member_event(DeathNoticed(node, incarnation, f"it did not start: {error}"))
+            return
+        self._watch(announcement)
+
+    async def _adopt(self, node: str, incarnation: int) -> None:
+        try:
+            announcement = await self._actors.adopt(node, incarnation, _ADOPT_TIMEOUT_S)
+        except Exception as error:
+            self._member_event(DeathNoticed(node, incarnation, f"it was not there after a restart: {error}"))
+            return
+        self._watch(announcement)
+
+    def _watch(self, announcement: NodeAnnouncement) -> None:
+        node, incarnation = announcement.node, announcement.incarnation
+        slot = self._membership.slots.get(node)
+        if self._is_stopping or slot is None or slot.incarnation != incarnation or slot.state is SlotState.LEAVING:
+            return
+        started_s = self._actors.process_started_s(announcement)
+        self._processes[node] = (announcement.pid, started_s)
+        self._durably(self._store.put_process, node, announcement.pid, started_s)
+        self._member_event(NodeAnnounced(announcement))
+        self._spawn(self._await_death(node, incarnation))
+        self._spawn(self._send_heartbeats(node, incarnation))
+
+    async def _await_death(self, node: str, incarnation: int) -> None:
+        cause = await self._actors.wait_until_death(node, incarnation)
+        self._member_event(DeathNoticed(node, incarnation, cause))
+
+    async def _send_heartbeats(self, node: str, incarnation: int) -> None:
+        interval_s = self._config.node.heartbeat_interval_ms / 1000
+        timeout_s = self._config.node.heartbeat_timeout_ms / 1000
+        while self._is_up(node, incarnation):
+            try:
+                await self._actors.heartbeat(node, incarnation, timeout_s)
+                self._member_event(HeartbeatAnswered(node, incarnation))
+            except Exception as error:
+                logger.warning("heartbeat missed node=%s#%d error=%s", node, incarnation, error)
+            await asyncio.sleep(interval_s)
+
+    async def _kill(self, node: str, incarnation: int) -> None:
+        await self._actors.kill(node, incarnation, *self._processes.get(node, (None, None)))
+        self._member_event(ProcessGone(node, incarnation))
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._member_event(Tick())
+            await asyncio.sleep(self._config.node.heartbeat_interval_ms / 1000)
+
+    async def _set_up_configured(self) -> None:
+        """Datasets that the configuration asks for and that are not there yet."""
+        await self._until(lambda: self._membership.is_formed, None)
+        for dataset in self._config.datasets:
+            try:
+                await self.setup_dataset(dataset.name, dataset.text)
+            except DatasetExists:
+                pass
+            except FilorayError as error:
+                logger.error("dataset not set up dataset=%s place=%s error=%s", dataset.name, dataset.place, error)
+
+    # ---- views
+
+    def _publish_soon(self) -> None:
+        """Once per step of the event loop, however much changed in it."""
+        if not self._is_publishing:
+            self._is_publishing = True
+        if not self._is_adopting():  # until it is known who lives, gateways keep the last coordinator's view
+            asyncio.get_running_loop().call_soon(self._publish_now)
+
+    def _publish_now(self) -> int:
+        """Returns the version of a view that has everything up to now."""
+        if self._is_publishing and not self._is_adopting():
+            self._is_publishing = False
+            members = self._membership.members()
+            members_changed = {node: info.incarnation for node, info in self._view.nodes.items()} != {
+                node: announcement.incarnation for node, announcement in members.items()
+            }
+            self._version += 1
+            self._view = ClusterView(
+                self._version,
+                {node: _node_info(announcement) for node, announcement in members.items()},
+                {name: DatasetView(config, shard_map) for name, (config, shard_map) in self._manager.datasets.items()},
+            )
+            self._publisher.publish(self._view)
+            if members_changed:
+                self._spawn(self._tell_seed_discovery(self.members()))
+        return self._version
+
+    async def _tell_seed_discovery(self, addresses: Sequence[str]) -> None:
+        try:
+            await self._actors.push_members(addresses, _KNOWN_TIMEOUT_S)
+        except Exception as error:  # it asks by itself when it is back
+            logger.info("the seed discovery took no members error=%s", error)
+
+    # ---- waiting
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float | None) -> None:
+        """Return when ``condition`` holds after some change, at the latest after ``timeout_s``."""
+        loop = asyncio.get_running_loop()
+        deadline_s = None if timeout_s is None else loop.time() + timeout_s
+        while not condition():
+            remaining_s = None if deadline_s is None else deadline_s - loop.time()
+            if remaining_s is not None and remaining_s <= 0:
+                return
+            try:
+                await asyncio.wait_for(self._changed.wait(), remaining_s)
+            except TimeoutError:
+                return
+
+    def _is_adopting(self) -> bool:
+        return any(slot.state is SlotState.RETURNING for slot in self._membership.slots.values())
+
+    def _is_up(self, node: str, incarnation: int) -> bool:
+        slot = self._membership.slots[node]
+        return not self._is_stopping and slot.incarnation == incarnation and slot.state is SlotState.UP
+
+    def _is_settled(self, name: str) -> bool:
+        try:
+            entries = self._manager.shard_map(name).shards
+        except DatasetUnknown:
+            return True  # deleted meanwhile
+        return all(entry.status.kind in _SETTLED for entry in entries)
+
+    def _is_ready(self) -> bool:
+        are_up = len(self._membership.members()) == len(self._membership.slots)
+        configured = {dataset.name for dataset in self._config.datasets}
+        return (
+            are_up
+            and configured <= self._manager.datasets.keys()
+            and all(self._is_settled(name) for name in self._manager.datasets)
+        )
+
+    def _launch_problem(self) -> str:
+        """Why a node does not come up, once two attempts failed."""
+        for node, slot in self._membership.slots.items():
+            if slot.failures >= 2 and slot.state is not SlotState.UP:
+                return f"{node} does not come up: {slot.last_cause}"
+        return ""
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a task of the coordinator failed", exc_info=error)
+
+
+def _node_info(announcement: NodeAnnouncement) -> NodeInfo:
+    node, incarnation = announcement.node, announcement.incarnation
+    actor_name = node_actor_name(node, incarnation)
+    return NodeInfo(node, incarnation, announcement.address, actor_name, announcement.pid)
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,111 @@
+"""The Ray actor around the Coordinator: its public methods are the protocol, one line each.
+
+The coordinator runs on an event loop of its own, which starts with the process: a coordinator that Ray restarts is at
+work again without being told. ``start_coordinator`` is how a launcher makes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import ray
+from ray.actor import ActorHandle
+
+from filoray.cluster.actor_names import COORDINATOR
+from filoray.cluster.cluster_view import ClusterView
+from filoray.cluster.config import ServerConfig
+from filoray.cluster.coordinator import Coordinator, ReadyReport
+from filoray.cluster.meta_store import MetaStore
+from filoray.cluster.node_actor import LOG_FORMAT
+from filoray.cluster.node_protocol import NodeSpec, ShardReport
+from filoray.cluster.ray_actors import RayActors
+
+T = TypeVar("T")
+
+
+class CoordinatorActor:
+    """Named ``coordinator``, detached, restarted by Ray. FilorayErrors come back as causes of RayTaskErrors."""
+
+    def __init__(self, config: ServerConfig, node_spec: NodeSpec) -> None:
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+        store = MetaStore.open(config.meta_store_url, config.data_dir)
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="coordinator", daemon=True).start()
+        self._coordinator = asyncio.run_coroutine_threadsafe(self._begin(config, store, node_spec), self._loop).result()
+
+    @staticmethod
+    async def _begin(config: ServerConfig, store: MetaStore, node_spec: NodeSpec) -> Coordinator:
+        coordinator = Coordinator(config, store, RayActors(config, node_spec))
+        coordinator.start()
+        return coordinator
+
+    # ---- operators
+
+    async def setup_dataset(self, name: str, text: str) -> None:
+        await self._run(self._coordinator.setup_dataset(name, text))
+
+    async def delete_dataset(self, name: str) -> None:
+        await self._run(self._coordinator.delete_dataset(name))
+
+    async def start_shards(self, dataset: str, address: str, shards: Sequence[int]) -> None:
+        await self._run(self._coordinator.start_shards(dataset, address, shards))
+
+    async def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
+        await self._run(self._coordinator.stop_shards(dataset, shards))
+
+    async def story(self, dataset: str, shard: int) -> tuple[str, ...]:
+        return await self._call(lambda: self._coordinator.story(dataset, shard))
+
+    # ---- nodes, gateways, launcher
+
+    async def shard_events(self, node: str, incarnation: int, reports: Sequence[ShardReport]) -> None:
+        await self._call(lambda: self._coordinator.shard_events(node, incarnation, reports))
+
+    async def view(self) -> ClusterView:
+        return await self._run(self._coordinator.view())
+
+    async def subscribe(self, gateway: str) -> ClusterView:
+        return await self._run(self._coordinator.subscribe(gateway))
+
+    async def members(self) -> tuple[str, ...]:
+        return await self._call(self._coordinator.members)
+
+    async def ready(self) -> ReadyReport:
+        return await self._run(self._coordinator.ready())
+
+    async def shutdown(self) -> None:
+        await self._run(self._coordinator.shutdown())
+
+    async def ping(self) -> int:
+        """This process' id."""
+        return os.getpid()
+
+    # ---- to the coordinator's loop, in the order in which calls arrive
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        async def on_loop() -> T:
+            return function()
+
+        return await self._run(on_loop())
+
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+
+def start_coordinator(config: ServerConfig, node_spec: NodeSpec | None = None) -> ActorHandle[Any]:
+    """Make the cluster's coordinator on the Ray that this process is connected to; it makes the nodes.
+
+    ``await``/``ray.get`` its ``ready.remote()`` next. ``config.data_dir`` must be absolute.
+    """
+    assert config.data_dir.is_absolute(), "actors have other working directories than the launcher"
+    actor_class: Any = ray.remote(CoordinatorActor)
+    options = actor_class.options(
+        name=COORDINATOR, namespace=config.namespace, lifetime="detached", num_cpus=0, max_restarts=-1
+    )
+    handle: ActorHandle[Any] = options.remote(config, node_spec or NodeSpec())
+    return handle

@@ -1,0 +1,201 @@
+"""What the coordinator may not lose: datasets, shard maps, epochs, nodes. A SQLite file, or any database by URL.
+
+Every method is one small transaction that is durable when it returns. Nothing here decides anything; the ShardManager
+and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresql+psycopg://…``) works the same.
+
+    generation    one row: how often a coordinator started on this store
+    datasets      name, source configuration (JSON), last shard map (JSON) or null, whether it is being deleted
+    shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
+    nodes         slot, last incarnation given out, process id and its start time while it is thought alive
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.shard_manager import RestoredState
+from filoray.cluster.shard_map import ShardEntry, ShardMap
+from filoray.cluster.shard_status import OWNED, ShardStatus, StatusKind, parse_status
+
+SQLITE_FILE = "coordinator.db"
+
+_TABLES = sa.MetaData()
+_GENERATION = sa.Table(
+    "generation",
+    _TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+_DATASETS = sa.Table(
+    "datasets",
+    _TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("config", sa.Text, nullable=False),
+    sa.Column("shard_map", sa.Text),
+    sa.Column("is_deleting", sa.Boolean, nullable=False),
+)
+_SHARD_EPOCHS = sa.Table(
+    "shard_epochs",
+    _TABLES,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+_NODES = sa.Table(
+    "nodes",
+    _TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("incarnation", sa.BigInteger, nullable=False),
+    sa.Column("pid", sa.BigInteger),
+    sa.Column("pid_started_s", sa.Float),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """``pid`` is None once the process is certainly gone or before it announced itself."""
+
+    name: str
+    incarnation: int
+    pid: int | None
+    pid_started_s: float | None
+
+
+class MetaStore:
+    """``url``: a SQLAlchemy URL. Tables are made when they are not there."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = sa.create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+        _TABLES.create_all(self._engine)
+
+    @classmethod
+    def open(cls, url: str | None, data_dir: Path) -> MetaStore:
+        """The store at ``url``, or a SQLite file in ``data_dir``."""
+        if url is None:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            url = f"sqlite:///{data_dir / SQLITE_FILE}"
+        return cls(url)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # ---- reading
+
+    def next_generation(self) -> int:
+        """A number higher than any given out before."""
+        with self._engine.begin() as connection:
+            number = (connection.execute(sa.select(_GENERATION.c.number)).scalar() or 0) + 1
+            self._upsert(connection, _GENERATION, {"id": 1}, {"number": number})
+        return number
+
+    def nodes(self) -> dict[str, NodeRow]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_NODES)).all()
+        return {row.name: NodeRow(row.name, row.incarnation, row.pid, row.pid_started_s) for row in rows}
+
+    def restored_state(self, members: dict[str, int]) -> RestoredState:
+        """Datasets and epochs; ``members`` are the nodes that may still live. A shard of any other has no owner."""
+        with self._engine.connect() as connection:
+            dataset_rows = connection.execute(sa.select(_DATASETS).order_by(_DATASETS.c.name)).all()
+            epoch_rows = connection.execute(sa.select(_SHARD_EPOCHS)).all()
+        epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
+        maps, deleting = [], []
+        for row in dataset_rows:
+            config = DatasetConfig.from_json(row.config)
+            if row.is_deleting:
+                deleting.append(config)
+            else:
+                maps.append((config, _map_from_json(config, row.shard_map, epochs, members)))
+        return RestoredState(tuple(maps), tuple(deleting), epochs, members)
+
+    # ---- writing
+
+    def put_dataset(self, config: DatasetConfig, is_deleting: bool) -> None:
+        with self._engine.begin() as connection:
+            values: dict[str, object] = {"config": config.to_json(), "shard_map": None, "is_deleting": is_deleting}
+            self._upsert(connection, _DATASETS, {"name": config.name}, values)
+
+    def forget_dataset(self, name: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(_DATASETS).where(_DATASETS.c.name == name))
+
+    def put_shard_map(self, shard_map: ShardMap) -> None:
+        """Owners and epochs, together."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(_DATASETS)
+                .where(_DATASETS.c.name == shard_map.dataset)
+                .values(shard_map=_map_to_json(shard_map))
+            )
+            rows = [
+                {"dataset": shard_map.dataset, "shard": entry.shard, "epoch": entry.epoch}
+                for entry in shard_map.shards
+                if entry.epoch
+            ]
+            if rows:
+                insert = self._insert(_SHARD_EPOCHS)
+                connection.execute(
+                    insert.on_conflict_do_update(
+                        index_elements=["dataset", "shard"], set_={"epoch": insert.excluded.epoch}
+                    ),
+                    rows,
+                )
+
+    def put_incarnation(self, node: str, incarnation: int) -> None:
+        """Before the process exists."""
+        with self._engine.begin() as connection:
+            values: dict[str, object] = {"incarnation": incarnation, "pid": None, "pid_started_s": None}
+            self._upsert(connection, _NODES, {"name": node}, values)
+
+    def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None:
+        """The process of the node's last incarnation; None when it is gone."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(_NODES).where(_NODES.c.name == node).values(pid=pid, pid_started_s=pid_started_s)
+            )
+
+    # ---- dialects
+
+    def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        return postgresql.insert(table) if self._engine.dialect.name == "postgresql" else sqlite.insert(table)
+
+    def _upsert(
+        self, connection: sa.Connection, table: sa.Table, key: dict[str, object], values: dict[str, object]
+    ) -> None:
+        insert = self._insert(table).values({**key, **values})
+        connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def _prepare_sqlite(connection: object, _record: object) -> None:
+    cursor = connection.cursor()  # type: ignore[attr-defined]  # the driver's own connection
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # an epoch must survive what a power-durable shard file survives
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.close()
+
+
+def _map_to_json(shard_map: ShardMap) -> str:
+    return json.dumps([[str(entry.status), entry.status.reason, entry.node, entry.epoch] for entry in shard_map.shards])
+
+
+def _map_from_json(
+    config: DatasetConfig, text: str | None, epochs: dict[tuple[str, int], int], members: dict[str, int]
+) -> ShardMap:
+    """The map as it was, but an owner that certainly died leaves its shards Down. Versions are the manager's."""
+    initial = ShardMap.initial(config.name, config.num_shards)
+    rows = json.loads(text) if text is not None else [[str(e.status), "", None, 0] for e in initial.shards]
+    entries = []
+    for shard, (status_text, reason, node, epoch) in enumerate(rows):
+        status = ShardStatus(parse_status(status_text).kind, reason=reason)
+        if status.kind in OWNED and node not in members:
+            status, node = ShardStatus(StatusKind.DOWN), None
+        entries.append(ShardEntry(shard, status, node, max(epoch, epochs.get((config.name, shard), 0))))
+    return ShardMap(config.name, initial.version, tuple(entries))

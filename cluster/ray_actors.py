@@ -1,0 +1,207 @@
+"""What the coordinator does to other actors, over Ray: start, call, watch, kill, push. No decisions.
+
+The tests of the coordinator's own logic put another implementation of ``ActorPort`` in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Protocol, cast
+
+import psutil
+import ray
+from ray.actor import ActorHandle
+
+from filoray.cluster.actor_names import SEED_DISCOVERY, node_actor_name
+from filoray.cluster.cluster_view import ClusterView
+from filoray.cluster.config import ServerConfig
+from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.node_actor import CONCURRENCY_GROUPS, NodeActor
+from filoray.cluster.node_protocol import NodeAnnouncement, NodeSpec, ShardEpoch
+
+logger = logging.getLogger(__name__)
+
+_GONE_POLL_S = 0.01
+_GONE_WARNING_S = 5.0
+_CLOCK_TOLERANCE_S = 0.05
+
+
+class ActorPort(Protocol):
+    """Nodes are named by (slot, incarnation). Every call raises what went wrong; TimeoutError if it took too long."""
+
+    async def launch(self, node: str, incarnation: int, port: int, timeout_s: float) -> NodeAnnouncement: ...
+    async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement: ...
+    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> None: ...
+    async def wait_until_death(self, node: str, incarnation: int) -> str: ...
+    async def start_shards(
+        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+    ) -> None: ...
+    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None: ...
+    async def delete_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None: ...
+    async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None: ...
+    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> None: ...
+    def process_started_s(self, announcement: NodeAnnouncement) -> float | None: ...
+    async def push_view(self, gateway: str, view: ClusterView, timeout_s: float) -> None: ...
+    async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None: ...
+
+
+class RayActors:
+    """``ActorPort`` over Ray, in the cluster's namespace."""
+
+    def __init__(self, config: ServerConfig, spec: NodeSpec) -> None:
+        self._config = config
+        self._spec = spec
+        self._handles: dict[str, ActorHandle[Any]] = {}
+
+    # ---- nodes
+
+    async def launch(self, node: str, incarnation: int, port: int, timeout_s: float) -> NodeAnnouncement:
+        name = node_actor_name(node, incarnation)
+        actor_class = ray.remote(concurrency_groups=CONCURRENCY_GROUPS)(NodeActor)  # type: ignore[call-overload]
+        handle = await asyncio.to_thread(
+            actor_class.options(
+                name=name, namespace=self._config.namespace, lifetime="detached", num_cpus=0, max_restarts=0
+            ).remote,
+            self._spec, node, incarnation, self._config, port,
+        )  # fmt: skip
+        self._handles[name] = handle
+        return cast(NodeAnnouncement, await completed(handle.start.remote(), timeout_s))
+
+    async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement:
+        handle = await self._handle(node_actor_name(node, incarnation))
+        return cast(NodeAnnouncement, await completed(handle.announce.remote(), timeout_s))
+
+    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> None:
+        await completed((await self._node(node, incarnation)).heartbeat.remote(), timeout_s)
+
+    async def wait_until_death(self, node: str, incarnation: int) -> str:
+        """Returns, once the process is dead, what Ray says of it."""
+        try:
+            await completed((await self._node(node, incarnation)).wait_until_death.remote(), None)
+        except ray.exceptions.RayError as error:
+            return first_line(error)
+        return "its watch ended"
+
+    async def start_shards(
+        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+    ) -> None:
+        await completed((await self._node(node, incarnation)).start_shards.remote(config, shards), None)
+
+    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None:
+        await completed((await self._node(node, incarnation)).stop_shards.remote(dataset, shards), None)
+
+    async def delete_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None:
+        await completed((await self._node(node, incarnation)).delete_shards.remote(dataset, shards), None)
+
+    async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None:
+        await completed((await self._node(node, incarnation)).shutdown.remote(), timeout_s)
+
+    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> None:
+        """Returns when the process is certainly gone.
+
+        Ray alone cannot be trusted with a stopped process, so one on this machine is also killed by its id, which its
+        start time guards against reuse.
+        """
+        name = node_actor_name(node, incarnation)
+        try:
+            handle = await self._handle(name)
+            await asyncio.to_thread(ray.kill, handle, no_restart=True)
+        except ValueError:
+            pass  # Ray has buried it already
+        self._handles.pop(name, None)
+        waited_s = 0.0
+        if pid is None or pid_started_s is None:  # it never announced itself, or runs on another machine
+            while await self._is_known(name):
+                waited_s = await _pause(waited_s, name)
+            return
+        process = _process(pid, pid_started_s)
+        while process is not None and _is_running(process):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+            waited_s = await _pause(waited_s, f"{name} with pid {pid}")
+
+    def process_started_s(self, announcement: NodeAnnouncement) -> float | None:
+        """Start time of the announced process if it is on this machine."""
+        if announcement.ray_node_id != ray.get_runtime_context().get_node_id():
+            return None
+        try:
+            return float(psutil.Process(announcement.pid).create_time())
+        except psutil.Error:
+            return None
+
+    # ---- others
+
+    async def push_view(self, gateway: str, view: ClusterView, timeout_s: float) -> None:
+        await self._call(gateway, "update_view", view, timeout_s)
+
+    async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None:
+        await self._call(SEED_DISCOVERY, "update_members", tuple(addresses), timeout_s)
+
+    async def _call(self, name: str, method: str, argument: object, timeout_s: float) -> None:
+        handle = await self._handle(name)
+        try:
+            await completed(getattr(handle, method).remote(argument), timeout_s)
+        except ray.exceptions.RayError:
+            self._handles.pop(name, None)
+            raise
+
+    async def _node(self, node: str, incarnation: int) -> ActorHandle[Any]:
+        return await self._handle(node_actor_name(node, incarnation))
+
+    async def _handle(self, name: str) -> ActorHandle[Any]:
+        """Raises ValueError if there is no such actor."""
+        handle = self._handles.get(name)
+        if handle is None:
+            handle = await asyncio.to_thread(ray.get_actor, name, self._config.namespace)
+            self._handles[name] = handle
+        return handle
+
+    async def _is_known(self, name: str) -> bool:
+        try:
+            await asyncio.to_thread(ray.get_actor, name, self._config.namespace)
+        except ValueError:
+            return False
+        return True
+
+
+async def completed(reference: ray.ObjectRef[Any], timeout_s: float | None) -> object:
+    """The value of an actor call; raises what it raised, or TimeoutError. A late answer is dropped quietly."""
+    future = asyncio.wrap_future(reference.future())
+    done, _ = await asyncio.wait({future}, timeout=timeout_s)
+    if not done:
+        future.add_done_callback(lambda late: late.cancelled() or late.exception())
+        raise TimeoutError(f"no answer within {timeout_s} s")
+    return future.result()
+
+
+def first_line(error: BaseException) -> str:
+    """What matters of Ray's long texts: our own error if it was one, else the line that says most."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[-1] if isinstance(error, ray.exceptions.ActorDiedError) and "Error" in lines[-1] else lines[0]
+
+
+async def _pause(waited_s: float, what: str) -> float:
+    await asyncio.sleep(_GONE_POLL_S)
+    if waited_s // _GONE_WARNING_S != (waited_s + _GONE_POLL_S) // _GONE_WARNING_S:
+        logger.warning("a killed process is still there process=%s waited_s=%.0f", what, waited_s)
+    return waited_s + _GONE_POLL_S
+
+
+def _process(pid: int, started_s: float) -> psutil.Process | None:
+    """The process that had that id when it started then; None if it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return process if abs(process.create_time() - started_s) < _CLOCK_TOLERANCE_S else None
+    except psutil.Error:
+        return None
+
+
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
