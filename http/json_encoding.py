@@ -27,6 +27,7 @@ from filoray.nodes.series_batch import SeriesBatch
 CHUNK_POINTS = 16_384
 """About how many points one piece of JSON holds: half a megabyte, a few milliseconds of work."""
 
+_ENCODED_SINGLY_MAX = 64
 _ORJSON_FIXED_MIN = 1e-5
 _ORJSON_FIXED_MAX = 1e16
 
@@ -126,7 +127,9 @@ def _plain_time(time_ms: int) -> str:
 
 
 def _metric_texts(labels: LabelTable) -> list[bytes]:
-    """Each label set as a JSON object, names sorted. Every distinct label is encoded once."""
+    """Each label set as a JSON object, names sorted. In large tables every distinct label is encoded once."""
+    if labels.count <= _ENCODED_SINGLY_MAX:
+        return [orjson.dumps(label_set) for label_set in labels.label_sets()]
     columns: list[list[bytes]] = []
     all_present = True
     for name, column in sorted(labels.columns.items()):

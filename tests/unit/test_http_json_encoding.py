@@ -135,6 +135,7 @@ def test_pieces_join_to_the_same_json_whatever_their_size(steps, rows, chunk_poi
         if points:
             expected.append({"metric": label_sets[row], "values": points})
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("filoray.http.json_encoding._ENCODED_SINGLY_MAX", chunk_points % 5)
         patch.setattr("filoray.http.json_encoding.CHUNK_POINTS", chunk_points)
         by_frame = json.loads(
             "{" + text_of(QueryResult(ValueType.VECTOR, TimeGrid(500, 250, steps), frame), is_range=True) + "}"
