@@ -24,7 +24,7 @@ from filoray.http.responses import enveloped, json_stream, success
 from filoray.http.routes_query import PREFIXES
 from filoray.http.selector_parameters import read_selectors
 from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.promql.quoting import quote
+from filoray.nodes.promql.quoting import is_valid_label_name, quote
 from filoray.nodes.requests import MetadataRequest, MetricMetadata, Names
 
 _TRUNCATED = "results truncated due to limit"
@@ -150,7 +150,7 @@ def _label_name(request: web.Request) -> str:
             name = _ESCAPED_RUNE.sub(lambda found: chr(int(found[1], 16)) if found[1] else "_", name[3:])
         except (ValueError, OverflowError):
             raise BadData(f"invalid label name: {quote(name)}") from None
-    if not name or "\ufffd" in name:
+    if not is_valid_label_name(name):
         raise BadData(f"invalid label name: {quote(name)}")
     return name
 

@@ -316,6 +316,13 @@ async def test_escaped_label_names(api):
     assert api.queries.requests[0][0] == "a.b_c"
 
 
+@pytest.mark.parametrize("name", ["U__a_d800_", "U__a_110000_", "U__"])
+async def test_label_names_that_are_no_text(api, name):
+    status, body = await api.get(f"/promql/timeseries/api/v1/label/{name}/values")
+    assert (status, body["errorType"]) == (400, "bad_data")
+    assert body["error"].startswith("invalid label name: ")
+
+
 async def test_metadata_by_metric(api):
     up = [{"type": "gauge", "help": "Is it up?", "unit": ""}, {"type": "counter", "help": "Ups.", "unit": "s"}]
     x = [{"type": "gauge", "help": "", "unit": ""}]
