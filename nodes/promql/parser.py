@@ -8,6 +8,7 @@ Deep or long queries are refused while they are read (``options``), so nothing h
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import NoReturn
 
 from filoray.nodes.promql.ast import (
@@ -51,6 +52,8 @@ __all__ = ["DEFAULT", "EXPERIMENTAL", "ParserOptions", "PromqlError", "parse"]
 
 _OFFSET_WANTED = "number, duration, step(), or range()"
 _STEP_WANTED = 'number, duration, step(), range(), or "]"'
+_REMEMBERED_TREES = 512
+_REMEMBERED_CHARACTERS_MAX = 2_048
 _NAMING_KINDS = (TokenKind.IDENTIFIER, TokenKind.AGGREGATOR, TokenKind.QUERY_FUNCTION)
 
 
@@ -58,7 +61,12 @@ def parse(text: str, options: ParserOptions = DEFAULT) -> Expr:
     """The checked tree of a query. Raises PromqlError (400), worded as Prometheus words it.
 
     ``matching`` of a Binary is set exactly when both sides are vectors, and set operators are many-to-many.
+    Trees are immutable, so those of short queries are remembered: dashboards ask the same ones again and again.
     """
+    return _remembered(text, options) if len(text) <= _REMEMBERED_CHARACTERS_MAX else _parsed(text, options)
+
+
+def _parsed(text: str, options: ParserOptions) -> Expr:
     parser = _Parser(text, options)
     if parser.at_end():
         parser.fail(0, "no expression found in input")
@@ -66,6 +74,9 @@ def parse(text: str, options: ParserOptions = DEFAULT) -> Expr:
     if not parser.at_end():
         parser.unexpected()
     return checked(expr, text)
+
+
+_remembered = lru_cache(maxsize=_REMEMBERED_TREES)(_parsed)
 
 
 class _Parser(SelectorParser):

@@ -334,3 +334,10 @@ def test_a_series_selector_gives_its_matchers():
     assert parse_metric_selector("sum") == (name_matcher("sum"),)
     assert selects_everything(parse_metric_selector('{a=~".*",b!="c"}'))
     assert not selects_everything(parse_metric_selector('{a=~".*",b=~".+"}'))
+
+
+def test_a_query_that_is_asked_again_is_not_parsed_again_but_flags_still_count():
+    query = "mad_over_time(a[5m])"
+    assert parse(query, EXPERIMENTAL) is parse(query, EXPERIMENTAL)
+    with pytest.raises(PromqlError, match="not enabled"):
+        parse(query)
