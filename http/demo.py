@@ -6,6 +6,7 @@ sent as any agent would send them: remote write over HTTP.
 
 from __future__ import annotations
 
+import importlib.resources
 import math
 import time
 import urllib.error
@@ -54,6 +55,17 @@ def write_demo(url: str, dataset: str, instances: int, minutes: int, *, follow: 
             except FilorayError as error:
                 print(f"{error.message}; trying again with the next scrape", flush=True)
     return 0
+
+
+def set_up(url: str, dataset: str) -> None:
+    """Set up the data set of ``conf/timeseries-dev-source.conf``, unless it is there. Raises FilorayError."""
+    text = importlib.resources.files("filoray.conf").joinpath("timeseries-dev-source.conf").read_bytes()
+    try:
+        with urllib.request.urlopen(f"{url}/api/v1/cluster/{dataset}", text, timeout=60):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code != 409:  # it is set up already
+            raise FilorayError(f"the demo data set could not be set up: {error.read().decode(errors='replace')}") from None
 
 
 def demo_series(instances: int, after_ms: int, until_ms: int) -> Iterator[DemoSeries]:
@@ -106,7 +118,7 @@ def _integral(labels: Labels, times_ms: NDArray[np.int64], per_second: float) ->
 
 def _unit(labels: Labels) -> float:
     """A number in [0, 1) that belongs to the labels."""
-    return xxhash.xxh3_64_intdigest("\0".join(labels.values())) / 2**64
+    return xxhash.xxh3_64_intdigest("\0".join(labels.values()).encode()) / 2**64
 
 
 def _aligned(time_ms: float) -> int:

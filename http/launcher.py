@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 import psutil
@@ -27,8 +28,10 @@ from filoray.cluster.config import ServerConfig, load_server_config
 from filoray.cluster.errors import FilorayError
 from filoray.http.ray_runtime import RAY_ENVIRONMENT, RayRuntime, RayStart, port_is_free
 
+if TYPE_CHECKING:
+    from filoray.cluster.coordinator import ReadyReport
+
 STATE_FILE = "launch.json"
-LOCK_FILE = "launch.lock"
 DEMO_DATASET = "timeseries"
 _NODE_PORT_BLOCK = 100
 
@@ -117,10 +120,7 @@ def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[]
     warm_up.start()
     import ray  # while Ray's own processes start
 
-    if ray_start is not None:
-        address = ray_start.wait().address
-    else:
-        address = str(options.ray_address)
+    address = str(options.ray_address) if ray_start is None else ray_start.wait().address
     warm_up.join()
     os.environ.update(RAY_ENVIRONMENT)
     _connect(ray, address, config)
@@ -130,15 +130,14 @@ def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[]
     if ray_start is None:
         undo.append(actors.kill)
     actors.start()
-    urls = actors.wait_until_ready()
+    report, urls = actors.wait_until_ready()
     state = LaunchState(config.cluster_name, address, ray_start.runtime if ray_start else None, urls)
     state.write(config.data_dir)
     undo.append((config.data_dir / STATE_FILE).unlink)
     if options.demo:
         _start_demo(config, state, undo)
-    addresses = actors.node_addresses()
     ray.shutdown()
-    _print_ready(state, addresses, time.monotonic() - started_s, config, demo=options.demo)
+    _print_ready(state, report, time.monotonic() - started_s, config, demo=options.demo)
 
 
 def _config(options: LaunchOptions) -> ServerConfig:
@@ -193,9 +192,9 @@ def _connect(ray, address: str, config: ServerConfig) -> None:
 
 
 def _start_demo(config: ServerConfig, state: LaunchState, undo: list[Callable[[], None]]) -> None:
-    from filoray.http import cluster_actors, demo
+    from filoray.http import demo
 
-    cluster_actors.setup_demo_dataset(state.urls[0])
+    demo.set_up(state.urls[0], DEMO_DATASET)
     demo.write_demo(state.urls[0], DEMO_DATASET, instances=20, minutes=60, follow=False)
     log = (config.data_dir / "demo-feeder.log").open("wb")
     feeder = subprocess.Popen(
@@ -248,17 +247,19 @@ def _stop_actors(state: LaunchState) -> None:
             log_to_driver=False,
             logging_level="ERROR",
         )
-        stop_actors()
+        stop_actors(len(state.urls))
     except Exception as error:
         console.print(f"the actors did not close in order ({error}); ending their processes")
     finally:
         ray.shutdown()
 
 
-def _print_ready(state: LaunchState, addresses: list[str], took_s: float, config: ServerConfig, *, demo: bool) -> None:
+def _print_ready(state: LaunchState, report: ReadyReport, took_s: float, config: ServerConfig, *, demo: bool) -> None:
     console.print(f"filoray is ready after {took_s:.1f} s, data in {config.data_dir}\n")
-    for address, url in zip(addresses, state.urls, strict=False):
+    for address, url in zip(report.addresses, state.urls, strict=True):
         console.print(f"  {address}   {url}")
+    for problem in report.problems:
+        console.print(f"  {problem}", style="red")
     base = state.urls[0]
     console.print("\nTry:")
     console.print(f"  open {base}/ in a browser: shards, and PromQL with graphs")
