@@ -204,12 +204,8 @@ class _Splitter:
             self.params.is_range,
             self.params.wants_stats,
         )
-        try:
-            index = self.fragments.index(fragment)
-        except ValueError:
-            index = len(self.fragments)
-            self.fragments.append(fragment)
-        return FragmentRef(index, value_type(expr), expr.position)
+        self.fragments.append(fragment)
+        return FragmentRef(len(self.fragments) - 1, value_type(expr), expr.position)
 
 
 def _with_info_selectors(expr: Expr) -> Expr:
@@ -223,10 +219,10 @@ def _with_info_selectors(expr: Expr) -> Expr:
         case Call(function="info"):
             given = children[1] if len(children) > 1 else VectorSelector("", (), position=expr.position)
             assert isinstance(given, VectorSelector)
-            matchers = given.matchers
-            if not any(matcher.name == "__name__" for matcher in matchers):
-                matchers = (LabelMatcher("__name__", MatchOp.EQUAL, INFO_METRIC), *matchers)
-            selector = replace(given, matchers=matchers)
+            selector = given
+            if not any(matcher.name == "__name__" for matcher in given.matchers):
+                matchers = (*given.matchers, LabelMatcher("__name__", MatchOp.EQUAL, INFO_METRIC))
+                selector = replace(given, name=INFO_METRIC, matchers=matchers)
             return replace(expr, args=(children[0], Call("timestamp", (selector,), given.position), selector))
         case Call():
             return replace(expr, args=children)

@@ -1,0 +1,165 @@
+"""Every function of the table is evaluated; functions of labels, histograms, info and time by example."""
+
+import math
+
+import pytest
+from promql_samples import instant, load, ranged, shown
+
+from filoray.cluster.errors import ExecutionError
+from filoray.nodes.engine.function_handlers import FUNCTION_HANDLERS
+from filoray.nodes.promql.ast import ValueType
+from filoray.nodes.promql.function_table import FUNCTIONS
+
+SAMPLES = load(
+    60,
+    """
+    m_total{instance="a", job="x"} 0+10x10
+    m_total{instance="b", job="x"} 0+20x10
+    h_bucket{le="0.1"} 0+1x10
+    h_bucket{le="1"} 0+4x10
+    h_bucket{le="+Inf"} 0+5x10
+    target_info{instance="a", job="x", version="2"} 1x10
+    """,
+)
+
+_ARGUMENTS = {
+    ValueType.VECTOR: "m_total",
+    ValueType.MATRIX: "m_total[5m]",
+    ValueType.SCALAR: "0.5",
+    ValueType.STRING: '"label"',
+}
+_SPECIAL = {
+    "label_replace": 'label_replace(m_total, "a", "$1", "instance", "(.*)")',
+    "info": "info(m_total)",
+    "double_exponential_smoothing": "double_exponential_smoothing(m_total[5m], 0.5, 0.5)",
+}
+_RANGE_CONSTANTS = {"start", "end", "step", "range"}
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_every_function_of_the_table_is_evaluated(name):
+    signature = FUNCTIONS[name]
+    arguments = ", ".join(_ARGUMENTS[one] for one in signature.arg_types)
+    query = _SPECIAL.get(name, f"{name}({arguments})")
+    assert name in FUNCTION_HANDLERS or name in _RANGE_CONSTANTS
+    result = ranged(SAMPLES, query, 60, 300, 60)
+    assert result.frame is not None
+    assert result.frame.step_count == 5
+    assert (result.frame.series_count == 0) == name.startswith(
+        ("absent", "histogram_avg", "histogram_count", "histogram_s", "histogram_quantile", "histogram_fraction")
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("days_in_month(vector(1709164800))", "29"),
+        ("day_of_month(vector(1709164800))", "29"),
+        ("day_of_week(vector(1709164800))", "4"),
+        ("day_of_year(vector(1709164800))", "60"),
+        ("month(vector(1709164800))", "2"),
+        ("year(vector(-1))", "1969"),
+        ("hour(vector(-1))", "23"),
+        ("minute(vector(59))", "0"),
+        ("round(vector(-0.5))", "0"),
+        ("round(vector(5.21), 0.1)", "5.2"),
+        ("sgn(vector(-3))", "-1"),
+        ("clamp(vector(7), 0, 5)", "5"),
+        ("clamp(vector(7), 0, NaN)", "NaN"),
+        ("deg(vector(pi()))", "180"),
+        ("min_of(3, NaN)", "NaN"),
+        ("max_of(3, 4)", "4"),
+        ("7 % -4", "3"),
+        ("-7 % 4", "-3"),
+        ("2 ^ 3 ^ 2", "512"),
+        ("1 / 0", "+Inf"),
+        ("scalar(m_total)", "NaN"),
+    ],
+)
+def test_functions_of_numbers(query, expected):
+    assert shown(instant(SAMPLES, query, 60))[0].removeprefix("{} ") == expected
+
+
+def test_timestamp_is_the_sample_s_time_only_for_selectors():
+    source = load(60, "m 1")
+    assert shown(ranged(source, "timestamp(m)", 0, 120, 60)) == ["{} 0 0 0"]
+    assert shown(ranged(source, "timestamp(m + 0)", 0, 120, 60)) == ["{} 0 60 120"]
+    assert shown(ranged(source, "timestamp(m @ 90)", 0, 120, 60)) == ["{} 0 0 0"]
+
+
+def test_label_replace_expands_like_go():
+    source = load(60, 'm{src="a-b"} 1')
+    for template, value in (("${2}_$1", "b_a"), ("$1x", ""), ("$$1", "$1"), ("${name}", "b"), ("$9", "")):
+        query = f'label_replace(m, "dst", "{template}", "src", "(.*)-(?P<name>.*)")'
+        labels = instant(source, query).frame.labels
+        assert labels.value(0, "dst") == value, template
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ('label_replace(m, "d", "", "s", "(.*")', "invalid regular expression in label_replace(): (.*"),
+        ('label_join(m, "", "-", "s")', "invalid destination label name in label_join(): "),
+        ('count_values("a\\xc5z", m)', 'invalid label name "a\\xc5z"'),
+        ('label_replace(m, "src", "", "", "")', "vector cannot contain metrics with the same labelset"),
+        ("topk(NaN, m)", "Parameter value is NaN"),
+        ("topk(1e30, m)", "Scalar value 1e+30 overflows int64"),
+        ("limit_ratio(NaN, m)", "Ratio value is NaN"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_prometheus_words(query, message):
+    source = load(60, 'm{src="a"} 1\nm{src="b"} 2')
+    with pytest.raises(ExecutionError) as caught:
+        instant(source, query)
+    assert str(caught.value) == message
+
+
+def test_histogram_quantile_interpolates_and_keeps_other_labels():
+    assert shown(instant(SAMPLES, "histogram_quantile(0.5, h_bucket)", 60)) == ["{} 0.55"]
+    assert shown(instant(SAMPLES, 'histogram_quantiles(h_bucket, "q", 0.5, 1)', 60)) == [
+        '{q="0.5"} 0.55',
+        '{q="1.0"} 1',
+    ]
+    assert shown(instant(SAMPLES, "histogram_fraction(0, 0.1, h_bucket)", 60)) == ["{} 0.2"]
+
+
+def test_info_adds_data_labels_of_the_same_target():
+    source = load(
+        60,
+        """
+        m{instance="a", job="x", l="1"} 1 1
+        m{instance="b", job="x", l="1"} 2 2
+        target_info{instance="a", job="x", version="2", zone="z"} 1 1
+        build_info{instance="a", job="x", commit="c"} 1 1
+        """,
+    )
+    assert shown(instant(source, "info(m)")) == [
+        '{__name__="m", instance="a", job="x", l="1", version="2", zone="z"} 1',
+        '{__name__="m", instance="b", job="x", l="1"} 2',
+    ]
+    assert shown(instant(source, 'info(m, {version=~".+"})')) == [
+        '{__name__="m", instance="a", job="x", l="1", version="2"} 1'
+    ]
+    assert shown(instant(source, 'info(m, {__name__="build_info"})'))[0] == (
+        '{__name__="m", commit="c", instance="a", job="x", l="1"} 1'
+    )
+
+
+def test_sorting_is_natural_and_puts_nan_last():
+    source = load(60, 'm{n="10"} 3\nm{n="9"} NaN\nm{n="x1"} 1')
+    assert [line.split("} ")[1] for line in shown(instant(source, "sort(m)"))] == ["1", "3", "NaN"]
+    assert [line.split("} ")[1] for line in shown(instant(source, "sort_desc(m)"))] == ["3", "1", "NaN"]
+    assert [line.split("} ")[1] for line in shown(instant(source, 'sort_by_label(m, "n")'))] == ["NaN", "3", "1"]
+
+
+def test_absence_is_named_by_the_matchers():
+    assert shown(instant(SAMPLES, 'absent(nothing{a="1", b=~"x", c="2", c="3"})')) == ['{a="1"} 1']
+    assert shown(ranged(SAMPLES, 'absent_over_time(m_total{instance="a"}[1m])', 600, 720, 60)) == [
+        '{instance="a"} _ 1 1'
+    ]
+
+
+def test_start_and_end_are_the_query_s():
+    assert shown(ranged(SAMPLES, "start() + end() / 1000", 0, 100, 60)) == ["{} 0.1 0.1"]
+    assert shown(ranged(SAMPLES, "range() - step()", 0, 100, 60)) == ["{} 40 40"]
+    assert math.isnan(instant(SAMPLES, "scalar(nothing)").scalar.values[0])
