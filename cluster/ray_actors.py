@@ -29,8 +29,12 @@ _GONE_WARNING_S = 5.0
 _CLOCK_TOLERANCE_S = 0.05
 
 
+class ActorCallFailed(Exception):
+    """A call to an actor failed; the text is what matters of Ray's."""
+
+
 class ActorPort(Protocol):
-    """Nodes are named by (slot, incarnation). Every call raises what went wrong; TimeoutError if it took too long."""
+    """Nodes are named by (slot, incarnation). Calls raise ActorCallFailed, ValueError (no such actor), TimeoutError."""
 
     async def launch(self, node: str, incarnation: int, port: int, timeout_s: float) -> NodeAnnouncement: ...
     async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement: ...
@@ -81,8 +85,8 @@ class RayActors:
         """Returns, once the process is dead, what Ray says of it."""
         try:
             await completed((await self._node(node, incarnation)).wait_until_death.remote(), None)
-        except ray.exceptions.RayError as error:
-            return first_line(error)
+        except (ActorCallFailed, ValueError) as error:
+            return str(error)
         return "its watch ended"
 
     async def start_shards(
@@ -144,7 +148,7 @@ class RayActors:
         handle = await self._handle(name)
         try:
             await completed(getattr(handle, method).remote(argument), timeout_s)
-        except ray.exceptions.RayError:
+        except ActorCallFailed:
             self._handles.pop(name, None)
             raise
 
@@ -168,13 +172,16 @@ class RayActors:
 
 
 async def completed(reference: ray.ObjectRef[Any], timeout_s: float | None) -> object:
-    """The value of an actor call; raises what it raised, or TimeoutError. A late answer is dropped quietly."""
+    """The value of an actor call; raises ActorCallFailed or TimeoutError. A late answer is dropped quietly."""
     future = asyncio.wrap_future(reference.future())
     done, _ = await asyncio.wait({future}, timeout=timeout_s)
     if not done:
         future.add_done_callback(lambda late: late.cancelled() or late.exception())
         raise TimeoutError(f"no answer within {timeout_s} s")
-    return future.result()
+    try:
+        return future.result()
+    except ray.exceptions.RayError as error:
+        raise ActorCallFailed(first_line(error)) from error
 
 
 def first_line(error: BaseException) -> str:

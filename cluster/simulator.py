@@ -1,0 +1,565 @@
+"""A whole cluster in one thread and virtual time, decided by a seed: the real cores, simulated processes and messages.
+
+Real: ShardManager, Membership, MetaStore (SQLite in memory). Simulated: processes that die and hang, messages that take
+their time, shard files, a coordinator that may end between any two commands, gateways with old views that write.
+What is checked all the time (a violation raises AssertionError):
+
+* a shard is handed on only when its former owner's process is gone or was told to stop;
+* an epoch of a shard is acknowledged by one process only, and acknowledged epochs never go back;
+* a view that gateways see never goes back, in version or in any shard's epoch;
+* the ShardManager's own invariants.
+
+``SimulatedCluster`` is also a ScenarioDriver. Random faults are drawn by the caller (see ``run_history``), which heals
+the cluster in the end and then demands that everything becomes Active.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from filoray.cluster.actor_names import node_name, slot_index
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.config import default_server_config
+from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.errors import FilorayError
+from filoray.cluster.membership import (
+    DeathNoticed,
+    Gone,
+    HeartbeatAnswered,
+    Joined,
+    KillNode,
+    LaunchNode,
+    Lost,
+    Membership,
+    MembershipCommand,
+    MembershipEvent,
+    MembershipLimits,
+    NodeAnnounced,
+    PersistIncarnation,
+    ProcessGone,
+    SlotState,
+    Tick,
+)
+from filoray.cluster.meta_store import MetaStore
+from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardReport
+from filoray.cluster.shard_manager import ShardManager
+from filoray.cluster.shard_map import ShardMap
+from filoray.cluster.shard_messages import (
+    DatasetDeleted,
+    DatasetSetUp,
+    DeleteShards,
+    ForgetDataset,
+    ManagerCommand,
+    ManagerEvent,
+    MemberGone,
+    MemberJoined,
+    MemberLost,
+    MembersJoined,
+    PersistDataset,
+    PersistShardMap,
+    PublishShardMap,
+    ShardReported,
+    ShardsDeleted,
+    ShardsStarted,
+    ShardsStopped,
+    StartShards,
+    StopShards,
+)
+from filoray.cluster.shard_status import (
+    IngestionStarted,
+    InvalidTransition,
+    RecoveryInProgress,
+    RecoveryStarted,
+    ShardStatus,
+    StatusKind,
+)
+
+HEARTBEAT_MS = 500
+TICK_MS = 250
+START_MS = 2000
+RECOVERY_STEP_MS = 60
+RESTART_MS = 1500
+WRITE_MS = 40
+
+ShardKey = tuple[str, int]
+Process = tuple[str, int]
+
+
+@dataclass(slots=True)
+class SimulatedNode:
+    """A process. ``held``: shard to (epoch, whether it is open for writes)."""
+
+    node: str
+    incarnation: int
+    is_up: bool = False
+    is_hung: bool = False
+    held: dict[ShardKey, tuple[int, bool]] = field(default_factory=dict)
+    backlog: list[Callable[[], None]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class SimulatedCoordinator:
+    """One life of the coordinator; a message for a former life is lost."""
+
+    manager: ShardManager
+    membership: Membership
+
+
+class CoordinatorCrashed(Exception):
+    """Ends the carrying out of commands in the middle."""
+
+
+class SimulatedCluster:
+    """``crash_rate``: probability that the coordinator dies after any single command. ``latency_ms``: of a message."""
+
+    def __init__(self, seed: int, node_count: int, crash_rate: float = 0.0, latency_ms: int = 5) -> None:
+        self.random = random.Random(seed)
+        self.now_ms = 0
+        self.node_count = node_count
+        self.crash_rate = crash_rate
+        self.latency_ms = latency_ms
+        self.nodes: dict[Process, SimulatedNode] = {}
+        self.coordinator: SimulatedCoordinator | None = None
+        self.acknowledged_count = 0
+        self.trace: list[str] = []
+        self._store = MetaStore("sqlite://")
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._channel_free_ms: dict[tuple[str, str], int] = {}
+        self._view: dict[str, ShardMap] = {}
+        self._seen: dict[ShardKey, int] = {}
+        self._files: dict[ShardKey, int] = {}
+        self._acknowledged: dict[tuple[str, int, int], Process] = {}
+        self._released: set[tuple[str, int, str, int]] = set()
+        self._newest_acknowledged: dict[ShardKey, int] = {}
+        self._start_coordinator()
+        self._after(TICK_MS, self._tick)
+        self._after(WRITE_MS, self._write_something)
+
+    # ---- the scenario's verbs
+
+    def set_up_dataset(self, dataset: str, num_shards: int, min_num_nodes: int) -> None:
+        spread = min(1, num_shards.bit_length() - 1)
+        store = default_server_config().store
+        config = DatasetConfig(
+            dataset, "prom-counter", num_shards, min_num_nodes, LOG_STREAM_FACTORY, spread, {}, store
+        )
+        self._manage(DatasetSetUp(config))
+
+    def delete_dataset(self, dataset: str) -> None:
+        self._manage(DatasetDeleted(dataset))
+
+    def kill_node(self, index: int) -> None:
+        for process in self._processes(index):
+            self._die(process, "killed")
+
+    def hang_node(self, index: int) -> None:
+        for process in self._processes(index):
+            process.is_hung = True
+            self._note(f"{process.node}#{process.incarnation} hangs")
+
+    def resume_node(self, index: int) -> None:
+        for process in self._processes(index):
+            process.is_hung = False
+            backlog, process.backlog = process.backlog, []
+            for action in backlog:
+                action()
+
+    def kill_coordinator(self) -> None:
+        if self.coordinator is not None:
+            self._note("the coordinator dies")
+            self.coordinator = None
+            self._after(RESTART_MS, self._start_coordinator)
+
+    def stop_shard(self, dataset: str, shard: int) -> None:
+        self._manage(ShardsStopped(dataset, (shard,)))
+
+    def start_shard(self, dataset: str, shard: int, node_index: int) -> None:
+        self._manage(ShardsStarted(dataset, node_name(node_index), (shard,)))
+
+    def statuses(self) -> dict[str, list[StatusKind]]:
+        return {name: [entry.status.kind for entry in shards.shards] for name, shards in self._view.items()}
+
+    def members(self) -> frozenset[int]:
+        if self.coordinator is None:
+            return frozenset()
+        return frozenset(slot_index(node) for node in self.coordinator.membership.members())
+
+    def advance(self, duration_ms: int) -> None:
+        until_ms = self.now_ms + duration_ms
+        while self._queue and self._queue[0][0] <= until_ms:
+            self.now_ms, _, action = heapq.heappop(self._queue)
+            action()
+        self.now_ms = until_ms
+
+    # ---- what tests ask
+
+    def is_healthy(self) -> bool:
+        """All nodes are members, every shard is Active, and its owner really holds it at its epoch."""
+        if len(self.members()) != self.node_count or self.coordinator is None:
+            return False
+        for name, (_, shard_map) in self.coordinator.manager.datasets.items():
+            if self._view.get(name) != shard_map:
+                return False
+            for entry in shard_map.shards:
+                if entry.status.kind is not StatusKind.ACTIVE or entry.node is None:
+                    return False
+                process = self.nodes.get((entry.node, self.coordinator.manager.members[entry.node]))
+                if process is None or process.held.get((name, entry.shard)) != (entry.epoch, True):
+                    return False
+        return True
+
+    # ---- the coordinator's shell
+
+    def _start_coordinator(self) -> None:
+        rows = self._store.nodes()
+        incarnations = {name: row.incarnation for name, row in rows.items()}
+        manager = ShardManager(self._store.next_generation(), self._store.restored_state(incarnations))
+        limits = MembershipLimits(
+            heartbeat_timeout_ms=3 * HEARTBEAT_MS, start_timeout_ms=8 * START_MS, restart_backoff_ms=100,
+            restart_backoff_max_ms=2000, seed_node_count=1, form_wait_ms=10_000,
+        )  # fmt: skip
+        names = [node_name(index) for index in range(self.node_count)]
+        membership = Membership(names, limits, self.now_ms, incarnations, returning=rows)
+        life = self.coordinator = SimulatedCoordinator(manager, membership)
+        self._note("a coordinator starts")
+        for node, incarnation in incarnations.items():
+            self._to_node(life, node, incarnation, lambda process: self._announce(life, process), adopting=True)
+        self._member_event(Tick())
+
+    def _manage(self, event: ManagerEvent) -> None:
+        """Raises FilorayErrors of an operator's events."""
+        life = self.coordinator
+        if life is None:
+            return
+        try:
+            commands = life.manager.handle(event, self.now_ms)
+            life.manager.check_invariants()
+            for command in commands:
+                self._carry_out(life, command)
+                self._maybe_crash()
+        except CoordinatorCrashed:
+            self.kill_coordinator()
+        except InvalidTransition as error:
+            self._note(f"dropped: {error}")
+
+    def _member_event(self, event: MembershipEvent) -> None:
+        life = self.coordinator
+        if life is None:
+            return
+        for command in life.membership.handle(event, self.now_ms):
+            if self.coordinator is not life:
+                return
+            self._carry_out_membership(life, command)
+
+    def _carry_out(self, life: SimulatedCoordinator, command: ManagerCommand) -> None:
+        match command:
+            case PersistDataset(config, is_deleting):
+                self._store.put_dataset(config, is_deleting)
+            case ForgetDataset(dataset):
+                self._store.forget_dataset(dataset)
+            case PersistShardMap(shard_map):
+                self._store.put_shard_map(shard_map)
+            case StartShards(node, incarnation, config, shards):
+                for shard, epoch in shards:
+                    key = (config.name, shard)
+                    self._check_former_owners(key, (node, incarnation), epoch)
+                    self._to_node(life, node, incarnation, partial(self._open, key=key, epoch=epoch))
+            case StopShards():
+                self._released.update((command.node, command.incarnation, command.dataset, n) for n in command.shards)
+                self._to_node(
+                    life, command.node, command.incarnation,
+                    lambda process: self._close(process, command.dataset, command.shards),
+                )  # fmt: skip
+            case DeleteShards():
+                self._released.update((command.node, command.incarnation, command.dataset, n) for n in command.shards)
+                self._to_node(
+                    life, command.node, command.incarnation,
+                    lambda process: self._delete(life, process, command.dataset, command.shards),
+                )  # fmt: skip
+            case PublishShardMap(dataset, shard_map):
+                self._deliver("coordinator", "gateway", lambda: self._see(dataset, shard_map))
+
+    def _carry_out_membership(self, life: SimulatedCoordinator, command: MembershipCommand) -> None:
+        match command:
+            case PersistIncarnation(node, incarnation):
+                self._store.put_incarnation(node, incarnation)
+            case LaunchNode(node, incarnation):
+                process = self.nodes[node, incarnation] = SimulatedNode(node, incarnation)
+                self._after(START_MS + self.random.randrange(START_MS), lambda: self._come_up(process))
+            case KillNode(node, incarnation):
+                self._after(self._latency(), lambda: self._kill(life, node, incarnation))
+            case Joined(announcements):
+                joined = tuple(MemberJoined(one.node, one.incarnation, one.shards) for one in announcements)
+                self._manage(MembersJoined(joined))
+            case Lost(node, incarnation, cause):
+                self._note(f"{node}#{incarnation} lost: {cause}")
+                self._manage(MemberLost(node, incarnation, cause))
+            case Gone(node, incarnation):
+                self._manage(MemberGone(node, incarnation))
+
+    def _tick(self) -> None:
+        self._member_event(Tick())
+        life = self.coordinator
+        if life is not None:
+            for node, slot in list(life.membership.slots.items()):
+                if slot.state is SlotState.UP:
+                    self._to_node(life, node, slot.incarnation, lambda process: self._beat(life, process))
+        self._after(TICK_MS, self._tick)
+
+    def _maybe_crash(self) -> None:
+        if self.random.random() < self.crash_rate:
+            raise CoordinatorCrashed
+
+    # ---- messages: delayed, in order between two processes, lost with either of them
+
+    def _latency(self) -> int:
+        return 1 + self.random.randrange(self.latency_ms)
+
+    def _deliver(self, sender: str, receiver: str, action: Callable[[], None]) -> None:
+        arrival_ms = max(self.now_ms + self._latency(), self._channel_free_ms.get((sender, receiver), 0))
+        self._channel_free_ms[sender, receiver] = arrival_ms
+        self._at(arrival_ms, action)
+
+    def _to_node(
+        self, life: SimulatedCoordinator, node: str, incarnation: int,
+        action: Callable[[SimulatedNode], None], *, adopting: bool = False,
+    ) -> None:  # fmt: skip
+        def arrive() -> None:
+            process = self.nodes.get((node, incarnation))
+            if process is None or not process.is_up:
+                if adopting:
+                    self._to_coordinator(life, node, DeathNoticed(node, incarnation, "not found"))
+            elif process.is_hung:
+                process.backlog.append(lambda: action(process) if self._is_alive(process) else None)
+                if adopting:
+                    self._to_coordinator(life, node, DeathNoticed(node, incarnation, "did not answer"))
+            else:
+                action(process)
+
+        self._deliver("coordinator", f"{node}#{incarnation}", arrive)
+
+    def _to_coordinator(
+        self, life: SimulatedCoordinator | None, sender: str, event: MembershipEvent | ShardReported | ShardsDeleted
+    ) -> None:
+        """``life`` None: to whichever coordinator is there when it arrives."""
+
+        def arrive() -> None:
+            if self.coordinator is None or (life is not None and self.coordinator is not life):
+                return
+            if isinstance(event, ShardReported | ShardsDeleted):
+                self._manage(event)
+            else:
+                self._member_event(event)
+
+        self._deliver(sender, "coordinator", arrive)
+
+    # ---- nodes
+
+    def _come_up(self, process: SimulatedNode) -> None:
+        if (process.node, process.incarnation) in self.nodes:
+            process.is_up = True
+            self._announce(None, process)
+
+    def _announce(self, life: SimulatedCoordinator | None, process: SimulatedNode) -> None:
+        held = tuple(
+            HeldShard(name, shard, epoch, ShardStatus(StatusKind.ACTIVE if is_open else StatusKind.RECOVERY))
+            for (name, shard), (epoch, is_open) in process.held.items()
+        )
+        address = NodeAddress("127.0.0.1", 2552 + slot_index(process.node))
+        announcement = NodeAnnouncement(process.node, process.incarnation, address, 1, "here", held)
+        self._to_coordinator(life, process.node, NodeAnnounced(announcement))
+
+    def _beat(self, life: SimulatedCoordinator, process: SimulatedNode) -> None:
+        self._to_coordinator(life, process.node, HeartbeatAnswered(process.node, process.incarnation))
+
+    def _open(self, process: SimulatedNode, key: ShardKey, epoch: int) -> None:
+        if process.held.get(key, (0, False))[0] >= epoch:
+            return
+        if self._files.get(key, 0) > epoch:
+            return  # a file that a later owner has opened refuses an earlier one
+        self._files[key] = epoch
+        process.held[key] = (epoch, False)
+        self._report(process, key, epoch, ShardReport(*key, epoch, RecoveryStarted()))
+        self._recover(process, key, epoch, 0)
+
+    def _recover(self, process: SimulatedNode, key: ShardKey, epoch: int, progress_pct: int) -> None:
+        def step() -> None:
+            if not self._is_alive(process) or process.held.get(key, (0, False))[0] != epoch:
+                return
+            if process.is_hung:
+                process.backlog.append(step)
+            elif progress_pct >= 100:
+                process.held[key] = (epoch, True)
+                self._report(process, key, epoch, ShardReport(*key, epoch, IngestionStarted()))
+            else:
+                self._report(process, key, epoch, ShardReport(*key, epoch, RecoveryInProgress(progress_pct)))
+                self._recover(process, key, epoch, progress_pct + 50)
+
+        self._after(1 + self.random.randrange(RECOVERY_STEP_MS), step)
+
+    def _report(self, process: SimulatedNode, key: ShardKey, epoch: int, report: ShardReport) -> None:
+        """As real nodes do: tried again while there is no coordinator, as long as it is still true."""
+        if self.coordinator is None and self._is_alive(process) and process.held.get(key, (0, False))[0] == epoch:
+            self._after(RESTART_MS // 3, lambda: self._report(process, key, epoch, report))
+        else:
+            self._to_coordinator(None, process.node, ShardReported(process.node, process.incarnation, report))
+
+    def _close(self, process: SimulatedNode, dataset: str, shards: Sequence[int]) -> None:
+        for shard in shards:
+            process.held.pop((dataset, shard), None)
+
+    def _delete(
+        self, life: SimulatedCoordinator, process: SimulatedNode, dataset: str, shards: tuple[int, ...]
+    ) -> None:
+        self._close(process, dataset, shards)
+        for shard in shards:
+            self._files.pop((dataset, shard), None)
+        self._to_coordinator(life, process.node, ShardsDeleted(process.node, process.incarnation, dataset))
+
+    def _die(self, process: SimulatedNode, why: str) -> None:
+        self.nodes.pop((process.node, process.incarnation), None)
+        self._note(f"{process.node}#{process.incarnation} dies: {why}")
+        self._to_coordinator(None, process.node, DeathNoticed(process.node, process.incarnation, why))
+
+    def _kill(self, life: SimulatedCoordinator, node: str, incarnation: int) -> None:
+        if self.coordinator is not life:
+            return  # the killer died first
+        process = self.nodes.get((node, incarnation))
+        if process is not None:
+            self._die(process, "by the coordinator")
+        self._to_coordinator(life, node, ProcessGone(node, incarnation))
+
+    def _is_alive(self, process: SimulatedNode) -> bool:
+        return self.nodes.get((process.node, process.incarnation)) is process
+
+    def _processes(self, index: int) -> list[SimulatedNode]:
+        return [process for process in self.nodes.values() if process.node == node_name(index)]
+
+    # ---- gateways and checks
+
+    def _see(self, dataset: str, shard_map: ShardMap | None) -> None:
+        known = self._view.get(dataset)
+        if shard_map is None:
+            self._view.pop(dataset, None)
+        elif known is None or shard_map.version > known.version:
+            for entry in shard_map.shards:
+                key = (dataset, entry.shard)
+                assert entry.epoch >= self._seen.get(key, 0), f"a view went back: {entry} after {self._seen[key]}"
+                self._seen[key] = entry.epoch
+            self._view[dataset] = shard_map
+
+    def _write_something(self) -> None:
+        """A gateway writes by its view, which may be old; any process that thinks it owns the shard may get it."""
+        owned = [
+            (process, key, epoch)
+            for process in self.nodes.values()
+            if process.is_up and not process.is_hung
+            for key, (epoch, is_open) in process.held.items()
+            if is_open
+        ]
+        if owned:
+            process, key, epoch = self.random.choice(owned)
+            shard_map = self._view.get(key[0])
+            routed = shard_map[key[1]] if shard_map is not None else None
+            if routed is not None and routed.epoch == epoch and self._files.get(key) == epoch:
+                self._acknowledge(process, key, epoch)
+        self._after(WRITE_MS, self._write_something)
+
+    def _acknowledge(self, process: SimulatedNode, key: ShardKey, epoch: int) -> None:
+        owner = self._acknowledged.setdefault((*key, epoch), (process.node, process.incarnation))
+        assert owner == (process.node, process.incarnation), f"{key} epoch {epoch}: {owner} and {process} acknowledged"
+        assert epoch >= self._newest_acknowledged.get(key, 0), f"{key}: epoch {epoch} acknowledged after a newer one"
+        self._newest_acknowledged[key] = epoch
+        self.acknowledged_count += 1
+
+    def _check_former_owners(self, key: ShardKey, owner: Process, epoch: int) -> None:
+        """A shard goes to a new owner only when no process is left that holds it without having been told to stop."""
+        self._released.discard((*owner, *key))
+        for process in self.nodes.values():
+            identity = (process.node, process.incarnation)
+            if key in process.held and identity != owner and (*identity, *key) not in self._released:
+                raise AssertionError(f"{key} goes to {owner} at epoch {epoch} while {identity} still holds it")
+
+    # ---- time
+
+    def _at(self, at_ms: int, action: Callable[[], None]) -> None:
+        self._sequence += 1
+        heapq.heappush(self._queue, (at_ms, self._sequence, action))
+
+    def _after(self, delay_ms: int, action: Callable[[], None]) -> None:
+        self._at(self.now_ms + delay_ms, action)
+
+    def _note(self, text: str) -> None:
+        self.trace.append(f"{self.now_ms:>8} {text}")
+
+
+def run_history(seed: int, duration_ms: int = 60_000, recovery_ms: int = 60_000) -> SimulatedCluster:
+    """A random history: faults at rates drawn from the seed, then healing, then everything must become Active.
+
+    Raises AssertionError with the seed and the trace of what was done.
+    """
+    dice = random.Random(f"faults {seed}")
+    cluster = SimulatedCluster(
+        seed, dice.randint(1, 5), crash_rate=dice.choice((0, 0, 0.01, 0.1)), latency_ms=dice.choice((2, 20, 400))
+    )
+    fault_every_ms = dice.choice((300, 2000, 8000))
+    try:
+        cluster.advance(dice.randrange(5000))
+        cluster.set_up_dataset("alpha", 4, dice.randint(1, cluster.node_count))
+        while cluster.now_ms < duration_ms:
+            _fault(cluster, dice)
+            cluster.advance(1 + dice.randrange(fault_every_ms))
+        cluster.crash_rate = 0.0
+        cluster.advance(2 * RESTART_MS)
+        for index in range(cluster.node_count):
+            cluster.resume_node(index)
+        _heal_operators_work(cluster)
+        if not cluster.statuses():
+            cluster.set_up_dataset("alpha", 4, 1)
+        cluster.advance(recovery_ms)
+        _heal_operators_work(cluster)
+        cluster.advance(5000)
+        assert cluster.is_healthy(), f"not healthy after {recovery_ms} ms of peace: {cluster.statuses()}"
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}: {error}\n" + "\n".join(cluster.trace[-60:])) from error
+    return cluster
+
+
+def _fault(cluster: SimulatedCluster, dice: random.Random) -> None:
+    index = dice.randrange(cluster.node_count)
+    dataset = dice.choice(("alpha", "beta"))
+    shard = dice.randrange(4)
+    actions: list[Callable[[], None]] = [
+        lambda: cluster.kill_node(index),
+        lambda: cluster.hang_node(index),
+        lambda: cluster.resume_node(index),
+        cluster.kill_coordinator,
+        lambda: cluster.set_up_dataset(dataset, 4, dice.randint(1, cluster.node_count)),
+        lambda: cluster.stop_shard(dataset, shard),
+        lambda: cluster.start_shard(dataset, shard, index),
+    ]
+    weights = [6, 4, 4, 3, 8, 2, 2]
+    if dice.random() < 0.05:
+        actions, weights = [lambda: cluster.delete_dataset(dataset)], [1]
+    try:
+        dice.choices(actions, weights)[0]()
+    except FilorayError as error:
+        cluster.trace.append(f"{cluster.now_ms:>8} refused: {error}")
+
+
+def _heal_operators_work(cluster: SimulatedCluster) -> None:
+    """Stopped shards stay stopped until somebody starts them."""
+    if cluster.coordinator is None:
+        return
+    for name, (config, shard_map) in list(cluster.coordinator.manager.datasets.items()):
+        for entry in shard_map.with_status(StatusKind.STOPPED):
+            members = cluster.coordinator.manager.members
+            owned = cluster.coordinator.manager.shard_map(name).owned_by
+            node = next((node for node in members if len(owned(node)) < config.shards_per_node_max), None)
+            if node is not None:
+                cluster.start_shard(name, entry.shard, slot_index(node))

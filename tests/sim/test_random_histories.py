@@ -1,0 +1,44 @@
+"""Random cluster histories: safety at every step, liveness after healing. A failure names its seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from filoray.cluster.meta_store import MetaStore
+from filoray.cluster.shard_manager import ShardManager
+from filoray.cluster.simulator import run_history
+
+SEEDS = range(60)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_history_loses_a_shard_or_gives_it_two_owners(seed: int) -> None:
+    assert run_history(seed).acknowledged_count > 0
+
+
+def _run_histories() -> None:
+    for seed in range(30):
+        run_history(seed)
+
+
+def test_a_seed_decides_everything() -> None:
+    assert run_history(7, 20_000).trace == run_history(7, 20_000).trace
+
+
+def test_the_checks_notice_epochs_that_are_not_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MetaStore, "put_shard_map", lambda store, shard_map: None)
+    with pytest.raises(AssertionError, match="seed"):
+        _run_histories()
+
+
+def test_the_checks_notice_shards_that_are_handed_on_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    lose = ShardManager._member_lost
+
+    def forgetful(manager: ShardManager, *args: object) -> object:
+        commands = lose(manager, *args)  # type: ignore[arg-type]
+        manager._fenced.clear()
+        return commands + manager._assign_all("too early", 0)
+
+    monkeypatch.setattr(ShardManager, "_member_lost", forgetful)
+    with pytest.raises(AssertionError, match="still holds it"):
+        _run_histories()
