@@ -24,12 +24,8 @@ class AnnotationKind(Enum):
     INVALID_RATIO = (True, "ratio value should be between -1 and 1, got {0}, capping to {1}")
     BAD_BUCKET_LABEL = (True, 'bucket label "le" is missing or has a malformed value of "{0}"{1}')
     INEFFECTIVE_SORT = (True, "sort is ineffective for range queries since results are always ordered by labels")
-    SMOOTHED_INSTANT = (False, "{0}")
     POSSIBLE_NON_COUNTER = (False, _UNUSUAL_NAME_HINT + ' "{0}"')
-    POSSIBLE_NON_COUNTER_LABEL = (
-        False,
-        'metric might not be a counter, __type__ label is not set to "counter" or "histogram": "{0}"',
-    )
+    INCOMPATIBLE_TYPES = (False, 'incompatible sample types encountered for binary operator "{0}": float {0} float')
     FORCED_MONOTONICITY = (
         False,
         "input to histogram_quantile needed to be fixed for monotonicity (see "

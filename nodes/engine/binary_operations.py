@@ -46,7 +46,7 @@ COMPARISONS: Mapping[str, Callable[[Values, Values], NDArray[np.bool_]]] = {
 }
 
 HISTOGRAM_OPERATORS = frozenset({"</", ">/"})
-"""Trimming of native histograms: of floats nothing is left."""
+"""Trimming of native histograms; the evaluator deals with them, as filoray has floats only."""
 
 
 def scalar_operation(op: str, left: ScalarSeries, right: ScalarSeries) -> ScalarSeries:
@@ -62,8 +62,6 @@ def vector_scalar_operation(op: str, vector: Frame, scalar: ScalarSeries, *, swa
     row = scalar.values[np.newaxis, :]
     left, right = (row, vector.values) if swapped else (vector.values, row)
     all_dropped = np.ones(vector.series_count, np.bool_)
-    if op in HISTOGRAM_OPERATORS:
-        return Frame.empty(vector.step_count)
     compare = COMPARISONS.get(op)
     if compare is None:
         return Frame(vector.labels, ARITHMETIC[op](left, right), vector.valid, all_dropped)

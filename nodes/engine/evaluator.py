@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine import aggregations
-from filoray.nodes.engine.annotations import Annotations
-from filoray.nodes.engine.binary_operations import scalar_operation, vector_scalar_operation
+from filoray.nodes.engine.annotations import AnnotationKind, Annotations
+from filoray.nodes.engine.binary_operations import HISTOGRAM_OPERATORS, scalar_operation, vector_scalar_operation
 from filoray.nodes.engine.fragments import Fragment, FragmentResult
 from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.engine.leaves import Leaves, window_span
@@ -187,6 +188,14 @@ class Evaluator:
         return Frame(value.labels, -value.values, value.valid, np.ones(value.series_count, np.bool_))
 
     def _binary(self, expr: Binary, grid: TimeGrid) -> Value:
+        if expr.op in HISTOGRAM_OPERATORS:
+            # They trim native histograms; between floats nothing is left but a remark, if there were any.
+            result = self._binary(replace(expr, op="-"), grid)
+            if not isinstance(result, Frame):
+                raise ExecutionError(f'operator "{expr.op}" not allowed for Scalar operations')
+            if result.series_count:
+                self.annotations.add(AnnotationKind.INCOMPATIBLE_TYPES, expr.op, position=expr.position)
+            return Frame.empty(grid.count)
         left = self.evaluate(expr.left, grid)
         right = self.evaluate(expr.right, grid)
         with np.errstate(all="ignore"):

@@ -56,16 +56,16 @@ def finish(
     for answer in answers:
         annotations.merge(answer.annotations)
     annotations.merge(evaluator.annotations)
-    return _result(plan, value, annotations, _stats(evaluator.stats, answers))
+    return _result(plan, value, annotations, _own_stages(evaluator.stats))
 
 
-def _stats(own: StageStats | None, answers: Sequence[FragmentAnswers]) -> StageStats | None:
-    if own is None:
+def _own_stages(stats: StageStats | None) -> StageStats | None:
+    """The gateway's stages; those of the nodes are in their answers."""
+    if stats is None:
         return None
-    own.name = "query"
-    own.wall_ms = sum(child.wall_ms for child in own.children)
-    own.children.extend(answer.stats for answer in answers if answer.stats is not None)
-    return own
+    stats.name = "gateway"
+    stats.wall_ms = sum(child.wall_ms for child in stats.children)
+    return stats
 
 
 def _result(plan: ExecPlan, value: Value, annotations: Annotations, stats: StageStats | None) -> QueryResult:

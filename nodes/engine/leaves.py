@@ -148,6 +148,7 @@ class Leaves:
         inner_grid = subquery_grid(subquery, grid)
         if inner_grid.count <= 0:
             return Frame.empty(0)
+        self.limits.check_matrix(1, inner_grid.count)
         value = evaluator.evaluate(subquery.expr, inner_grid)
         if isinstance(value, Frame):
             return value

@@ -125,4 +125,5 @@ def _hash_offsets(labels: LabelTable) -> NDArray[np.float64]:
 
 
 def _hashed_bytes(labels: Mapping[str, str]) -> bytes:
-    return b"".join(b"%b\xff%b\xff" % (name.encode(), value.encode()) for name, value in labels.items())
+    text = "\0".join(part for pair in labels.items() for part in pair)
+    return text.encode("utf-8", "surrogateescape").replace(b"\0", b"\xff") + b"\xff"

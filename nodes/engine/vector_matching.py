@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import ExecutionError
-from filoray.nodes.engine.binary_operations import ARITHMETIC, COMPARISONS, HISTOGRAM_OPERATORS
+from filoray.nodes.engine.binary_operations import ARITHMETIC, COMPARISONS
 from filoray.nodes.engine.frame import BoolArray, BoolMatrix, FloatMatrix, Frame
 from filoray.nodes.engine.label_table import LabelTable, shared_row_ids
 from filoray.nodes.engine.label_text import label_set_text
@@ -31,8 +31,6 @@ def vector_operation(op: str, left: Frame, right: Frame, matching: VectorMatchin
     """``left op right``. Raises ExecutionError where the matching is not unique."""
     if matching.cardinality is Cardinality.MANY_TO_MANY:
         return _set_operation(op, left, right, matching)
-    if op in HISTOGRAM_OPERATORS:
-        return Frame.empty(left.step_count)
     return _Join(op, left, right, matching, return_bool).result()
 
 

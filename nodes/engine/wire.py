@@ -43,11 +43,11 @@ _BITS, _FLOATS = "b", "f"
 
 def encode_fragments(fragments: Sequence[Fragment]) -> bytes:
     """One message part."""
-    return msgpack.packb([_fragment_to_plain(fragment) for fragment in fragments])
+    return _packed([_fragment_to_plain(fragment) for fragment in fragments])
 
 
 def decode_fragments(data: Buffer) -> list[Fragment]:
-    return [_fragment_from_plain(plain) for plain in msgpack.unpackb(data, strict_map_key=False)]
+    return [_fragment_from_plain(plain) for plain in _unpacked(data)]
 
 
 def _fragment_to_plain(fragment: Fragment) -> list[Any]:
@@ -86,19 +86,28 @@ def encode_answers(answers: FragmentAnswers) -> list[Buffer]:
     arrays: list[NDArray[Any]] = []
     results = [_result_to_plain(result, arrays) for result in answers.results]
     stats = None if answers.stats is None else answers.stats.to_plain()
-    header: Buffer = msgpack.packb([results, answers.annotations.to_plain(), stats])
+    header: Buffer = _packed([results, answers.annotations.to_plain(), stats])
     return [header, *(_buffer(array) for array in arrays)]
 
 
 def decode_answers(buffers: Sequence[Buffer]) -> FragmentAnswers:
     """The arrays of the result are read-only views of the buffers. ValueError if these are no answers."""
-    results, annotations, stats = msgpack.unpackb(buffers[0], strict_map_key=False)
+    results, annotations, stats = _unpacked(buffers[0])
     rest = iter(buffers[1:])
     return FragmentAnswers(
         tuple(_result_from_plain(plain, rest) for plain in results),
         Annotations.from_plain(annotations),
         None if stats is None else StageStats.from_plain(stats),
     )
+
+
+def _packed(plain: Any) -> bytes:
+    # Text may hold bytes that are not UTF-8, as PromQL's string literals may.
+    return msgpack.packb(plain, unicode_errors="surrogateescape")
+
+
+def _unpacked(data: Buffer) -> Any:
+    return msgpack.unpackb(data, unicode_errors="surrogateescape")
 
 
 def _buffer(array: NDArray[Any]) -> Buffer:

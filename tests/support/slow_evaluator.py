@@ -324,6 +324,10 @@ def _operate(op: str, left: float, right: float) -> float | bool:
     raise NotImplementedError(op)
 
 
+def _differ(one: float, other: float) -> bool:
+    return one != other and not (math.isnan(one) and math.isnan(other))
+
+
 def _extreme(pick: Callable[[list[float]], float]) -> Callable[..., float]:
     def extreme(values: list[float], *_: float) -> float:
         numbers = [value for value in values if not math.isnan(value)]
@@ -372,7 +376,7 @@ _OVER_TIME: dict[str, Callable[[list[float]], float]] = {
     "count_over_time": lambda values: float(len(values)),
     "last_over_time": lambda values: values[-1],
     "present_over_time": lambda values: 1.0,
-    "changes": lambda values: float(sum(a != b for a, b in itertools.pairwise(values))),
+    "changes": lambda values: float(sum(_differ(a, b) for a, b in itertools.pairwise(values))),
     "resets": lambda values: float(sum(b < a for a, b in itertools.pairwise(values))),
 }
 _ELEMENTWISE: dict[str, Callable[..., float]] = {

@@ -4,7 +4,7 @@ import pytest
 from promql_samples import instant, load
 
 from filoray.cluster.errors import LimitExceeded, QueryCanceled, QueryTimeout
-from filoray.nodes.engine.finishing import evaluate_locally
+from filoray.nodes.engine.finishing import finish
 from filoray.nodes.engine.fragments import run_fragments
 from filoray.nodes.engine.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, EvalLimits, QueryParams
@@ -52,12 +52,18 @@ def test_a_query_past_its_deadline_stops():
 
 def test_stats_count_samples_as_prometheus_does():
     params = QueryParams.range(100_000, 120_000, 10_000, wants_stats=True)
-    stats = evaluate_locally("sum(rate(x[30s])) + sum(x)", params, SOURCE).stats
+    execution = plan(parse("sum(rate(x[30s])) + sum(x)"), params)
+    answers = run_fragments(execution.fragments, SOURCE, NO_LIMITS, CancelToken())
+    stats = answers.stats
     assert stats is not None
     # Two series, three steps: three samples in each window, one in each instant.
     assert stats.total_samples == 2 * 3 * 3 + 2 * 3
     assert StageStats.from_plain(stats.to_plain()) == stats
-    assert stats.to_json()["stage"] == "query"
+    assert [child.name for child in stats.children] == ["rate", "VectorSelector"]
+    own = finish(execution, [answers], NO_LIMITS, CancelToken()).stats
+    assert own is not None
+    assert own.total_samples == 0
+    assert own.to_json()["stage"] == "gateway"
 
 
 def test_no_stats_unless_asked_for():
