@@ -28,7 +28,9 @@ class RunningCluster:
     def __init__(self, data_dir: Path, nodes: int = 3, config: str = "") -> None:
         self.data_dir = data_dir
         self.nodes = nodes
-        self.http_port = free_port_block(nodes)
+        # Both kinds of ports in one block of this process's own: tests may run beside other clusters.
+        self.http_port = free_port_block(2 * nodes)
+        self.node_port = self.http_port + nodes
         self._config = config
 
     def __enter__(self) -> RunningCluster:
@@ -45,6 +47,8 @@ class RunningCluster:
             str(self.nodes),
             "--http-port",
             str(self.http_port),
+            "--node-port",
+            str(self.node_port),
             "--data-dir",
             str(self.data_dir),
         ]
