@@ -181,7 +181,9 @@ class Flusher:
         waits[memory.groups_of(memory.late.partitions)] = True
         waits[[group for group, batch in enumerate(memory.open_batches) if batch.chunks]] = True
         waits[list(flushed)] = False
-        return np.where(waits, self._ingestion.checkpoints, self._ingestion.applied_offset)
+        known = self._ingestion.checkpoints
+        # A stream that is replayed may be behind where this group was flushed to already.
+        return np.where(waits, known, np.maximum(known, self._ingestion.applied_offset))
 
     def _batch(self, opened: Sequence[OpenBatch], now_ms: int) -> tuple[ChunkBatchRow, list[NDArray[np.int64]]]:
         """The row of these open batches, and for each the byte offsets of its time columns, then of its chunks."""

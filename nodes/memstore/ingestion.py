@@ -59,7 +59,8 @@ class Ingestion:
         self.next_offset = store.state.next_offset
         self.log_bytes = 0
         self._log_rows: deque[tuple[int, int]] = deque()
-        self.applied_offset = self.next_offset - 1
+        # Of the log all will be applied; of a stream, what every group has in chunks.
+        self.applied_offset = max(self.next_offset - 1, int(checkpoints.min()))
         self.rounds = 0
         self.unflushed_samples = 0
 

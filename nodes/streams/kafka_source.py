@@ -38,7 +38,7 @@ _DEFAULT_SERVERS = "localhost:9092"
 _RESET_WORDS = {"smallest": "earliest", "beginning": "earliest", "largest": "latest", "end": "latest", "error": "none"}
 _UNKNOWN_PROPERTY = re.compile(r'No such configuration property: "([^"]+)"')
 _OURS = {"auto.offset.reset", "bootstrap.servers", "enable.auto.commit", "enable.idempotence", "acks"}
-_METADATA_TIMEOUT_S = 10.0
+_METADATA_TIMEOUT_S = 5.0
 
 Client = TypeVar("Client")
 

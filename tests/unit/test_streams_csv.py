@@ -1,0 +1,194 @@
+"""CSV streams: columns to labels, rows to shards, bad lines to the report."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import orjson
+import pytest
+
+from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.errors import ConfigError
+from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.sharding import decode_part_key, ingestion_shard, part_key_hash, shard_key_hash
+from filoray.nodes.streams.csv_stream import CsvStream, read_csv_source
+from filoray.nodes.streams.sources import WritePath, open_stream, write_path
+from filoray.nodes.streams.stream import StreamBatch, StreamFailed
+
+Sample = tuple[dict[str, str], int, float]
+
+
+def csv_config(path: Path, num_shards: int = 1, **settings: object) -> DatasetConfig:
+    body = {
+        "dataset": "d",
+        "num-shards": num_shards,
+        "min-num-nodes": 1,
+        "sourcefactory": "filodb.coordinator.sources.CsvStreamFactory",
+        "sourceconfig": {"file": str(path), **settings},
+    }
+    return parse_dataset_config(orjson.dumps(body).decode(), "d")
+
+
+def stream_of(config: DatasetConfig, shard: int = 0, offset: int | None = None) -> CsvStream:
+    stream = open_stream(config, shard, offset)
+    assert isinstance(stream, CsvStream)
+    return stream
+
+
+def drain(stream: CsvStream) -> list[StreamBatch]:
+    batches: list[StreamBatch] = []
+    while not stream.ended:
+        batches += stream.poll(1000)
+    stream.close()
+    return batches
+
+
+def samples_of(batches: list[StreamBatch]) -> list[Sample]:
+    samples: list[Sample] = []
+    for batch in batches:
+        container = RecordContainer.decode(batch.container)
+        keys = container.part_keys()
+        owners = [i for i, count in enumerate(container.counts.tolist()) for _ in range(count)]
+        rows = zip(owners, container.timestamps.tolist(), container.values.tolist(), strict=True)
+        samples += [(decode_part_key(keys[owner]), time_ms, value) for owner, time_ms, value in rows]
+    return samples
+
+
+def test_columns_become_labels_time_and_value(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text('metric,timestamp,value,job,zone\nup,1000,1,"a,b",\nup,2000,NaN,x,z\nup,-3,+Inf,x,z\n')
+    samples = samples_of(drain(stream_of(csv_config(path))))
+    assert samples[0] == ({"__name__": "up", "job": "a,b"}, 1000, 1.0)
+    assert samples[1][:2] == ({"__name__": "up", "job": "x", "zone": "z"}, 2000)
+    assert math.isnan(samples[1][2])
+    assert samples[2][1:] == (-3, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "time_ms"),
+    [
+        ("1500", {}, 1500),
+        ("1.5", {"timestamp-unit": "s"}, 1500),
+        ("1970-01-01T00:00:02.5Z", {}, 2500),
+        ("1970-01-01T01:00:02+01:00", {"timestamp-unit": "s"}, 2000),
+    ],
+)
+def test_times_are_numbers_or_rfc_3339(tmp_path: Path, text: str, settings: dict[str, str], time_ms: int) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(f"metric,time,count\nm,{text},4\n")
+    assert samples_of(drain(stream_of(csv_config(path, **settings)))) == [({"__name__": "m"}, time_ms, 4.0)]
+
+
+def test_a_file_without_header_takes_its_names_from_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("m;5;7;eu\n")
+    config = csv_config(
+        path,
+        **{
+            "header": False,
+            "column-names": ["_metric_", "at", "reading", "zone"],
+            "separator-char": ";",
+            "timestamp-column": "at",
+            "value-column": "reading",
+        },
+    )
+    assert samples_of(drain(stream_of(config))) == [({"__name__": "m", "zone": "eu"}, 5, 7.0)]
+
+
+def test_every_row_is_read_by_the_one_shard_that_owns_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    rows = [f"m{i % 13},{i},{i},h{i % 5}" for i in range(500)]
+    path.write_text("metric,timestamp,value,host\n" + "\n".join(rows) + "\n")
+    config = csv_config(path, num_shards=4)
+    by_shard = [samples_of(drain(stream_of(config, shard))) for shard in range(4)]
+    assert sorted(int(value) for samples in by_shard for _, _, value in samples) == list(range(500))
+    for shard, samples in enumerate(by_shard):
+        for labels, _, _ in samples:
+            key = b"".join(
+                len(text).to_bytes(2, "little") + text.encode() for pair in sorted(labels.items()) for text in pair
+            )
+            assert ingestion_shard(shard_key_hash(labels), part_key_hash(key)[1], 4, config.spread) == shard
+
+
+def test_bad_lines_are_skipped_and_reported_with_their_numbers_by_one_shard(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(
+        "metric,timestamp,value\n"  # 1
+        "m,1,1\n"  # 2
+        "m,1\n"  # 3
+        "m,soon,1\n"  # 4
+        "m,1,many\n"  # 5
+        ",1,1\n"  # 6
+        "\n"  # 7: nothing
+        "m,2,2\n"  # 8
+        "m,1e300,2\n"  # 9
+        'm,"3"x,2\n'  # 10
+        "m,2020-01-01T00:00:00,2\n"  # 11
+        "m,4,4\n"  # 12
+    )
+    streams = [stream_of(csv_config(path, num_shards=2), shard) for shard in range(2)]
+    samples = samples_of([batch for stream in streams for batch in drain(stream)])
+    assert sorted(value for _, _, value in samples) == [1.0, 2.0, 4.0]
+    assert [problem.place.rpartition(" ")[2] for problem in streams[0].problems.examples] == [
+        "3", "4", "5", "6", "9", "10", "11",
+    ]  # fmt: skip
+    assert streams[1].problems.count == 0
+    assert "2 fields where there are 3 columns" in str(streams[0].problems.examples[0])
+
+
+def test_a_stream_resumes_behind_any_of_its_offsets(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("metric,timestamp,value\n" + "".join(f'"m\n{i % 3}",{i},{i}\n' for i in range(50)))
+    config = csv_config(path, **{"batch-size": 7})
+    batches = drain(stream_of(config))
+    assert len(batches) == 8
+    for i, batch in enumerate(batches):
+        rest = drain(stream_of(config, offset=batch.offset))
+        assert samples_of(rest) == samples_of(batches[i + 1 :])
+
+
+def test_the_end_offset_is_the_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("metric,timestamp,value\nm,1,1\nm,2,2")
+    stream = stream_of(csv_config(path))
+    assert stream.end_offset() == 3
+    drain(stream)
+    assert stream.position == 3
+
+
+def test_a_file_that_is_missing_or_shorter_than_the_checkpoint_fails(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    with pytest.raises(StreamFailed, match=r"m\.csv: No such file"):
+        stream_of(csv_config(path))
+    path.write_text("metric,timestamp,value\nm,1,1\n")
+    with pytest.raises(StreamFailed, match="it has 2 lines, but 9 were read before"):
+        stream_of(csv_config(path), offset=9)
+
+
+def test_a_file_without_the_needed_columns_fails_and_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("metric,when,value\n")
+    with pytest.raises(StreamFailed, match="none of timestamp, time, ts is among the columns metric, when, value"):
+        stream_of(csv_config(path))
+    with pytest.raises(StreamFailed, match="'at' is not among the columns"):
+        stream_of(csv_config(path, **{"timestamp-column": "at"}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"header": False}, "column-names is missing"),
+        ({"header": "maybe"}, "use true or false"),
+        ({"batch-size": 0}, "batch-size is 0"),
+        ({"separator-char": "||"}, "use one character"),
+        ({"timestamp-unit": "weeks"}, "use ms or s"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_csv_source(csv_config(Path("m.csv"), **settings))
+
+
+def test_remote_write_to_a_csv_dataset_is_refused() -> None:
+    assert write_path(csv_config(Path("m.csv"))) is WritePath.REFUSED
