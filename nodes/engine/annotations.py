@@ -29,7 +29,7 @@ class AnnotationKind(Enum):
     FORCED_MONOTONICITY = (
         False,
         "input to histogram_quantile needed to be fixed for monotonicity (see "
-        "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){0}",
+        "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){0}, {1}",
     )
     STORAGE_WARNING = (True, "{0}")
 

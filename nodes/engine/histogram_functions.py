@@ -18,7 +18,7 @@ from filoray.nodes.engine.frame import Frame, TimeGrid
 from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.range_vector_functions import warn_of_quantiles
-from filoray.nodes.kernels.histograms import BucketRows, histogram_fractions, histogram_quantiles
+from filoray.nodes.kernels.histograms import BucketRows, HistogramQuantiles, histogram_fractions, histogram_quantiles
 from filoray.nodes.promql.ast import Call, Expr, Position
 from filoray.nodes.promql.number_format import format_float_g
 
@@ -79,16 +79,43 @@ def _for_metric(name: str) -> str:
 
 
 def _quantile_frame(
-    evaluator: Evaluator, histograms: _Histograms, quantiles: NDArray[np.float64], position: Position
+    evaluator: Evaluator,
+    histograms: _Histograms,
+    quantiles: NDArray[np.float64],
+    grid: TimeGrid,
+    position: Position,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     result = histogram_quantiles(
         histograms.values, histograms.valid, histograms.buckets, np.ascontiguousarray(quantiles), evaluator.cancel.flag
     )
     evaluator.cancel.check()
-    for group in np.flatnonzero(result.forced_monotonic.any(axis=1)).tolist():
-        name = histograms.labels.value(group, METRIC_NAME)
-        evaluator.annotations.add(AnnotationKind.FORCED_MONOTONICITY, _for_metric(name), position=position)
+    _tell_of_forced_monotonicity(evaluator, histograms, result, grid, position)
     return result.values, result.valid
+
+
+def _tell_of_forced_monotonicity(
+    evaluator: Evaluator, histograms: _Histograms, result: HistogramQuantiles, grid: TimeGrid, position: Position
+) -> None:
+    """One info for each metric whose bucket counts fell: where, how much, how often and when."""
+    forced = np.flatnonzero(result.forced_monotonic.any(axis=1))
+    if not len(forced):
+        return
+    names = np.array([histograms.labels.value(row, METRIC_NAME) for row in forced.tolist()])
+    for name in dict.fromkeys(names.tolist()):
+        rows = forced[names == name]
+        cells = result.forced_monotonic[rows]
+        times_ms = grid.times_ms()[cells.any(axis=0)]
+        details = (
+            f"from buckets {format_float_g(float(result.lowest_forced_bound[rows].min()))} to "
+            f"{format_float_g(float(result.highest_forced_bound[rows].max()))}, with a max diff of "
+            f"{result.largest_fall[rows].max():.2g}, over {int(cells.sum())} samples from "
+            f"{_utc(int(times_ms[0]))} to {_utc(int(times_ms[-1]))}"
+        )
+        evaluator.annotations.add(AnnotationKind.FORCED_MONOTONICITY, _for_metric(name), details, position=position)
+
+
+def _utc(time_ms: int) -> str:
+    return f"{np.datetime64(time_ms // 1000, 's')}Z"
 
 
 def _histogram_quantile(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
@@ -96,7 +123,7 @@ def _histogram_quantile(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Val
     warn_of_quantiles(evaluator, quantiles, call.args[0].position)
     frame = evaluator.vector(call.args[1], grid)
     histograms = _histograms(evaluator, frame, call.args[1].position)
-    return histograms.frame(*_quantile_frame(evaluator, histograms, quantiles, call.args[1].position))
+    return histograms.frame(*_quantile_frame(evaluator, histograms, quantiles, grid, call.args[1].position))
 
 
 def _histogram_quantiles(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
@@ -114,7 +141,7 @@ def _labelled(
 ) -> list[Frame]:
     quantiles = evaluator.scalar(arg, grid).values
     warn_of_quantiles(evaluator, quantiles, arg.position)
-    values, valid = _quantile_frame(evaluator, histograms, quantiles, position)
+    values, valid = _quantile_frame(evaluator, histograms, quantiles, grid, position)
     frames = []
     texts = [open_metrics_float(quantile) for quantile in quantiles.tolist()]
     for text in dict.fromkeys(texts):

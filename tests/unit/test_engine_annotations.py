@@ -46,7 +46,8 @@ SOURCE = load(
             (
                 "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see "
                 "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) "
-                'for metric name "h_bucket" (1:25)',
+                'for metric name "h_bucket", from buckets 1 to 1, with a max diff of 2, over 1 samples from '
+                "1970-01-01T00:01:00Z to 1970-01-01T00:01:00Z (1:25)",
             ),
         ),
         (
