@@ -15,12 +15,14 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY
 from filoray.cluster.cluster_view import ClusterView, NodeInfo
 from filoray.cluster.config import ServerConfig
+from filoray.cluster.dataset import parse_dataset_config
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.http.gateway import project_version
 from filoray.http.gateway_services import GatewayServices
 from filoray.http.remote_write import RemoteWriteDecoder
 from filoray.nodes.node_client import ZmqNodeClient
 from filoray.nodes.query_service import FanOutQueryService
+from filoray.nodes.streams.sources import check_source
 from filoray.nodes.view_holder import ViewHolder
 from filoray.nodes.write_service import FanOutWriteService
 
@@ -36,6 +38,7 @@ class RayClusterControl:
     """ClusterControl over the coordinator's actor, which may come and go."""
 
     def __init__(self, config: ServerConfig, gateway_name: str) -> None:
+        self._config = config
         self._namespace = config.namespace
         self._gateway_name = gateway_name
         self._gateway_count = config.node_count
@@ -53,6 +56,10 @@ class RayClusterControl:
         return [str(node.address) for node in self.view().nodes.values()]
 
     async def setup_dataset(self, name: str, text: str) -> None:
+        config = parse_dataset_config(
+            text, name, store_defaults=self._config.store, spread_default=self._config.spread_default
+        )
+        check_source(config)  # what streams need is known to the nodes' code, not to the coordinator's
         await self._call("setup_dataset", name, text)
 
     async def delete_dataset(self, name: str) -> None:
