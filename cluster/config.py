@@ -344,8 +344,12 @@ def _parsed_defaults() -> dict[str, PlainValue]:
 
 @functools.cache
 def _defaults_text() -> str:
-    """From the installed package ``filoray.conf``; from the repository's ``conf/`` where the code runs in place."""
-    beside = Path(__file__).resolve().parent.parent / "conf" / "filoray-defaults.conf"
+    return shipped_config_text("filoray-defaults.conf")
+
+
+def shipped_config_text(name: str) -> str:
+    """A file of ``conf/``: the repository's where the code runs in place, else the installed package's."""
+    beside = Path(__file__).resolve().parent.parent / "conf" / name
     if beside.is_file():
         return beside.read_text("utf-8")
-    return importlib.resources.files("filoray.conf").joinpath("filoray-defaults.conf").read_text("utf-8")
+    return importlib.resources.files("filoray.conf").joinpath(name).read_text("utf-8")

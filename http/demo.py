@@ -6,7 +6,6 @@ sent as any agent would send them: remote write over HTTP.
 
 from __future__ import annotations
 
-import importlib.resources
 import math
 import time
 import urllib.error
@@ -19,6 +18,7 @@ import xxhash
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from filoray.cluster.config import shipped_config_text
 from filoray.cluster.errors import FilorayError
 from filoray.http.remote_write_client import encode_write_request
 
@@ -59,13 +59,14 @@ def write_demo(url: str, dataset: str, instances: int, minutes: int, *, follow: 
 
 def set_up(url: str, dataset: str) -> None:
     """Set up the data set of ``conf/timeseries-dev-source.conf``, unless it is there. Raises FilorayError."""
-    text = importlib.resources.files("filoray.conf").joinpath("timeseries-dev-source.conf").read_bytes()
+    text = shipped_config_text("timeseries-dev-source.conf").encode()
     try:
         with urllib.request.urlopen(f"{url}/api/v1/cluster/{dataset}", text, timeout=60):
             return
     except urllib.error.HTTPError as error:
         if error.code != 409:  # it is set up already
-            raise FilorayError(f"the demo data set could not be set up: {error.read().decode(errors='replace')}") from None
+            reason = error.read().decode(errors="replace")
+            raise FilorayError(f"the demo data set could not be set up: {reason}") from None
 
 
 def demo_series(instances: int, after_ms: int, until_ms: int) -> Iterator[DemoSeries]:

@@ -35,7 +35,7 @@ STATE_FILE = "launch.json"
 DEMO_DATASET = "timeseries"
 _NODE_PORT_BLOCK = 100
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)  # printed commands must stay whole to be copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,9 @@ def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[]
     actors = ClusterActors(config)
     if ray_start is None:
         undo.append(actors.kill)
+    else:
+        # A driver that outlives its Ray waits a minute for it, then ends the process without a word.
+        undo.append(ray.shutdown)
     actors.start()
     report, urls = actors.wait_until_ready()
     state = LaunchState(config.cluster_name, address, ray_start.runtime if ray_start else None, urls)
@@ -271,9 +274,10 @@ def _print_ready(state: LaunchState, report: ReadyReport, took_s: float, config:
         console.print(f"  curl -s {base}/api/v1/cluster/{DEMO_DATASET}/status")
     else:
         console.print(
-            f"  curl -s {base}/api/v1/cluster/{DEMO_DATASET} --data-binary @conf/timeseries-dev-source.conf   # set up a data set"
+            f"  curl -s {base}/api/v1/cluster/{DEMO_DATASET} --data-binary @conf/timeseries-dev-source.conf"
+            "   # set up a data set"
         )
         console.print(
             f"  .venv/bin/filoray write-demo --url {base}   # feed it, then: .venv/bin/filoray status --url {base}"
         )
-    console.print(f"  scripts/stop.sh --data-dir {config.data_dir}   # stops it; the data stay", soft_wrap=True)
+    console.print(f"  scripts/stop.sh --data-dir {config.data_dir}   # stops it; the data stay")
