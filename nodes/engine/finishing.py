@@ -117,7 +117,7 @@ def evaluate_locally(
     """A query over one source in one process, by way of the same plan as a distributed one."""
     expr = parse(query, EXPERIMENTAL) if isinstance(query, str) else query
     cancel = CancelToken()
-    execution = plan(expr, params)
+    execution = plan(expr, params, query=query if isinstance(query, str) else "")
     answer = run_fragments(execution.fragments, source, limits, cancel)
     return finish(execution, [answer], limits, cancel)
 

@@ -24,6 +24,7 @@ from filoray.nodes.promql.ast import (
     LabelMatcher,
     MatchOp,
     MatrixSelector,
+    NumberLiteral,
     Paren,
     StepInvariant,
     Subquery,
@@ -46,6 +47,7 @@ GLOBAL_FUNCTIONS = frozenset(
 """Functions that must see all series at once (``vector`` has none: it is not a fragment)."""
 
 INFO_METRIC = "target_info"
+_NO_INPUT = NumberLiteral(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +64,15 @@ def never_colocated(selectors: Sequence[Matchers]) -> bool:
     return False
 
 
-def plan(expr: Expr, params: QueryParams, colocated: Colocated = never_colocated) -> ExecPlan:
+def plan(expr: Expr, params: QueryParams, colocated: Colocated = never_colocated, *, query: str = "") -> ExecPlan:
     """Split a parsed and checked expression.
 
     ``colocated(selectors)`` is True when every series that these selectors could match lives on one node. It is
     asked about all selectors of the query: if so, the query is pushed whole and must be asked of that node only.
+    ``query``: the text, for the place in an error's message. Raises PromqlError for a duration expression that gives
+    no duration.
     """
-    duration_free = durations_resolved(expr, params.step_ms, params.end_ms - params.start_ms)
+    duration_free = durations_resolved(expr, params.step_ms, params.end_ms - params.start_ms, query)
     resolved = _with_info_selectors(resolve_times(duration_free, params))
     splitter = _Splitter(params, whole=not is_pure(resolved) and colocated(selectors_of(resolved)))
     root = splitter.split(resolved, params.grid)
@@ -191,7 +195,9 @@ class _Splitter:
         param = None if expr.param is None else self.split(expr.param, grid)
         parameter_travels = param is None or is_pure(param) or expr.op == "quantile"
         if parameter_travels and is_pushable(expr.expr):
-            return replace(expr, param=param, expr=self._fragment(expr.expr, grid, expr))
+            # The fragment has the input by itself, and quantile's parameter is for the reduce phase only.
+            map_phase = replace(expr, expr=_NO_INPUT, param=None if expr.op == "quantile" else expr.param)
+            return replace(expr, param=param, expr=self._fragment(expr.expr, grid, map_phase))
         return replace(expr, param=param, expr=self.split(expr.expr, grid))
 
     def _fragment(self, expr: Expr, grid: TimeGrid, map_phase: Aggregate | None) -> FragmentRef:

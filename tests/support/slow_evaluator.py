@@ -336,12 +336,18 @@ def _extreme(pick: Callable[[list[float]], float]) -> Callable[..., float]:
     return extreme
 
 
+def _sum(values: list[float], *_: float) -> float:
+    return math.fsum(values) if all(map(math.isfinite, values)) else sum(values)
+
+
 def _mean(values: list[float], *_: float) -> float:
-    return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
+    return _sum(values) / len(values)
 
 
 def _variance(values: list[float], *_: float) -> float:
     mean = _mean(values)
+    if not math.isfinite(mean):
+        return math.nan
     return math.fsum((value - mean) ** 2 for value in values) / len(values)
 
 
@@ -350,7 +356,7 @@ def _quantile(values: list[float], q: float) -> float:
         return math.nan
     if q < 0 or q > 1:
         return math.copysign(math.inf, q - 0.5)
-    ordered = sorted(values)
+    ordered = sorted(values, key=lambda value: -math.inf if math.isnan(value) else value)
     rank = q * (len(ordered) - 1)
     low = math.floor(rank)
     high = min(low + 1, len(ordered) - 1)
@@ -358,7 +364,7 @@ def _quantile(values: list[float], q: float) -> float:
 
 
 _AGGREGATIONS: dict[str, Callable[[list[float], float], float]] = {
-    "sum": lambda values, _: math.fsum(values),
+    "sum": _sum,
     "avg": _mean,
     "min": _extreme(min),
     "max": _extreme(max),
@@ -369,7 +375,7 @@ _AGGREGATIONS: dict[str, Callable[[list[float], float], float]] = {
     "quantile": _quantile,
 }
 _OVER_TIME: dict[str, Callable[[list[float]], float]] = {
-    "sum_over_time": math.fsum,
+    "sum_over_time": _sum,
     "avg_over_time": _mean,
     "min_over_time": _extreme(min),
     "max_over_time": _extreme(max),
@@ -381,8 +387,8 @@ _OVER_TIME: dict[str, Callable[[list[float]], float]] = {
 }
 _ELEMENTWISE: dict[str, Callable[..., float]] = {
     "abs": abs,
-    "floor": lambda value: float(math.floor(value)),
-    "ceil": lambda value: float(math.ceil(value)),
-    "clamp_min": max,
-    "clamp_max": min,
+    "floor": lambda value: float(math.floor(value)) if math.isfinite(value) else value,
+    "ceil": lambda value: float(math.ceil(value)) if math.isfinite(value) else value,
+    "clamp_min": lambda value, low: math.nan if math.isnan(value) or math.isnan(low) else max(value, low),
+    "clamp_max": lambda value, high: math.nan if math.isnan(value) or math.isnan(high) else min(value, high),
 }
