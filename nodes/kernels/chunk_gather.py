@@ -62,7 +62,7 @@ def list_chunks(
     cache=True, nogil=True,
 )  # fmt: skip
 def count_in_range(time_rows, sample_counts, start_ms, end_ms, times, first, count):
-    """Per chunk i with sorted times ``times[time_rows[i], :sample_counts[i]]``: the place of its first sample in range, and how many."""
+    """Where in the sorted ``times[time_rows[i], :sample_counts[i]]`` the range begins, and how many it has."""
     for i in range(len(time_rows)):
         row = time_rows[i]
         if row < 0:
@@ -93,7 +93,7 @@ def count_in_range(time_rows, sample_counts, start_ms, end_ms, times, first, cou
     types.void(READ_I32, READ_I32, READ_I64, READ_I64, READ_I64, I64_ROWS, F64_ROWS, I64, F64), cache=True, nogil=True
 )
 def copy_chunks(time_rows, value_rows, first, count, positions, times, values, out_times, out_values):
-    """Copy the range of each chunk (from the arenas ``times`` and ``values``) to ``positions[i]`` of the flat arrays."""
+    """Copy each chunk's range from the arenas ``times`` and ``values`` to ``positions[i]`` of the flat arrays."""
     for i in range(len(time_rows)):
         if count[i] > 0:
             at = positions[i]

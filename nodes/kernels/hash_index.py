@@ -16,7 +16,7 @@ FREE = -1
 
 @njit(types.int64(READ_U64, READ_U64, READ_I32, READ_U64, READ_U64, I32), cache=True, nogil=True)
 def find_partitions(high, low, slots, known_high, known_low, partitions):
-    """Look up n hashes: ``partitions`` int32[n] gets each one's partition id, -1 if unknown. Returns how many are unknown."""
+    """``partitions`` int32[n] gets the partition id of each of n hashes, -1 if unknown. Returns the number unknown."""
     mask = len(slots) - 1
     missing = 0
     for i in range(len(low)):

@@ -22,7 +22,7 @@ def mark_names(partitions, pair_offsets, pair_ids, pair_name, used):
 
 @njit(types.void(READ_I32, READ_I64, READ_I32, READ_I32, READ_I32, READ_I32, I32_ROWS), cache=True, nogil=True)
 def fill_codes(partitions, pair_offsets, pair_ids, pair_name, pair_code, name_row, codes):
-    """``codes`` int32[rows, n], -1 before: row ``name_row[name]`` (-1: not wanted) gets the code of each series' value."""
+    """``codes`` int32[rows, n] holds -1; row ``name_row[name]`` (-1: not wanted) gets each series' value code."""
     for i in range(len(partitions)):
         partition = partitions[i]
         for at in range(pair_offsets[partition], pair_offsets[partition + 1]):

@@ -27,7 +27,7 @@ _DTYPES = (np.int64, np.uint32, np.uint32, np.uint32, np.uint32, np.int64, np.in
 
 @dataclass(frozen=True, slots=True)
 class BatchMeta:
-    """One entry per chunk: ``series_ids``, ``chunk_columns``, ``chunk_lengths``, ``chunk_checksums``; per time column: the rest."""
+    """``series_ids`` and ``chunk_*`` have an entry per chunk, the rest one per time column."""
 
     series_ids: NDArray[np.int64]
     chunk_columns: NDArray[np.uint32]

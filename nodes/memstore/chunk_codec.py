@@ -1,7 +1,7 @@
 """A chunk's column (at most CHUNK_SAMPLES_MAX times or values) to compressed bytes and back, through pcodec.
 
-Lossless to the bit, payloads of NaNs included. The checksum is the lower half of xxh3-64: with a length and a count that
-must fit as well, a changed chunk passes once in four billion times.
+Lossless to the bit, payloads of NaNs included. The checksum is the lower half of xxh3-64: with a length and a count
+that must fit as well, a changed chunk passes once in four billion times.
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ class ChunkReader:
         for batch, indices in absent.items():
             found = self._from_store(batch, [(places[i], lengths[i]) for i in indices], warnings)
             if found is not None:
-                for i, data in zip(indices, found, strict=True):
-                    fetched[i] = data
+                for i, piece in zip(indices, found, strict=True):
+                    fetched[i] = piece
         new_rows = cache.place(wanted)
         lost: list[int] = []
         for i, (row, count) in enumerate(zip(new_rows.tolist(), samples[missing].tolist(), strict=True)):

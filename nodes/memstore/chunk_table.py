@@ -141,7 +141,10 @@ class ChunkTable:
         batch_of_columns = np.full(columns, batch, np.int64)
         for target, values in zip(
             self.times.columns(),
-            (batch_of_columns, stored.places, stored.lengths, stored.checksums, stored.samples, stored.first_ms, stored.last_ms),
+            (
+                batch_of_columns, stored.places, stored.lengths, stored.checksums,
+                stored.samples, stored.first_ms, stored.last_ms,
+            ),
             strict=True,
         ):  # fmt: skip
             target.write(first_column, values)

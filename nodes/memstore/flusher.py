@@ -26,6 +26,7 @@ _WELL_FILLED_SAMPLES = 100
 _LOG_BYTES_PER_SERIES = 16 * 120
 _PIECE_SERIES = 2048
 """About so many series are flushed in one piece of upkeep (some 80 ms), so that appends never wait for long."""
+_SEALED_PER_BUFFERED = 8  # storing a chunk that is compressed already takes an eighth of the time
 _DEAD_SHARE = 4  # series without data leave the index once they are a quarter of it
 _DEAD_MIN = 64
 
@@ -119,8 +120,9 @@ class Flusher:
         """As many of the owed groups as make a bounded piece of work."""
         memory = self._memory
         groups = memory.groups_of(np.flatnonzero(memory.buffers.counts.data[: memory.index.count] > 0).astype(np.int32))
-        series = np.bincount(groups, minlength=memory.group_count)[self._owed]
-        return self._owed[: max(1, int(np.searchsorted(np.cumsum(series), _PIECE_SERIES, side="right")))]
+        work = np.bincount(groups, minlength=memory.group_count)
+        work += np.array([len(batch.chunks) for batch in memory.open_batches]) // _SEALED_PER_BUFFERED
+        return self._owed[: max(1, int(np.searchsorted(np.cumsum(work[self._owed]), _PIECE_SERIES, side="right")))]
 
     # ---- flush
 

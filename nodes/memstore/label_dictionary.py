@@ -18,7 +18,7 @@ _LENGTH = struct.Struct("<H")
 
 
 class LabelDictionary:
-    """Only grows. ``pair_name`` and ``pair_code`` int32 columns: a pair's name id and its value's place in ``values[name id]``."""
+    """``pair_name`` and ``pair_code`` int32: a pair's name id and its value's index in ``values[name id]``."""
 
     def __init__(self) -> None:
         self.names: list[str] = []

@@ -101,7 +101,12 @@ class PartKeyIndex:
         return np.arange(first, end, dtype=np.int32)
 
     def truncate(self, count: int) -> None:
-        """Forget the series added last (their commit failed). None of them may have been asked for yet."""
+        """Forget the series added last (their commit failed)."""
+        if self._indexed_count > count:
+            for members in (*self._postings, *self._present):
+                if members is not None:
+                    members.remove_range(count, self._indexed_count)
+            self._indexed_count = count
         self.count = count
         self._rebuild_slots()
 

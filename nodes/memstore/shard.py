@@ -80,7 +80,7 @@ class Shard:
 
         ``offsets``: each container's place in the stream that it came from, which then is the log: samples are not
         written to the embedded one, and flushes checkpoint those offsets. Raises StaleRoute if another owner
-        has the shard, Unavailable if nothing could be written, BadData for what is no container; nothing is applied then.
+        has the shard, Unavailable if nothing could be written, BadData for what is no container: nothing is applied.
         """
         return self._ingestion.append(containers, offsets)
 
@@ -101,7 +101,7 @@ class Shard:
         self._flusher.flush(range(self._memory.group_count), now_ms)
 
     def upkeep(self, now_ms: int) -> bool:
-        """A bounded piece of flushing, retention or clearing; True if more is due at once. Call it twice a second or so."""
+        """A bounded piece of flushing, retention or clearing; True if more is due at once. For twice a second or so."""
         return self._flusher.upkeep(now_ms)
 
     # ---- reading

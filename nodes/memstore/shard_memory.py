@@ -22,7 +22,7 @@ from filoray.nodes.memstore.part_key_index import PartKeyIndex
 from filoray.nodes.memstore.write_buffers import WriteBuffers
 
 GROUP_RUN = 64
-"""Series with following ids share a flush group by this many: those of one scrape target have following ids and equal times."""
+"""So many series with following ids share a flush group: those of one target follow each other and share times."""
 
 ALL_TIME = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
 
@@ -107,7 +107,7 @@ class ShardMemory:
     def _install(self, sealed: list[tuple[int, OpenBatch, NDArray[np.int64], bytes]]) -> None:
         table = self.chunks
         for partition, batch, times, payload in sealed:
-            digest = xxhash.xxh3_128_digest(times)
+            digest = xxhash.xxh3_128_digest(times.data)
             column = batch.column_of_times.get(digest)
             if column is None:
                 packed = encode_column(times)

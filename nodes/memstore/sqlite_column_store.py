@@ -54,9 +54,13 @@ class SqliteColumnStore:
         with _opening(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
-            self._take_over(group_count)
-            self._reader = self._connect()
-            self._reader.execute("PRAGMA query_only = ON")
+            try:
+                self._take_over(group_count)
+                self._reader = self._connect()
+                self._reader.execute("PRAGMA query_only = ON")
+            except BaseException:
+                self._writer.close()  # or its transaction would keep the rightful owner out
+                raise
 
     @property
     def state(self) -> StoreState:
@@ -70,6 +74,7 @@ class SqliteColumnStore:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power' else 'OFF'}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("PRAGMA secure_delete = OFF")  # some builds zero what is deleted
         connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_CHECKPOINT_PAGES}")
         return connection
 
@@ -190,7 +195,8 @@ class SqliteColumnStore:
 
     def reclaim(self) -> bool:
         try:
-            self._writer.execute(f"PRAGMA incremental_vacuum({_RECLAIM_PAGES})").fetchall()
+            # This pragma frees a page with each step and has no rows: ``execute`` would step once.
+            self._writer.executescript(f"PRAGMA incremental_vacuum({_RECLAIM_PAGES})")
             (free_pages,) = self._writer.execute("PRAGMA freelist_count").fetchone()
             if free_pages:
                 return True

@@ -96,7 +96,7 @@ class WriteBuffers:
     def read(
         self, partitions: NDArray[np.int32], start_ms: int, end_ms: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Counts int64[n], times and values of the buffered samples in ``start_ms..end_ms``, flat and sorted per series."""
+        """Counts int64[n], times and values of the buffered samples in ``start_ms..end_ms``, flat, in order of time."""
         counts = np.empty(len(partitions), np.int64)
         kernels.count_buffered(
             partitions, start_ms, end_ms, self._times, self._next_block,
@@ -130,7 +130,7 @@ class WriteBuffers:
         return np.where(is_empty, np.iinfo(np.int64).max, self._base_ms.data[:series_count])
 
     def keep(self, count: int, kept: NDArray[np.bool_]) -> None:
-        """Of the first ``count`` partitions only those of the mask stay, closed up. The others' buffers must be empty."""
+        """Of the first ``count`` partitions only those of the mask stay, closed up; the others' buffers are empty."""
         for column in self._columns():
             column.keep(count, kept)
 

@@ -1,0 +1,234 @@
+"""A table of named damages: what must survive each, and what is said about it. Never a wrong number."""
+
+import os
+import shutil
+import sqlite3
+import threading
+
+import numpy as np
+import pytest
+from shards import NOW_MS, container, matching, read, shard_spec, write
+
+from filoray.cluster.errors import Unavailable
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.store_errors import DamagedStore
+
+UP = {"__name__": "up", "instance": "a"}
+OTHER = {"__name__": "other", "instance": "b"}
+FLUSHED = [(t, float(t % 7)) for t in range(0, 50_000, 500)]
+LOGGED = [(t, float(t % 5)) for t in range(50_000, 60_000, 500)]
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A shard's file with two flushed batches and a log, as a killed process leaves it."""
+    shard = Shard.open(shard_spec(tmp_path))
+    write(shard, UP, FLUSHED)
+    shard.flush_all(NOW_MS)
+    write(shard, OTHER, FLUSHED)
+    shard.flush_all(NOW_MS)
+    write(shard, UP, LOGGED[:10])
+    write(shard, UP, LOGGED[10:])
+    return tmp_path
+
+
+def edit(directory, statement, *parameters):
+    database = sqlite3.connect(directory / "shard-3.db")
+    database.execute(statement, parameters).fetchall()
+    database.commit()
+    database.close()
+
+
+def flip(directory, table, column, key, row, position):
+    """One bit of one blob."""
+    database = sqlite3.connect(directory / "shard-3.db")
+    blob = bytearray(database.execute(f'SELECT {column} FROM {table} WHERE "{key}" = ?', (row,)).fetchone()[0])
+    blob[position] ^= 0x10
+    database.close()
+    edit(directory, f'UPDATE {table} SET {column} = ? WHERE "{key}" = ?', bytes(blob), row)
+
+
+def reopen(directory, epoch=2):
+    return Shard.open(shard_spec(directory, epoch=epoch))
+
+
+def test_a_torn_last_transaction_is_as_if_it_had_not_been(stored):
+    wal = stored / "shard-3.db-wal"
+    assert wal.stat().st_size > 0
+    # Copied while the writer lives, as a crash of the machine would leave it; the last frame is incomplete.
+    torn = stored / "torn"
+    torn.mkdir()
+    for file in stored.glob("shard-3.db*"):
+        shutil.copy(file, torn / file.name)
+    with open(torn / wal.name, "r+b") as file:
+        file.truncate(wal.stat().st_size - 3)
+    shard = reopen(torn)
+    assert read(shard, UP) == [*FLUSHED, *LOGGED[:10]]
+    assert shard.stats().damages == ()
+    assert write(shard, UP, LOGGED[10:]).accepted == 10
+
+
+@pytest.mark.parametrize("position", [3, 60, -1])
+def test_a_flipped_bit_in_a_chunk_leaves_that_chunk_out_and_names_it(stored, position):
+    flip(stored, "chunks", "data", "batch_id", 1, position)
+    shard = reopen(stored)
+    batch = shard.select(matching(name_="up"), 0, 60_000)
+    assert list(zip(batch.timestamps.tolist(), batch.values.tolist(), strict=True)) == LOGGED
+    (warning,) = batch.warnings
+    assert "dataset prom shard 3: chunk batch 1" in warning
+    other = shard.select(matching(name_="other"), 0, 60_000)
+    assert (len(other.values), other.warnings) == (100, ())
+    assert shard.select(matching(name_="up"), 50_000, 60_000).warnings == ()
+
+
+def test_a_damaged_batch_meta_is_named_in_every_answer(stored):
+    flip(stored, "chunks", "meta", "batch_id", 1, 20)
+    shard = reopen(stored)
+    assert read(shard, UP) == LOGGED
+    assert read(shard, OTHER) == FLUSHED
+    (damage,) = shard.stats().damages
+    assert "chunk batch 1: checksum does not match" in damage
+    assert shard.select(matching(name_="other"), 0, 1).warnings == (damage,)
+
+
+def test_a_damaged_log_row_is_left_out_and_named(stored):
+    flip(stored, "log", "data", "offset", 2, 50)
+    shard = reopen(stored)
+    assert read(shard, UP) == [*FLUSHED, *LOGGED[10:]]
+    (damage,) = shard.stats().damages
+    assert "log row 2: checksum does not match" in damage
+
+
+def test_damaged_part_keys_hide_their_series_and_are_named(stored):
+    flip(stored, "part_keys", "data", "row_id", 2, 30)
+    shard = reopen(stored)
+    assert read(shard, UP) == [*FLUSHED, *LOGGED]
+    assert read(shard, OTHER) == []
+    assert "part keys of row 2: checksum does not match" in shard.stats().damages[0]
+
+
+def test_a_truncated_file_does_not_open_and_says_so(stored, tmp_path):
+    edit(stored, "PRAGMA wal_checkpoint(TRUNCATE)")
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    whole = (stored / "shard-3.db").read_bytes()
+    for part in (whole[: len(whole) // 2], whole[:-4096], whole[:50]):
+        (cut / "shard-3.db").write_bytes(part)
+        with pytest.raises(DamagedStore, match=r"shard-3\.db"):
+            reopen(cut, epoch=3)
+
+
+def test_a_file_that_is_something_else_does_not_open(tmp_path):
+    (tmp_path / "shard-3.db").write_bytes(b"not a database, but long enough to look at" * 100)
+    with pytest.raises(DamagedStore, match="not a database"):
+        reopen(tmp_path)
+
+
+def test_a_missing_file_is_an_empty_shard(stored):
+    for file in stored.glob("shard-3.db*"):
+        file.unlink()
+    shard = reopen(stored)
+    assert shard.stats().series == 0
+    assert write(shard, UP, LOGGED).accepted == 20
+
+
+def test_a_place_that_cannot_be_written_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Unavailable, match="cannot open"):
+        reopen(tmp_path / "file")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_directory_is_unavailable(stored):
+    stored.chmod(0o500)
+    try:
+        with pytest.raises(Unavailable):
+            reopen(stored)
+    finally:
+        stored.chmod(0o700)
+
+
+def test_a_full_disk_acknowledges_nothing_and_later_retries_work(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    write(shard, UP, LOGGED)
+    database = shard._store._writer
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages + 2}")
+    big = container([({"__name__": "n", "i": str(i)}, [(1, 1.0)]) for i in range(4000)])
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="full"):
+            shard.append([big])
+        assert (shard.stats().series, read(shard)) == (1, LOGGED)
+    unknown = container([({"__name__": "n", "i": "5"}, [(2, 1.0)])], with_keys=False)
+    assert shard.append([unknown])[0].unknown_series.tolist() == [0]
+    database.execute("PRAGMA max_page_count = 1000000")
+    assert shard.append([big])[0].accepted == 4000
+    assert reopen(tmp_path).stats().samples == 4020
+
+
+def test_a_flush_that_fails_loses_nothing_and_is_tried_again(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    values = np.random.default_rng(1).normal(size=(40, 200))
+    shard.append([container([({"i": str(i)}, list(enumerate(values[i].tolist()))) for i in range(40)])])
+    database = shard._store._writer
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages + 1}")
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="full"):
+            shard.flush_all(NOW_MS)
+        assert read(shard, {"i": "7"}) == list(enumerate(values[7].tolist()))
+    database.execute("PRAGMA max_page_count = 1000000")
+    shard.flush_all(NOW_MS)
+    assert shard.stats().log_bytes == 0
+    assert read(reopen(tmp_path), {"i": "7"}) == list(enumerate(values[7].tolist()))
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_files_copied_at_any_instant_recover_what_was_acknowledged_before(tmp_path, durability):
+    shard = Shard.open(shard_spec(tmp_path / "live", durability=durability))
+    write(shard, UP, [(0, 0.0)])
+    for step in range(1, 30):
+        write(shard, UP, [(step, float(step))])
+        if step % 7 == 0:
+            shard.flush_all(NOW_MS)
+        if step % 5 == 0:
+            copy = tmp_path / f"copy-{step}"
+            shutil.copytree(tmp_path / "live", copy, ignore=shutil.ignore_patterns("*-shm"))
+            assert read(reopen(copy)) == [(t, float(t)) for t in range(step + 1)]
+
+
+def test_queries_during_appends_flushes_and_retention_see_whole_samples_only(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path, max_chunks_size=20, disk_time_to_live_ms=40, decoded_chunk_cache_bytes=0))
+    labels = [{"i": str(i)} for i in range(100)]
+    failures: list[str] = []
+    done = threading.Event()
+
+    def query() -> None:
+        while not done.is_set():
+            batch = shard.select([], -1, 1 << 40)
+            if (np.diff(batch.offsets) < 1).any() or batch.warnings:
+                failures.append(f"empty series or {batch.warnings}")
+            owners = np.repeat(np.arange(batch.labels.count), np.diff(batch.offsets))
+            numbers = np.array([int(row["i"]) for row in batch.labels.label_sets()])
+            if not np.array_equal(batch.values, batch.timestamps + numbers[owners] * 1e6):
+                failures.append("a value of another series or time")
+            same = np.diff(owners) == 0
+            if (np.diff(batch.timestamps)[same] <= 0).any():
+                failures.append("times do not rise")
+
+    threads = [threading.Thread(target=query) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for step in range(400):
+            alive = labels[(step // 4) % 60 : (step // 4) % 60 + 40]
+            shard.append([container([(one, [(step, step + int(one["i"]) * 1e6)]) for one in alive])])
+            while step % 3 == 0 and shard.upkeep(NOW_MS + step):
+                pass
+            if step % 25 == 0:
+                shard.flush_all(NOW_MS + step)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []

@@ -1,0 +1,161 @@
+"""Flushing, paging, retention and the forgetting of series."""
+
+import numpy as np
+import pytest
+from shards import NOW_MS, STORE, container, matching, read, shard_spec, write
+
+from filoray.nodes.memstore.shard import Shard
+
+UP = {"__name__": "up", "instance": "a"}
+HOUR_MS = 3_600_000
+
+
+def until_done(shard: Shard, now_ms: int) -> None:
+    for _ in range(1000):
+        if not shard.upkeep(now_ms):
+            return
+    raise AssertionError("upkeep does not end")
+
+
+def series(count: int, samples: int, first: int = 0) -> bytes:
+    values = np.random.default_rng(first).normal(size=samples)
+    return container(
+        [
+            ({"__name__": "m", "i": str(i)}, [(t * 15_000, round(values[t], 2) + i) for t in range(samples)])
+            for i in range(first, first + count)
+        ]
+    )
+
+
+def test_a_flush_moves_samples_from_the_log_into_chunks_and_answers_stay_the_same(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    shard.append([series(300, 250)])
+    before = shard.select([], 0, 1 << 40)
+    assert shard.stats().log_bytes > 300 * 250 * 8
+    shard.flush_all(NOW_MS)
+    stats = shard.stats()
+    assert (stats.log_bytes, stats.buffered_samples, stats.samples) == (0, 0, 300 * 250)
+    for opened in (shard, Shard.open(shard_spec(tmp_path, epoch=2))):
+        after = opened.select([], 0, 1 << 40)
+        assert after.labels.label_sets() == before.labels.label_sets()
+        assert np.array_equal(after.values, before.values)
+        assert np.array_equal(after.timestamps, before.timestamps)
+
+
+def test_groups_are_flushed_in_turn_once_per_interval(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    write(shard, UP, [(1, 1.0)])
+    due = [shard.flush_due(NOW_MS + quarter * HOUR_MS // 4) for quarter in range(5)]
+    assert due == [[], [0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
+    shard.flush_group(0, NOW_MS + HOUR_MS // 4)
+    assert shard.flush_due(NOW_MS + HOUR_MS) == [1, 2, 3]
+    assert shard.stats().log_bytes == 0
+
+
+def test_a_group_that_waits_keeps_its_part_of_the_log(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    shard.append([series(200, 3)])  # four groups
+    shard.flush_group(0, NOW_MS)
+    shard.append([series(200, 2, first=200)])
+    shard.flush_group(1, NOW_MS)
+    assert shard.stats().log_bytes > 0
+    expected = shard.select([], 0, 1 << 40)
+    again = Shard.open(shard_spec(tmp_path, epoch=2)).select([], 0, 1 << 40)
+    assert np.array_equal(expected.values, again.values)
+    assert np.array_equal(expected.offsets, again.offsets)
+
+
+def test_a_quiet_shard_flushes_well_filled_buffers_and_gives_disk_space_back(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    for _ in range(20):
+        shard.append([series(200, 120)])  # the same again: log grows, memory does not
+    size_before = sum(file.stat().st_size for file in tmp_path.iterdir())
+    until_done(shard, NOW_MS)
+    assert shard.stats().buffered_samples == 24_000
+    until_done(shard, NOW_MS + 6_000)
+    assert (shard.stats().buffered_samples, shard.stats().log_bytes) == (0, 0)
+    until_done(shard, NOW_MS + 7_000)
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < size_before / 10
+
+
+def test_a_pause_between_two_scrapes_makes_no_tiny_chunks(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    for minute in range(5):
+        write(shard, UP, [(minute * 60_000, 1.0)])
+        until_done(shard, NOW_MS + minute * 60_000)
+        until_done(shard, NOW_MS + minute * 60_000 + 30_000)
+    assert shard.stats().chunks == 0
+
+
+def test_a_long_log_makes_all_groups_due(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path, log_bytes_max=10_000))
+    shard.append([series(2, 700)])
+    assert shard.flush_due(NOW_MS) == [0, 1, 2, 3]
+    until_done(shard, NOW_MS)
+    assert shard.stats().log_bytes == 0
+
+
+def test_past_the_memory_budget_flushed_chunks_are_paged_in_on_demand(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path, shard_mem_bytes=700_000, decoded_chunk_cache_bytes=1 << 16))
+    for part in range(3):
+        shard.append([series(400, 240, first=400 * part)])
+        shard.flush_all(NOW_MS)
+    stats = shard.stats()
+    assert stats.resident_chunk_bytes < stats.stored_bytes
+    assert stats.memory_bytes < 750_000
+    batch = shard.select([], 0, 1 << 40)
+    assert (batch.labels.count, len(batch.values), batch.warnings) == (1200, 1200 * 240, ())
+    assert shard.stats().cache_bytes < 1 << 18
+    expected = np.random.default_rng(800).normal(size=240)
+    one = shard.select(matching(i="801"), 0, 1 << 40)
+    assert np.array_equal(one.values, np.array([round(v, 2) + 801 for v in expected]))
+
+
+def test_retention_counts_from_writing_and_dead_series_leave_index_and_store(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    shard.append([series(100, 5)])
+    shard.flush_all(NOW_MS)
+    later_ms = NOW_MS + STORE.disk_time_to_live_ms // 2
+    shard.append([series(20, 6, first=100)])
+    write(shard, {"__name__": "m", "i": "7"}, [(75_000, 5.0)])
+    shard.flush_all(later_ms)
+    until_done(shard, NOW_MS + STORE.disk_time_to_live_ms - 1)
+    assert shard.stats().series == 120
+    until_done(shard, NOW_MS + STORE.disk_time_to_live_ms)
+    assert (shard.stats().series, shard.stats().samples) == (21, 121)
+    for opened in (shard, Shard.open(shard_spec(tmp_path, epoch=2))):
+        assert opened.stats().series == 21
+        assert read(opened, {"i": "7"}) == [(75_000, 5.0)]
+        assert len(opened.label_values("i", [], 0, 1 << 40)) == 21
+        assert opened.label_values("i", [], 0, 60_000) == sorted(str(i) for i in range(100, 120))
+    returned = Shard.open(shard_spec(tmp_path, epoch=3))
+    assert returned.append([series(100, 5)])[0].accepted == 500
+    assert len(Shard.open(shard_spec(tmp_path, epoch=4)).select([], 0, 1 << 40).values) == 121 + 500
+
+
+@pytest.mark.parametrize("groups", [1, 7])
+def test_another_number_of_groups_takes_effect_without_loss(tmp_path, groups):
+    shard = Shard.open(shard_spec(tmp_path))
+    shard.append([series(200, 3)])
+    shard.flush_group(1, NOW_MS)
+    again = Shard.open(shard_spec(tmp_path, epoch=2, groups_per_shard=groups))
+    until_done(again, NOW_MS)
+    again.append([series(200, 4)])
+    again.flush_group(0, NOW_MS)
+    last = Shard.open(shard_spec(tmp_path, epoch=3, groups_per_shard=groups))
+    assert len(last.select([], 0, 1 << 40).values) == 800
+
+
+def test_memory_and_disk_stay_flat_under_series_churn(tmp_path):
+    store = {"disk_time_to_live_ms": 4 * HOUR_MS, "shard_mem_bytes": 1 << 20}
+    shard = Shard.open(shard_spec(tmp_path, **store))
+    seen = []
+    for hour in range(24):
+        shard.append([series(300, 60, first=300 * hour)])
+        now_ms = NOW_MS + hour * HOUR_MS
+        until_done(shard, now_ms)
+        until_done(shard, now_ms + HOUR_MS // 2)
+        stats = shard.stats()
+        seen.append((stats.memory_bytes, sum(file.stat().st_size for file in tmp_path.iterdir()), stats.series))
+    settled, last = np.max(seen[8:14], axis=0), np.max(seen[18:], axis=0)
+    assert (last <= settled * 1.1).all(), seen
