@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 STATE_FILE = "launch.json"
 DEMO_DATASET = "timeseries"
 _NODE_PORT_BLOCK = 100
+_CLOSING_TIMEOUT_S = 60
 
 console = Console(highlight=False, soft_wrap=True)  # printed commands must stay whole to be copied
 
@@ -77,25 +78,19 @@ class LaunchState:
         ray = RayRuntime(**plain.pop("ray")) if plain["ray"] else plain.pop("ray")
         return cls(ray=ray, **plain)
 
-    def is_running(self) -> bool:
-        """Whether the Ray that it started is there. Of another's Ray nothing is known: False."""
-        if self.ray is None:
-            return False
-        with contextlib.suppress(psutil.Error):
-            return abs(psutil.Process(self.ray.pid).create_time() - self.ray.created_s) < 1
-        return False
-
 
 def up(options: LaunchOptions) -> int:
     """Start a cluster; returns 0 when it is ready. Raises FilorayError, with nothing left running."""
     config = _config(options)
     config.data_dir.mkdir(parents=True, exist_ok=True)
     before = LaunchState.read(config.data_dir)
-    if before is not None and before.is_running():
+    if before is not None and before.ray is not None and before.ray.is_running():
         raise FilorayError(
             f"a cluster runs on {config.data_dir} already ({before.urls[0]}); stop it first: "
             f"scripts/stop.sh --data-dir {config.data_dir}"
         )
+    if before is not None:
+        _end_leftovers(before)
     _check_http_ports(config)
     undo: list[Callable[[], None]] = []
     # An interrupted launch is undone like a failed one.
@@ -217,14 +212,19 @@ def down(data_dir: Path) -> int:
     state = LaunchState.read(data_dir)
     if state is None:
         raise FilorayError(f"no cluster was launched on {data_dir} (there is no {STATE_FILE} in it)")
-    _stop_feeder(state)
-    if state.ray is None or state.is_running():
+    if state.ray is None or state.ray.is_running():
         _stop_actors(state)
-    if state.ray is not None:
-        state.ray.stop()
+    _end_leftovers(state)
     (data_dir / STATE_FILE).unlink(missing_ok=True)
     console.print(f"The cluster on {data_dir} is stopped.")
     return 0
+
+
+def _end_leftovers(state: LaunchState) -> None:
+    """What still runs of a cluster: all of it, or what outlived the killing of its Ray."""
+    _stop_feeder(state)
+    if state.ray is not None:
+        state.ray.stop()
 
 
 def _stop_feeder(state: LaunchState) -> None:
@@ -238,6 +238,14 @@ def _stop_feeder(state: LaunchState) -> None:
 
 def _stop_actors(state: LaunchState) -> None:
     """Let nodes flush and close. A cluster that does not answer is ended all the same: its log has everything."""
+    closing = threading.Thread(target=_close_actors, args=[state], daemon=True)
+    closing.start()
+    closing.join(_CLOSING_TIMEOUT_S)
+    if closing.is_alive():
+        console.print(f"the actors did not close within {_CLOSING_TIMEOUT_S} s; ending their processes")
+
+
+def _close_actors(state: LaunchState) -> None:
     import ray
 
     from filoray.http.cluster_actors import stop_actors

@@ -54,16 +54,22 @@ class RayRuntime:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
-                if os.getsid(process.pid) == self.pid and process.create_time() >= self.created_s - 1:
+                if os.getsid(process.pid) == self.pid and process.create_time() >= self.created_s - 1 and _runs(process):
                     found.append(process)
         return found
 
-    def stop(self, timeout_s: float = 10) -> None:
-        """End it and its descendants, politely first; removes its temporary directory."""
+    def is_running(self) -> bool:
+        """Whether the head lives; what it started may outlive it."""
         with contextlib.suppress(psutil.Error):
             head = psutil.Process(self.pid)
-            if abs(head.create_time() - self.created_s) < 1:
-                head.send_signal(signal.SIGTERM)
+            return abs(head.create_time() - self.created_s) < 1 and _runs(head)
+        return False
+
+    def stop(self, timeout_s: float = 10) -> None:
+        """End it and its descendants, politely first; removes its temporary directory."""
+        if self.is_running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
         processes = self.processes()
         _, alive = psutil.wait_procs(processes, timeout=timeout_s)
         for process in {*alive, *self.processes()}:
@@ -71,6 +77,11 @@ class RayRuntime:
                 process.kill()
         psutil.wait_procs(alive, timeout=5)
         shutil.rmtree(self.temp_dir, ignore_errors=True)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """A killed process that nobody waited for yet is still listed, as a zombie."""
+    return process.status() != psutil.STATUS_ZOMBIE
 
 
 def free_port() -> int:
