@@ -204,7 +204,7 @@ class Evaluator:
             if isinstance(left, Frame) and isinstance(right, Frame):
                 assert expr.matching is not None
                 return self._checked(
-                    vector_operation(expr.op, left, right, expr.matching, return_bool=expr.return_bool)
+                    vector_operation(expr.op, left, right, expr.matching, self.limits, return_bool=expr.return_bool)
                 )
             if isinstance(left, Frame):
                 assert isinstance(right, ScalarSeries)

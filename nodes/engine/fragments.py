@@ -27,8 +27,9 @@ class Fragment:
     """What one node evaluates over its own series.
 
     ``expr`` over ``grid`` (absolute: every ``@``, default step and ``start()`` is resolved); with ``map_phase``
-    the answer is that aggregation's mergeable part over ``expr`` (its own ``expr`` is a placeholder). ``selectors`` are the matchers of all
-    selectors inside, by which shards are chosen. ``is_range``: of the query, for annotations only.
+    the answer is that aggregation's mergeable part over ``expr`` (its own ``expr`` is a placeholder).
+    ``selectors`` are the matchers of all selectors inside, by which shards are chosen. ``is_range``: of the query,
+    for annotations only.
     """
 
     expr: Expr

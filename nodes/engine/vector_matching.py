@@ -18,6 +18,7 @@ from filoray.nodes.engine.frame import BoolArray, BoolMatrix, FloatMatrix, Frame
 from filoray.nodes.engine.label_table import LabelTable, shared_row_ids
 from filoray.nodes.engine.label_text import label_set_text
 from filoray.nodes.engine.metric_names import METADATA_LABELS, METRIC_NAME, merged_by_labels
+from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.promql.ast import Cardinality, VectorMatching
 
 Ids = NDArray[np.int64]
@@ -27,11 +28,13 @@ MANY_TO_ONE_NOT_EXPLICIT = "multiple matches for labels: many-to-one matching mu
 GROUPING_NOT_UNIQUE = "multiple matches for labels: grouping labels must ensure unique matches"
 
 
-def vector_operation(op: str, left: Frame, right: Frame, matching: VectorMatching, *, return_bool: bool) -> Frame:
-    """``left op right``. Raises ExecutionError where the matching is not unique."""
+def vector_operation(
+    op: str, left: Frame, right: Frame, matching: VectorMatching, limits: EvalLimits, *, return_bool: bool
+) -> Frame:
+    """``left op right``. Raises ExecutionError where the matching is not unique, LimitExceeded for too many pairs."""
     if matching.cardinality is Cardinality.MANY_TO_MANY:
         return _set_operation(op, left, right, matching)
-    return _Join(op, left, right, matching, return_bool).result()
+    return _Join(op, left, right, matching, limits, return_bool).result()
 
 
 def _match_ids(left: Frame, right: Frame, matching: VectorMatching) -> tuple[Ids, Ids, int]:
@@ -86,8 +89,11 @@ class _Pairs:
 class _Join:
     """A one-to-one, many-to-one or one-to-many operation. ``many`` is the left side unless ``group_right``."""
 
-    def __init__(self, op: str, left: Frame, right: Frame, matching: VectorMatching, return_bool: bool) -> None:
+    def __init__(
+        self, op: str, left: Frame, right: Frame, matching: VectorMatching, limits: EvalLimits, return_bool: bool
+    ) -> None:
         self.op = op
+        self.limits = limits
         self.matching = matching
         self.return_bool = return_bool
         self.swapped = matching.cardinality is Cardinality.ONE_TO_MANY
@@ -132,6 +138,8 @@ class _Join:
         )
 
     def _matched_pairs(self) -> _Pairs:
+        sizes = np.bincount(self.one_ids, minlength=self.group_count)
+        self.limits.check_matrix(int(sizes[self.many_ids].sum()), self.many.step_count)
         many_rows, one_rows = _paired_rows(self.many_ids, self.one_ids, self.group_count)
         return _Pairs(
             many_rows,

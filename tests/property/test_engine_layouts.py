@@ -108,8 +108,8 @@ leaves = selectors | st.builds(lambda name, selector: f"{name}({selector})", ove
 queries = st.recursive(leaves, _extend, max_leaves=3)
 
 
-def distributed(query: str, params: QueryParams, sources: list[DictSource]) -> QueryResult:
-    execution = plan(parse(query, EXPERIMENTAL), params)
+def distributed(query: str, params: QueryParams, sources: list[DictSource], *, whole: bool = False) -> QueryResult:
+    execution = plan(parse(query, EXPERIMENTAL), params, lambda selectors: whole)
     cancel = CancelToken()
     fragments = wire.decode_fragments(wire.encode_fragments(execution.fragments))
     assert fragments == list(execution.fragments)
@@ -155,5 +155,6 @@ def test_layouts_agree_with_each_other_and_with_the_slow_evaluator(dataset, quer
             with pytest.raises(ExecutionError):
                 distributed(query, params, source.split(count))
         return
+    assert_same(table(distributed(query, params, [source], whole=True)), expected, query)
     for count in (1, 3, 4):
         assert_same(table(distributed(query, params, source.split(count))), expected, query)
