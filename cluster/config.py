@@ -186,8 +186,8 @@ def _read_server(section: ConfigSection, inline: tuple[InlineDataset, ...], conf
         write=_read_write(section.section("write")),
         store=read_store_config(store),
         datasets=inline + _dataset_files(section, config_dir),
-        meta_store_url=section.optional_text("meta-store-url"),
-        column_store_url=section.optional_text("column-store-url"),
+        meta_store_url=_database_url(section, "meta-store-url", or_sqlite=True),
+        column_store_url=_database_url(section, "column-store-url", or_sqlite=False),
     )
     store.finish()
     section.finish()
@@ -199,6 +199,18 @@ def _read_server(section: ConfigSection, inline: tuple[InlineDataset, ...], conf
     if config.seed.seed_node_count > config.node_count:
         raise section.error("seed.seed-node-count", f"it cannot be above node-count ({config.node_count})")
     return config
+
+
+def _database_url(section: ConfigSection, key: str, *, or_sqlite: bool) -> str | None:
+    text = section.optional_text(key)
+    if text is not None:
+        from filoray.cluster.postgres import postgres_url  # SQLAlchemy takes long to import and is rarely needed here
+
+        try:
+            postgres_url(text, or_sqlite=or_sqlite)
+        except ConfigError as error:
+            raise section.error(key, error.message) from None
+    return text
 
 
 def _cluster_name(section: ConfigSection) -> str:

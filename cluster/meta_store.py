@@ -11,7 +11,9 @@ and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresq
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.postgres import create_tables, errors_as_unavailable, postgres_engine, postgres_url
 from filoray.cluster.shard_manager import RestoredState
 from filoray.cluster.shard_map import ShardEntry, ShardMap
 from filoray.cluster.shard_status import OWNED, ShardStatus, StatusKind, parse_status
@@ -68,13 +71,21 @@ class NodeRow:
 
 
 class MetaStore:
-    """``url``: a SQLAlchemy URL. Tables are made when they are not there."""
+    """``url``: a SQLAlchemy URL (PostgreSQL or SQLite). Tables are made when they are not there.
+
+    Every method raises Unavailable, naming the server, if it cannot be reached.
+    """
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
+        self._url = postgres_url(url, or_sqlite=True)
+        if self._url.get_backend_name() == "sqlite":
+            self._engine = sa.create_engine(self._url)
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
-        _TABLES.create_all(self._engine)
+        else:
+            # One event loop uses it. The ping: a server that was restarted meanwhile is no failure.
+            self._engine = postgres_engine(self._url, pool_size=1, pool_pre_ping=True)
+        with errors_as_unavailable(self._url, "open the coordinator's store"):
+            create_tables(self._engine, _TABLES)
 
     @classmethod
     def open(cls, url: str | None, data_dir: Path) -> MetaStore:
@@ -91,19 +102,20 @@ class MetaStore:
 
     def next_generation(self) -> int:
         """A number higher than any given out before."""
-        with self._engine.begin() as connection:
-            number = (connection.execute(sa.select(_GENERATION.c.number)).scalar() or 0) + 1
-            self._upsert(connection, _GENERATION, {"id": 1}, {"number": number})
-        return number
+        with self._writing() as connection:
+            insert = self._insert(_GENERATION).values(id=1, number=1)
+            one_more = {"number": _GENERATION.c.number + 1}
+            upsert = insert.on_conflict_do_update(index_elements=["id"], set_=one_more)
+            return int(connection.execute(upsert.returning(_GENERATION.c.number)).scalar_one())
 
     def nodes(self) -> dict[str, NodeRow]:
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(_NODES)).all()
         return {row.name: NodeRow(row.name, row.incarnation, row.pid, row.pid_started_s) for row in rows}
 
     def restored_state(self, members: dict[str, int]) -> RestoredState:
         """Datasets and epochs; ``members`` are the nodes that may still live. A shard of any other has no owner."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             dataset_rows = connection.execute(sa.select(_DATASETS).order_by(_DATASETS.c.name)).all()
             epoch_rows = connection.execute(sa.select(_SHARD_EPOCHS)).all()
         epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
@@ -119,17 +131,17 @@ class MetaStore:
     # ---- writing
 
     def put_dataset(self, config: DatasetConfig, is_deleting: bool) -> None:
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             values: dict[str, object] = {"config": config.to_json(), "shard_map": None, "is_deleting": is_deleting}
             self._upsert(connection, _DATASETS, {"name": config.name}, values)
 
     def forget_dataset(self, name: str) -> None:
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(sa.delete(_DATASETS).where(_DATASETS.c.name == name))
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
         """Owners and epochs, together."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(
                 sa.update(_DATASETS)
                 .where(_DATASETS.c.name == shard_map.dataset)
@@ -151,18 +163,28 @@ class MetaStore:
 
     def put_incarnation(self, node: str, incarnation: int) -> None:
         """Before the process exists."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             values: dict[str, object] = {"incarnation": incarnation, "pid": None, "pid_started_s": None}
             self._upsert(connection, _NODES, {"name": node}, values)
 
     def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None:
         """The process of the node's last incarnation; None when it is gone."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(
                 sa.update(_NODES).where(_NODES.c.name == node).values(pid=pid, pid_started_s=pid_started_s)
             )
 
-    # ---- dialects
+    # ---- connections and dialects
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with errors_as_unavailable(self._url, "read the coordinator's store"), self._engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with errors_as_unavailable(self._url, "write the coordinator's store"), self._engine.begin() as connection:
+            yield connection
 
     def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         return postgresql.insert(table) if self._engine.dialect.name == "postgresql" else sqlite.insert(table)

@@ -229,6 +229,7 @@ class SimulatedCluster:
         self._note("a coordinator starts")
         for node, incarnation in incarnations.items():
             self._to_node(life, node, incarnation, lambda process: self._announce(life, process), adopting=True)
+        self._deliver("coordinator", "gateway", lambda: self._see_only(set(manager.datasets)))
         self._member_event(Tick())
 
     def _manage(self, event: ManagerEvent) -> None:
@@ -292,7 +293,7 @@ class SimulatedCluster:
                 process = self.nodes[node, incarnation] = SimulatedNode(node, incarnation)
                 self._after(START_MS + self.random.randrange(START_MS), lambda: self._come_up(process))
             case KillNode(node, incarnation):
-                self._after(self._latency(), lambda: self._kill(life, node, incarnation))
+                self._after(self.latency_ms + self._latency(), lambda: self._kill(life, node, incarnation))
             case Joined(announcements):
                 joined = tuple(MemberJoined(one.node, one.incarnation, one.shards) for one in announcements)
                 self._manage(MembersJoined(joined))
@@ -453,6 +454,10 @@ class SimulatedCluster:
                 self._seen[key] = entry.epoch
             self._view[dataset] = shard_map
 
+    def _see_only(self, datasets: set[str]) -> None:
+        """Real views are whole: a dataset that a new coordinator does not know leaves them."""
+        self._view = {name: shard_map for name, shard_map in self._view.items() if name in datasets}
+
     def _write_something(self) -> None:
         """A gateway writes by its view, which may be old; any process that thinks it owns the shard may get it."""
         owned = [
@@ -519,9 +524,9 @@ def run_history(seed: int, duration_ms: int = 60_000, recovery_ms: int = 60_000)
         for index in range(cluster.node_count):
             cluster.resume_node(index)
         _heal_operators_work(cluster)
+        cluster.advance(recovery_ms)
         if not cluster.statuses():
             cluster.set_up_dataset("alpha", 4, 1)
-        cluster.advance(recovery_ms)
         _heal_operators_work(cluster)
         cluster.advance(5000)
         assert cluster.is_healthy(), f"not healthy after {recovery_ms} ms of peace: {cluster.statuses()}"

@@ -1,0 +1,143 @@
+"""Any order of events: the ShardManager keeps its invariants, and owners and epochs behave."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from filoray.cluster.config import default_server_config
+from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.errors import FilorayError
+from filoray.cluster.node_protocol import ShardReport
+from filoray.cluster.shard_manager import ShardManager
+from filoray.cluster.shard_messages import (
+    DatasetDeleted,
+    DatasetSetUp,
+    DeleteShards,
+    ManagerEvent,
+    MemberGone,
+    MemberJoined,
+    MemberLost,
+    MembersJoined,
+    PersistShardMap,
+    PublishShardMap,
+    ShardReported,
+    ShardsDeleted,
+    ShardsStarted,
+    ShardsStopped,
+    StartShards,
+    StopShards,
+)
+from filoray.cluster.shard_status import (
+    IngestionError,
+    IngestionStarted,
+    InvalidTransition,
+    RecoveryInProgress,
+    RecoveryStarted,
+    StatusKind,
+)
+
+NODES = st.sampled_from([f"node-{index}" for index in range(4)])
+DATASETS = st.sampled_from(["alpha", "beta"])
+REPORTS = st.sampled_from([RecoveryStarted(), RecoveryInProgress(50), IngestionStarted(), IngestionError("x")])
+
+
+class ShardManagerMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.manager = ShardManager()
+        self.incarnations: dict[str, int] = {}
+        self.leaving: list[tuple[str, int]] = []
+        self.holders: dict[tuple[str, int], tuple[str, int]] = {}
+        self.persisted: dict[tuple[str, int], int] = {}
+        self.given: dict[tuple[str, int], int] = {}
+        self.published = 0
+
+    def feed(self, event: ManagerEvent) -> None:
+        try:
+            commands = self.manager.handle(event, 0)
+        except (FilorayError, InvalidTransition):
+            return
+        for command in commands:
+            match command:
+                case PersistShardMap(shard_map):
+                    self.persisted |= {(shard_map.dataset, entry.shard): entry.epoch for entry in shard_map.shards}
+                case StartShards(node, incarnation, config, shards):
+                    for shard, epoch in shards:
+                        key = (config.name, shard)
+                        assert self.persisted[key] >= epoch, "a node heard of an epoch that is not durable"
+                        assert epoch > self.given.get(key, 0), "an epoch was given out twice"
+                        assert key not in self.holders, f"{key} is still held by {self.holders[key]}"
+                        self.given[key] = epoch
+                        self.holders[key] = (node, incarnation)
+                case StopShards(_, _, dataset, shards) | DeleteShards(_, _, dataset, shards):
+                    for shard in shards:
+                        self.holders.pop((dataset, shard), None)
+                case PublishShardMap(_, shard_map) if shard_map is not None:
+                    assert shard_map.version > self.published, "a version went back"
+                    self.published = shard_map.version
+        if commands:
+            self.manager.check_invariants()
+
+    @rule(nodes=st.sets(NODES, min_size=1))
+    def join(self, nodes: set[str]) -> None:
+        absent = sorted(nodes - self.manager.members.keys() - {node for node, _ in self.leaving})
+        for node in absent:
+            self.incarnations[node] = self.incarnations.get(node, 0) + 1
+        if absent:
+            self.feed(MembersJoined(tuple(MemberJoined(node, self.incarnations[node]) for node in absent)))
+
+    @rule(node=NODES)
+    def lose(self, node: str) -> None:
+        if node in self.manager.members:
+            self.feed(MemberLost(node, self.incarnations[node], "lost"))
+            self.leaving.append((node, self.incarnations[node]))
+
+    @precondition(lambda self: self.leaving)
+    @rule()
+    def gone(self) -> None:
+        process = self.leaving.pop(0)
+        self.holders = {key: holder for key, holder in self.holders.items() if holder != process}
+        self.feed(MemberGone(*process))
+
+    @rule(dataset=DATASETS, power=st.integers(0, 3), min_num_nodes=st.integers(1, 4))
+    def set_up(self, dataset: str, power: int, min_num_nodes: int) -> None:
+        store = default_server_config().store
+        self.feed(
+            DatasetSetUp(DatasetConfig(dataset, "g", 1 << power, min_num_nodes, LOG_STREAM_FACTORY, 0, {}, store))
+        )
+
+    @rule(dataset=DATASETS)
+    def delete(self, dataset: str) -> None:
+        self.feed(DatasetDeleted(dataset))
+
+    @rule(dataset=DATASETS, node=NODES)
+    def deleted(self, dataset: str, node: str) -> None:
+        self.feed(ShardsDeleted(node, self.incarnations.get(node, 0), dataset))
+
+    @rule(dataset=DATASETS, shard=st.integers(0, 8), node=NODES)
+    def start(self, dataset: str, shard: int, node: str) -> None:
+        self.feed(ShardsStarted(dataset, node, (shard,)))
+
+    @rule(dataset=DATASETS, shard=st.integers(0, 8))
+    def stop(self, dataset: str, shard: int) -> None:
+        self.feed(ShardsStopped(dataset, (shard,)))
+
+    @rule(dataset=DATASETS, shard=st.integers(0, 8), node=NODES, epoch=st.integers(1, 6), event=REPORTS)
+    def report(self, dataset: str, shard: int, node: str, epoch: int, event: RecoveryStarted) -> None:
+        self.feed(ShardReported(node, self.incarnations.get(node, 0), ShardReport(dataset, shard, epoch, event)))
+
+    @rule()
+    def after_a_member_event_no_shard_waits_while_there_is_room(self) -> None:
+        """Room that an operator made by a stop is for the operator; the next word about members fills it."""
+        self.feed(MemberGone("node-0", -1))
+        if self.leaving:
+            return
+        for config, shard_map in self.manager.datasets.values():
+            room = sum(config.shards_per_node_max - len(shard_map.owned_by(node)) for node in self.manager.members)
+            assert not room or not shard_map.with_status(StatusKind.UNASSIGNED, StatusKind.DOWN)
+
+
+TestShardManagerMachine = ShardManagerMachine.TestCase
+TestShardManagerMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from filoray.cluster.config import default_server_config
+from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.meta_store import MetaStore, NodeRow
+from filoray.cluster.shard_map import ShardEntry, ShardMap
+from filoray.cluster.shard_status import ShardStatus, StatusKind
+
+
+def _config(name: str) -> DatasetConfig:
+    store = default_server_config().store
+    return DatasetConfig(name, "gauge", 2, 1, LOG_STREAM_FACTORY, 1, {"topic": "x", "n": [1]}, store)
+
+
+def _entry(shard: int, kind: StatusKind, node: str | None, epoch: int) -> ShardEntry:
+    return ShardEntry(shard, ShardStatus(kind), node, epoch)
+
+
+def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
+    store = MetaStore.open(None, tmp_path)
+    assert store.next_generation() == 1
+    store.put_dataset(_config("a"), is_deleting=False)
+    shards = (_entry(0, StatusKind.ACTIVE, "node-0", 3), _entry(1, StatusKind.STOPPED, None, 2))
+    store.put_shard_map(ShardMap("a", 9, shards))
+    store.put_incarnation("node-0", 4)
+    store.put_process("node-0", 17, 1.5)
+    store.close()
+
+    again = MetaStore.open(None, tmp_path)
+    assert again.next_generation() == 2
+    assert again.nodes() == {"node-0": NodeRow("node-0", 4, 17, 1.5)}
+    ((config, shard_map),) = again.restored_state({"node-0": 4}).shard_maps
+    assert config == _config("a")
+    assert shard_map.shards == shards
+
+
+def test_shards_of_a_node_that_is_no_more_are_down(tmp_path: Path) -> None:
+    store = MetaStore.open(None, tmp_path)
+    store.put_dataset(_config("a"), is_deleting=False)
+    shards = (_entry(0, StatusKind.ACTIVE, "node-0", 3), _entry(1, StatusKind.ACTIVE, "node-1", 2))
+    store.put_shard_map(ShardMap("a", 9, shards))
+    ((_, shard_map),) = store.restored_state({"node-1": 1}).shard_maps
+    assert [entry.status.kind for entry in shard_map.shards] == [StatusKind.DOWN, StatusKind.ACTIVE]
+    assert [entry.epoch for entry in shard_map.shards] == [3, 2]
+
+
+def test_epochs_outlive_their_dataset(tmp_path: Path) -> None:
+    store = MetaStore.open(None, tmp_path)
+    store.put_dataset(_config("a"), is_deleting=False)
+    store.put_shard_map(
+        ShardMap("a", 9, (_entry(0, StatusKind.ACTIVE, "node-0", 3), _entry(1, StatusKind.DOWN, None, 5)))
+    )
+    store.put_dataset(_config("a"), is_deleting=True)
+    assert [config.name for config in store.restored_state({}).deleting] == ["a"]
+    store.forget_dataset("a")
+    state = store.restored_state({})
+    assert (state.shard_maps, state.deleting) == ((), ())
+    assert state.epochs == {("a", 0): 3, ("a", 1): 5}
+
+
+def test_a_dataset_that_was_never_assigned_is_unassigned(tmp_path: Path) -> None:
+    store = MetaStore.open(None, tmp_path)
+    store.put_dataset(_config("a"), is_deleting=False)
+    ((_, shard_map),) = store.restored_state({}).shard_maps
+    assert {entry.status.kind for entry in shard_map.shards} == {StatusKind.UNASSIGNED}

@@ -1,0 +1,240 @@
+"""Transcripts of the ShardManager: these events went in, these commands came out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from filoray.cluster.config import default_server_config
+from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, FilorayError, Unavailable
+from filoray.cluster.node_protocol import HeldShard, ShardReport
+from filoray.cluster.shard_manager import RestoredState, ShardManager
+from filoray.cluster.shard_messages import (
+    DatasetDeleted,
+    DatasetSetUp,
+    DeleteShards,
+    ForgetDataset,
+    ManagerCommand,
+    ManagerEvent,
+    MemberGone,
+    MemberJoined,
+    MemberLost,
+    MembersJoined,
+    PersistDataset,
+    PersistShardMap,
+    PublishShardMap,
+    ShardReported,
+    ShardsDeleted,
+    ShardsStarted,
+    ShardsStopped,
+    StartShards,
+    StopShards,
+)
+from filoray.cluster.shard_status import (
+    IngestionError,
+    IngestionStarted,
+    InvalidTransition,
+    RecoveryInProgress,
+    RecoveryStarted,
+    ShardEvent,
+    ShardStatus,
+    StatusKind,
+)
+
+ACTIVE = ShardStatus(StatusKind.ACTIVE)
+
+
+def config(name: str = "metrics", num_shards: int = 4, min_num_nodes: int = 2) -> DatasetConfig:
+    store = default_server_config().store
+    return DatasetConfig(name, "gauge", num_shards, min_num_nodes, LOG_STREAM_FACTORY, 1, {}, store)
+
+
+def joined(*nodes: str, incarnation: int = 1) -> MembersJoined:
+    return MembersJoined(tuple(MemberJoined(node, incarnation) for node in nodes))
+
+
+def feed(manager: ShardManager, *events: ManagerEvent) -> list[ManagerCommand]:
+    commands: list[ManagerCommand] = []
+    for now_ms, event in enumerate(events):
+        commands += manager.handle(event, now_ms)
+        manager.check_invariants()
+    return commands
+
+
+def owners(manager: ShardManager, name: str = "metrics") -> list[str | None]:
+    return [entry.node for entry in manager.shard_map(name).shards]
+
+
+def kinds(manager: ShardManager, name: str = "metrics") -> list[str]:
+    return [entry.status.kind.value.removeprefix("ShardStatus") for entry in manager.shard_map(name).shards]
+
+
+def report(node: str, shard: int, event: ShardEvent, epoch: int = 1, incarnation: int = 1) -> ShardReported:
+    return ShardReported(node, incarnation, ShardReport("metrics", shard, epoch, event))
+
+
+def running(node_count: int = 3) -> ShardManager:
+    """A cluster with "metrics" on it, all Active."""
+    manager = ShardManager()
+    feed(manager, joined(*(f"node-{index}" for index in range(node_count))), DatasetSetUp(config()))
+    for entry in manager.shard_map("metrics").shards:
+        assert entry.node is not None
+        feed(manager, report(entry.node, entry.shard, IngestionStarted()))
+    return manager
+
+
+def test_epochs_are_persisted_before_any_node_hears_of_them() -> None:
+    manager = ShardManager()
+    commands = feed(manager, joined("node-0", "node-1", "node-2"), DatasetSetUp(config()))
+    shard_map = manager.shard_map("metrics")
+    assert commands == [
+        PersistDataset(config()),
+        PersistShardMap(shard_map),
+        StartShards("node-0", 1, config(), ((0, 1), (3, 1))),
+        StartShards("node-1", 1, config(), ((1, 1),)),
+        StartShards("node-2", 1, config(), ((2, 1),)),
+        PublishShardMap("metrics", shard_map),
+    ]
+
+
+def test_a_shard_comes_active_by_the_reports_of_its_owner() -> None:
+    manager = ShardManager()
+    feed(manager, joined("node-0"), DatasetSetUp(config(num_shards=1, min_num_nodes=1)))
+    seen = []
+    for event in (RecoveryStarted(), RecoveryInProgress(40), IngestionStarted()):
+        (publish,) = feed(manager, report("node-0", 0, event))
+        assert isinstance(publish, PublishShardMap)
+        seen.append(str(manager.shard_map("metrics")[0].status))
+    assert seen == ["ShardStatusRecovery(0)", "ShardStatusRecovery(40)", "ShardStatusActive"]
+
+
+def test_reports_of_others_are_dropped() -> None:
+    manager = running()
+    for stray in (
+        report("node-1", 0, IngestionError("x")),
+        report("node-0", 0, IngestionError("x"), epoch=2),
+        report("node-0", 0, IngestionError("x"), incarnation=2),
+        ShardReported("node-0", 1, ShardReport("other", 0, 1, IngestionStarted())),
+        report("node-0", 9, IngestionError("x")),
+    ):
+        assert feed(manager, stray) == []
+    assert kinds(manager) == ["Active"] * 4
+
+
+def test_a_report_that_breaks_the_life_cycle_changes_nothing() -> None:
+    manager = running()
+    before = manager.shard_map("metrics")
+    with pytest.raises(InvalidTransition):
+        manager.handle(report("node-0", 0, RecoveryStarted()), 0)
+    assert manager.shard_map("metrics") == before
+
+
+def test_a_lost_nodes_shards_are_down_until_it_is_gone_and_then_move() -> None:
+    manager = running()
+    lost = feed(manager, MemberLost("node-0", 1, "heartbeats missed"))
+    assert kinds(manager) == ["Down", "Active", "Active", "Down"]
+    assert [type(command) for command in lost] == [PersistShardMap, PublishShardMap]
+    feed(manager, joined("node-3"))
+    assert owners(manager)[0] is None, "not before the process is gone"
+
+    gone = feed(manager, MemberGone("node-0", 1))
+    assert owners(manager) == ["node-3", "node-1", "node-2", "node-1"]
+    assert StartShards("node-3", 1, config(), ((0, 2),)) in gone
+    story = [line.text for line in manager.story("metrics", 0)]
+    assert any("ShardDown; node-0 lost: heartbeats missed" in line for line in story)
+    assert any("node-3, epoch 2; node-0 is gone" in line for line in story)
+
+
+def test_without_room_shards_stay_down_until_a_node_joins() -> None:
+    manager = running(node_count=2)
+    feed(manager, MemberLost("node-0", 1, "killed"), MemberGone("node-0", 1))
+    assert kinds(manager) == ["Down", "Active", "Down", "Active"]
+    feed(manager, joined("node-0", incarnation=2))
+    assert owners(manager) == ["node-0", "node-1", "node-0", "node-1"]
+
+
+def test_healthy_shards_never_move() -> None:
+    manager = running(node_count=2)
+    before = manager.shard_map("metrics")
+    feed(manager, joined("node-2", "node-3"))
+    assert owners(manager) == [entry.node for entry in before.shards]
+
+
+def test_what_a_returning_coordinator_finds_decides() -> None:
+    old = running()
+    entries = old.shard_map("metrics")
+    restored = RestoredState(((config(), entries),), (), {}, {"node-0": 1, "node-1": 1, "node-2": 1})
+    manager = ShardManager(2, restored)
+    assert manager.shard_map("metrics").version > entries.version
+    held = (HeldShard("metrics", 0, 1, ACTIVE), HeldShard("ghost", 5, 1, ACTIVE))
+    commands = feed(manager, MembersJoined((MemberJoined("node-0", 1, held),)))
+    assert StartShards("node-0", 1, config(), ((3, 1),)) in commands, "it never heard of shard 3"
+    assert StopShards("node-0", 1, "ghost", (5,)) in commands
+    assert kinds(manager) == ["Active", "Active", "Active", "Assigned"]
+
+    feed(manager, MemberLost("node-2", 1, "not there"), MemberGone("node-2", 1))
+    assert owners(manager)[2] is None, "nobody is chosen while node-1 was not heard of"
+    feed(manager, MembersJoined((MemberJoined("node-1", 1, (HeldShard("metrics", 1, 1, ACTIVE),)),)))
+    assert owners(manager) == ["node-0", "node-1", "node-1", "node-0"]
+
+
+def test_an_operator_stops_and_starts_shards() -> None:
+    manager = running()
+    stopped = feed(manager, ShardsStopped("metrics", (1, 2)))
+    assert [type(command) for command in stopped] == [PersistShardMap, StopShards, StopShards, PublishShardMap]
+    feed(manager, joined("node-3"))
+    assert kinds(manager) == ["Active", "Stopped", "Stopped", "Active"], "stopped shards wait for the operator"
+    feed(manager, ShardsStarted("metrics", "node-3", (1, 2)))
+    assert owners(manager) == ["node-0", "node-3", "node-3", "node-0"]
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "problem"),
+    [
+        (ShardsStopped("other", (0,)), DatasetUnknown, "Dataset other is not registered"),
+        (ShardsStopped("metrics", (4,)), BadData, "no shard 4; it has 0 to 3"),
+        (ShardsStopped("metrics", (-1,)), BadData, "no shard -1"),
+        (ShardsStarted("metrics", "node-1", (0,)), BadData, "is assigned to node-0 already"),
+        (ShardsStarted("metrics", "node-9", (0,)), BadData, "no node node-9; the members are node-0, node-1, node-2"),
+        (ShardsStarted("other", "node-1", (0,)), DatasetUnknown, "not registered"),
+        (ShardsStarted("metrics", "node-1", (7,)), BadData, "no shard 7"),
+        (DatasetSetUp(config()), DatasetExists, "already been setup"),
+        (DatasetDeleted("other"), DatasetUnknown, "not registered"),
+    ],
+)
+def test_what_an_operator_may_not_do_changes_nothing(
+    event: ManagerEvent, kind: type[FilorayError], problem: str
+) -> None:
+    manager = running()
+    before = manager.shard_map("metrics")
+    with pytest.raises(kind, match=problem):
+        manager.handle(event, 0)
+    assert manager.shard_map("metrics") == before
+
+
+def test_a_shard_that_is_not_assigned_cannot_be_stopped_and_a_full_node_takes_no_more() -> None:
+    manager = running()
+    feed(manager, ShardsStopped("metrics", (1,)))
+    with pytest.raises(BadData, match="shard 1 of dataset metrics is not assigned"):
+        manager.handle(ShardsStopped("metrics", (1,)), 0)
+    with pytest.raises(BadData, match="node-0 has room for 0 more shards"):
+        manager.handle(ShardsStarted("metrics", "node-0", (1,)), 0)
+
+
+def test_a_deleted_dataset_is_forgotten_when_all_files_are_gone() -> None:
+    manager = running()
+    feed(manager, ShardsStopped("metrics", (1,)))
+    commands = feed(manager, DatasetDeleted("metrics"))
+    assert commands[:2] == [PersistDataset(config(), is_deleting=True), PublishShardMap("metrics", None)]
+    assert commands[2:] == [DeleteShards("node-0", 1, "metrics", (0, 1, 3)), DeleteShards("node-2", 1, "metrics", (2,))]
+    with pytest.raises(Unavailable, match="still being deleted"):
+        manager.handle(DatasetSetUp(config()), 0)
+    assert feed(manager, ShardsDeleted("node-0", 1, "metrics")) == []
+    moved = feed(manager, MemberLost("node-2", 1, "killed"), MemberGone("node-2", 1))
+    assert moved == [DeleteShards("node-0", 1, "metrics", (2,))]
+    assert feed(manager, ShardsDeleted("node-0", 1, "metrics")) == [ForgetDataset("metrics")]
+
+    feed(manager, DatasetSetUp(dataclasses.replace(config(), num_shards=8)))
+    assert [entry.epoch for entry in manager.shard_map("metrics").shards][:4] == [2, 2, 2, 2], "an epoch is used once"

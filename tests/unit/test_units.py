@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filoray.cluster.units import PlainValue, format_duration, parse_duration_ms, parse_size_bytes
+
+
+@pytest.mark.parametrize(
+    ("value", "expected_ms"),
+    [
+        ("1h", 3_600_000), ("24 hours", 86_400_000), ("2 minutes", 120_000), ("500ms", 500), ("15s", 15_000),
+        (250, 250), ("250", 250), ("1.5s", 1500), ("7 days", 604_800_000), ("1w", 604_800_000), (" 30 s ", 30_000),
+        ("1m", 60_000), ("2000 micros", 2), (0, 0),
+    ],
+)  # fmt: skip
+def test_durations(value: PlainValue, expected_ms: int) -> None:
+    assert parse_duration_ms(value) == expected_ms
+
+
+@pytest.mark.parametrize(
+    ("value", "expected_bytes"),
+    [
+        ("512MB", 512_000_000), ("50 MB", 50_000_000), ("1G", 1 << 30), ("1GiB", 1 << 30), ("64MiB", 64 << 20),
+        ("15000", 15_000), (15_000, 15_000), ("512k", 512 << 10), ("1kB", 1000), ("1 KiB", 1024),
+        ("2 megabytes", 2_000_000),
+        ("0.5 GB", 500_000_000), ("10B", 10), ("1m", 1 << 20),
+    ],
+)  # fmt: skip
+def test_sizes(value: PlainValue, expected_bytes: int) -> None:
+    assert parse_size_bytes(value) == expected_bytes
+
+
+@pytest.mark.parametrize("value", ["", "h", "1 fortnight", "-1s", "1h30m", True, None, [], "1e999s", "१h"])
+def test_what_is_no_duration_is_named(value: PlainValue) -> None:
+    with pytest.raises(ValueError, match=r"duration|unit|negative|large"):
+        parse_duration_ms(value)
+
+
+@pytest.mark.parametrize("value", ["", "MB", "1 potato", "-1MB", False, None, {}, "1e30GB"])
+def test_what_is_no_size_is_named(value: PlainValue) -> None:
+    with pytest.raises(ValueError, match=r"size|unit|negative|large"):
+        parse_size_bytes(value)
+
+
+@given(st.integers(0, 10**15))
+def test_a_formatted_duration_reads_back(duration_ms: int) -> None:
+    assert parse_duration_ms(format_duration(duration_ms)) == duration_ms
