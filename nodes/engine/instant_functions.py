@@ -49,8 +49,13 @@ ELEMENTWISE: Mapping[str, Callable[[Values], Values]] = {
 
 
 def _dates(values: Values) -> NDArray[np.datetime64]:
-    seconds = np.clip(np.nan_to_num(values, nan=0.0), -(2.0**55), 2.0**55)
-    return np.trunc(seconds).astype(np.int64).astype("datetime64[s]")
+    seconds = np.where(_fits_int64(values), values, 0.0)
+    # numpy's calendar ends a little before int64 does, and steps over to the next month or year must stay inside.
+    return np.clip(np.trunc(seconds), -(2.0**62), 2.0**62).astype(np.int64).astype("datetime64[s]")
+
+
+def _fits_int64(values: Values) -> NDArray[np.bool_]:
+    return np.abs(values) < 2.0**63
 
 
 def _days_in_month(dates: NDArray[np.datetime64]) -> NDArray[np.int64]:
@@ -75,6 +80,18 @@ DATE_PARTS: Mapping[str, Callable[[NDArray[np.datetime64]], NDArray[np.int64]]] 
     "year": lambda dates: dates.astype("datetime64[Y]").astype(np.int64) + 1970,
 }
 
+OF_THE_LOWEST_INT64: Mapping[str, float] = {
+    "days_in_month": 31,
+    "day_of_month": 4,
+    "day_of_week": 0,
+    "day_of_year": 339,
+    "hour": 15,
+    "minute": 30,
+    "month": 12,
+    "year": 292277026596,
+}
+"""NaN, infinities and what is beyond int64 become the lowest int64 in Go (on amd64), which is this time."""
+
 
 def renamed(frame: Frame, values: Values) -> Frame:
     """New values for the same samples; the metric name goes."""
@@ -91,7 +108,7 @@ def _date_part(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
         return scalar_frame(DATE_PARTS[call.function](_dates(grid.times_ms() / 1000)).astype(np.float64))
     frame = evaluator.vector(call.args[0], grid)
     parts = DATE_PARTS[call.function](_dates(frame.values)).astype(np.float64)
-    return renamed(frame, np.where(np.isfinite(frame.values), parts, np.nan))
+    return renamed(frame, np.where(_fits_int64(frame.values), parts, OF_THE_LOWEST_INT64[call.function]))
 
 
 def _round(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:

@@ -35,7 +35,7 @@ def distinct_names(table: LabelTable, rows: NDArray[np.bool_] | None = None) -> 
     if column is None:
         return []
     codes = column.codes if rows is None else column.codes[rows]
-    return sorted(column.values[code] for code in np.unique(codes[codes >= 0]).tolist())
+    return sorted(column.values[code] for code in np.flatnonzero(np.bincount(codes[codes >= 0])).tolist())
 
 
 def with_names_removed(frame: Frame) -> Frame:

@@ -56,6 +56,11 @@ SOURCE = load(
             (),
         ),
         ("sort(x)", (), ()),
+        (
+            "x </ 1",
+            (),
+            ('PromQL info: incompatible sample types encountered for binary operator "</": float </ float (1:1)',),
+        ),
     ],
 )
 def test_texts_are_prometheus_s(query, warnings, infos):
