@@ -11,6 +11,7 @@ from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import ShardReport
 from filoray.cluster.shard_manager import ShardManager
+from filoray.cluster.shard_map import ShardMap
 from filoray.cluster.shard_messages import (
     DatasetDeleted,
     DatasetSetUp,
@@ -52,7 +53,7 @@ class ShardManagerMachine(RuleBasedStateMachine):
         self.holders: dict[tuple[str, int], tuple[str, int]] = {}
         self.persisted: dict[tuple[str, int], int] = {}
         self.given: dict[tuple[str, int], int] = {}
-        self.published = 0
+        self.published: dict[str, ShardMap] = {}
 
     def feed(self, event: ManagerEvent) -> None:
         try:
@@ -75,8 +76,9 @@ class ShardManagerMachine(RuleBasedStateMachine):
                     for shard in shards:
                         self.holders.pop((dataset, shard), None)
                 case PublishShardMap(_, shard_map) if shard_map is not None:
-                    assert shard_map.version > self.published, "a version went back"
-                    self.published = shard_map.version
+                    last = self.published.get(shard_map.dataset, shard_map)
+                    assert shard_map.version > last.version or shard_map == last, "a version went back"
+                    self.published[shard_map.dataset] = shard_map
         if commands:
             self.manager.check_invariants()
 
