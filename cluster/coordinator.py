@@ -215,6 +215,8 @@ class Coordinator:
 
     def shard_events(self, node: str, incarnation: int, reports: Sequence[ShardReport]) -> None:
         """A node says what became of its shards, in order."""
+        if self._is_stopping:
+            return  # shards that close with the whole cluster were stopped by nobody: the next launch opens them again
         for report in reports:
             try:
                 self._manage(ShardReported(node, incarnation, report))

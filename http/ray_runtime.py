@@ -35,6 +35,8 @@ RAY_ENVIRONMENT = {
     # The actors are a few, known, idle-cheap processes: no worker is started ahead of need for others.
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_metrics_collection": "0",
+    # Ray runs workers at niceness 15: behind every other process of the machine, heartbeats included.
+    "RAY_worker_niceness": "0",
 }
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _START_TIMEOUT_S = 60
