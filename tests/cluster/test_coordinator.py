@@ -57,14 +57,14 @@ class Cluster:
             probe.bind(("127.0.0.1", 0))
             port_base = min(probe.getsockname()[1], 65_000)
         values = {"cluster-name": name, "data-dir": str(data_dir), "node.port-base": str(port_base), "node-count": "3"}
-        values |= {"node.heartbeat-interval": "100ms", "node.heartbeat-timeout": "1s", "seed.timeout": "40s"}
+        values |= {"node.heartbeat-interval": "100ms", "node.heartbeat-timeout": "8s", "seed.timeout": "90s"}
         self.config = load_server_config(None, values | overrides)
         self.seed_discovery = start_seed_discovery(self.config)
         self.coordinator = start_coordinator(self.config, SPEC)
 
     def call(self, method: str, *args: object) -> object:
         try:
-            return ray.get(getattr(self.coordinator, method).remote(*args), timeout=60)
+            return ray.get(getattr(self.coordinator, method).remote(*args), timeout=120)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
 
@@ -97,7 +97,7 @@ def cluster(ray_head: None, tmp_path: Path, request: pytest.FixtureRequest) -> I
     cluster.close()
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, "it did not come about in time"
