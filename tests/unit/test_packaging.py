@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -33,18 +34,27 @@ def test_every_package_is_listed():
 
 
 def test_the_wheel_has_every_module_and_data_file(tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
-        capture_output=True, text=True, check=True, cwd=tmp_path,
-    )  # fmt: skip
+    # From a copy: a build leaves its own folders beside its sources.
+    source = tmp_path / "source"
+    for room in (*ROOMS, "conf"):
+        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    sources = {
-        f"filoray/{path.relative_to(ROOT)}"
-        for room in ROOMS
-        for path in (ROOT / room).rglob("*")
-        if path.is_file() and path.suffix in {".py", ".html", ".conf", ".typed"}
+    files = {
+        f"filoray/{path.relative_to(source)}"
+        for room in (*ROOMS, "conf")
+        for path in (source / room).rglob("*")
+        if path.suffix in {".py", ".html", ".conf", ".typed"}
     }
-    assert sources
-    assert sources <= packed
+    assert files
+    assert files <= packed
     assert any(name.endswith("filoray-defaults.conf") for name in packed)
