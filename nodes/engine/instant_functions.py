@@ -119,10 +119,20 @@ def _round(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     return renamed(frame, np.floor(frame.values * inverse + 0.5) / inverse)
 
 
+def _minimum(left: Values, right: Values) -> Values:
+    """Go's math.Min: minus infinity wins over NaN."""
+    return np.where((left == -np.inf) | (right == -np.inf), -np.inf, np.minimum(left, right))
+
+
+def _maximum(left: Values, right: Values) -> Values:
+    """Go's math.Max: plus infinity wins over NaN."""
+    return np.where((left == np.inf) | (right == np.inf), np.inf, np.maximum(left, right))
+
+
 def _clamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     frame = evaluator.vector(call.args[0], grid)
     low, high = (evaluator.scalar(arg, grid).values for arg in call.args[1:])
-    clamped = renamed(frame, np.maximum(low, np.minimum(high, frame.values)))
+    clamped = renamed(frame, _maximum(low, _minimum(high, frame.values)))
     if not (high < low).any():
         return clamped
     return Frame(
@@ -132,12 +142,12 @@ def _clamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
 
 def _clamp_max(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     frame = evaluator.vector(call.args[0], grid)
-    return renamed(frame, np.minimum(evaluator.scalar(call.args[1], grid).values, frame.values))
+    return renamed(frame, _minimum(evaluator.scalar(call.args[1], grid).values, frame.values))
 
 
 def _clamp_min(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     frame = evaluator.vector(call.args[0], grid)
-    return renamed(frame, np.maximum(evaluator.scalar(call.args[1], grid).values, frame.values))
+    return renamed(frame, _maximum(evaluator.scalar(call.args[1], grid).values, frame.values))
 
 
 def _time(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from filoray.nodes.engine.annotations import AnnotationKind, Annotations
 from filoray.nodes.engine.frame import BoolArray, Frame, TimeGrid
 from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.engine.metric_names import distinct_names
+from filoray.nodes.engine.metric_names import distinct_names, with_names_removed
 from filoray.nodes.engine.query_params import CancelToken, EvalLimits
 from filoray.nodes.engine.range_functions import RangeContext, apply_range_function
 from filoray.nodes.engine.selection import select_samples
@@ -158,7 +158,7 @@ class Leaves:
     def subquery_samples(self, subquery: Subquery, grid: TimeGrid, evaluator: Evaluator) -> SeriesBatch:
         """A subquery as an instant query's result: the points of its one window."""
         frame = self._subquery_frame(subquery, TimeGrid(grid.start_ms, grid.step_ms, 1), evaluator)
-        return non_empty(batch_of(frame, subquery_grid(subquery, grid)))
+        return non_empty(batch_of(with_names_removed(frame), subquery_grid(subquery, grid)))
 
     def _select_windows(self, argument: MatrixSelector, grid: TimeGrid) -> SeriesBatch:
         selector = argument.selector

@@ -8,6 +8,7 @@ may both match, at different steps. All steps are handled at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,13 @@ class _Join:
         has_one: BoolArray = np.logical_or.reduce(self.one.valid, axis=0)
         filling = fill_one is not None or fill_many is not None
         active = has_many | has_one if filling else has_many & has_one
-        self._check_one_side(active)
+        clash_step = self._first_clash_of_one_side(active)
+        if clash_step is not None:
+            # Prometheus goes step by step: what is wrong at an earlier step is told instead.
+            if clash_step > 0:
+                left, right = self._sides_before(clash_step)
+                _Join(self.op, left, right, self.matching, self.limits, self.return_bool).result()
+            self._refuse_many_to_many(clash_step)
         parts = [self._matched_pairs()]
         if fill_one is not None:
             parts.append(self._pairs_without_one(fill_one))
@@ -117,23 +124,38 @@ class _Join:
             return Frame.empty(self.many.step_count)
         return self._combined(_stacked(parts))
 
-    def _check_one_side(self, active: BoolArray) -> None:
-        """The one side must be unique in each match group at each step."""
-        sizes = np.bincount(self.one_ids, minlength=self.group_count)
-        for group in np.flatnonzero(sizes > 1).tolist():
-            rows = np.flatnonzero(self.one_ids == group)
-            clashes = (self.one.valid[rows].sum(axis=0) > 1) & active
-            if clashes.any():
-                present = rows[self.one.valid[rows, int(clashes.argmax())]]
-                self._refuse_many_to_many(present)
+    def _sides_before(self, step: int) -> tuple[Frame, Frame]:
+        many, one = (
+            Frame(side.labels, side.values[:, :step], side.valid[:, :step], side.drop_name).without_empty_series()
+            for side in (self.many, self.one)
+        )
+        return (one, many) if self.swapped else (many, one)
 
-    def _refuse_many_to_many(self, rows: Ids) -> None:
-        texts = sorted(label_set_text(self.one.labels.label_set(row)) for row in rows.tolist())
-        group = _match_labels_for_text(self.one.labels.take(rows[:1]), self.matching).label_set(0)
+    def _first_clash_of_one_side(self, active: BoolArray) -> int | None:
+        """The first step at which the one side is not unique in a match group."""
+        sizes = np.bincount(self.one_ids, minlength=self.group_count)
+        shared = np.flatnonzero(sizes[self.one_ids] > 1)
+        if not len(shared):
+            return None
+        order = shared[np.argsort(self.one_ids[shared], kind="stable")]
+        starts = np.flatnonzero(np.r_[True, self.one_ids[order][1:] != self.one_ids[order][:-1]])
+        counts = np.add.reduceat(self.one.valid[order].astype(np.int32), starts, axis=0)
+        clashes = (counts > 1).any(axis=0) & active
+        return int(clashes.argmax()) if clashes.any() else None
+
+    def _refuse_many_to_many(self, step: int) -> NoReturn:
+        """Names the first series, in the order of labels, that has the match group of one before it."""
+        first_rows: dict[int, int] = {}
+        rows = [row for row in self.one.labels.sorted_rows().tolist() if self.one.valid[row, step]]
+        row = next(row for row in rows if first_rows.setdefault(int(self.one_ids[row]), row) != row)
+        first, second = (
+            label_set_text(self.one.labels.label_set(one)) for one in (first_rows[int(self.one_ids[row])], row)
+        )
+        group = _match_labels_for_text(self.one.labels.take(np.array([row])), self.matching).label_set(0)
         side = "left" if self.swapped else "right"
         raise ExecutionError(
             f"found duplicate series for the match group {label_set_text(group)} on the {side} hand-side of the "
-            f"operation: [{texts[1]}, {texts[0]}];many-to-many matching not allowed: matching labels must be "
+            f"operation: [{second}, {first}];many-to-many matching not allowed: matching labels must be "
             "unique on one side"
         )
 

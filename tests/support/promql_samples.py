@@ -53,7 +53,7 @@ def shown(result: QueryResult) -> list[str]:
         return [
             f"{label_set_text(labels)} "
             + " ".join(
-                f"{format_float_g(batch.values[i])}@{batch.timestamps[i] / 1000:g}"
+                f"{format_float_g(float(batch.values[i]))}@{batch.timestamps[i] / 1000:g}"
                 for i in range(batch.offsets[row], batch.offsets[row + 1])
             )
             for row, labels in enumerate(batch.labels.label_sets())

@@ -163,3 +163,25 @@ def test_start_and_end_are_the_query_s():
     assert shown(ranged(SAMPLES, "start() + end() / 1000", 0, 100, 60)) == ["{} 0.1 0.1"]
     assert shown(ranged(SAMPLES, "range() - step()", 0, 100, 60)) == ["{} 40 40"]
     assert math.isnan(instant(SAMPLES, "scalar(nothing)").scalar.values[0])
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("clamp_max(vector(NaN), -Inf)", "-Inf"),
+        ("clamp_min(vector(NaN), Inf)", "+Inf"),
+        ("clamp(vector(7), 0.5, NaN)", "NaN"),
+        ("clamp(vector(-Inf), 0.5, NaN)", "0.5"),
+        ("year(vector(NaN))", "2.92277026596e+11"),
+        ("month(vector(Inf))", "12"),
+        ("day_of_month(vector(-Inf))", "4"),
+        ("day_of_week(vector(1e300))", "0"),
+        ("day_of_year(vector(NaN))", "339"),
+        ("days_in_month(vector(NaN))", "31"),
+        ("hour(vector(NaN))", "15"),
+        ("minute(vector(NaN))", "30"),
+        ("year(vector(-1))", "1969"),
+    ],
+)
+def test_values_that_are_no_numbers_give_what_go_makes_of_them(query, expected):
+    assert shown(instant(SAMPLES, query)) == [f"{{}} {expected}"]

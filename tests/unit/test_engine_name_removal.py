@@ -73,3 +73,9 @@ def test_type_and_unit_go_with_the_name():
     assert shown(instant(source, "a_total > 1")) == [
         '{__name__="a_total", __type__="counter", __unit__="s", job="x"} 6'
     ]
+
+
+def test_the_points_of_a_subquery_have_the_names_that_its_inside_keeps():
+    source = load(60, 'm{a="1"} 1 2 3')
+    assert shown(instant(source, "(-m)[2m:1m]", 120)) == ['{a="1"} -2@60 -3@120']
+    assert shown(instant(source, "m[2m:1m]", 120)) == ['{__name__="m", a="1"} 2@60 3@120']

@@ -141,3 +141,36 @@ def test_duplicates_do_not_matter_where_the_other_side_is_empty():
 def test_default_matching_looks_through_name_type_and_unit():
     source = load(300, 'a{__type__="counter", job="x"} 6\nb{__type__="gauge", __unit__="s", job="x"} 2')
     assert shown(instant(source, "a / b")) == ['{job="x"} 3']
+
+
+def test_the_error_of_the_earliest_step_is_told():
+    source = load(
+        60,
+        """
+        many{a="1", g="x"} 1 1
+        many{a="2", g="x"} 1 1
+        one{b="1", g="x"} 1 1
+        one{b="2", g="x"} _ 1
+        """,
+    )
+    with pytest.raises(ExecutionError, match="many-to-one matching must be explicit"):
+        ranged(source, "many + on (g) one", 0, 60, 60)
+    with pytest.raises(ExecutionError, match="found duplicate series for the match group"):
+        ranged(source, "many + on (g) one", 60, 60, 60)
+
+
+def test_the_first_two_series_of_a_group_are_named():
+    source = load(60, '''
+        many{g="x"} 1
+        one{b="3", g="x"} 1
+        one{b="1", g="x"} 1
+        one{b="2", g="x"} 1
+        one{b="0", g="y"} 1
+        ''')  # fmt: skip
+    with pytest.raises(ExecutionError) as failure:
+        instant(source, "many + on (g) one")
+    assert str(failure.value) == (
+        'found duplicate series for the match group {g="x"} on the right hand-side of the operation: '
+        '[{__name__="one", b="2", g="x"}, {__name__="one", b="1", g="x"}];many-to-many matching not allowed: '
+        "matching labels must be unique on one side"
+    )
