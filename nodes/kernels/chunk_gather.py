@@ -116,9 +116,7 @@ def find_unsorted(offsets, times, unsorted):
     return found
 
 
-@njit(
-    types.void(READ_I64, READ_I64, READ_F64, READ_I64, READ_I64, READ_F64, I64, F64), cache=True, nogil=True
-)
+@njit(types.void(READ_I64, READ_I64, READ_F64, READ_I64, READ_I64, READ_F64, I64, F64), cache=True, nogil=True)
 def join_samples(first_counts, first_times, first_values, then_counts, then_times, then_values, times, values):
     """Series by series: ``first_counts[i]`` samples of one flat source, then ``then_counts[i]`` of the other."""
     at = 0

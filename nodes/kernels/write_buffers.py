@@ -165,9 +165,7 @@ def append_samples(
     outcome[FULL_COUNT] = filled
 
 
-@njit(
-    types.void(READ_I32, types.int64, types.int64, U32_ROWS, I32, I32, I32, I64, I64), cache=True, nogil=True
-)
+@njit(types.void(READ_I32, types.int64, types.int64, U32_ROWS, I32, I32, I32, I64, I64), cache=True, nogil=True)
 def count_buffered(partitions, start_ms, end_ms, block_times, next_block, first_block, counts, base_ms, out):
     """``out`` int64[n]: how many buffered samples of each series have ``start_ms <= time <= end_ms``."""
     block_size = block_times.shape[1]

@@ -23,7 +23,7 @@ def encode_column(column: NDArray[Any]) -> bytes:
     return standalone.simple_compress(column, _CONFIG)
 
 
-def decode_column(data: bytes, into: NDArray[Any]) -> bool:
+def decode_column(data: bytes | memoryview, into: NDArray[Any]) -> bool:
     """Fill ``into``; False if ``data`` does not hold just so many numbers of its type."""
     try:
         progress = standalone.simple_decompress_into(data, into)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,28 +139,21 @@ class ChunkTable:
         """A whole batch, at opening."""
         first_column, first_chunk = self.times.count, self.chunks.count
         columns = len(stored.samples)
-        batch_of_columns = np.full(columns, batch, np.int64)
-        for target, values in zip(
-            self.times.columns(),
-            (
-                batch_of_columns, stored.places, stored.lengths, stored.checksums,
-                stored.samples, stored.first_ms, stored.last_ms,
-            ),
-            strict=True,
-        ):  # fmt: skip
+        of_columns: list[NDArray[Any]] = [
+            np.full(columns, batch, np.int64), stored.places, stored.lengths, stored.checksums,
+            stored.samples, stored.first_ms, stored.last_ms,
+        ]  # fmt: skip
+        for target, values in zip(self.times.columns(), of_columns, strict=True):
             target.write(first_column, values)
         self.times.count += columns
         known = stored.partitions >= 0
         count = int(known.sum())
-        for target, values in zip(
-            self.chunks.columns(),
-            (
-                np.full(count, batch, np.int64), stored.chunk_places[known], stored.chunk_lengths[known],
-                stored.chunk_checksums[known], stored.partitions[known], stored.chunk_columns[known] + first_column,
-                np.full(count, NO_CHUNK, np.int32),
-            ),
-            strict=True,
-        ):  # fmt: skip
+        of_chunks: list[NDArray[Any]] = [
+            np.full(count, batch, np.int64), stored.chunk_places[known], stored.chunk_lengths[known],
+            stored.chunk_checksums[known], stored.partitions[known], stored.chunk_columns[known] + first_column,
+            np.full(count, NO_CHUNK, np.int32),
+        ]  # fmt: skip
+        for target, values in zip(self.chunks.columns(), of_chunks, strict=True):
             target.write(first_chunk, values)
         self.chunks.count += count
 

@@ -8,6 +8,7 @@ chunk was written, not from its samples' times, so that samples from 1970 live a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from filoray.nodes.memstore.chunk_table import NO_CHUNK, OpenBatch
 from filoray.nodes.memstore.column_store import ChunkBatchRow, ColumnStore, Flush
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.part_key_rows import merge_small_rows, without_series
+from filoray.nodes.memstore.process_memory import release_freed_memory
 from filoray.nodes.memstore.shard_memory import ShardMemory, StoredBatch
 from filoray.nodes.memstore.shard_spec import ShardSpec
 
@@ -253,7 +255,9 @@ class Flusher:
 
     def _expired(self, now_ms: int) -> list[int]:
         oldest_ms = now_ms - self._spec.store.disk_time_to_live_ms
-        return [batch_id for batch_id, batch in self._memory.batches.items() if batch.written_ms <= oldest_ms]
+        # They are in the order of their writing, and this is asked often: look no further than the first that stays.
+        expired = takewhile(lambda item: item[1].written_ms <= oldest_ms, self._memory.batches.items())
+        return [batch_id for batch_id, _ in expired]
 
     def _drop(self, expired: Sequence[int]) -> None:
         self._store.flush(Flush(dropped_batches=expired))
@@ -305,4 +309,7 @@ class Flusher:
         dropped, rows = merge_small_rows(self._store, self._spec.name)
         if dropped:
             self._store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
-        return self._store.reclaim()
+        if self._store.reclaim():
+            return True
+        release_freed_memory()
+        return False

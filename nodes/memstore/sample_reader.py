@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import LimitExceeded
+from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.kernels.chunk_gather import join_samples
 from filoray.nodes.memstore.chunk_reader import ChunkReader, Renumbered
 from filoray.nodes.memstore.sample_merge import offsets_of, sort_samples
@@ -40,7 +41,17 @@ class SampleReader:
                 offsets, times, values, warnings = self._gather(partitions, listed, start_ms, end_ms)
             except Renumbered:
                 continue
-            break
+            return self._batch(labels, offsets, times, values, warnings)
+
+    def _batch(
+        self,
+        labels: LabelTable,
+        offsets: NDArray[np.int64],
+        times: NDArray[np.int64],
+        values: NDArray[np.float64],
+        warnings: Sequence[str],
+    ) -> SeriesBatch:
+        """Without the series that have no sample in the range."""
         counts = np.diff(offsets)
         if not counts.all():
             with_samples = counts > 0

@@ -17,6 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from filoray.cluster.errors import StaleRoute, Unavailable
 from filoray.cluster.store_config import Durability
@@ -28,6 +29,7 @@ _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 1024
 _WAL_CHECKPOINT_PAGES = 1000
 _RECLAIM_PAGES = 4096
+_WAL_BYTES_KEPT = 8 << 20
 _READ_ROWS = 64
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
@@ -66,6 +68,10 @@ class SqliteColumnStore:
     def state(self) -> StoreState:
         return self._state
 
+    @property
+    def trouble(self) -> str | None:
+        return None  # SQLite always knows whether a commit took place
+
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
@@ -75,6 +81,7 @@ class SqliteColumnStore:
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power' else 'OFF'}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA secure_delete = OFF")  # some builds zero what is deleted
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_CHECKPOINT_PAGES}")
         return connection
 
@@ -113,7 +120,7 @@ class SqliteColumnStore:
         for row in self._rows('SELECT "offset", data FROM log WHERE "offset" > ? ORDER BY "offset"', offset):
             yield LogRow(*row)
 
-    def _rows(self, query: str, after: int = -1) -> Iterator[tuple[int, ...]]:
+    def _rows(self, query: str, after: int = -1) -> Iterator[Any]:
         """Rows in pieces, so that the lock is free in between; the first column is the key."""
         while True:
             with _reading(self._path), self._read_lock:

@@ -92,7 +92,7 @@ class ShardHistory(RuleBasedStateMachine):
     @rule(group=st.integers(0, 2))
     def flush(self, group):
         self.now_ms += 1
-        self.shard.flush_group(group % self.store["groups_per_shard"], self.now_ms)
+        self.shard.flush_group(group % self.shard._memory.group_count, self.now_ms)
 
     @rule()
     def upkeep_in_quiet(self):
@@ -141,6 +141,6 @@ class ShardHistory(RuleBasedStateMachine):
 
 
 ShardHistory.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestShardHistory = ShardHistory.TestCase

@@ -3,7 +3,10 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,6 +198,44 @@ def test_files_copied_at_any_instant_recover_what_was_acknowledged_before(tmp_pa
             copy = tmp_path / f"copy-{step}"
             shutil.copytree(tmp_path / "live", copy, ignore=shutil.ignore_patterns("*-shm"))
             assert read(reopen(copy)) == [(t, float(t)) for t in range(step + 1)]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from shards import NOW_MS, container, shard_spec
+from filoray.nodes.memstore.shard import Shard
+
+shard = Shard.open(shard_spec(Path(sys.argv[1]), max_chunks_size=20))
+for step in range(1_000_000):
+    series = [({"i": str(i)}, [(step, float(step * i))]) for i in range(step % 3, 50)]
+    assert all(result.refused.count == 0 for result in shard.append([container(series[:20]), container(series[20:])]))
+    print(step, flush=True)
+    if step % 17 == 0:
+        shard.flush_group(step % 4, NOW_MS)
+"""
+
+
+@pytest.mark.parametrize("acknowledged", [1, 55, 333])
+def test_what_a_killed_process_acknowledged_is_answered_once(tmp_path, acknowledged):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    last = -1
+    for line in process.stdout:
+        last = int(line)
+        if last >= acknowledged:
+            process.kill()
+            break
+    rest = process.stdout.read().split()
+    process.wait()
+    last = int(rest[-1]) if rest else last
+    shard = reopen(tmp_path)
+    for i in range(50):
+        samples = read(shard, {"i": str(i)})
+        expected = [(step, float(step * i)) for step in range(last + 2) if step % 3 <= i]
+        # The step after the last acknowledged one may have been committed, and it may not.
+        assert samples in (expected, [sample for sample in expected if sample[0] <= last])
 
 
 def test_queries_during_appends_flushes_and_retention_see_whole_samples_only(tmp_path):
