@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -57,7 +58,7 @@ def postgres_url(text: str, *, or_sqlite: bool = False) -> sa.URL:
     return url.set(drivername=_DRIVER)
 
 
-def postgres_engine(url: sa.URL, **options: object) -> sa.Engine:
+def postgres_engine(url: sa.URL, **options: Any) -> sa.Engine:
     """``options`` are SQLAlchemy's. What the URL's own query says about connections goes before our settings."""
     arguments = {name: value for name, value in _CONNECT_ARGUMENTS.items() if name not in url.query}
     # Without a binary cursor, bytes come back as hexadecimal text: twice the traffic.
@@ -74,8 +75,8 @@ def _binary_cursor() -> type:
     import psycopg
 
     class BinaryCursor(psycopg.Cursor[tuple[object, ...]]):
-        def __init__(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-            super().__init__(connection)
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
             self.format = psycopg.pq.Format.BINARY
 
     return BinaryCursor

@@ -37,7 +37,7 @@ class Node:
         self._incarnation = incarnation
         self._reporter = _Reporter(name, incarnation, config.namespace)
         self._address = NodeAddress(config.node.host, port)
-        self._host = ShardHost(config.data_dir, self._reporter.report)
+        self._host = ShardHost(config.data_dir, self._reporter.report, config.column_store_url)
         self._handler = RequestHandler(self._host, config, incarnation)
         self._server = TransportServer(config.node.host, port, self._handler.dispatch)
 

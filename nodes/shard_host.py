@@ -33,6 +33,7 @@ from filoray.nodes.ingest_worker import AppendJob, IngestWorker, PendingWrite, S
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
+from filoray.nodes.memstore.store_choice import delete_shared_store
 from filoray.nodes.metric_metadata import MetricMetadataFile
 from filoray.nodes.streams.consumer import StreamConsumer
 from filoray.nodes.streams.sources import is_polled, open_stream
@@ -75,10 +76,14 @@ class HostedShard:
 
 
 class ShardHost:
-    """``data_dir``: where each data set has a directory with a file per shard."""
+    """``data_dir``: where each data set has a directory with a file per shard.
 
-    def __init__(self, data_dir: Path, report: Report) -> None:
+    ``column_store_url``: the PostgreSQL that has the shards' samples instead.
+    """
+
+    def __init__(self, data_dir: Path, report: Report, column_store_url: str | None = None) -> None:
         self._data_dir = data_dir
+        self._column_store_url = column_store_url
         self._report_to = report
         self._hosted: dict[ShardKey, HostedShard] = {}
         self._lock = threading.Lock()
@@ -173,9 +178,11 @@ class ShardHost:
     def upkeep(self) -> bool:
         """One due flush step of one shard; True if more is due."""
         now_ms = int(time.time() * 1000)
-        with self._lock:
-            shards = [hosted.shard for hosted in self._hosted.values() if hosted.shard is not None]
-        return any(shard.upkeep(now_ms) for shard in shards)
+        opened = [(hosted, hosted.shard) for hosted in self.held() if hosted.shard is not None]
+        for hosted, shard in opened:
+            if shard.trouble is not None:
+                self._reopen(hosted, shard.trouble)
+        return any(shard.upkeep(now_ms) for _, shard in opened if shard.trouble is None)
 
     # ---- opening and closing
 
@@ -210,7 +217,10 @@ class ShardHost:
                 reported_pct = progress_pct
                 self._report(hosted, RecoveryInProgress(progress_pct))
 
-        spec = ShardSpec(hosted.config.name, hosted.number, hosted.epoch, path, hosted.config.store)
+        spec = ShardSpec(
+            hosted.config.name, hosted.number, hosted.epoch, path, hosted.config.store,
+            column_store_url=self._column_store_url,
+        )  # fmt: skip
         with hosted.gate:
             if hosted.released.is_set():
                 return
@@ -224,9 +234,7 @@ class ShardHost:
         if hosted.consumer is not None:
             hosted.consumer.start()
 
-    def _recover_stream(
-        self, hosted: HostedShard, shard: Shard, on_progress: Callable[[int], None]
-    ) -> StreamConsumer:
+    def _recover_stream(self, hosted: HostedShard, shard: Shard, on_progress: Callable[[int], None]) -> StreamConsumer:
         """The consumer of a shard that has all its source holds now; closes the shard if that fails."""
 
         def reopen(offset: int | None) -> IngestionStream:
@@ -249,13 +257,24 @@ class ShardHost:
             raise
         return consumer
 
+    def _reopen(self, hosted: HostedShard, reason: str) -> None:
+        """Its store does not know what is stored: close the shard and recover it, under the same epoch."""
+        logger.warning("dataset %s shard %d is opened anew: %s", hosted.config.name, hosted.number, reason)
+        self._report(hosted, IngestionError(reason))
+        with hosted.gate:
+            self._let_go(hosted)
+        self._openers.submit(self._open, hosted, None)
+
+    def _let_go(self, hosted: HostedShard) -> None:
+        shard, hosted.shard = hosted.shard, None
+        if hosted.consumer is not None:
+            hosted.consumer.stop()
+        if shard is not None:
+            shard.close()
+
     def _close(self, hosted: HostedShard, *, delete: bool) -> None:
         with hosted.gate:
-            shard, hosted.shard = hosted.shard, None
-            if hosted.consumer is not None:
-                hosted.consumer.stop()
-            if shard is not None:
-                shard.close()
+            self._let_go(hosted)
             if delete:
                 self._delete_files(hosted.config.name, hosted.number)
         self._report(hosted, IngestionStopped())
@@ -272,6 +291,7 @@ class ShardHost:
     def _delete_files(self, dataset: str, number: int) -> None:
         for path in (self._data_dir / dataset).glob(f"shard-{number}.*"):  # with SQLite's -wal and -shm
             path.unlink(missing_ok=True)
+        delete_shared_store(self._column_store_url, dataset, number)
 
     def _remove_directory_if_empty(self, dataset: str) -> None:
         try:

@@ -80,6 +80,11 @@ class ColumnStore(Protocol):
     @property
     def state(self) -> StoreState: ...
 
+    @property
+    def trouble(self) -> str | None:
+        """Why no change is taken any more until the shard is opened anew; None if all is well."""
+        ...
+
     def part_keys(self) -> Iterator[PartKeyRow]: ...
 
     def batch_metas(self) -> Iterator[tuple[int, int, bytes]]:

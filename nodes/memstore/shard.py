@@ -29,7 +29,7 @@ from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_k
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.shard_spec import ShardSpec, ShardStats
-from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
+from filoray.nodes.memstore.store_choice import open_column_store
 from filoray.nodes.promql.ast import LabelMatcher
 from filoray.nodes.series_batch import SeriesBatch
 
@@ -62,9 +62,9 @@ class Shard:
         """Take the shard over with ``spec.epoch`` and recover it; ``on_progress`` gets percents of the log's replay.
 
         Raises StaleRoute if a later owner has it, DamagedStore if its file cannot be opened, Unavailable if the
-        place cannot be written.
+        place cannot be reached or written.
         """
-        store = SqliteColumnStore(spec.path, spec.epoch, spec.store.durability, spec.store.groups_per_shard)
+        store = open_column_store(spec)
         try:
             return cls(spec, store, on_progress)
         except BaseException:
@@ -83,6 +83,11 @@ class Shard:
         has the shard, Unavailable if nothing could be written, BadData for what is no container: nothing is applied.
         """
         return self._ingestion.append(containers, offsets)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the shard takes no writes until it is closed and opened anew; None if all is well."""
+        return self._store.trouble
 
     @property
     def resume_offset(self) -> int:

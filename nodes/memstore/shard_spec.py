@@ -32,6 +32,8 @@ class ShardSpec:
     """A shard that got nothing for so long flushes if its chunks would be well filled."""
     log_bytes_max: int = 64 << 20
     """A longer log makes flushes due (or 120 samples of every series, if that is more): it bounds recovery."""
+    column_store_url: str | None = None
+    """The PostgreSQL where the shard is stored; None: in the file at ``path``."""
 
     @property
     def name(self) -> str:
