@@ -1,0 +1,88 @@
+"""Writes series straight into the shard files of a data directory whose cluster is stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from filoray.cluster.dataset import DatasetConfig
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.shard_spec import ShardSpec
+from filoray.nodes.series_batch import SeriesBatch
+from filoray.nodes.tsdb_tools.database_copy import check_not_in_use
+from filoray.nodes.tsdb_tools.series_blocks import containers_of
+from filoray.nodes.tsdb_tools.shard_files import ShardFile
+from filoray.nodes.tsdb_tools.stored_shard import StoredShard
+
+_ANY_AGE_MS = 1 << 62
+
+
+@dataclass(slots=True)
+class ImportCounts:
+    """Samples. ``accepted``: durable now, those that were there already included."""
+
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+
+
+class OfflineImport:
+    """Use as a context manager. Samples of any age are taken; each shard keeps its owner's epoch.
+
+    Raises Unavailable if a running cluster has one of the files open.
+    """
+
+    def __init__(self, data_dir: Path, config: DatasetConfig) -> None:
+        self._config = config
+        self._paths = [data_dir / config.name / f"shard-{shard}.db" for shard in range(config.num_shards)]
+        self._shards: dict[int, Shard] = {}
+        self.counts = ImportCounts()
+        for path in self._paths:
+            if path.exists():
+                check_not_in_use(path)
+
+    def __enter__(self) -> OfflineImport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush and close; after an error what was written stays in the log."""
+        for shard in self._shards.values():
+            if kind is None:
+                shard.flush_all(_now_ms())
+            shard.close()
+
+    def write(self, batch: SeriesBatch) -> None:
+        """Durable when it returns. Raises BadData for labels that cannot be stored."""
+        for number, container in containers_of(batch, self._config.num_shards, self._config.spread).items():
+            shard = self._shard(number)
+            (result,) = shard.append([container.encode()])
+            refused = result.refused
+            self.counts.accepted += result.accepted
+            self.counts.refused["too old"] += refused.too_old
+            self.counts.refused["different value at a stored timestamp"] += refused.duplicates_different
+            self.counts.refused["over a series limit"] += refused.over_limit
+            self.counts.example = self.counts.example or refused.example
+            while shard.upkeep(_now_ms()):
+                pass
+
+    def _shard(self, number: int) -> Shard:
+        if number not in self._shards:
+            path = self._paths[number]
+            epoch = 0
+            if path.exists():
+                with StoredShard(ShardFile(self._config.name, number, path)) as stored:
+                    epoch = stored.state.epoch
+            # What is older than a day's retention was written just now: its time on disk begins here.
+            store = dataclasses.replace(self._config.store, out_of_order_window_ms=_ANY_AGE_MS)
+            self._shards[number] = Shard.open(ShardSpec(self._config.name, number, epoch, path, store))
+        return self._shards[number]
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
