@@ -88,7 +88,10 @@ def create_tables(engine: sa.Engine, tables: sa.MetaData) -> None:
         if engine.dialect.name == "postgresql":
             # CREATE TABLE IF NOT EXISTS alone fails when two run at once.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-        tables.create_all(connection)
+            tables.create_all(connection)
+        else:
+            for table in tables.sorted_tables:
+                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
 
 
 def place_of(url: sa.URL) -> str:

@@ -1,12 +1,42 @@
+"""What the coordinator's store keeps, in its SQLite file and in a real PostgreSQL."""
+
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
+from postgres_server import PostgresServer, running_postgres
 
 from filoray.cluster.config import default_server_config
 from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.errors import Unavailable
 from filoray.cluster.meta_store import MetaStore, NodeRow
 from filoray.cluster.shard_map import ShardEntry, ShardMap
 from filoray.cluster.shard_status import ShardStatus, StatusKind
+
+OpenStore = Callable[[], MetaStore]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
+    url = request.getfixturevalue("server").new_database() if request.param == "postgres" else None
+    opened: list[MetaStore] = []
+
+    def open_one() -> MetaStore:
+        opened.append(MetaStore.open(url, tmp_path))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
 
 
 def _config(name: str) -> DatasetConfig:
@@ -18,8 +48,8 @@ def _entry(shard: int, kind: StatusKind, node: str | None, epoch: int) -> ShardE
     return ShardEntry(shard, ShardStatus(kind), node, epoch)
 
 
-def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
-    store = MetaStore.open(None, tmp_path)
+def test_everything_is_there_after_a_restart(open_store: OpenStore) -> None:
+    store = open_store()
     assert store.next_generation() == 1
     store.put_dataset(_config("a"), is_deleting=False)
     shards = (_entry(0, StatusKind.ACTIVE, "node-0", 3), _entry(1, StatusKind.STOPPED, None, 2))
@@ -28,7 +58,7 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     store.put_process("node-0", 17, 1.5)
     store.close()
 
-    again = MetaStore.open(None, tmp_path)
+    again = open_store()
     assert again.next_generation() == 2
     assert again.nodes() == {"node-0": NodeRow("node-0", 4, 17, 1.5)}
     ((config, shard_map),) = again.restored_state({"node-0": 4}).shard_maps
@@ -36,8 +66,8 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     assert shard_map.shards == shards
 
 
-def test_shards_of_a_node_that_is_no_more_are_down(tmp_path: Path) -> None:
-    store = MetaStore.open(None, tmp_path)
+def test_shards_of_a_node_that_is_no_more_are_down(open_store: OpenStore) -> None:
+    store = open_store()
     store.put_dataset(_config("a"), is_deleting=False)
     shards = (_entry(0, StatusKind.ACTIVE, "node-0", 3), _entry(1, StatusKind.ACTIVE, "node-1", 2))
     store.put_shard_map(ShardMap("a", 9, shards))
@@ -46,8 +76,8 @@ def test_shards_of_a_node_that_is_no_more_are_down(tmp_path: Path) -> None:
     assert [entry.epoch for entry in shard_map.shards] == [3, 2]
 
 
-def test_epochs_outlive_their_dataset(tmp_path: Path) -> None:
-    store = MetaStore.open(None, tmp_path)
+def test_epochs_outlive_their_dataset(open_store: OpenStore) -> None:
+    store = open_store()
     store.put_dataset(_config("a"), is_deleting=False)
     store.put_shard_map(
         ShardMap("a", 9, (_entry(0, StatusKind.ACTIVE, "node-0", 3), _entry(1, StatusKind.DOWN, None, 5)))
@@ -60,8 +90,28 @@ def test_epochs_outlive_their_dataset(tmp_path: Path) -> None:
     assert state.epochs == {("a", 0): 3, ("a", 1): 5}
 
 
-def test_a_dataset_that_was_never_assigned_is_unassigned(tmp_path: Path) -> None:
-    store = MetaStore.open(None, tmp_path)
+def test_a_dataset_that_was_never_assigned_is_unassigned(open_store: OpenStore) -> None:
+    store = open_store()
     store.put_dataset(_config("a"), is_deleting=False)
     ((_, shard_map),) = store.restored_state({}).shard_maps
     assert {entry.status.kind for entry in shard_map.shards} == {StatusKind.UNASSIGNED}
+
+
+def test_stores_that_open_at_once_get_different_generations(open_store: OpenStore) -> None:
+    with ThreadPoolExecutor(6) as openers:
+        futures = [openers.submit(lambda: open_store().next_generation()) for _ in range(6)]
+        assert sorted(future.result() for future in futures) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_server_that_was_restarted_is_no_failure(server: PostgresServer, tmp_path: Path) -> None:
+    store = MetaStore.open(server.new_database(), tmp_path)
+    store.put_incarnation("node-0", 1)
+    server.stop()
+    with pytest.raises(Unavailable, match=f"PostgreSQL at 127.0.0.1:{server.port}.*cannot write"):
+        store.put_incarnation("node-0", 2)
+    server.start()
+    store.put_incarnation("node-0", 3)
+    server.stop()
+    server.start()
+    assert store.nodes()["node-0"].incarnation == 3
+    store.close()
