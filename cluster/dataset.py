@@ -131,6 +131,9 @@ def _as_keys(store: StoreConfig, *, with_chunk_time: bool) -> dict[str, PlainVal
         "durability": store.durability,
         "max-series-per-shard": store.max_series_per_shard,
         "decoded-chunk-cache-size": store.decoded_chunk_cache_bytes,
+        "max-workspace-series-per-shard": store.max_workspace_series_per_shard,
+        "max-namespace-series-per-shard": store.max_namespace_series_per_shard,
+        "flush-when-idle": format_duration(store.flush_when_idle_ms),
     }
     if with_chunk_time:
         keys["max-chunk-time"] = format_duration(store.max_chunk_time_ms)

@@ -26,6 +26,9 @@ class StoreConfig:
     durability: Durability
     max_series_per_shard: int
     decoded_chunk_cache_bytes: int
+    max_workspace_series_per_shard: int = 2_000_000
+    max_namespace_series_per_shard: int = 2_000_000
+    flush_when_idle_ms: int = 5_000
 
 
 def read_store_config(section: ConfigSection) -> StoreConfig:
@@ -48,4 +51,7 @@ def read_store_config(section: ConfigSection) -> StoreConfig:
         durability=cast(Durability, section.choice("durability", get_args(Durability))),
         max_series_per_shard=section.integer("max-series-per-shard", minimum=1),
         decoded_chunk_cache_bytes=section.size_bytes("decoded-chunk-cache-size"),
+        max_workspace_series_per_shard=section.integer("max-workspace-series-per-shard", minimum=1),
+        max_namespace_series_per_shard=section.integer("max-namespace-series-per-shard", minimum=1),
+        flush_when_idle_ms=section.duration_ms("flush-when-idle", minimum=100),
     )

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 
-from filoray.nodes.memstore.shard_spec import SeriesLimits
+from filoray.cluster.store_config import StoreConfig
 
 WORKSPACE_LABEL = "_ws_"
 NAMESPACE_LABEL = "_ns_"
 
 
 class Cardinality:
-    def __init__(self, series_max: int, limits: SeriesLimits) -> None:
-        self.series_max = series_max
-        self.limits = limits
+    def __init__(self, limits: StoreConfig) -> None:
+        self._limits = limits
         self.total = 0
         self.by_namespace: Counter[tuple[str, str]] = Counter()
         self.by_workspace: Counter[str] = Counter()
 
     def refusal(self, workspace: str, namespace: str) -> str:
         """Why one more series may not be, ``""`` if it may."""
-        if self.total >= self.series_max:
+        if self.total >= self._limits.max_series_per_shard:
             return f"the shard has {self.total} series, as many as max-series-per-shard allows"
-        if self.by_workspace[workspace] >= self.limits.per_workspace:
-            return f"_ws_ {workspace!r} has {self.by_workspace[workspace]} series in this shard, its limit"
-        if self.by_namespace[workspace, namespace] >= self.limits.per_namespace:
+        in_workspace = self.by_workspace[workspace]
+        if in_workspace >= self._limits.max_workspace_series_per_shard:
             return (
-                f"_ws_ {workspace!r} _ns_ {namespace!r} has "
-                f"{self.by_namespace[workspace, namespace]} series in this shard, its limit"
+                f"_ws_ {workspace!r} has {in_workspace} series in the shard, "
+                "as many as max-workspace-series-per-shard allows"
+            )
+        in_namespace = self.by_namespace[workspace, namespace]
+        if in_namespace >= self._limits.max_namespace_series_per_shard:
+            return (
+                f"_ws_ {workspace!r} _ns_ {namespace!r} has {in_namespace} series in the shard, "
+                "as many as max-namespace-series-per-shard allows"
             )
         return ""
 

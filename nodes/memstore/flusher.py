@@ -79,7 +79,7 @@ class Flusher:
 
     def _is_idle(self, now_ms: int) -> bool:
         return self._ingestion.rounds == self._seen_rounds and (
-            now_ms - self._quiet_since_ms >= self._spec.flush_when_idle_ms
+            now_ms - self._quiet_since_ms >= self._spec.store.flush_when_idle_ms
         )
 
     def _is_idle_and_well_filled(self, now_ms: int) -> bool:

@@ -48,7 +48,7 @@ class Shard:
         self._chunks = ChunkReader(self._memory, store, spec.store.decoded_chunk_cache_bytes, spec.name)
         self._reader = SampleReader(self._memory, self._chunks, spec.store.max_data_per_shard_query_bytes)
         checkpoints = np.array([state.checkpoints.get(group, -1) for group in range(state.group_count)], np.int64)
-        cardinality = Cardinality(spec.store.max_series_per_shard, spec.limits)
+        cardinality = Cardinality(spec.store)
         late = LateArrival(self._memory, self._reader, spec.store.out_of_order_window_ms)
         self._ingestion = Ingestion(
             self._memory, store, late, cardinality, spec.store.out_of_order_window_ms, checkpoints

@@ -7,16 +7,6 @@ from pathlib import Path
 
 from filoray.cluster.store_config import StoreConfig
 
-_UNLIMITED = 1 << 31
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesLimits:
-    """How many series may be at once: in the shard, in it per ``_ws_``, in it per ``_ws_`` and ``_ns_``."""
-
-    per_workspace: int = _UNLIMITED
-    per_namespace: int = _UNLIMITED
-
 
 @dataclass(frozen=True, slots=True)
 class ShardSpec:
@@ -27,9 +17,6 @@ class ShardSpec:
     epoch: int
     path: Path
     store: StoreConfig
-    limits: SeriesLimits = SeriesLimits()
-    flush_when_idle_ms: int = 5_000
-    """A shard that got nothing for so long flushes if its chunks would be well filled."""
     log_bytes_max: int = 64 << 20
     """A longer log makes flushes due (or 120 samples of every series, if that is more): it bounds recovery."""
     column_store_url: str | None = None

@@ -14,7 +14,7 @@ from filoray.cluster.store_config import StoreConfig
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.memstore.shard_spec import SeriesLimits, ShardSpec
+from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.series_batch import SeriesBatch
@@ -23,7 +23,6 @@ from filoray.nodes.sharding import encode_part_key
 Labels = Mapping[str, str]
 Sample = tuple[int, float]
 NOW_MS = 1_700_000_000_000
-NO_LIMITS = SeriesLimits()
 ALL_TIME = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
 
 STORE = StoreConfig(
@@ -41,12 +40,10 @@ STORE = StoreConfig(
 )
 
 
-def shard_spec(
-    path: Path, *, epoch: int = 1, limits: SeriesLimits = NO_LIMITS, log_bytes_max: int = 64 << 20, **store: object
-) -> ShardSpec:
+def shard_spec(path: Path, *, epoch: int = 1, log_bytes_max: int = 64 << 20, **store: object) -> ShardSpec:
     """Keyword arguments beyond the named ones replace settings of ``STORE``."""
     config = replace(STORE, **store)  # type: ignore[arg-type]
-    return ShardSpec("prom", 3, epoch, path / "shard-3.db", config, limits, log_bytes_max=log_bytes_max)
+    return ShardSpec("prom", 3, epoch, path / "shard-3.db", config, log_bytes_max=log_bytes_max)
 
 
 def container(series: Sequence[tuple[Labels, Sequence[Sample]]], *, with_keys: bool = True) -> bytes:

@@ -6,7 +6,6 @@ from shards import ALL_TIME, NOW_MS, STALE_NAN, bits, container, matching, read,
 
 from filoray.cluster.errors import BadData, LimitExceeded, StaleRoute
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.memstore.shard_spec import SeriesLimits
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 UP = {"__name__": "up", "job": "api", "instance": "a:9100"}
@@ -138,17 +137,18 @@ class TestLimits:
         assert shard.stats().series == 1
 
     @pytest.mark.parametrize(
-        ("limits", "accepted"), [(SeriesLimits(per_workspace=2), 3), (SeriesLimits(per_namespace=1), 3)]
+        ("limits", "accepted"),
+        [({"max_workspace_series_per_shard": 2}, 3), ({"max_namespace_series_per_shard": 1}, 3)],
     )
     def test_limits_per_workspace_and_namespace(self, tmp_path, limits, accepted):
-        spec = shard_spec(tmp_path, limits=limits)
+        spec = shard_spec(tmp_path, **limits)
         names = [("w", "a"), ("w", "b"), ("w", "b"), ("v", "a")]
         series = [({"__name__": f"m{i}", "_ws_": ws, "_ns_": ns}, [(1, 1.0)]) for i, (ws, ns) in enumerate(names)]
         shard = Shard.open(spec)
         result = shard.append([container(series)])[0]
         assert (result.accepted, result.refused.over_limit) == (accepted, 4 - accepted)
         assert "_ws_ 'w'" in result.refused.example
-        again = Shard.open(shard_spec(tmp_path, epoch=2, limits=limits))
+        again = Shard.open(shard_spec(tmp_path, epoch=2, **limits))
         assert again.append([container(series)])[0].refused.over_limit == 4 - accepted
 
     def test_a_query_that_reads_too_many_chunk_bytes_is_refused(self, tmp_path):
