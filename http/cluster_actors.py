@@ -14,6 +14,7 @@ from filoray.cluster.coordinator import ReadyReport
 from filoray.cluster.coordinator_actor import start_coordinator
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.seed_discovery import start_seed_discovery
+from filoray.http.gateway import Gateway
 
 _GATEWAY_CONCURRENCY = 4  # a call that waits for the server to start must not keep views waiting
 _SHUTDOWN_TIMEOUT_S = 60
@@ -59,8 +60,6 @@ class ClusterActors:
         return self._config.seed.timeout_ms / 1000 + 30
 
     def _make_gateway(self, index: int) -> Any:
-        from filoray.http.gateway import Gateway
-
         options = ray.remote(Gateway).options(
             name=gateway_name(index),
             lifetime="detached",

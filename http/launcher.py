@@ -113,14 +113,15 @@ def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[]
         undo.append(ray_start.runtime.stop)
     warm_up = threading.Thread(target=_warm_up_kernels)
     warm_up.start()
-    import ray  # while Ray's own processes start
+    # Imported while Ray's own processes start.
+    import ray
+
+    from filoray.http.cluster_actors import ClusterActors
 
     address = str(options.ray_address) if ray_start is None else ray_start.wait().address
     warm_up.join()
     os.environ.update(RAY_ENVIRONMENT)
     _connect(ray, address, config)
-    from filoray.http.cluster_actors import ClusterActors
-
     actors = ClusterActors(config)
     if ray_start is None:
         undo.append(actors.kill)

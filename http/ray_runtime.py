@@ -33,7 +33,7 @@ RAY_ENVIRONMENT = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
     # The actors are a few, known, idle-cheap processes: no worker is started ahead of need for others.
-    "RAY_prestart_worker_first_driver": "0",
+    "RAY_prestart_worker_first_driver": "1",
     "RAY_enable_metrics_collection": "0",
     # Ray runs workers at niceness 15: behind every other process of the machine, heartbeats included.
     "RAY_worker_niceness": "0",
@@ -56,7 +56,8 @@ class RayRuntime:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
-                if os.getsid(process.pid) == self.pid and process.create_time() >= self.created_s - 1 and _runs(process):
+                is_of_session = os.getsid(process.pid) == self.pid and process.create_time() >= self.created_s - 1
+                if is_of_session and _runs(process):
                     found.append(process)
         return found
 

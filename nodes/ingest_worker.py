@@ -51,7 +51,10 @@ class PendingWrite:
 
 @dataclass(frozen=True, slots=True)
 class AppendJob:
-    """One container for a shard that the sender routed by ``epoch``. ``offset``: its place in the shard's stream, if any."""
+    """One container for a shard that the sender routed by ``epoch``.
+
+    ``offset``: its place in the shard's stream, if it comes from one.
+    """
 
     key: ShardKey
     epoch: int

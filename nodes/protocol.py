@@ -93,7 +93,7 @@ class ReplyHeader:
 
 
 def error_named(name: str, message: str) -> FilorayError:
-    """The error that a node raised, raised again at the gateway. Names not of ``cluster.errors`` become BadData's base."""
+    """The error that a node raised, to be raised again at the gateway; a name not of ``cluster.errors``: FilorayError."""
     error_class = getattr(errors, name, FilorayError)
     if not (isinstance(error_class, type) and issubclass(error_class, FilorayError)):
         error_class = FilorayError

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """One PromQL query. An instant query has ``start_ms == end_ms`` and ``is_range`` False (its ``step_ms`` is ignored).
+    """One PromQL query. An instant query has ``start_ms == end_ms`` and ``is_range`` False; its ``step_ms`` is ignored.
 
     ``timeout_ms`` None means the configured one, and is capped by it. ``lookback_ms`` and ``spread`` None: configured.
     ``wants_stats``: collect per-stage and per-node figures.
@@ -57,7 +57,7 @@ class QueryOutcome:
 
 @dataclass(frozen=True, slots=True)
 class MetadataRequest:
-    """For series, labels and label values: series that match any of ``selectors`` (none: all) with data in the range."""
+    """For series, labels and values: series with data in the range that match any of ``selectors`` (none: all)."""
 
     dataset: str
     selectors: Sequence[tuple[LabelMatcher, ...]]
@@ -115,7 +115,7 @@ class RunningQuery:
 
 @dataclass(frozen=True, slots=True)
 class WriteOutcome:
-    """``refused`` counts samples that were not stored, by reason; ``example`` names one of them. The rest is durable."""
+    """``refused`` counts samples that were not stored, by reason; ``example`` names one. The rest is durable."""
 
     accepted: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)

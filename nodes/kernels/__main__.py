@@ -1,4 +1,4 @@
-"""``python -m filoray.nodes.kernels``: compile every kernel into numba's on-disk cache, once, before processes race for it."""
+"""``python -m filoray.nodes.kernels``: compile every kernel into numba's on-disk cache before processes race for it."""
 
 from filoray.nodes.kernels.warm_up import warm_up
 

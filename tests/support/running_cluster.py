@@ -1,4 +1,4 @@
-"""A real cluster for tests: started by the ``filoray`` command on free ports in its own directory, and stopped by it."""
+"""A real cluster for tests: started by the ``filoray`` command on free ports in its own directory, stopped by it."""
 
 from __future__ import annotations
 
