@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -20,10 +21,15 @@ from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.coordinator import Coordinator, ReadyReport
+from filoray.cluster.errors import Unavailable
 from filoray.cluster.meta_store import MetaStore
 from filoray.cluster.node_actor import LOG_FORMAT
 from filoray.cluster.node_protocol import NodeSpec, ShardReport
 from filoray.cluster.ray_actors import RayActors
+
+logger = logging.getLogger(__name__)
+
+_STORE_RETRY_S = 1
 
 T = TypeVar("T")
 
@@ -33,10 +39,19 @@ class CoordinatorActor:
 
     def __init__(self, config: ServerConfig, node_spec: NodeSpec) -> None:
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-        store = MetaStore.open(config.meta_store_url, config.data_dir)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="coordinator", daemon=True).start()
-        self._coordinator = asyncio.run_coroutine_threadsafe(self._begin(config, store, node_spec), self._loop).result()
+        try:
+            store = MetaStore.open(config.meta_store_url, config.data_dir)
+            begun = asyncio.run_coroutine_threadsafe(self._begin(config, store, node_spec), self._loop)
+            self._coordinator = begun.result()
+        except Unavailable:
+            if not ray.get_runtime_context().was_current_actor_reconstructed:
+                raise  # the launcher says so
+            # Ray gives up an actor whose constructor raises, but starts one anew whose process ends.
+            logger.exception("the coordinator's store is away; starting anew in %d s", _STORE_RETRY_S)
+            time.sleep(_STORE_RETRY_S)
+            os._exit(1)
 
     @staticmethod
     async def _begin(config: ServerConfig, store: MetaStore, node_spec: NodeSpec) -> Coordinator:

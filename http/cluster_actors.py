@@ -87,4 +87,3 @@ def kill_actors(gateway_count: int) -> None:
     for name in [*names, *nodes]:
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(name), no_restart=True)
-

@@ -93,7 +93,7 @@ class ReplyHeader:
 
 
 def error_named(name: str, message: str) -> FilorayError:
-    """The error that a node raised, to be raised again at the gateway; a name not of ``cluster.errors``: FilorayError."""
+    """The error that a node raised, to be raised at the gateway; FilorayError for a name that is not in ``errors``."""
     error_class = getattr(errors, name, FilorayError)
     if not (isinstance(error_class, type) and issubclass(error_class, FilorayError)):
         error_class = FilorayError

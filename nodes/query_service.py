@@ -137,7 +137,7 @@ class FanOutQueryService:
         params = self._params(request)
 
         async def attempt(dataset: DatasetView) -> _Answered:
-            exec_plan = self._plan(dataset, expr, params, request.spread)
+            exec_plan = self._plan(dataset, expr, params, request)
             questions, missing = self._questions(dataset, exec_plan, request.spread)
             _refuse_missing(request.dataset, missing, allow_partial=request.allow_partial)
             replies = await self._ask_all(Kind.QUERY, request.dataset, questions, deadline_s)
@@ -186,7 +186,7 @@ class FanOutQueryService:
     async def explain(self, request: QueryRequest) -> list[str]:
         dataset = self._views.dataset(request.dataset)
         expr = parse(request.query, self._parser_options)
-        exec_plan = self._plan(dataset, expr, self._params(request), request.spread)
+        exec_plan = self._plan(dataset, expr, self._params(request), request)
         questions, _ = self._questions(dataset, exec_plan, request.spread)
         nodes = self._views.view.nodes
         node_shards = {
@@ -204,16 +204,17 @@ class FanOutQueryService:
             return QueryParams.range(request.start_ms, request.end_ms, request.step_ms, **options)
         return QueryParams.instant(request.start_ms, **options)
 
-    def _plan(self, dataset: DatasetView, expr: Expr, params: QueryParams, spread: int | None) -> ExecPlan:
+    def _plan(self, dataset: DatasetView, expr: Expr, params: QueryParams, request: QueryRequest) -> ExecPlan:
         def colocated(selectors: Selectors) -> bool:
-            chosen = self._route(dataset, selectors, spread)
+            chosen = self._route(dataset, selectors, request.spread)
             return len(chosen.by_node) == 1 and not chosen.missing
 
-        return plan(expr, params, colocated)
+        return plan(expr, params, colocated, query=request.query)
 
     def _route(self, dataset: DatasetView, selectors: Selectors, spread: int | None) -> Route:
         config = dataset.config
-        used_spread = config.spread if spread is None else spread
+        # A narrower spread than the data were written with would miss series without a word.
+        used_spread = max(config.spread, spread or 0)
         shards: set[int] = set()
         for matchers in selectors:
             shards.update(shards_for_matchers(matchers, config.num_shards, used_spread))

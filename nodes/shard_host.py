@@ -94,7 +94,7 @@ class ShardHost:
     # ---- what the coordinator says
 
     def start_shards(self, config: DatasetConfig, shards: Sequence[tuple[int, int]]) -> None:
-        """Take (shard, epoch) pairs over; returns at once, ``report`` tells how it goes. A repeated order does nothing."""
+        """Take (shard, epoch) pairs over; returns at once, ``report`` tells how it goes. Twice is as once."""
         for number, epoch in shards:
             key = (config.name, number)
             with self._lock:

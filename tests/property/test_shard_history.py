@@ -62,8 +62,7 @@ class ShardHistory(RuleBasedStateMachine):
 
     @rule(writes=WRITES)
     def write(self, writes):
-        # The rule for a sample depends on those before it: ask the model in order of arrival per series, as the
-        # shard sees them. Late samples of one container are judged together, in order of time.
+        # One by one: the late samples of one container are judged together, after those in order.
         one_by_one = [(series, [sample]) for series, samples in writes for sample in samples]
         for series, samples in one_by_one:
             (time, value) = samples[0]
@@ -73,6 +72,25 @@ class ShardHistory(RuleBasedStateMachine):
             assert (result.accepted, refused.too_old, refused.duplicates_different) == (
                 int(expected == "accepted"), int(expected == "too_old"), int(expected == "different"),
             )  # fmt: skip
+
+    @rule(writes=WRITES)
+    def write_unsorted(self, writes):
+        """Containers whose samples come in any order: the answer tells what was taken, and must keep telling it."""
+        before = self.expected(-(1 << 60), 1 << 60)
+        results = self.shard.append([container([(SERIES[series], samples)]) for series, samples in writes])
+        after = samples_of(self.shard.select([], -(1 << 60), 1 << 60))
+        for labels, samples in before.items():
+            assert set(samples) <= set(after[labels])
+        sent = {(series, time, bits(value)) for series, samples in writes for time, value in samples}
+        number = {tuple(sorted(labels.items())): series for series, labels in enumerate(SERIES)}
+        for labels, samples in after.items():
+            fresh = set(samples) - set(before.get(labels, []))
+            assert {(number[labels], time, value) for time, value in fresh} <= sent
+            self.model.samples[number[labels]] = dict(samples)
+        refused = sum(result.refused.count for result in results)
+        assert sum(result.accepted for result in results) + refused == sum(len(samples) for _, samples in writes)
+        if not refused:
+            assert all((time, value) in after[tuple(sorted(SERIES[i].items()))] for i, time, value in sent)
 
     @rule(first=st.integers(0, 149), count=st.integers(1, 60), steps=st.integers(1, 20), gap=st.integers(1, 9))
     def scrape(self, first, count, steps, gap):
