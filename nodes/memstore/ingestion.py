@@ -21,6 +21,7 @@ from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.log_record import LogRecord, encode_log_record
 from filoray.nodes.memstore.part_key_codec import QUICK_LEVEL, encode_part_keys
 from filoray.nodes.memstore.part_key_index import hash_part_keys
+from filoray.nodes.memstore.refusal_text import sample_text, series_text
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.record_container import RecordContainer
 
@@ -260,14 +261,3 @@ def count_series(memory: ShardMemory, cardinality: Cardinality) -> None:
     ids, groups = table.grouped()
     for row, count in enumerate(np.bincount(ids, minlength=groups.count).tolist()):
         cardinality.add(groups.value(row, WORKSPACE_LABEL), groups.value(row, NAMESPACE_LABEL), count)
-
-
-def series_text(labels: dict[str, str]) -> str:
-    """As Prometheus prints a series."""
-    name = labels.get("__name__", "")
-    rest = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()) if key != "__name__")
-    return f"{name}{{{rest}}}"[:500]
-
-
-def sample_text(memory: ShardMemory, partition: int, time_ms: int, value: float, reason: str) -> str:
-    return f"{series_text(memory.index.label_set(partition))}: the sample {value} at {time_ms} ms {reason}"

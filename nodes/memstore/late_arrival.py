@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.memstore.append_result import AppendResult
+from filoray.nodes.memstore.refusal_text import sample_text
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
 
@@ -123,8 +124,6 @@ class LateArrival:
         values: NDArray[np.float64],
         result: AppendResult,
     ) -> None:
-        from filoray.nodes.memstore.ingestion import sample_text
-
         if chosen.any() and not result.refused.example:
             first = int(np.flatnonzero(chosen)[np.argmin(order[chosen])])
             result.refused.example = sample_text(

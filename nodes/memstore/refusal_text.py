@@ -1,0 +1,18 @@
+"""How a refused sample is named to whoever sent it."""
+
+from __future__ import annotations
+
+from filoray.nodes.memstore.shard_memory import ShardMemory
+
+_TEXT_MAX = 500
+
+
+def series_text(labels: dict[str, str]) -> str:
+    """As Prometheus prints a series."""
+    name = labels.get("__name__", "")
+    rest = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()) if key != "__name__")
+    return f"{name}{{{rest}}}"[:_TEXT_MAX]
+
+
+def sample_text(memory: ShardMemory, partition: int, time_ms: int, value: float, reason: str) -> str:
+    return f"{series_text(memory.index.label_set(partition))}: the sample {value} at {time_ms} ms {reason}"
