@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from filoray.cluster.cluster_view import DatasetView
 from filoray.cluster.config import QueryConfig
-from filoray.cluster.errors import FilorayError, NotFound, StaleRoute, Unavailable
+from filoray.cluster.errors import BadData, FilorayError, NotFound, StaleRoute, Unavailable
 from filoray.cluster.shard_status import ACTIVE
 from filoray.nodes.engine import wire
 from filoray.nodes.engine.explain import explain
@@ -25,10 +25,11 @@ from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.engine.planner import ExecPlan, plan
 from filoray.nodes.engine.query_params import CancelToken, EvalLimits, QueryParams, QueryResult
 from filoray.nodes.node_client import Reply
-from filoray.nodes.promql.ast import Expr, LabelMatcher
+from filoray.nodes.promql.ast import Expr, LabelMatcher, ValueType
 from filoray.nodes.promql.codec import matchers_to_plain
 from filoray.nodes.promql.options import ParserOptions
 from filoray.nodes.promql.parser import parse
+from filoray.nodes.promql.types import value_type
 from filoray.nodes.protocol import Frames, Kind
 from filoray.nodes.requests import (
     MetadataRequest,
@@ -133,7 +134,7 @@ class FanOutQueryService:
     async def _query(self, request: QueryRequest, timeout_ms: int, token: CancelToken) -> QueryOutcome:
         deadline_s = time.monotonic() + timeout_ms / 1000
         self._views.dataset(request.dataset)
-        expr = parse(request.query, self._parser_options)
+        expr = self._parsed(request)
         params = self._params(request)
 
         async def attempt(dataset: DatasetView) -> _Answered:
@@ -185,7 +186,7 @@ class FanOutQueryService:
 
     async def explain(self, request: QueryRequest) -> list[str]:
         dataset = self._views.dataset(request.dataset)
-        expr = parse(request.query, self._parser_options)
+        expr = self._parsed(request)
         exec_plan = self._plan(dataset, expr, self._params(request), request)
         questions, _ = self._questions(dataset, exec_plan, request.spread)
         nodes = self._views.view.nodes
@@ -193,6 +194,14 @@ class FanOutQueryService:
             str(nodes[question.node].address): tuple(shard for shard, _ in question.shards) for question in questions
         }
         return explain(exec_plan, node_shards, request.dataset)
+
+    def _parsed(self, request: QueryRequest) -> Expr:
+        """Raises BadData, also for a type that has no values at steps."""
+        expr = parse(request.query, self._parser_options)
+        found = value_type(expr)
+        if request.is_range and found not in (ValueType.SCALAR, ValueType.VECTOR):
+            raise BadData(f'invalid expression type "{found.value}" for range query, must be Scalar or instant Vector')
+        return expr
 
     def _params(self, request: QueryRequest) -> QueryParams:
         options = {
