@@ -199,7 +199,9 @@ class ShardHost:
                 return
             except Exception as error:
                 reason = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
-                logger.exception("dataset %s shard %d does not open", hosted.config.name, hosted.number)
+                expected = isinstance(error, FilorayError)  # its message says it all
+                place = hosted.config.name, hosted.number
+                logger.error("dataset %s shard %d does not open: %s", *place, reason, exc_info=not expected)
                 self._report(hosted, IngestionError(reason))
             hosted.released.wait(delay_s)
             delay_s = min(2 * delay_s, _RETRY_DELAY_S_MAX)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import orjson
 import pytest
@@ -92,18 +91,6 @@ def test_a_killed_owner_in_mid_stream_costs_no_sample(cluster: RunningCluster, b
     wait_until(lambda: stored_samples(cluster, "failover") >= acknowledged, 30, "all that was produced is answered")
     for gateway in range(cluster.nodes):
         assert stored_samples(cluster, "failover", gateway) == acknowledged
-
-
-def test_all_of_it_is_there_again_after_every_process_was_killed(broker: MockKafka, tmp_path: Path) -> None:
-    with RunningCluster(tmp_path, nodes=2) as cluster:
-        setup_kafka(cluster, broker, "restart")
-        for step in range(20):
-            assert write_step(cluster, "restart", step).ok
-        wait_until(lambda: stored_samples(cluster, "restart") == 20 * SERIES, 30, "all samples are there")
-        cluster.kill_everything()
-        cluster.start()
-        cluster.wait_active("restart", timeout_s=60)
-        assert stored_samples(cluster, "restart") == 20 * SERIES, "Active means: all that the topic held is there"
 
 
 def test_an_outage_of_the_broker_shows_in_status_and_writes_and_ends_with_it(cluster: RunningCluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -17,7 +18,7 @@ from filoray.nodes.streams.kafka_sink import KafkaProducerSink
 from filoray.nodes.streams.kafka_source import KafkaSource, read_kafka_source
 from filoray.nodes.streams.kafka_stream import KafkaStream
 from filoray.nodes.streams.record_batches import ContainerBuilder
-from filoray.nodes.streams.sources import WritePath, open_stream, write_path
+from filoray.nodes.streams.sources import WritePath, check_source, open_stream, write_path
 from filoray.nodes.streams.stream import StreamBatch, StreamFailed
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
@@ -292,3 +293,11 @@ def test_a_bad_value_of_a_kafka_property_is_named() -> None:
 
 def test_remote_write_to_a_kafka_dataset_goes_to_the_topic() -> None:
     assert write_path(dataset_config("x", "t")) is WritePath.TOPIC
+
+
+def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    with pytest.raises(ConfigError, match=r"pip install 'filoray\[kafka\]'"):
+        check_source(dataset_config("x", "t"))
+    with pytest.raises(ConfigError, match=r"pip install 'filoray\[kafka\]'"):
+        open_stream(dataset_config("x", "t"), 0, None)

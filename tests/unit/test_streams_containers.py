@@ -1,0 +1,55 @@
+"""Cutting containers to a size loses nothing."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.sharding import encode_part_key, part_key_hash
+from filoray.nodes.streams.record_batches import ContainerBuilder, split_container
+
+Row = tuple[str, int, float]
+
+rows = st.lists(
+    st.tuples(st.text("ab", max_size=300), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False)), max_size=200
+)
+
+
+def container_of(samples: list[Row]) -> RecordContainer:
+    builder = ContainerBuilder()
+    for host, time_ms, value in samples:
+        builder.add(encode_part_key({"__name__": "m", "host": host}), time_ms, value)
+    return builder.take()
+
+
+def rows_of(container: RecordContainer) -> list[tuple[bytes, int, int, int, float]]:
+    keys = container.part_keys()
+    owners = [series for series, count in enumerate(container.counts.tolist()) for _ in range(count)]
+    return [
+        (keys[owner], int(container.hash_high[owner]), int(container.hash_low[owner]), time_ms, value)
+        for owner, time_ms, value in zip(owners, container.timestamps.tolist(), container.values.tolist(), strict=True)
+    ]
+
+
+@given(rows, st.integers(700, 6000))
+def test_parts_have_the_same_rows_in_the_same_order_within_the_size(samples: list[Row], max_bytes: int) -> None:
+    whole = container_of(samples)
+    parts = [part.encode() for part in split_container(whole, max_bytes)]
+    assert [row for part in parts for row in rows_of(RecordContainer.decode(part))] == rows_of(whole)
+    assert all(len(part) <= max_bytes for part in parts)
+
+
+@given(rows)
+def test_a_built_container_names_each_series_by_its_part_key(samples: list[Row]) -> None:
+    container = RecordContainer.decode(container_of(samples).encode())
+    assert container.sample_count == len(samples)
+    assert len(container.key_series) == container.series_count == len({host for host, _, _ in samples})
+    for series, key in container.part_keys().items():
+        assert part_key_hash(key) == (int(container.hash_high[series]), int(container.hash_low[series]))
+
+
+def test_a_part_key_that_is_too_long_alone_comes_alone() -> None:
+    whole = container_of([("a", 1, 1.0), ("x" * 5000, 1, 2.0), ("x" * 5000, 2, 3.0), ("b", 1, 4.0)])
+    parts = list(split_container(whole, 1000))
+    assert [part.values.tolist() for part in parts] == [[1.0], [2.0], [3.0], [4.0]]
