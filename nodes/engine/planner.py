@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine.fragments import Fragment
 from filoray.nodes.engine.frame import TimeGrid
 from filoray.nodes.engine.query_params import QueryParams
@@ -46,6 +47,10 @@ GLOBAL_FUNCTIONS = frozenset(
 )  # fmt: skip
 """Functions that must see all series at once (``vector`` has none: it is not a fragment)."""
 
+ANCHORED_FUNCTIONS = ("changes", "delta", "increase", "rate", "resets")
+SMOOTHED_FUNCTIONS = ("delta", "increase", "rate")
+"""The range functions that know what to do with samples from beyond the window."""
+
 INFO_METRIC = "target_info"
 _NO_INPUT = NumberLiteral(0.0)
 
@@ -70,13 +75,29 @@ def plan(expr: Expr, params: QueryParams, colocated: Colocated = never_colocated
     ``colocated(selectors)`` is True when every series that these selectors could match lives on one node. It is
     asked about all selectors of the query: if so, the query is pushed whole and must be asked of that node only.
     ``query``: the text, for the place in an error's message. Raises PromqlError for a duration expression that gives
-    no duration.
+    no duration, ExecutionError for a function that cannot have an ``anchored`` or ``smoothed`` range.
     """
     duration_free = durations_resolved(expr, params.step_ms, params.end_ms - params.start_ms, query)
     resolved = _with_info_selectors(resolve_times(duration_free, params))
+    _check_extended_ranges(resolved)
     splitter = _Splitter(params, whole=not is_pure(resolved) and colocated(selectors_of(resolved)))
     root = splitter.split(resolved, params.grid)
     return ExecPlan(root, tuple(splitter.fragments), params, value_type(expr))
+
+
+def _check_extended_ranges(expr: Expr) -> None:
+    if isinstance(expr, Call):
+        for arg in expr.args:
+            if isinstance(arg, MatrixSelector):
+                _check_extension(expr.function, "anchored", arg.selector.anchored, ANCHORED_FUNCTIONS)
+                _check_extension(expr.function, "smoothed", arg.selector.smoothed, SMOOTHED_FUNCTIONS)
+    for child in children_of(expr):
+        _check_extended_ranges(child)
+
+
+def _check_extension(function: str, modifier: str, is_set: bool, functions: tuple[str, ...]) -> None:
+    if is_set and function not in functions:
+        raise ExecutionError(f"{modifier} modifier can only be used with: {', '.join(functions)} - not with {function}")
 
 
 def selectors_of(expr: Expr) -> tuple[Matchers, ...]:

@@ -185,3 +185,23 @@ def test_start_and_end_are_the_query_s():
 )
 def test_values_that_are_no_numbers_give_what_go_makes_of_them(query, expected):
     assert shown(instant(SAMPLES, query)) == [f"{{}} {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (
+            "sum(deriv(m_total[5m] anchored))",
+            "anchored modifier can only be used with: changes, delta, increase, rate, resets - not with deriv",
+        ),
+        (
+            "resets(m_total[5m] smoothed)",
+            "smoothed modifier can only be used with: delta, increase, rate - not with resets",
+        ),
+        ("absent_over_time((nothing[5m] smoothed))", "not with absent_over_time"),
+        ("quantile_over_time(0.5, m_total[5m] anchored)", "not with quantile_over_time"),
+    ],
+)  # fmt: skip
+def test_extended_ranges_are_refused_by_functions_that_cannot_use_them(query, message):
+    with pytest.raises(ExecutionError, match=message):
+        instant(SAMPLES, query, 300)
