@@ -54,7 +54,7 @@ class OfflineImport:
         """Flush and close; after an error what was written stays in the log."""
         for shard in self._shards.values():
             if kind is None:
-                shard.flush_all(_now_ms())
+                self._finish(shard)
             shard.close()
 
     def write(self, batch: SeriesBatch) -> None:
@@ -70,6 +70,14 @@ class OfflineImport:
             self.counts.example = self.counts.example or refused.example
             while shard.upkeep(_now_ms()):
                 pass
+
+    def _finish(self, shard: Shard) -> None:
+        """Into chunks with all of it, and the room of the log back to the file system."""
+        shard.flush_all(_now_ms())
+        shard.upkeep(_now_ms())
+        quiet_ms = self._config.store.flush_when_idle_ms + 1  # as if nothing had come for long, for nothing will
+        while shard.upkeep(_now_ms() + quiet_ms):
+            pass
 
     def _shard(self, number: int) -> Shard:
         if number not in self._shards:

@@ -483,3 +483,16 @@ def test_nothing_is_overwritten(pristine: Path, tmp_path: Path) -> None:
     create_snapshot(pristine, tmp_path / "snap")
     with pytest.raises(BadData, match="is not empty"):
         restore_snapshot(tmp_path / "snap", tmp_path / "full")
+
+
+def test_an_import_gives_the_logs_room_back(pristine: Path, tmp_path: Path, config: DatasetConfig) -> None:
+    builder = BlockBuilder()
+    for i in range(100):
+        for step in range(240):
+            builder.add({"__name__": "m", "i": str(i)}, START_MS + step * 15_000, float(step))
+    target = empty_like(tmp_path / "d", config)
+    with OfflineImport(target, config) as offline:
+        offline.write(builder.take())
+    analysis = analyze(find_shard_files(target))
+    assert analysis.log_bytes == 0
+    assert analysis.file_bytes < 24_000 * 8, "the log alone took 16 bytes a sample"
