@@ -5,6 +5,7 @@ Functions of native histograms have nothing to work on and give empty results, a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +54,12 @@ def parse_bound(text: str) -> float | None:
     """Go's strconv.ParseFloat of a bucket label; None for what is no number."""
     if not _GO_FLOAT.fullmatch(text):
         return None
-    return float.fromhex(text) if "x" in text.lower() else float(text)
+    try:
+        bound = float.fromhex(text) if "x" in text.lower() else float(text)
+    except OverflowError:
+        return None
+    # Go refuses finite numbers that do not fit.
+    return None if math.isinf(bound) and "inf" not in text.lower() else bound
 
 
 def _histograms(evaluator: Evaluator, frame: Frame, position: Position) -> _Histograms:

@@ -29,7 +29,7 @@ ELEMENTWISE: Mapping[str, Callable[[Values], Values]] = {
     "ln": np.log,
     "log10": np.log10,
     "log2": np.log2,
-    "sgn": np.sign,
+    "sgn": lambda values: np.where(values == 0, values, np.sign(values)),
     "sqrt": np.sqrt,
     "acos": np.arccos,
     "acosh": np.arccosh,
@@ -50,8 +50,7 @@ ELEMENTWISE: Mapping[str, Callable[[Values], Values]] = {
 
 def _dates(values: Values) -> NDArray[np.datetime64]:
     seconds = np.where(_fits_int64(values), values, 0.0)
-    # numpy's calendar ends a little before int64 does, and steps over to the next month or year must stay inside.
-    return np.clip(np.trunc(seconds), -(2.0**62), 2.0**62).astype(np.int64).astype("datetime64[s]")
+    return np.trunc(seconds).astype(np.int64).astype("datetime64[s]")
 
 
 def _fits_int64(values: Values) -> NDArray[np.bool_]:

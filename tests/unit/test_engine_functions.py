@@ -7,6 +7,7 @@ from promql_samples import instant, load, ranged, shown
 
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine.function_handlers import FUNCTION_HANDLERS
+from filoray.nodes.engine.histogram_functions import parse_bound
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.function_table import FUNCTIONS
 
@@ -59,6 +60,10 @@ def test_every_function_of_the_table_is_evaluated(name):
         ("day_of_year(vector(1709164800))", "60"),
         ("month(vector(1709164800))", "2"),
         ("year(vector(-1))", "1969"),
+        ("year(vector(9e18))", "2.85198648531e+11"),
+        ("month(vector(9e18))", "4"),
+        ("year(vector(-9e18))", "-2.85198644592e+11"),
+        ("sgn(vector(-0.0))", "-0"),
         ("hour(vector(-1))", "23"),
         ("minute(vector(59))", "0"),
         ("round(vector(-0.5))", "0"),
@@ -181,6 +186,10 @@ def test_start_and_end_are_the_query_s():
         ("hour(vector(NaN))", "15"),
         ("minute(vector(NaN))", "30"),
         ("year(vector(-1))", "1969"),
+        ("year(vector(9e18))", "2.85198648531e+11"),
+        ("month(vector(9e18))", "4"),
+        ("year(vector(-9e18))", "-2.85198644592e+11"),
+        ("sgn(vector(-0.0))", "-0"),
     ],
 )
 def test_values_that_are_no_numbers_give_what_go_makes_of_them(query, expected):
@@ -205,3 +214,12 @@ def test_values_that_are_no_numbers_give_what_go_makes_of_them(query, expected):
 def test_extended_ranges_are_refused_by_functions_that_cannot_use_them(query, message):
     with pytest.raises(ExecutionError, match=message):
         instant(SAMPLES, query, 300)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value"),
+    [("1e400", None), ("0x1p5000", None), ("0x1p-2", 0.25), ("1_0", 10.0), ("+Inf", math.inf), ("infinity", math.inf),
+     (" 1", None), ("", None), ("1e0", 1.0), ("1.", 1.0), (".5", 0.5)],
+)  # fmt: skip
+def test_bucket_bounds_are_read_as_go_reads_floats(bound, value):
+    assert parse_bound(bound) == value
