@@ -148,8 +148,11 @@ def _completed(reference: ray.ObjectRef) -> Awaitable[Any]:
 class Wired:
     """What ``make_services`` gives; see ``WiredServices``."""
 
-    def __init__(self, services: GatewayServices, views: ViewHolder, control: RayClusterControl) -> None:
+    def __init__(
+        self, services: GatewayServices, writes: FanOutWriteService, views: ViewHolder, control: RayClusterControl
+    ) -> None:
         self.services = services
+        self._writes = writes
         self._views = views
         self._control = control
 
@@ -157,6 +160,7 @@ class Wired:
         self._views.update(view)
 
     async def close(self) -> None:
+        await self._writes.close()
         self._control.close()
         self._views.close()
 
@@ -173,9 +177,10 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
     control.views = views
     views.update(await control.first_view())
     views.ask_anew_with(control.subscribe_in_background)
+    writes = FanOutWriteService(views, config.write.timeout_ms)
     services = GatewayServices(
         query=FanOutQueryService(views, config.query, node_name),
-        write=FanOutWriteService(views, config.write.timeout_ms),
+        write=writes,
         control=control,
         config=config,
         remote_write_decoder=RemoteWriteDecoder(config.write),
@@ -183,4 +188,4 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
         node_name=node_name,
         version=project_version(),
     )
-    return Wired(services, views, control)
+    return Wired(services, writes, views, control)

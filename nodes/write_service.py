@@ -86,6 +86,10 @@ class FanOutWriteService:
             await self._put_metadata(dataset, metadata, deadline_s)
         return WriteOutcome(progress.accepted, dict(progress.refused), progress.example)
 
+    async def close(self) -> None:
+        """Let what is on its way to Kafka arrive."""
+        await self._topics.close()
+
     async def _produce(
         self, config: DatasetConfig, containers: Mapping[int, RecordContainer], with_keys: WithKeys
     ) -> int:
