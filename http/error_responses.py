@@ -8,11 +8,14 @@ with the request's id and no inner detail.
 from __future__ import annotations
 
 import logging
+import re
 
 import orjson
 from aiohttp import web
 
 from filoray.cluster.errors import FilorayError
+
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 _log = logging.getLogger("filoray.http")
 
@@ -48,5 +51,5 @@ def _envelope(status: int, error_type: str, text: str, headers: dict[str, str]) 
 
 
 def printable(text: str) -> str:
-    """``text`` as valid UTF-8: what a client sent may be quoted in it."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """``text`` with U+FFFD for each byte that is not UTF-8, as Go prints it: what a client sent may be quoted in it."""
+    return _NOT_UTF8.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -52,14 +52,14 @@ class RequestHeader:
     body: Any = None
 
     def encode(self) -> bytes:
-        return msgpack.packb(
+        return _pack(
             [self.request_id, int(self.kind), self.incarnation, self.dataset, self.shards, self.timeout_ms, self.body]
         )
 
     @classmethod
     def decode(cls, data: bytes) -> RequestHeader:
         """Raises ValueError if these are not a header's bytes."""
-        request_id, kind, incarnation, dataset, shards, timeout_ms, body = msgpack.unpackb(data)
+        request_id, kind, incarnation, dataset, shards, timeout_ms, body = _unpack(data)
         pairs = tuple((shard, epoch) for shard, epoch in shards)
         return cls(request_id, Kind(kind), incarnation, dataset, pairs, timeout_ms, body)
 
@@ -73,11 +73,11 @@ class ReplyHeader:
     body: Any = None
 
     def encode(self) -> bytes:
-        return msgpack.packb([self.request_id, self.error, self.body])
+        return _pack([self.request_id, self.error, self.body])
 
     @classmethod
     def decode(cls, data: bytes) -> ReplyHeader:
-        request_id, error, body = msgpack.unpackb(data)
+        request_id, error, body = _unpack(data)
         return cls(request_id, tuple(error) if error else None, body)
 
     @classmethod
@@ -90,6 +90,15 @@ class ReplyHeader:
     def raise_error(self) -> None:
         if self.error is not None:
             raise error_named(*self.error)
+
+
+def _pack(fields: list[Any]) -> bytes:
+    # A query may spell bytes that are not UTF-8, and an error may quote them (``filoray.nodes.promql.quoting``).
+    return msgpack.packb(fields, unicode_errors="surrogatepass")
+
+
+def _unpack(data: bytes) -> list[Any]:
+    return msgpack.unpackb(data, unicode_errors="surrogatepass")
 
 
 def error_named(name: str, message: str) -> FilorayError:

@@ -98,7 +98,8 @@ async def test_explain_only_gives_the_plans_lines(api):
 BAD_TIME = "Invalid time value for '{}': cannot parse \"x\" to a valid timestamp"
 STEP_TOO_SMALL = "zero or negative query resolution step widths are not accepted. Try a positive integer"
 TOO_MANY_POINTS = (
-    "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"
+    "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX), "
+    "or raise filoray.query.max-points-per-series"
 )
 NO_DURATION = 'cannot parse "{}" to a valid duration'
 
@@ -149,7 +150,7 @@ async def test_eleven_thousand_points_and_one_are_allowed(api):
         (QueryTimeout("query timed out after 5 ms"), 503, "timeout", "query timed out after 5 ms"),
         (Unavailable("shard 3 (ShardStatusDown)"), 503, "unavailable", "shard 3 (ShardStatusDown)"),
         (BadData("invalid expression type"), 400, "bad_data", 'invalid parameter "query": invalid expression type'),
-        (FilorayError("odd \ud800"), 500, "internal", "odd ?"),
+        (FilorayError("odd \ud800"), 500, "internal", "odd \ufffd"),
     ],
 )
 async def test_errors_of_a_query_have_their_status(api, raised, status, kind, text):
