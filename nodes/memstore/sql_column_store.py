@@ -27,6 +27,8 @@ from filoray.nodes.memstore.sql_tables import CHECKPOINTS, CHUNKS, LOG, PART_KEY
 from filoray.nodes.memstore.store_errors import DamagedStore
 
 FORMAT = 1
+OUTCOME_TIMEOUT_S = 5.0
+"""How long a lost commit is asked for; the shard's other writes wait meanwhile."""
 _READ_ROWS = 64
 _ASK_AGAIN_S = 0.1
 
@@ -43,15 +45,12 @@ Work = Callable[[sa.Connection], None]
 class SqlColumnStore:
     """See ColumnStore. Opening takes the shard over: owners with a lower epoch cannot commit from then on.
 
-    ``url``: ``postgresql+psycopg://…``. ``outcome_timeout_s``: how long a lost commit is asked for.
+    ``url``: ``postgresql+psycopg://…``.
     """
 
-    def __init__(
-        self, url: str, dataset: str, shard: int, epoch: int, group_count: int, outcome_timeout_s: float = 5
-    ) -> None:
+    def __init__(self, url: str, dataset: str, shard: int, epoch: int, group_count: int) -> None:
         self._shard = {"dataset": dataset, "shard": shard}
         self._epoch = epoch
-        self._outcome_timeout_s = outcome_timeout_s
         self._database = SqlDatabase.acquire(url)
         self._place = f"dataset {dataset} shard {shard} in {self._database.place}"
         self._trouble: str | None = None
@@ -223,7 +222,7 @@ class SqlColumnStore:
         """Whether the commit whose answer was lost took place. Raises StaleRoute, or Unavailable if nobody tells."""
         # The lock waits for a commit that is still under way over the lost connection.
         query = self._select(STORES, STORES.c.epoch, STORES.c.revision).with_for_update()
-        deadline_s = time.monotonic() + self._outcome_timeout_s
+        deadline_s = time.monotonic() + OUTCOME_TIMEOUT_S
         while True:
             try:
                 with self._database.writing() as connection:

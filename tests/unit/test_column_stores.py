@@ -48,10 +48,10 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenS
         store.close()
 
 
-def postgres_store(url: str, dataset: str, epoch: int = 1, shard: int = 0, group_count: int = 4, **more: float):
+def postgres_store(url: str, dataset: str, epoch: int = 1, shard: int = 0, group_count: int = 4):
     from filoray.nodes.memstore.sql_column_store import SqlColumnStore
 
-    return SqlColumnStore(url, dataset, shard, epoch, group_count, **more)
+    return SqlColumnStore(url, dataset, shard, epoch, group_count)
 
 
 def log_commit(offset: int, data: bytes = b"samples", part_keys: bytes | None = None) -> Commit:
@@ -225,8 +225,9 @@ class TestPostgres:
             yield proxy
 
     @pytest.fixture
-    def proxied(self, server, database, dataset, proxy):
-        store = postgres_store(server.url(database.rpartition("/")[2], proxy.port), dataset, outcome_timeout_s=1)
+    def proxied(self, server, database, dataset, proxy, monkeypatch):
+        monkeypatch.setattr("filoray.nodes.memstore.sql_column_store.OUTCOME_TIMEOUT_S", 0.5)
+        store = postgres_store(server.url(database.rpartition("/")[2], proxy.port), dataset)
         yield store
         store.close()
 
