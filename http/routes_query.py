@@ -71,7 +71,7 @@ class QueryRoutes:
         if (end_ms - start_ms) // step_ms > points_max:
             raise BadData(
                 f"exceeded maximum resolution of {points_max:,} points per timeseries. "
-                "Try decreasing the query resolution (?step=XX)"
+                "Try decreasing the query resolution (?step=XX), or raise filoray.query.max-points-per-series"
             )
         return await self._answer(request, parameters, start_ms, end_ms, step_ms)
 

@@ -34,13 +34,24 @@ logger = logging.getLogger(__name__)
 
 
 class ShardsSource:
-    """SeriesSource over the shards that a query was routed to."""
+    """SeriesSource over the shards that a query was routed to: between two of them it looks at limits and token."""
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
+    def __init__(self, shards: Sequence[Shard], limits: EvalLimits, cancel: CancelToken) -> None:
         self._shards = shards
+        self._limits = limits
+        self._cancel = cancel
 
     def select(self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int) -> SeriesBatch:
-        return SeriesBatch.concat([shard.select(matchers, start_ms, end_ms) for shard in self._shards])
+        batches: list[SeriesBatch] = []
+        series = samples = 0
+        for shard in self._shards:
+            self._cancel.check()
+            batches.append(shard.select(matchers, start_ms, end_ms))
+            series += batches[-1].labels.count
+            samples += len(batches[-1].timestamps)
+            self._limits.check_series(series)
+            self._limits.check_samples(samples)
+        return SeriesBatch.concat(batches)
 
 
 class RequestHandler:
@@ -106,7 +117,7 @@ class RequestHandler:
 
     def _query(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
         started_s = time.perf_counter()
-        source = ShardsSource(self._host.readable(header.dataset, header.shards))
+        source = ShardsSource(self._host.readable(header.dataset, header.shards), self._limits, token)
         answers = run_fragments(wire.decode_fragments(bytes(frames[0])), source, self._limits, token)
         encoded = wire.encode_answers(answers)
         responder.reply(round((time.perf_counter() - started_s) * 1000, 3), encoded)
@@ -135,7 +146,7 @@ class RequestHandler:
 
     def _raw(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
         selectors, start_ms, end_ms, _, _ = _metadata_body(header)
-        source = ShardsSource(self._host.readable(header.dataset, header.shards))
+        source = ShardsSource(self._host.readable(header.dataset, header.shards), self._limits, token)
         batch = SeriesBatch.concat([source.select(matchers, start_ms, end_ms) for matchers in selectors])
         self._limits.check_series(batch.labels.count)
         self._limits.check_samples(len(batch.timestamps))

@@ -107,7 +107,7 @@ class EvalLimits:
         if self.max_bytes and size_bytes > self.max_bytes:
             raise LimitExceeded(
                 f"an intermediate result of {series} series x {steps} steps takes {size_bytes} bytes, "
-                f"more than filoray.query.max-result-bytes = {self.max_bytes}"
+                f"more than filoray.query.max-result-size = {self.max_bytes}"
             )
 
 

@@ -26,7 +26,12 @@ class TokenReader:
         self.options = options
         size = len(text.encode("utf-8", "surrogatepass"))
         if size > options.max_query_bytes:
-            raise PromqlError(text, 0, f"query has {size} bytes, more than the limit of {options.max_query_bytes}")
+            raise PromqlError(
+                text,
+                0,
+                f"query has {size} bytes, more than the limit of {options.max_query_bytes} "
+                "(filoray.query.max-query-size)",
+            )
         self._lexer = Lexer(text)
         self._terms = 0
         self._nesting = 0
@@ -104,5 +109,6 @@ class TokenReader:
     def _too_deep(self) -> NoReturn:
         self.fail(
             self.token.start,
-            f"query nests deeper than {self.options.max_depth} levels (each term of a chain such as a + b + c is one)",
+            f"query nests deeper than {self.options.max_depth} levels (filoray.query.max-depth; "
+            "each term of a chain such as a + b + c is one)",
         )

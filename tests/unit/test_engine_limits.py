@@ -19,7 +19,7 @@ SOURCE = load(10, 'x{i="1"} 0+1x30\nx{i="2"} 0+1x30')
     [
         (EvalLimits(max_samples=40, max_series=0, max_bytes=0), ("62 samples", "filoray.query.max-samples = 40")),
         (EvalLimits(max_samples=0, max_series=1, max_bytes=0), ("2 series", "filoray.query.max-series = 1")),
-        (EvalLimits(max_samples=0, max_series=0, max_bytes=17), ("18 bytes", "filoray.query.max-result-bytes = 17")),
+        (EvalLimits(max_samples=0, max_series=0, max_bytes=17), ("18 bytes", "filoray.query.max-result-size = 17")),
     ],
 )
 def test_limits_name_the_value_and_the_key(limits, named):

@@ -26,7 +26,7 @@ def _event(kind: type[ShardEvent]) -> ShardEvent:
     return IngestionError("disk full") if kind is IngestionError else kind()
 
 
-@pytest.mark.parametrize(("kind", "event_type"), itertools.product(StatusKind, EVENT_TYPES))
+@pytest.mark.parametrize(("kind", "event_type"), list(itertools.product(StatusKind, EVENT_TYPES)))
 def test_every_pair_moves_as_the_table_says_or_raises(kind: StatusKind, event_type: type[ShardEvent]) -> None:
     status = ShardStatus(kind)
     after = TRANSITIONS[kind].get(event_type)
