@@ -142,4 +142,7 @@ class IngestWorker:
                 logger.exception("dataset %s shard %d: an append failed", *key)
                 replies = [Refused("Unavailable", f"shard {key[1]}: {type(error).__name__}: {error}")] * len(shard_jobs)
             for job, reply in zip(shard_jobs, replies, strict=True):
-                job.pending.set(job.index, reply)
+                try:
+                    job.pending.set(job.index, reply)
+                except Exception:  # whoever asked has gone with its connection; the thread serves the others
+                    logger.exception("dataset %s shard %d: a reply could not be given", *key)

@@ -2,11 +2,12 @@
 
 What the coordinator says (start, stop, delete) comes in as method calls; what becomes of a shard goes out
 through ``report``. Shards are opened on threads of their own, changed on the ingest thread alone, and read on
-any thread.
+any thread. A shard that fails, to open or to flush, costs the others nothing: it is tried again later, by itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.errors import FilorayError, StaleRoute
+from filoray.cluster.errors import BadData, FilorayError, StaleRoute
 from filoray.cluster.shard_status import (
     ASSIGNED,
     TRANSITIONS,
@@ -57,6 +58,9 @@ class HostedShard:
     ``consumer`` reads the shard's stream, if it has one besides its log.
 
     ``gate`` is held while the shard opens or closes: a close waits for an opening that is under way.
+
+    ``upkeep_at_s`` and ``upkeep_delay_s``: after a flush that failed, when (monotonic) and how long after it the next
+    one is tried.
     """
 
     config: DatasetConfig
@@ -68,6 +72,8 @@ class HostedShard:
     status: ShardStatus = field(default_factory=lambda: ShardStatus(ASSIGNED))
     released: threading.Event = field(default_factory=threading.Event)
     gate: threading.Lock = field(default_factory=threading.Lock)
+    upkeep_at_s: float = 0.0
+    upkeep_delay_s: float = _RETRY_DELAY_S_MIN
 
     def wait_until_not_opening(self) -> None:
         """Not on the ingest thread: a stream whose broker does not answer takes its time to give up."""
@@ -88,8 +94,9 @@ class ShardHost:
         self._hosted: dict[ShardKey, HostedShard] = {}
         self._lock = threading.Lock()
         self._openers = ThreadPoolExecutor(_OPENING_THREADS, "open-shard")
+        self._report_lock = threading.Lock()
+        self._upkeep_turn = 0
         self._ingest = IngestWorker(self)
-        self._upkeep_order: list[ShardKey] = []
 
     # ---- what the coordinator says
 
@@ -172,39 +179,72 @@ class ShardHost:
             return [Refused("StaleRoute", f"dataset {key[0]} shard {key[1]} is not held here")] * len(jobs)
         stale = Refused("StaleRoute", f"dataset {key[0]} shard {key[1]} is held at epoch {hosted.epoch}")
         current = [job for job in jobs if job.epoch == hosted.epoch]
-        stored = iter(hosted.shard.append([job.container for job in current]) if current else ())
-        return [_reply(next(stored)) if job.epoch == hosted.epoch else stale for job in jobs]
+        stored = iter(_store(hosted.shard, [job.container for job in current]) if current else ())
+        return [next(stored) if job.epoch == hosted.epoch else stale for job in jobs]
 
     def upkeep(self) -> bool:
-        """One due flush step of one shard; True if more is due."""
-        now_ms = int(time.time() * 1000)
+        """One due flush step of one shard, whose turn is over then; True if more is due."""
         opened = [(hosted, hosted.shard) for hosted in self.held() if hosted.shard is not None]
-        for hosted, shard in opened:
+        for i in range(len(opened)):
+            turn = (self._upkeep_turn + i) % len(opened)
+            hosted, shard = opened[turn]
             if shard.trouble is not None:
                 self._reopen(hosted, shard.trouble)
-        return any(shard.upkeep(now_ms) for _, shard in opened if shard.trouble is None)
+            elif self._upkeep_of(hosted, shard):
+                self._upkeep_turn = turn + 1
+                return True
+        return False
+
+    def _upkeep_of(self, hosted: HostedShard, shard: Shard) -> bool:
+        """A flush that fails (a full disk, a later owner) is tried again with growing delays."""
+        if time.monotonic() < hosted.upkeep_at_s:
+            return False
+        try:
+            is_more_due = shard.upkeep(int(time.time() * 1000))
+        except Exception as error:
+            reason = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
+            logger.warning(
+                "dataset %s shard %d: a flush failed, next attempt in %.1f s: %s",
+                hosted.config.name, hosted.number, hosted.upkeep_delay_s, reason,
+                exc_info=not isinstance(error, FilorayError),
+            )  # fmt: skip
+            hosted.upkeep_at_s = time.monotonic() + hosted.upkeep_delay_s
+            hosted.upkeep_delay_s = min(2 * hosted.upkeep_delay_s, _RETRY_DELAY_S_MAX)
+            return False
+        hosted.upkeep_delay_s = _RETRY_DELAY_S_MIN
+        return is_more_due
 
     # ---- opening and closing
 
-    def _open(self, hosted: HostedShard, previous: HostedShard | None) -> None:
-        """On an opener thread: until it works or the node is to hold the shard no more."""
+    def _open(
+        self, hosted: HostedShard, previous: HostedShard | None, retry_delay_s: float = _RETRY_DELAY_S_MIN
+    ) -> None:
+        """On an opener thread: tried again later if it fails, unless the node is to hold the shard no more.
+
+        The thread does not wait for that: the shards that can be opened are as many as there are.
+        """
         if previous is not None:
             previous.released.set()
             previous.wait_until_not_opening()
             self._ingest.run(lambda: self._close(previous, delete=False)).result()
-        delay_s = _RETRY_DELAY_S_MIN
-        while not hosted.released.is_set():
-            try:
-                self._open_once(hosted)
-                return
-            except Exception as error:
-                reason = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
-                expected = isinstance(error, FilorayError)  # its message says it all
-                place = hosted.config.name, hosted.number
-                logger.error("dataset %s shard %d does not open: %s", *place, reason, exc_info=not expected)
-                self._report(hosted, IngestionError(reason))
-            hosted.released.wait(delay_s)
-            delay_s = min(2 * delay_s, _RETRY_DELAY_S_MAX)
+        if hosted.released.is_set():
+            return
+        try:
+            self._open_once(hosted)
+        except Exception as error:
+            reason = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
+            expected = isinstance(error, FilorayError)  # its message says it all
+            place = hosted.config.name, hosted.number
+            logger.error("dataset %s shard %d does not open: %s", *place, reason, exc_info=not expected)
+            self._report(hosted, IngestionError(reason))
+            next_delay_s = min(2 * retry_delay_s, _RETRY_DELAY_S_MAX)
+            timer = threading.Timer(retry_delay_s, self._submit_opening, (hosted, next_delay_s))
+            timer.daemon = True
+            timer.start()
+
+    def _submit_opening(self, hosted: HostedShard, retry_delay_s: float) -> None:
+        with contextlib.suppress(RuntimeError):  # the host was closed meanwhile
+            self._openers.submit(self._open, hosted, None, retry_delay_s)
 
     def _open_once(self, hosted: HostedShard) -> None:
         path = self._path(hosted.config.name, hosted.number)
@@ -282,10 +322,11 @@ class ShardHost:
         self._report(hosted, IngestionStopped())
 
     def _report(self, hosted: HostedShard, event: ShardEvent) -> None:
-        if type(event) not in TRANSITIONS[hosted.status.kind]:
-            return  # an opening that is tried again stays in Error until it works: its steps are no news
-        hosted.status = next_status(hosted.status, event)
-        self._report_to(hosted.config.name, hosted.number, hosted.epoch, event)
+        with self._report_lock:  # consumers, openers and the ingest thread report
+            if type(event) not in TRANSITIONS[hosted.status.kind]:
+                return  # an opening that is tried again stays in Error until it works: its steps are no news
+            hosted.status = next_status(hosted.status, event)
+            self._report_to(hosted.config.name, hosted.number, hosted.epoch, event)
 
     def _path(self, dataset: str, number: int, kind: str = "db") -> Path:
         return self._data_dir / dataset / f"shard-{number}.{kind}"
@@ -300,6 +341,16 @@ class ShardHost:
             (self._data_dir / dataset).rmdir()
         except OSError:
             pass
+
+
+def _store(shard: Shard, containers: Sequence[bytes | memoryview]) -> list[ShardWriteReply]:
+    """Together if all are sound, else one by one: a bad container is its sender's affair alone."""
+    try:
+        return [_reply(result) for result in shard.append(containers)]
+    except BadData as error:
+        if len(containers) == 1:
+            return [Refused(type(error).__name__, error.message)]
+        return [reply for container in containers for reply in _store(shard, [container])]
 
 
 def _reply(result: AppendResult) -> ShardWriteReply:

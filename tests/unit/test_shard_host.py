@@ -1,0 +1,162 @@
+"""The shards of one node, beside each other: what goes wrong with one costs the others nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import orjson
+import pytest
+from shards import container
+
+from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.nodes.ingest_worker import PendingWrite
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.shard_spec import ShardSpec
+from filoray.nodes.shard_host import ShardHost
+from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored
+
+SHARDS = 7
+UP = {"__name__": "up"}
+
+
+class Node:
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.events: list[tuple[int, ShardEvent]] = []
+        self.host = ShardHost(data_dir, lambda dataset, shard, epoch, event: self.events.append((shard, event)))
+
+    def start(self, shards: Sequence[int], **store: object) -> DatasetConfig:
+        config = dataset_config(**store)
+        self.host.start_shards(config, [(shard, 1) for shard in shards])
+        return config
+
+    def is_open(self, shard: int) -> bool:
+        return any(number == shard and isinstance(event, IngestionStarted) for number, event in list(self.events))
+
+    def reasons(self, shard: int) -> list[str]:
+        return [e.reason for number, e in list(self.events) if number == shard and isinstance(e, IngestionError)]
+
+    def shard(self, number: int) -> Shard:
+        (shard,) = self.host.readable("d", [(number, 1)])
+        return shard
+
+    def write(self, number: int, data: bytes) -> Answer:
+        answer = Answer()
+        self.host.submit("d", [(number, 1)], [data], PendingWrite(answer.take, [None]))
+        return answer
+
+
+class Answer:
+    def __init__(self) -> None:
+        self._replies: list[ShardWriteReply] = []
+        self._is_there = threading.Event()
+
+    def take(self, replies: Sequence[ShardWriteReply]) -> None:
+        self._replies.extend(replies)
+        self._is_there.set()
+
+    def wait(self) -> ShardWriteReply:
+        assert self._is_there.wait(20), "no answer"
+        return self._replies[0]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    node = Node(tmp_path)
+    yield node
+    node.host.close()
+
+
+def dataset_config(**store: object) -> DatasetConfig:
+    body = {
+        "dataset": "d", "num-shards": 8, "min-num-nodes": 1,
+        "sourcefactory": "filoray.nodes.streams.LogStreamFactory", "sourceconfig": {"store": store},
+    }  # fmt: skip
+    return parse_dataset_config(orjson.dumps(body).decode(), "d")
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s, f"not within 20 s: {what}"
+        threading.Event().wait(0.01)
+
+
+def sample(time_ms: int, value: float = 1.0) -> bytes:
+    return container([(UP, [(time_ms, value)])])
+
+
+def test_shards_that_do_not_open_keep_no_other_from_opening(node: Node) -> None:
+    (node.data_dir / "d").mkdir()
+    damaged = range(SHARDS - 1)
+    for shard in damaged:
+        (node.data_dir / "d" / f"shard-{shard}.db").write_bytes(b"this is no database " * 1000)
+    node.start(range(SHARDS))
+    wait_until(lambda: node.is_open(SHARDS - 1), "the sound shard, the last in line, is open")
+    wait_until(lambda: all(node.reasons(shard) for shard in damaged), "every damaged shard says why it is not")
+    assert "shard-3.db: file is not a database" in node.reasons(3)[0]
+    (node.data_dir / "d" / "shard-3.db").unlink()
+    wait_until(lambda: node.is_open(3), "a shard whose file was mended opens by itself")
+
+
+def test_a_shard_that_cannot_flush_keeps_no_other_from_flushing(node: Node) -> None:
+    config = node.start([0, 1, 2], **{"flush-interval": "100ms", "groups-per-shard": 1})
+    wait_until(lambda: all(node.is_open(shard) for shard in range(3)), "all are open")
+    for shard in range(3):
+        assert isinstance(node.write(shard, sample(1)).wait(), Stored)
+    # A later owner, which this node has not heard of: whatever the first shard writes is refused from now on.
+    thief = Shard.open(ShardSpec("d", 0, 2, node.data_dir / "d" / "shard-0.db", config.store))
+    for shard in (1, 2):
+        node.write(shard, sample(2)).wait()
+        wait_until(lambda shard=shard: node.shard(shard).stats().buffered_samples == 0, f"shard {shard} flushes")  # type: ignore[misc]
+    assert node.shard(0).stats().samples == 1
+    thief.close()
+
+
+def test_shards_take_turns_in_upkeep(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.start([0, 1, 2])
+    wait_until(lambda: all(node.is_open(shard) for shard in range(3)), "all are open")
+    seen: list[int] = []
+
+    def always_more(shard: Shard, now_ms: int) -> bool:
+        seen.append(shard.spec.shard)
+        return True
+
+    monkeypatch.setattr(Shard, "upkeep", always_more)
+    wait_until(lambda: len(seen) >= 30, "upkeep goes on")
+    monkeypatch.undo()
+    assert {seen.count(shard) for shard in range(3)} <= {len(seen) // 3, len(seen) // 3 + 1}
+
+
+def test_a_bad_container_costs_its_sender_only(node: Node) -> None:
+    node.start([0])
+    wait_until(lambda: node.is_open(0), "it is open")
+    wrong = bytearray(container([({"__name__": "x"}, [(1, 1.0)])]))
+    wrong[-1] ^= 1  # the last byte of the part key
+    go_on = threading.Event()
+    node.host._ingest.run(go_on.wait)
+    answers = [node.write(0, data) for data in (sample(1), bytes(wrong), b"no container", sample(2))]
+    go_on.set()  # all four wait by now, so that they share a round
+    first, second, third, fourth = [answer.wait() for answer in answers]
+    assert (first, fourth) == (Stored(1, {}, ""), Stored(1, {}, ""))
+    for refused, word in ((second, "hash"), (third, "not a record container")):
+        assert isinstance(refused, Refused)
+        assert refused.error_class == "BadData"
+        assert word in refused.message
+    assert node.shard(0).stats().samples == 2
+
+
+def test_a_sender_that_cannot_be_answered_stops_nothing(node: Node) -> None:
+    node.start([0])
+    wait_until(lambda: node.is_open(0), "it is open")
+
+    def gone(replies: Sequence[ShardWriteReply]) -> None:
+        raise OSError("the connection is closed")
+
+    node.host.submit("d", [(0, 1)], [sample(1)], PendingWrite(gone, [None]))
+    assert node.write(0, sample(2)).wait() == Stored(1, {}, "")
+    assert node.shard(0).stats().samples == 2
