@@ -4,9 +4,8 @@ Takes a QueryResult or a LabelTable and gives pieces of JSON text; envelopes, co
 ``responses``. Numbers are printed as Prometheus's ``util/jsonutil`` does: the shortest decimal that reads back as the
 same float64 (``filoray.nodes.promql.number_format``), scalars never with an exponent.
 
-The bulk path lets orjson print a whole float64 array (its shortest decimals are the ones wanted), splits that at the
-commas and mends what is noted otherwise: a trailing ``.0``, exponents, NaN and infinities. Measured on one core with
-1,000 series x 200 steps: 8 million points a second.
+The bulk path lets orjson print a whole float64 array (its shortest decimals are the ones wanted); a kernel puts that
+between times and labels and mends what is noted otherwise: a trailing ``.0``, exponents, NaN and infinities.
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ from numpy.typing import NDArray
 from filoray.nodes.engine.frame import Frame, TimeGrid
 from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.engine.query_params import QueryResult
+from filoray.nodes.kernels.json_points import write_points
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.number_format import format_float_f, format_value
 from filoray.nodes.series_batch import SeriesBatch
 
-CHUNK_POINTS = 16_384
-"""About how many points one piece of JSON holds: half a megabyte, a few milliseconds of work."""
+CHUNK_POINTS = 32_768
+"""About how many points one piece of JSON holds: nearly a megabyte, some milliseconds of work."""
 
 _ENCODED_SINGLY_MAX = 64
 _ORJSON_FIXED_MIN = 1e-5
@@ -39,15 +39,24 @@ def sample_texts(values: NDArray[np.float64]) -> list[bytes]:
     """``format_value`` of float64[n], in bulk."""
     if not len(values):
         return []
-    text = orjson.dumps(np.ascontiguousarray(values, np.float64), option=orjson.OPT_SERIALIZE_NUMPY)
-    texts = (text[1:-1] + b",").replace(b".0,", b",")[:-1].split(b",")
+    texts = (_json_list(values)[1:-1] + b",").replace(b".0,", b",")[:-1].split(b",")
+    for index, text in zip(*_odd_texts(values), strict=True):
+        texts[index] = text
+    return texts
+
+
+def _json_list(values: NDArray[np.float64]) -> bytes:
+    return orjson.dumps(np.ascontiguousarray(values, np.float64), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _odd_texts(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[bytes]]:
+    """Which values orjson prints otherwise than Prometheus (apart from a trailing ``.0``), and their texts."""
     magnitudes = np.abs(values)
     as_wanted = (magnitudes >= _ORJSON_FIXED_MIN) & (magnitudes < _ORJSON_FIXED_MAX) | (magnitudes == 0)
-    if not as_wanted.all():
-        odd = np.flatnonzero(~as_wanted)
-        for index, value in zip(odd.tolist(), values[odd].tolist(), strict=True):
-            texts[index] = format_value(value).encode()
-    return texts
+    if as_wanted.all():
+        return np.empty(0, np.int64), []
+    odd = np.flatnonzero(~as_wanted)
+    return odd, [format_value(value).encode() for value in values[odd].tolist()]
 
 
 def timestamp_text(time_ms: int) -> str:
@@ -164,17 +173,17 @@ def _frame_matrix(frame: Frame, grid: TimeGrid) -> Iterator[bytes]:
     if not frame.valid.any(axis=1).all():
         frame = frame.without_empty_series()
     prefixes = [_point_prefix(time_ms) for time_ms in grid.times_ms().tolist()]
-    prefix_array = np.array(prefixes, object)
+    steps = np.arange(grid.count)
     rows_per_chunk = max(1, CHUNK_POINTS // max(1, frame.step_count))
     for start in range(0, frame.series_count, rows_per_chunk):
         rows = np.arange(start, min(start + rows_per_chunk, frame.series_count))
         values, valid = frame.values[rows], frame.valid[rows]
         metrics = _metric_texts(frame.labels.take(rows))
         if valid.all():
-            yield _series_text(metrics, [grid.count] * len(rows), prefixes * len(rows), sample_texts(values.ravel()))
+            counts = np.full(len(rows), grid.count)
+            yield _series_text(metrics, counts, prefixes, np.tile(steps, len(rows)), values.ravel())
         else:
-            point_prefixes = prefix_array[np.nonzero(valid)[1]].tolist()
-            yield _series_text(metrics, valid.sum(axis=1).tolist(), point_prefixes, sample_texts(values[valid]))
+            yield _series_text(metrics, valid.sum(axis=1), prefixes, np.nonzero(valid)[1], values[valid])
 
 
 def _batch_matrix(batch: SeriesBatch) -> Iterator[bytes]:
@@ -188,11 +197,9 @@ def _batch_matrix(batch: SeriesBatch) -> Iterator[bytes]:
         chosen = rows[start:stop]
         points = slice(int(batch.offsets[chosen[0]]), int(ends[chosen[-1]]))
         times, which = np.unique(batch.timestamps[points], return_inverse=True)
-        prefixes = np.array([_point_prefix(time_ms) for time_ms in times.tolist()], object)[which].tolist()
-        counts = (ends[chosen] - batch.offsets[chosen]).tolist()
-        yield _series_text(
-            _metric_texts(batch.labels.take(chosen)), counts, prefixes, sample_texts(batch.values[points])
-        )
+        prefixes = [_point_prefix(time_ms) for time_ms in times.tolist()]
+        counts = ends[chosen] - batch.offsets[chosen]
+        yield _series_text(_metric_texts(batch.labels.take(chosen)), counts, prefixes, which, batch.values[points])
         start = stop
 
 
@@ -202,21 +209,31 @@ def _point_prefix(time_ms: int) -> bytes:
 
 
 def _series_text(
-    metrics: Sequence[bytes], counts: Sequence[int], prefixes: Sequence[bytes], values: Sequence[bytes]
+    metrics: Sequence[bytes],
+    counts: NDArray[np.int64],
+    prefixes: Sequence[bytes],
+    which: NDArray[np.int64],
+    values: NDArray[np.float64],
 ) -> bytes:
-    """Series separated by commas. ``prefixes`` and ``values`` are those of all points, series after series.
+    """Series separated by commas. ``which`` and ``values`` are each point's prefix and value, series after series.
 
     ``counts[i]`` > 0 points belong to series i.
     """
-    parts: list[bytes] = [b""] * (2 * len(values))
-    parts[0::2] = prefixes
-    parts[1::2] = values
-    position = 0
-    end_of_series = b""
-    for metric, count in zip(metrics, counts, strict=True):
-        first_point = parts[position][3:]  # without the end of a point before
-        parts[position] = end_of_series + b'{"metric":' + metric + b',"values":[' + first_point
-        end_of_series = b'"]]},'
-        position += 2 * count
-    parts.append(b'"]]}')
-    return b"".join(parts)
+    heads = [b'"]]},{"metric":' + metric + b',"values":[' for metric in metrics]
+    heads[0] = heads[0][len(b'"]]},') :]
+    numbers = np.frombuffer(_json_list(values), np.uint8)
+    odd_points, odd_texts = _odd_texts(values)
+    (head_bytes, head_ends), (odd_bytes, odd_ends) = _joined(heads), _joined(odd_texts)
+    prefix_bytes, prefix_ends = _joined(prefixes)
+    longest = max(map(len, prefixes))
+    out = np.empty(len(numbers) + len(odd_bytes) + len(head_bytes) + longest * len(values), np.uint8)
+    length = write_points(
+        numbers, odd_points, odd_bytes, odd_ends, head_bytes, head_ends,
+        counts.astype(np.int64), which.astype(np.int64), prefix_bytes, prefix_ends, out,
+    )  # fmt: skip
+    return out[:length].tobytes() + b'"]]}'
+
+
+def _joined(texts: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The texts in a row, and where each ends."""
+    return np.frombuffer(b"".join(texts), np.uint8), np.cumsum([len(text) for text in texts], dtype=np.int64)
