@@ -110,6 +110,8 @@ class RecordContainer:
                 key_count,
                 key_bytes_count,
             )
+            if min(lengths) < 0:  # numpy reads -1 as "all that is left"
+                raise BadData(f"not a record container: {min(lengths)} entries of a column")
             position = _LENGTH.size + header_length
             columns = []
             for dtype, length in zip(_DTYPES, lengths, strict=True):

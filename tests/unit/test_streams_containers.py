@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+
+import msgpack
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filoray.cluster.errors import BadData
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.sharding import encode_part_key, part_key_hash
 from filoray.nodes.streams.record_batches import ContainerBuilder, split_container
@@ -53,3 +58,13 @@ def test_a_part_key_that_is_too_long_alone_comes_alone() -> None:
     whole = container_of([("a", 1, 1.0), ("x" * 5000, 1, 2.0), ("x" * 5000, 2, 3.0), ("b", 1, 4.0)])
     parts = list(split_container(whole, 1000))
     assert [part.values.tolist() for part in parts] == [[1.0], [2.0], [3.0], [4.0]]
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_header_with_a_negative_count_is_no_container(place: int) -> None:
+    """numpy takes a count of -1 for all that is left, so that columns would not fit each other."""
+    counts = [2, 2, 2, 20]
+    counts[place] = -1
+    header = msgpack.packb([1, *counts])
+    with pytest.raises(BadData, match="-1 entries"):
+        RecordContainer.decode(struct.pack("<I", len(header)) + header + bytes(4096))
