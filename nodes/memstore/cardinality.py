@@ -13,12 +13,19 @@ NAMESPACE_LABEL = "_ns_"
 class Cardinality:
     def __init__(self, limits: StoreConfig) -> None:
         self._limits = limits
+        self.has_refused = False
+        """A limit was reached since this was last set back: series without data should make room."""
         self.total = 0
         self.by_namespace: Counter[tuple[str, str]] = Counter()
         self.by_workspace: Counter[str] = Counter()
 
     def refusal(self, workspace: str, namespace: str) -> str:
         """Why one more series may not be, ``""`` if it may."""
+        reason = self._reason(workspace, namespace)
+        self.has_refused = self.has_refused or bool(reason)
+        return reason
+
+    def _reason(self, workspace: str, namespace: str) -> str:
         if self.total >= self._limits.max_series_per_shard:
             return f"the shard has {self.total} series, as many as max-series-per-shard allows"
         in_workspace = self.by_workspace[workspace]

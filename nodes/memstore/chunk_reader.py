@@ -166,12 +166,16 @@ class ChunkReader:
     def _from_store(self, batch: int, pieces: list[tuple[int, int]], warnings: list[str]) -> list[bytes] | None:
         try:
             if len(pieces) <= _PIECES_MAX:
-                return self._store.read_pieces(batch, pieces)
-            data = self._store.read_batch(batch)
-            return None if data is None else [data[place : place + length] for place, length in pieces]
+                found = self._store.read_pieces(batch, pieces)
+            else:
+                data = self._store.read_batch(batch)
+                found = None if data is None else [data[place : place + length] for place, length in pieces]
         except DamagedStore as error:
             warnings.append(f"{self._shard_name}: chunk batch {batch} is damaged and was left out: {error}")
             return None
+        if found is None and batch not in self._memory.expiring:
+            warnings.append(f"{self._shard_name}: chunk batch {batch} is not in its store any more and was left out")
+        return found
 
     def _damage(self, batch: int, place: int, length: int) -> str:
         where = f"chunk batch {batch}, bytes {place} to {place + length}" if batch >= 0 else "a chunk in memory"

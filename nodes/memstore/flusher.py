@@ -31,6 +31,8 @@ _PIECE_SERIES = 2048
 _SEALED_PER_BUFFERED = 8  # storing a chunk that is compressed already takes an eighth of the time
 _DEAD_SHARE = 4  # series without data leave the index once they are a quarter of it
 _DEAD_MIN = 64
+_MAKE_ROOM_INTERVAL_MS = 60_000
+"""Where a series limit refuses new ones, series without data leave at once, but rewriting costs: not more often."""
 
 
 class Flusher:
@@ -54,6 +56,7 @@ class Flusher:
         self._seen_rounds = -1
         self._quiet_since_ms = 0
         self._owed: list[int] = []
+        self._room_made_ms: int | None = None
         self._is_clean = False
 
     # ---- when
@@ -113,6 +116,8 @@ class Flusher:
         if expired:
             self._drop(expired)
             return True
+        if self._cardinality.has_refused and self._make_room(now_ms):
+            return True
         if not self._is_clean and self._is_idle(now_ms):
             self._is_clean = not self._tidy()
             return not self._is_clean
@@ -147,6 +152,7 @@ class Flusher:
         if group_count is not None:
             checkpoints = np.full(group_count, log_end, np.int64)
         expired = self._expired(now_ms)
+        memory.expiring = frozenset(expired)
         self._store.flush(
             Flush(
                 batches=[] if row is None else [row],
@@ -260,6 +266,7 @@ class Flusher:
         return [batch_id for batch_id, _ in expired]
 
     def _drop(self, expired: Sequence[int]) -> None:
+        self._memory.expiring = frozenset(expired)
         self._store.flush(Flush(dropped_batches=expired))
         self._forget(expired)
         self._is_clean = False
@@ -272,6 +279,7 @@ class Flusher:
             for batch_id in expired:
                 memory.drop_resident(batch_id)
                 del memory.batches[batch_id]
+            memory.expiring = frozenset()
             self._set_oldest()
         self._drop_dead_series()
 
@@ -285,15 +293,23 @@ class Flusher:
         np.minimum.at(oldest, memory.late.partitions, memory.late.times)
         memory.buffers.oldest_ms.data[: len(oldest)] = oldest
 
-    def _drop_dead_series(self) -> None:
-        """Series without any sample leave index and store, together, once they are many."""
+    def _make_room(self, now_ms: int) -> bool:
+        """Series without data must not use a limit up that refuses new ones. True if there were any."""
+        if self._room_made_ms is not None and 0 <= now_ms - self._room_made_ms < _MAKE_ROOM_INTERVAL_MS:
+            return False
+        self._room_made_ms = now_ms
+        self._cardinality.has_refused = False
+        return self._drop_dead_series(dead_min=1)
+
+    def _drop_dead_series(self, dead_min: int | None = None) -> bool:
+        """Series without any sample leave index and store, together, once they are many. True if they did."""
         memory = self._memory
         count = memory.index.count
         living = (memory.chunks.newest_chunk.data[:count] != NO_CHUNK) | (memory.buffers.counts.data[:count] > 0)
         living[memory.late.partitions] = True
         dead = count - int(living.sum())
-        if dead < max(_DEAD_MIN, count // _DEAD_SHARE):
-            return
+        if dead < (max(_DEAD_MIN, count // _DEAD_SHARE) if dead_min is None else dead_min):
+            return False
         dead_ids = memory.index.series_ids.data[:count][~living]
         dropped, rows = without_series(self._store, dead_ids, self._spec.name)
         self._store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
@@ -303,6 +319,7 @@ class Flusher:
             memory.chunks.keep_series(count, living)
             memory.late.renumber((np.cumsum(living) - 1).astype(np.int32))
         count_series(memory, self._cardinality)
+        return True
 
     def _tidy(self) -> bool:
         """For quiet moments: merge small part key rows, shrink the file. True if there is more to do."""

@@ -25,7 +25,7 @@ def merge_small_rows(store: ColumnStore, shard_name: str) -> Rewrite:
 
 
 def without_series(store: ColumnStore, dead_ids: NDArray[np.int64], shard_name: str) -> Rewrite:
-    """All rows, without the series of these ids (ascending)."""
+    """The rows that have series of these ids (ascending), without them; the other rows stay as they are."""
     return _rewrite(store.part_keys(), dead_ids, shard_name)
 
 
@@ -38,8 +38,11 @@ def _rewrite(rows: Iterable[PartKeyRow], dead_ids: NDArray[np.int64], shard_name
             series_ids, row_keys = decode_part_keys(row.data, f"{shard_name}: part keys of row {row.row_id}")
         except DamagedStore:
             continue  # stays as it is, for whoever can mend it
+        dead = np.isin(series_ids, dead_ids)
+        if len(dead_ids) and not dead.any():
+            continue
         dropped.append(row.row_id)
-        for series_id, key, is_dead in zip(series_ids.tolist(), row_keys, np.isin(series_ids, dead_ids), strict=True):
+        for series_id, key, is_dead in zip(series_ids.tolist(), row_keys, dead.tolist(), strict=True):
             if not is_dead:
                 ids.append(series_id)
                 keys.append(key)

@@ -44,6 +44,8 @@ class ShardMemory:
         self.chunks = ChunkTable()
         self.late = LateSamples()
         self.batches: dict[int, StoredBatch] = {}
+        self.expiring: frozenset[int] = frozenset()
+        """Batches that a change of the store drops, until memory has forgotten them too."""
         self.resident: OrderedDict[int, bytes] = OrderedDict()
         self.resident_bytes = 0
         self.damages: dict[str, None] = {}

@@ -189,14 +189,19 @@ class SqliteColumnStore:
 
     def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:
         with _reading(self._path), self._read_lock:
-            if self._reader.execute("SELECT 1 FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone() is None:
-                return None
-            with self._reader.blobopen("chunks", "data", batch_id, readonly=True) as blob:
-                found = []
-                for offset, length in pieces:
-                    blob.seek(min(offset, len(blob)))
-                    found.append(blob.read(length))
-                return found
+            self._reader.execute("BEGIN")  # one view of the file: the batch may be dropped at any moment
+            try:
+                if self._reader.execute("SELECT 1 FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone() is None:
+                    return None
+                with self._reader.blobopen("chunks", "data", batch_id, readonly=True) as blob:
+                    found = []
+                    for offset, length in pieces:
+                        blob.seek(min(offset, len(blob)))
+                        found.append(blob.read(length))
+                    return found
+            finally:
+                if self._reader.in_transaction:
+                    self._reader.execute("COMMIT")
 
     # ---- upkeep
 

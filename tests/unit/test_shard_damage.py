@@ -84,6 +84,20 @@ def test_a_flipped_bit_in_a_chunk_leaves_that_chunk_out_and_names_it(stored, pos
     assert shard.select(matching(name_="up"), 50_000, 60_000).warnings == ()
 
 
+@pytest.mark.parametrize("series_count", [1, 40])  # few pieces are read one by one, many as the whole batch
+def test_a_chunk_batch_that_is_gone_from_the_file_is_named(tmp_path, series_count):
+    shard = Shard.open(shard_spec(tmp_path))
+    shard.append([container([({"i": str(i)}, [(0, 1.0), (1, i * 0.1)]) for i in range(series_count)])])
+    shard.flush_all(NOW_MS)
+    write(shard, {"i": "0"}, [(2, 2.0)])
+    again = reopen(tmp_path)
+    edit(tmp_path, "DELETE FROM chunks")
+    batch = again.select([], 0, 10)
+    assert batch.timestamps.tolist() == [2]
+    assert batch.warnings == ("dataset prom shard 3: chunk batch 1 is not in its store any more and was left out",)
+    assert again.select([], 2, 10).warnings == ()
+
+
 def test_a_damaged_batch_meta_is_named_in_every_answer(stored):
     flip(stored, "chunks", "meta", "batch_id", 1, 20)
     shard = reopen(stored)

@@ -133,6 +133,41 @@ def test_retention_counts_from_writing_and_dead_series_leave_index_and_store(tmp
     assert len(Shard.open(shard_spec(tmp_path, epoch=4)).select([], 0, 1 << 40).values) == 121 + 500
 
 
+@pytest.mark.parametrize(
+    ("limits", "dead"),
+    [({"max_series_per_shard": 30}, 30), ({"max_namespace_series_per_shard": 10}, 10)],
+)
+def test_series_without_data_make_room_where_a_limit_refuses_new_ones(tmp_path, limits, dead):
+    shard = Shard.open(shard_spec(tmp_path, **limits))
+
+    def of_namespace(name, first, count):
+        rows = [({"__name__": "m", "_ws_": "w", "_ns_": name, "i": str(first + i)}, [(1, 1.0)]) for i in range(count)]
+        return container(rows)
+
+    shard.append([of_namespace("short lived", 0, dead)])
+    shard.flush_all(NOW_MS)
+    later_ms = NOW_MS + STORE.disk_time_to_live_ms
+    until_done(shard, later_ms)
+    assert shard.stats().samples == 0, "so few that they stay in the index for now"
+    assert shard.append([of_namespace("short lived", 500, 5)])[0].refused.over_limit == 5
+    until_done(shard, later_ms)
+    assert shard.append([of_namespace("short lived", 500, 5)])[0].accepted == 5
+    assert shard.stats().series == 5
+    again = Shard.open(shard_spec(tmp_path, epoch=2, **limits))
+    assert again.label_values("i", [], 0, 10) == [str(500 + i) for i in range(5)]
+
+
+def test_only_the_rows_of_dead_series_are_written_anew(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    for first in (0, 200, 400):
+        shard.append([series(200, 2, first=first)])
+        shard.flush_all(NOW_MS + first)
+    before = {row.row_id: row.data for row in shard._store.part_keys()}
+    until_done(shard, NOW_MS + STORE.disk_time_to_live_ms)
+    assert shard.stats().series == 400
+    assert [(row.row_id, row.data) for row in shard._store.part_keys()] == list(before.items())[1:]
+
+
 @pytest.mark.parametrize("groups", [1, 7])
 def test_another_number_of_groups_takes_effect_without_loss(tmp_path, groups):
     shard = Shard.open(shard_spec(tmp_path))
