@@ -1,7 +1,9 @@
 """From record containers to durable log rows and buffered samples.
 
 The order is: look every series up, commit part keys and log under the owner's epoch, then change memory. What
-fails before the commit's end leaves memory as it was; nothing after it can fail for want of disk.
+fails before the commit's end leaves memory as it was. After it only a late sample can fail, whose chunk must be read
+from a store that cannot be read now; then nothing of the round is acknowledged, and what is sent again is a no-op where
+it was applied.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ class Ingestion:
     def append(self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None) -> list[AppendResult]:
         """One transaction for all; see Shard.append."""
         memory = self._memory
-        series_before = memory.index.count
+        series_before, pairs_before = memory.index.count, memory.index.labels.pair_count
         fresh: list[bytes] = []
         try:
             prepared = [
@@ -76,9 +78,9 @@ class Ingestion:
             ]
             self._commit(prepared, fresh, series_before, writes_log=offsets is None)
         except BaseException:
-            if memory.index.count > series_before:
+            if memory.index.labels.pair_count > pairs_before or memory.index.count > series_before:
                 with memory.lock:
-                    memory.index.truncate(series_before)
+                    memory.index.truncate(series_before, pairs_before)
                 self._recount()
             raise
         for item in prepared:
@@ -121,13 +123,18 @@ class Ingestion:
         chosen = np.sort(first)
         index = self._memory.index
         with self._memory.lock:
+            pairs_before = index.labels.pair_count
             pair_ids, pair_counts = index.split([keys[i] for i in chosen.tolist()])
             taken = self._within_limits(prepared, missing[chosen], pair_ids, pair_counts)
             new = chosen[taken]
+            if len(new) < len(chosen):
+                # Labels of refused series must not stay: they may be other ones with every write.
+                index.labels.truncate(pairs_before)
+                pair_ids, pair_counts = index.split([keys[i] for i in new.tolist()])
             if len(new):
                 series_ids = np.arange(self.next_series_id, self.next_series_id + len(new))
                 self._memory.reserve(index.count + len(new))
-                index.add(pair_ids[np.repeat(taken, pair_counts)], pair_counts[taken], high[new], low[new], series_ids)
+                index.add(pair_ids, pair_counts, high[new], low[new], series_ids)
                 self.next_series_id += len(new)
                 fresh += [keys[i] for i in new.tolist()]
         partitions[missing] = index.find(high, low)[0]
@@ -201,8 +208,6 @@ class Ingestion:
 
     def _apply(self, item: Prepared) -> None:
         container, result = item.container, item.result
-        if item.offset >= 0:
-            self.applied_offset = max(self.applied_offset, item.offset)
         counts = np.require(container.counts, requirements="A")
         self.apply(
             item.partitions,
@@ -211,6 +216,9 @@ class Ingestion:
             np.require(container.values, requirements="A"),
             result,
         )
+        if item.offset >= 0:
+            # Not before: what could not be applied must be read again, so no flush may checkpoint it.
+            self.applied_offset = max(self.applied_offset, item.offset)
 
     def apply(
         self,

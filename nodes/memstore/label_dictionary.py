@@ -50,6 +50,18 @@ class LabelDictionary:
             ids.append(self._add(pair) if found is None else found)
         return ids
 
+    def truncate(self, pair_count: int) -> None:
+        """Forget the pairs added last, and names that only they have: no series came of them."""
+        for pair in range(self.pair_count - 1, pair_count - 1, -1):
+            name_id = int(self.pair_name.data[pair])
+            encoded = encode_pair(self.names[name_id], self.values[name_id].pop())
+            self.pairs_of_name[name_id].pop()
+            del self._pair_ids[encoded]
+            self._text_bytes -= len(encoded)
+            if not self.values[name_id]:  # a name comes with its first pair, so this is the newest name
+                del self._name_ids[self.names.pop()], self.values[-1], self.pairs_of_name[-1]
+        self.pair_count = min(self.pair_count, pair_count)
+
     @property
     def nbytes(self) -> int:
         """An estimate: texts twice (bytes and str), dictionary and list entries."""

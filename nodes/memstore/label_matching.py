@@ -10,12 +10,16 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import re2
+from numpy.typing import NDArray
 
 from filoray.cluster.errors import BadData
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 _CACHED_PATTERNS_MAX = 256
+_CACHED_CODES_MAX = 1 << 21
+"""Of all patterns together, 8 MB: an alternation of pods matches a few, ``.+`` on a label with request ids all."""
 _REGEX_MEMORY_BYTES_MAX = 8 << 20
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _ESCAPED_PUNCTUATION = re.compile(r"\\([.\-/:_+*?()|\[\]{}^$\\])")
@@ -70,22 +74,36 @@ class RegexMatches:
     """Remembers, per label and pattern, which values match; asks only for those that are new since."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[int, str], tuple[Accepts, int, list[int]]] = OrderedDict()
+        self._seen: OrderedDict[tuple[int, str], tuple[Accepts, int, NDArray[np.int32]]] = OrderedDict()
+        self._code_count = 0
 
-    def matching_codes(self, name_id: int, pattern: str, values: Sequence[str]) -> list[int]:
-        """Codes (places in ``values``, which only grows) of the values that match."""
+    def matching_codes(self, name_id: int, pattern: str, values: Sequence[str]) -> NDArray[np.int32]:
+        """Codes (places in ``values``, which only grows between two ``clear``) of the values that match."""
         entry = self._seen.pop((name_id, pattern), None)
-        accepts, checked, codes = entry if entry is not None else (value_test(pattern), 0, [])
+        accepts, checked, codes = entry if entry is not None else (value_test(pattern), 0, _NO_CODES)
+        self._code_count -= len(codes)
         if checked < len(values):
             fresh = values[checked:] if checked else values
-            codes = codes + [code for code, value in enumerate(fresh, checked) if accepts(value)]
+            more = [code for code, value in enumerate(fresh, checked) if accepts(value)]
+            if more:
+                codes = np.concatenate([codes, np.array(more, np.int32)])
         self._seen[name_id, pattern] = (accepts, len(values), codes)
-        if len(self._seen) > _CACHED_PATTERNS_MAX:
-            self._seen.popitem(last=False)
+        self._code_count += len(codes)
+        while len(self._seen) > _CACHED_PATTERNS_MAX or self._code_count > _CACHED_CODES_MAX:
+            _, (_, _, oldest) = self._seen.popitem(last=False)
+            self._code_count -= len(oldest)
         return codes
 
     def clear(self) -> None:
         self._seen.clear()
+        self._code_count = 0
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * self._code_count + 1000 * len(self._seen)
+
+
+_NO_CODES: NDArray[np.int32] = np.empty(0, np.int32)
 
 
 def value_test(pattern: str) -> Accepts:

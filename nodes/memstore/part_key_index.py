@@ -62,8 +62,9 @@ class PartKeyIndex:
     def split(self, keys: Sequence[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Pair ids of all keys, flat, and how many each key has. Raises BadData if one is not a part key."""
         data = b"".join(keys)
-        ends = np.cumsum([len(key) for key in keys], dtype=np.int64)
-        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        lengths = np.array([len(key) for key in keys], np.int64)
+        ends = np.cumsum(lengths)
+        starts = ends - lengths
         label_starts = np.empty(len(data) // 4 + 1, np.int64)
         label_counts = np.empty(len(keys), np.int64)
         total = split_part_keys(np.frombuffer(data, np.uint8), starts, ends, label_starts, label_counts)
@@ -100,15 +101,20 @@ class PartKeyIndex:
             insert_partitions(self._slots, self._low.data, first, end)
         return np.arange(first, end, dtype=np.int32)
 
-    def truncate(self, count: int) -> None:
-        """Forget the series added last (their commit failed)."""
+    def truncate(self, count: int, pair_count: int) -> None:
+        """Forget the series and label pairs added last (their commit failed)."""
         if self._indexed_count > count:
             for members in (*self._postings, *self._present):
                 if members is not None:
                     members.remove_range(count, self._indexed_count)
             self._indexed_count = count
-        self.count = count
-        self._rebuild_slots()
+        if self.count > count:
+            self.count = count
+            self._rebuild_slots()
+        if self.labels.pair_count > pair_count:
+            self.labels.truncate(pair_count)
+            self._regexes.clear()
+            self._value_tuples.clear()
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
         """Forget the series outside the mask bool[count]; the others move up, in order."""
@@ -193,7 +199,7 @@ class PartKeyIndex:
                 matched = self._present[name_id]
             else:
                 pairs = self.labels.pairs_of_name[name_id]
-                matched = BitMap.union(BitMap(), *[self._postings[pairs[code]] or BitMap() for code in codes])
+                matched = BitMap.union(BitMap(), *[self._postings[pairs[code]] or BitMap() for code in codes.tolist()])
         matches_absent = takes_absent if matcher.op is MatchOp.REGEX else not takes_absent
         if matches_absent:
             # Matches series without the label as well: name what it does not match instead.
@@ -296,6 +302,7 @@ class PartKeyIndex:
             sum(column.nbytes for column in columns)
             + int(self._slots.nbytes)
             + self.labels.nbytes
+            + self._regexes.nbytes
             + 120 * len(self._postings)
             + 4 * int(self._pair_offsets.data[self.count])
         )

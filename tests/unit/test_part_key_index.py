@@ -46,14 +46,22 @@ def test_every_series_is_found_and_no_other(count):
 def test_series_of_a_failed_commit_leave_no_trace_even_if_a_query_came_between():
     index = PartKeyIndex()
     add(index, numbered(0, 10))
-    add(index, numbered(10, 20))
+    pairs, names = index.labels.pair_count, list(index.labels.names)
+    add(index, [{**labels, "fresh": labels["i"]} for labels in numbered(10, 20)])
     assert len(index.select(equal("__name__", "m"))) == 20
-    index.truncate(10)
+    assert len(index.select([LabelMatcher("i", MatchOp.REGEX, "[0-9]+")])) == 20
+    assert index.values_of("i", index.select(())) == sorted(str(i) for i in range(20))
+    index.truncate(10, pairs)
+    assert (index.labels.pair_count, index.labels.names) == (pairs, names)
+    assert index.values_of("i", index.select(())) == sorted(str(i) for i in range(10))
     assert len(index.select(equal("__name__", "m"))) == 10
     add(index, [{"__name__": "other", "i": str(i)} for i in range(10)])
     assert index.select(equal("__name__", "m")).tolist() == list(range(10))
     assert index.select(equal("i", "15")).tolist() == []
     assert index.select(equal("i", "3")).tolist() == [3, 13]
+    add(index, [{"__name__": "m", "i": "other text in the same place"}])
+    assert index.select([LabelMatcher("i", MatchOp.REGEX, "[0-9]+")]).tolist() == list(range(20))
+    assert index.select([LabelMatcher("i", MatchOp.REGEX, "o.*")]).tolist() == [20]
 
 
 def test_forgotten_series_are_gone_and_the_others_close_up():

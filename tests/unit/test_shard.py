@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from shards import ALL_TIME, NOW_MS, STALE_NAN, bits, container, matching, read, samples_of, shard_spec, write
 
-from filoray.cluster.errors import BadData, LimitExceeded, StaleRoute
+from filoray.cluster.errors import BadData, LimitExceeded, StaleRoute, Unavailable
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
@@ -136,6 +136,20 @@ class TestLimits:
         assert "new{}" in result.refused.example
         assert shard.stats().series == 1
 
+    def test_labels_of_refused_series_leave_no_trace(self, tmp_path):
+        shard = Shard.open(shard_spec(tmp_path, max_series_per_shard=2))
+        write(shard, UP, [(1, 1.0)])
+        memory_bytes = []
+        for request in range(50):
+            ids = [{"__name__": "m", f"name{request}": "x", "id": f"{request}-{i}"} for i in range(40)]
+            result = shard.append([container([*[(labels, [(request, 1.0)]) for labels in ids], (UP, [(9, 9.0)])])])[0]
+            assert result.refused.over_limit == 40 - (request == 0)
+            memory_bytes.append(shard.stats().memory_bytes)
+            found = shard.select([LabelMatcher("id", MatchOp.REGEX, ".*-.*")], *ALL_TIME)
+            assert [row["id"] for row in found.labels.label_sets()] == ["0-0"]
+        assert memory_bytes[-1] <= memory_bytes[5]
+        assert shard.label_names([], *ALL_TIME) == ["__name__", "id", "instance", "job", "name0"]
+
     @pytest.mark.parametrize(
         ("limits", "accepted"),
         [({"max_workspace_series_per_shard": 2}, 3), ({"max_namespace_series_per_shard": 1}, 3)],
@@ -192,6 +206,27 @@ class TestStreamOffsets:
         assert (again.resume_offset, read(again)) == (42, [(1, 1.0), (2, 2.0)])
         again.append([container([(UP, [(2, 9.0)])]), container([(UP, [(3, 3.0)])])], offsets=[41, 42])
         assert read(again) == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+    def test_what_could_not_be_applied_is_checkpointed_by_no_flush(self, shard, monkeypatch):
+        shard.append([container([(UP, [(t, float(t)) for t in range(0, 90, 10)])])], offsets=[7])
+        shard.flush_all(NOW_MS)
+        for batch in list(shard._memory.resident):
+            shard._memory.drop_resident(batch)
+
+        def unreadable(batch_id, pieces):
+            raise Unavailable("the store is away")
+
+        late = container([(UP, [(35, 35.0)])])
+        monkeypatch.setattr(shard._store, "read_pieces", unreadable)
+        with pytest.raises(Unavailable, match="away"):
+            shard.append([late, container([(UP, [(90, 90.0)])])], offsets=[8, 9])
+        shard.flush_all(NOW_MS)
+        assert shard.resume_offset == 8
+        monkeypatch.undo()
+        shard.append([late, container([(UP, [(90, 90.0)])])], offsets=[8, 9])
+        shard.flush_all(NOW_MS)
+        assert shard.resume_offset == 10
+        assert [time for time, _ in read(shard)] == [0, 10, 20, 30, 35, 40, 50, 60, 70, 80, 90]
 
 
 class TestLabels:
