@@ -119,7 +119,7 @@ def _store(source_config: ConfigSection, defaults: StoreConfig, source: ConfigSo
 
 
 def _as_keys(store: StoreConfig, *, with_chunk_time: bool) -> dict[str, PlainValue]:
-    """Settings as configuration keys. A dataset with its own flush interval derives its own chunk time from it."""
+    """Settings as configuration keys. The default's chunk time may be too short for a dataset's own flush interval."""
     keys: dict[str, PlainValue] = {
         "flush-interval": format_duration(store.flush_interval_ms),
         "disk-time-to-live": format_duration(store.disk_time_to_live_ms),
@@ -135,6 +135,6 @@ def _as_keys(store: StoreConfig, *, with_chunk_time: bool) -> dict[str, PlainVal
         "max-namespace-series-per-shard": store.max_namespace_series_per_shard,
         "flush-when-idle": format_duration(store.flush_when_idle_ms),
     }
-    if with_chunk_time:
+    if with_chunk_time and store.max_chunk_time_ms is not None:
         keys["max-chunk-time"] = format_duration(store.max_chunk_time_ms)
     return keys

@@ -18,7 +18,7 @@ class StoreConfig:
     flush_interval_ms: int
     disk_time_to_live_ms: int
     max_chunks_size: int
-    max_chunk_time_ms: int
+    max_chunk_time_ms: int | None
     groups_per_shard: int
     shard_mem_bytes: int
     max_data_per_shard_query_bytes: int
@@ -35,9 +35,7 @@ def read_store_config(section: ConfigSection) -> StoreConfig:
     """Read every key of a complete ``store`` block; raises ConfigError naming key and place. Does not ``finish``."""
     flush_interval_ms = section.duration_ms("flush-interval", minimum=100)
     max_chunk_time_ms = (
-        section.duration_ms("max-chunk-time", minimum=flush_interval_ms)
-        if section.has("max-chunk-time")
-        else flush_interval_ms * 11 // 10
+        section.duration_ms("max-chunk-time", minimum=flush_interval_ms) if section.has("max-chunk-time") else None
     )
     return StoreConfig(
         flush_interval_ms=flush_interval_ms,

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import xxhash
@@ -36,9 +37,11 @@ class StoredBatch:
 
 
 class ShardMemory:
-    def __init__(self, group_count: int, chunk_samples: int) -> None:
+    def __init__(self, group_count: int, chunk_samples: int, chunk_time_ms: int | None = None) -> None:
+        """``chunk_samples`` and ``chunk_time_ms``: the most samples and the longest time of a chunk."""
         self.lock = threading.RLock()
         self.chunk_samples = min(chunk_samples, CHUNK_SAMPLES_MAX)
+        self._chunk_time_ms = chunk_time_ms
         self.index = PartKeyIndex()
         self.buffers = WriteBuffers()
         self.chunks = ChunkTable()
@@ -99,12 +102,25 @@ class ShardMemory:
         groups = self.groups_of(partitions).tolist()
         for partition, group, count in zip(partitions.tolist(), groups, counts.tolist(), strict=True):
             batch = self.open_batches[group]
-            pieces = -(-count // self.chunk_samples)
-            for piece in range(pieces):
-                part = slice(at + count * piece // pieces, at + count * (piece + 1) // pieces)
+            bounds = self._chunk_bounds(times[at : at + count])
+            for start, end in pairwise(bounds):
+                part = slice(at + start, at + end)
                 sealed.append((partition, batch, times[part], encode_column(values[part])))
             at += count
         return sealed
+
+    def _chunk_bounds(self, times: NDArray[np.int64]) -> list[int]:
+        """Where the chunks of a series begin, and the end of the last."""
+        count = len(times)
+        if self._chunk_time_ms is None or int(times[-1]) - int(times[0]) <= self._chunk_time_ms:
+            pieces = -(-count // self.chunk_samples)
+            return [count * piece // pieces for piece in range(pieces + 1)]
+        bounds = [0]
+        while bounds[-1] < count:
+            start = bounds[-1]
+            last_ms = min(int(times[start]) + self._chunk_time_ms, ALL_TIME[1])
+            bounds.append(min(int(np.searchsorted(times, last_ms, "right")), start + self.chunk_samples))
+        return bounds
 
     def _install(self, sealed: list[tuple[int, OpenBatch, NDArray[np.int64], bytes]]) -> None:
         table = self.chunks

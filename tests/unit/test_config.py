@@ -22,7 +22,7 @@ def test_the_defaults_are_prometheuss_and_filodbs() -> None:
     config = default_server_config()
     assert (config.http.port, config.node.port_base, config.node_count) == (8080, 2552, 3)
     assert (config.query.timeout_ms, config.query.lookback_ms) == (120_000, 300_000)
-    assert config.store.max_chunk_time_ms == 3_960_000
+    assert config.store.max_chunk_time_ms is None
     assert config.namespace == "filoray-filoray"
     assert pickle.loads(pickle.dumps(config)) == config
 

@@ -36,7 +36,7 @@ def test_a_source_configuration_in_filodbs_words_parses_as_it_is() -> None:
     assert config.store.disk_time_to_live_ms == 86_400_000
     assert config.store.shard_mem_bytes == 512_000_000
     assert config.store.max_data_per_shard_query_bytes == 50_000_000
-    assert config.store.max_chunk_time_ms == 3_960_000
+    assert config.store.max_chunk_time_ms is None
 
 
 def test_the_environment_overrides_where_the_file_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:

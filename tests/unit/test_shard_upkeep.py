@@ -42,6 +42,27 @@ def test_a_flush_moves_samples_from_the_log_into_chunks_and_answers_stay_the_sam
         assert np.array_equal(after.timestamps, before.timestamps)
 
 
+@pytest.mark.parametrize(
+    ("limits", "chunks"),
+    [
+        ({}, [(0, 119), (120, 239), (240, 249)]),
+        ({"max_chunks_size": 400}, [(0, 239), (240, 249)]),
+        ({"max_chunk_time_ms": 900_000}, [(0, 60), (61, 119), (120, 180), (181, 239), (240, 249)]),
+        ({"max_chunk_time_ms": 900_000, "max_chunks_size": 50}, [*((50 * i, 50 * i + 49) for i in range(5))]),
+        ({"max_chunk_time_ms": 1 << 62}, [(0, 119), (120, 239), (240, 249)]),
+    ],
+)
+def test_a_chunk_has_at_most_so_many_samples_and_so_much_time(tmp_path, limits, chunks):
+    shard = Shard.open(shard_spec(tmp_path, **{"max_chunks_size": 120, **limits}))
+    for start in range(0, 250, 10):
+        write(shard, UP, [(t * 15_000, float(t)) for t in range(start, start + 10)])
+    shard.flush_all(NOW_MS)
+    times = shard._memory.chunks.times
+    spans = zip(times.first_ms.data[: times.count].tolist(), times.last_ms.data[: times.count].tolist(), strict=True)
+    assert [(first // 15_000, last // 15_000) for first, last in spans] == chunks
+    assert read(shard, UP) == [(t * 15_000, float(t)) for t in range(250)]
+
+
 def test_groups_are_flushed_in_turn_once_per_interval(tmp_path):
     shard = Shard.open(shard_spec(tmp_path))
     write(shard, UP, [(1, 1.0)])
