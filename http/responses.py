@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 from aiohttp import web
+from isal import isal_zlib
 
 from filoray.http.error_responses import printable
 from filoray.http.request_context import request_id
 
 JSON_TYPE = "application/json"
 _GZIP_WINDOW_BITS = 31
-_GZIP_LEVEL = 2  # twice the speed of 6 for a tenth more bytes, on answers of numbers
+_GZIP_LEVEL = 1  # of ISA-L's: on answers of numbers smaller than zlib's level 2, in a quarter of the time
 _INLINE_POINTS_MAX = 8_192
 _INLINE_GZIP_BYTES_MAX = 64 * 1024
 _QUALITY_ZERO = re.compile(r"q\s*=\s*0(\.0*)?")
@@ -104,12 +104,12 @@ def accepts_gzip(request: web.Request) -> bool:
 
 
 def _gzip(body: bytes) -> bytes:
-    compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW_BITS)
+    compressor = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW_BITS)
     return compressor.compress(body) + compressor.flush()
 
 
 def _gzip_pieces(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW_BITS)
+    compressor = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW_BITS)
     for piece in pieces:
         compressed = compressor.compress(piece)
         if compressed:
