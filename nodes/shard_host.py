@@ -272,6 +272,8 @@ class ShardHost:
             else:
                 shard = Shard.open(spec, on_progress)
             hosted.shard = shard
+        for damage in shard.stats().damages:
+            logger.error("%s", damage)
         self._report(hosted, IngestionStarted())
         if hosted.consumer is not None:
             hosted.consumer.start()

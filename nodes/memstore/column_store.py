@@ -22,6 +22,8 @@ class StoreState:
     checkpoints: Mapping[int, int]
     log_bytes: int
     is_new: bool
+    lost: str = ""
+    """What is known to have been stored before and is not there any more."""
 
 
 @dataclass(frozen=True, slots=True)

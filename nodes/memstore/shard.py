@@ -43,6 +43,8 @@ class Shard:
         state = store.state
         self._store = store
         self._memory = ShardMemory(state.group_count, spec.store.max_chunks_size, spec.store.max_chunk_time_ms)
+        if state.lost:
+            self._memory.damages[f"{spec.name}: {state.lost}; its samples are missing"] = None
         load_part_keys(self._memory, store, spec.name)
         load_chunks(self._memory, store, spec.name)
         self._chunks = ChunkReader(self._memory, store, spec.store.decoded_chunk_cache_bytes, spec.name)

@@ -52,7 +52,7 @@ class ShardMemory:
         self.resident: OrderedDict[int, bytes] = OrderedDict()
         self.resident_bytes = 0
         self.damages: dict[str, None] = {}
-        """What could not be read at opening; every answer of the shard says so."""
+        """What could not be read at opening; every answer of the shard says so until it is opened again."""
         self.set_groups(group_count)
 
     def set_groups(self, group_count: int) -> None:

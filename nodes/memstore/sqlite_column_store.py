@@ -7,12 +7,17 @@
     checkpoints  flush_group, offset
 
 ``durability = process`` (synchronous=OFF): a commit is in the operating system's cache, which outlives every
-process. ``power`` (synchronous=FULL): each commit is on the disk. Torn transactions are SQLite's to undo.
+process. ``power`` (synchronous=FULL): each commit is on the disk, and so is the folder that names the file. Torn
+transactions are SQLite's to undo.
+
+Beside the file, ``shard-N.made`` says that it was made once: if the file is missing then, a new one is made and
+``StoreState.lost`` says so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -52,12 +57,15 @@ class SqliteColumnStore:
         self._path = path
         self._epoch = epoch
         self._durability: Durability = durability
+        self._made = path.with_suffix(".made")
         self._read_lock = threading.Lock()
         with _opening(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            lost = f"{path}: the file is gone that was made before" if self._made.exists() and not path.exists() else ""
             self._writer = self._connect()
             try:
-                self._take_over(group_count)
+                self._take_over(group_count, lost)
+                self._mark_made()
                 self._reader = self._connect()
                 self._reader.execute("PRAGMA query_only = ON")
             except BaseException:
@@ -85,7 +93,19 @@ class SqliteColumnStore:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_CHECKPOINT_PAGES}")
         return connection
 
-    def _take_over(self, group_count: int) -> None:
+    def _mark_made(self) -> None:
+        if not self._made.exists():
+            self._made.touch()
+        if self._durability == "power":
+            # SQLite sees to the files' bytes; the names of new ones, and of their new folder, are the folders' bytes.
+            for folder in (self._path.parent, self._path.parent.parent):
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def _take_over(self, group_count: int, lost: str) -> None:
         database = self._writer
         database.execute("BEGIN IMMEDIATE")
         is_new = not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -105,7 +125,7 @@ class SqliteColumnStore:
         checkpoints = dict(database.execute('SELECT flush_group, "offset" FROM checkpoints'))
         (log_bytes,) = database.execute("SELECT coalesce(sum(length(data)), 0) FROM log").fetchone()
         database.execute("COMMIT")
-        self._state = StoreState(groups, next_series_id, next_offset, checkpoints, log_bytes, is_new)
+        self._state = StoreState(groups, next_series_id, next_offset, checkpoints, log_bytes, is_new, lost)
 
     # ---- recovery
 
@@ -224,6 +244,7 @@ class SqliteColumnStore:
 
     def delete(self) -> None:
         self.close()
+        self._made.unlink(missing_ok=True)
         for suffix in ("", *_SIDE_FILES):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 

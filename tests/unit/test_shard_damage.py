@@ -1,11 +1,16 @@
 """A table of named damages: what must survive each, and what is said about it. Never a wrong number."""
 
+import contextlib
 import os
+import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -141,12 +146,17 @@ def test_a_file_that_is_something_else_does_not_open(tmp_path):
         reopen(tmp_path)
 
 
-def test_a_missing_file_is_an_empty_shard(stored):
+def test_a_missing_file_is_an_empty_shard_that_says_so(stored):
     for file in stored.glob("shard-3.db*"):
         file.unlink()
     shard = reopen(stored)
     assert shard.stats().series == 0
     assert write(shard, UP, LOGGED).accepted == 20
+    batch = shard.select([], 0, 60_000)
+    assert batch.warnings == shard.stats().damages
+    assert "shard-3.db: the file is gone that was made before; its samples are missing" in batch.warnings[0]
+    assert reopen(stored, epoch=3).stats().damages == (), "what is there since then is whole"
+    assert Shard.open(shard_spec(stored / "elsewhere")).stats().damages == (), "a new shard misses nothing"
 
 
 def test_a_place_that_cannot_be_written_is_unavailable(tmp_path):
@@ -155,14 +165,64 @@ def test_a_place_that_cannot_be_written_is_unavailable(tmp_path):
         reopen(tmp_path / "file")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_directory_is_unavailable(stored):
-    stored.chmod(0o500)
-    try:
-        with pytest.raises(Unavailable):
-            reopen(stored)
-    finally:
-        stored.chmod(0o700)
+OPENER = """
+import os
+import sys
+from pathlib import Path
+from filoray.cluster.errors import FilorayError
+from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
+
+if os.geteuid() == 0:  # root may write anywhere
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    SqliteColumnStore(Path(sys.argv[1]), 2, "process", 4)
+except FilorayError as error:
+    print(type(error).__name__, error.message)
+"""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_read_only_directory_is_unavailable(stored, is_there):
+    edit(stored, "PRAGMA wal_checkpoint(TRUNCATE)")
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # pytest's own folders are not open to everybody
+        path = Path(directory) / "shard-3.db"
+        if is_there:
+            shutil.copy(stored / path.name, path)
+            path.chmod(0o444)
+        path.parent.chmod(0o555)
+        command = [sys.executable, "-c", OPENER, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
+        path.parent.chmod(0o755)
+    assert done.stdout.startswith(f"Unavailable {path}: cannot open: "), done
+
+
+SYNC_CALLS = """
+import sys
+from pathlib import Path
+from filoray.nodes.memstore.column_store import Commit, LogRow
+from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
+
+store = SqliteColumnStore(Path(sys.argv[1]) / "new" / "shard-0.db", 1, sys.argv[2], 4)
+print("opened", flush=True)
+for offset in range(20):
+    store.commit(Commit(None, LogRow(offset, b"x" * 10_000), 0, offset + 1))
+"""
+
+
+@pytest.mark.parametrize(("durability", "syncs"), [("power", 20), ("process", 0)])
+def test_power_syncs_every_commit_and_the_folders_of_a_new_file(tmp_path, durability, syncs):
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-y", "-e", "trace=fsync,fdatasync,write", "-o", str(trace), sys.executable, "-c"]
+    if shutil.which("strace") is None or subprocess.run(["strace", "-o", trace, "true"], check=False).returncode:
+        pytest.skip("needs strace, and leave to trace")
+    subprocess.run([*command, SYNC_CALLS, str(tmp_path), durability], check=True, stdout=subprocess.DEVNULL)
+    opening, _, commits = trace.read_text().partition('"opened')
+    assert commits.count("shard-0.db-wal>)") >= syncs
+    assert (commits.count("sync(") > 0) == (syncs > 0)
+    for folder in (tmp_path, tmp_path / "new"):
+        assert ("fsync(" in opening and f"<{folder}>)" in opening) == (syncs > 0)
 
 
 def test_a_full_disk_acknowledges_nothing_and_later_retries_work(tmp_path):
@@ -220,7 +280,7 @@ from pathlib import Path
 from shards import NOW_MS, container, shard_spec
 from filoray.nodes.memstore.shard import Shard
 
-shard = Shard.open(shard_spec(Path(sys.argv[1]), max_chunks_size=20))
+shard = Shard.open(shard_spec(Path(sys.argv[1]), max_chunks_size=20, durability=sys.argv[2]))
 for step in range(1_000_000):
     series = [({"i": str(i)}, [(step, float(step * i))]) for i in range(step % 3, 50)]
     assert all(result.refused.count == 0 for result in shard.append([container(series[:20]), container(series[20:])]))
@@ -230,11 +290,26 @@ for step in range(1_000_000):
 """
 
 
+def start_writer(directory, durability):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
+    command = [sys.executable, "-c", WRITER, str(directory), durability]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+
+
+def assert_has_every_step(directory, last, epoch):
+    """Up to ``last``, which was acknowledged; the step after it may have been committed, and it may not."""
+    shard = reopen(directory, epoch)
+    assert shard.stats().damages == ()
+    for i in range(50):
+        samples = read(shard, {"i": str(i)})
+        expected = [(step, float(step * i)) for step in range(last + 2) if step % 3 <= i]
+        assert samples in (expected, [sample for sample in expected if sample[0] <= last])
+    shard.close()
+
+
 @pytest.mark.parametrize("acknowledged", [1, 55, 333])
 def test_what_a_killed_process_acknowledged_is_answered_once(tmp_path, acknowledged):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
-    assert process.stdout is not None
+    process = start_writer(tmp_path, "process")
     last = -1
     for line in process.stdout:
         last = int(line)
@@ -243,13 +318,34 @@ def test_what_a_killed_process_acknowledged_is_answered_once(tmp_path, acknowled
             break
     rest = process.stdout.read().split()
     process.wait()
-    last = int(rest[-1]) if rest else last
-    shard = reopen(tmp_path)
-    for i in range(50):
-        samples = read(shard, {"i": str(i)})
-        expected = [(step, float(step * i)) for step in range(last + 2) if step % 3 <= i]
-        # The step after the last acknowledged one may have been committed, and it may not.
-        assert samples in (expected, [sample for sample in expected if sample[0] <= last])
+    assert_has_every_step(tmp_path, int(rest[-1]) if rest else last, epoch=2)
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_files_copied_in_the_middle_of_anything_recover(tmp_path, durability):
+    """The writer is halted where it happens to be, inside a commit, a flush or SQLite's own checkpoint."""
+    dice = random.Random(3)
+    process = start_writer(tmp_path / "live", durability)
+    out = process.stdout.fileno()
+    try:
+        first = process.stdout.readline()  # before that its file may not be there
+        os.set_blocking(out, False)
+        printed = first
+        for copy_number in range(15):
+            time.sleep(dice.uniform(0, 0.06))
+            process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)
+            copy = tmp_path / f"copy-{copy_number}"
+            shutil.copytree(tmp_path / "live", copy)
+            with contextlib.suppress(BlockingIOError):
+                while more := os.read(out, 1 << 16):
+                    printed += more
+            process.send_signal(signal.SIGCONT)
+            acknowledged = printed[: printed.rindex(b"\n")].split()
+            assert_has_every_step(copy, int(acknowledged[-1]), epoch=2)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_queries_during_appends_flushes_and_retention_see_whole_samples_only(tmp_path):
