@@ -102,7 +102,9 @@ class _Join:
         self.many_ids, self.one_ids, self.group_count = _match_ids(self.many, self.one, matching)
 
     def result(self) -> Frame:
-        fill_one, fill_many = self.matching.fill_right, self.matching.fill_left
+        fill_many, fill_one = self.matching.fill_left, self.matching.fill_right
+        if self.swapped:
+            fill_many, fill_one = fill_one, fill_many
         has_many: BoolArray = np.logical_or.reduce(self.many.valid, axis=0)
         has_one: BoolArray = np.logical_or.reduce(self.one.valid, axis=0)
         filling = fill_one is not None or fill_many is not None

@@ -76,6 +76,37 @@ def test_fill_of_the_many_side_has_the_labels_of_the_match_group():
     ]
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("limits + on(status) group_right fill_left(7) requests", [
+            '{method="GET", status="200"} 101', '{method="GET", status="404"} 9',
+        ]),
+        ("limits + on(status) group_right fill_right(7) requests", [
+            '{method="GET", status="200"} 101', '{status="500"} 57',
+        ]),
+        ("limits - on(status) group_right(owner) fill_left(7) fill_right(9) requests", [
+            '{method="GET", owner="a", status="200"} 99', '{method="GET", status="404"} 5',
+            '{owner="b", status="500"} 41',
+        ]),
+        ("limits > on(status) group_right fill(0) requests", [
+            '{__name__="requests", method="GET", status="200"} 100', '{status="500"} 50',
+        ]),
+    ],
+)  # fmt: skip
+def test_left_and_right_fills_are_of_the_sides_as_written(query, expected):
+    source = load(
+        300,
+        """
+        requests{method="GET", status="200"} 1
+        requests{method="GET", status="404"} 2
+        limits{status="200", owner="a"} 100
+        limits{status="500", owner="b"} 50
+        """,
+    )
+    assert shown(instant(source, query)) == expected
+
+
 def test_a_series_matches_only_where_it_has_a_sample():
     source = load(
         300,
