@@ -75,18 +75,27 @@ class _Enrichment:
 
     def _newest_by_identity(self, times: Frame) -> dict[Identity, list[NDArray[np.int64]]]:
         """For each identity and info metric, the row of the newest info series at each step, or -1."""
-        known = [{identity[place] for identity in self.identities} - {""} for place in range(len(IDENTIFYING_LABELS))]
+        known = self._known_values()
         groups: dict[tuple[Identity, str], list[int]] = {}
         names = names_of(times.labels)
         for row, identity in enumerate(_identities(times.labels)):
-            if all(not values or value in values for value, values in zip(identity, known, strict=True)):
+            values = known.get(_presence(identity))
+            if values is not None and all(map(set.__contains__, values, identity)):
                 groups.setdefault((identity, names[row]), []).append(row)
         chosen: dict[Identity, list[NDArray[np.int64]]] = {}
-        if not any(known):
-            return chosen
         for (identity, _), rows in groups.items():
             chosen.setdefault(identity, []).append(self._newest(times, np.array(rows)))
         return chosen
+
+    def _known_values(self) -> dict[tuple[bool, ...], list[set[str]]]:
+        """The values of each identifying label, by which of the labels a series has; it must have one."""
+        known: dict[tuple[bool, ...], list[set[str]]] = {}
+        for identity in self.identities:
+            presence = _presence(identity)
+            if any(presence):
+                for values, value in zip(known.setdefault(presence, [set() for _ in presence]), identity, strict=True):
+                    values.add(value)
+        return known
 
     def _newest(self, times: Frame, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         ages = np.where(times.valid[rows], times.values[rows], -np.inf)
@@ -140,6 +149,10 @@ class _Enrichment:
                 if name not in labels:
                     added[name] = value
         return {**labels, **added}
+
+
+def _presence(identity: Identity) -> tuple[bool, ...]:
+    return tuple(map(bool, identity))
 
 
 def _identities(labels: LabelTable) -> list[Identity]:

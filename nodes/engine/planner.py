@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine.fragments import Fragment
 from filoray.nodes.engine.frame import TimeGrid
+from filoray.nodes.engine.info_reference import info_time
+from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.engine.time_resolution import invariant_grid, resolve_times, subquery_grid
 from filoray.nodes.promql.ast import (
@@ -52,6 +54,7 @@ SMOOTHED_FUNCTIONS = ("delta", "increase", "rate")
 """The range functions that know what to do with samples from beyond the window."""
 
 INFO_METRIC = "target_info"
+INFO_METRIC_NAMES = ".+_info"
 _NO_INPUT = NumberLiteral(0.0)
 
 
@@ -246,10 +249,7 @@ def _with_info_selectors(expr: Expr) -> Expr:
         case Call(function="info"):
             given = children[1] if len(children) > 1 else VectorSelector("", (), position=expr.position)
             assert isinstance(given, VectorSelector)
-            selector = given
-            if not any(matcher.name == "__name__" for matcher in given.matchers):
-                matchers = (*given.matchers, LabelMatcher("__name__", MatchOp.EQUAL, INFO_METRIC))
-                selector = replace(given, name=INFO_METRIC, matchers=matchers)
+            selector = replace(_named_info_selector(given), time=info_time(children[0]))
             return replace(expr, args=(children[0], Call("timestamp", (selector,), given.position), selector))
         case Call():
             return replace(expr, args=children)
@@ -260,3 +260,16 @@ def _with_info_selectors(expr: Expr) -> Expr:
         case Subquery() | Unary() | Paren() | StepInvariant():
             return replace(expr, expr=children[0])
     return expr
+
+
+def _named_info_selector(selector: VectorSelector) -> VectorSelector:
+    """With a name to look for: ``target_info`` if none is given, all ``..._info`` if it is only said which are not."""
+    ops = [matcher.op for matcher in selector.matchers if matcher.name == METRIC_NAME]
+    if not ops:
+        matchers = (*selector.matchers, LabelMatcher(METRIC_NAME, MatchOp.EQUAL, INFO_METRIC))
+        return replace(selector, name=INFO_METRIC, matchers=matchers)
+    if all(op in (MatchOp.NOT_EQUAL, MatchOp.NOT_REGEX) for op in ops):
+        return replace(
+            selector, matchers=(*selector.matchers, LabelMatcher(METRIC_NAME, MatchOp.REGEX, INFO_METRIC_NAMES))
+        )
+    return selector

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from filoray.nodes.engine.frame import TimeGrid
+from filoray.nodes.engine.info_reference import info_time
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.promql.ast import (
     Aggregate,
@@ -159,6 +160,8 @@ def _wrap(expr: Expr) -> tuple[Expr, bool, bool]:
             return replace(expr, left=left, right=right), False, False
         case Call():
             parts = [_wrap(arg) for arg in expr.args]
+            if expr.function == "info":
+                return _wrapped_info(expr, parts)
             if expr.function not in AT_UNSAFE_FUNCTIONS and all(invariant for _, invariant, _ in parts):
                 return replace(expr, args=tuple(part[0] for part in parts)), True, True
             args = tuple(
@@ -171,3 +174,12 @@ def _wrap(expr: Expr) -> tuple[Expr, bool, bool]:
         case NumberLiteral() | StringLiteral():
             return expr, True, isinstance(expr, NumberLiteral)
     return expr, False, False
+
+
+def _wrapped_info(expr: Call, parts: list[tuple[Expr, bool, bool]]) -> tuple[Expr, bool, bool]:
+    """Info series are looked at as of the first argument's time; the second argument is matchers, no vector."""
+    base, invariant, should_wrap = parts[0]
+    if invariant and info_time(base).at_ms is not None:
+        return replace(expr, args=(base, *expr.args[1:])), True, True
+    base = _step_invariant(base) if invariant and should_wrap else base
+    return replace(expr, args=(base, *expr.args[1:])), False, False

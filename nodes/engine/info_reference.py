@@ -1,0 +1,69 @@
+"""When info() looks at info series: at the time that its first argument's samples are from.
+
+``info(m @ 100)`` is about 100 s at every step, ``info(m offset 1h)`` about an hour before each. If the argument has
+vectors of different times, no one time is right, and the evaluation time is taken. Expressions have absolute times.
+"""
+
+from __future__ import annotations
+
+from filoray.nodes.promql.ast import (
+    Aggregate,
+    Binary,
+    Call,
+    Expr,
+    MatrixSelector,
+    Paren,
+    StepInvariant,
+    Subquery,
+    TimeModifier,
+    Unary,
+    ValueType,
+    VectorSelector,
+)
+from filoray.nodes.promql.types import value_type
+
+EVALUATION_TIME = TimeModifier()
+_SCALAR_TYPES = (ValueType.SCALAR, ValueType.STRING)
+
+
+def info_time(argument: Expr) -> TimeModifier:
+    """The one time that all vectors inside are of, as an ``@`` or as an offset; else the evaluation time."""
+    times = _times(argument)
+    return times.pop() if len(times) == 1 else EVALUATION_TIME
+
+
+def _times(expr: Expr) -> set[TimeModifier]:
+    """Of every path that brings vectors into the expression; scalars bring none."""
+    match expr:
+        case VectorSelector():
+            return {_reference(expr.time)}
+        case MatrixSelector():
+            return {_reference(expr.selector.time)}
+        case Subquery():
+            return {_behind(time, expr.time) for time in _times(expr.expr)}
+        case Paren() | Unary() | StepInvariant() | Aggregate():
+            return _times(expr.expr)
+        case Binary():
+            parts: tuple[Expr, ...] = (expr.left, expr.right)
+        case Call(function="info"):
+            parts = expr.args[:1]
+        case Call():
+            parts = expr.args
+        case _:
+            return {EVALUATION_TIME}
+    found = [_times(part) for part in parts if value_type(part) not in _SCALAR_TYPES]
+    return set().union(*found) or {EVALUATION_TIME}
+
+
+def _reference(time: TimeModifier) -> TimeModifier:
+    """``@ 180 offset 1m`` is ``@ 120``."""
+    if time.at_ms is None:
+        return TimeModifier(offset_ms=time.offset_ms)
+    return TimeModifier(at_ms=time.at_ms - time.offset_ms)
+
+
+def _behind(inner: TimeModifier, subquery: TimeModifier) -> TimeModifier:
+    """A time inside a subquery, as seen from outside."""
+    if inner.at_ms is not None:
+        return inner
+    return _reference(TimeModifier(inner.offset_ms + subquery.offset_ms, at_ms=subquery.at_ms))
