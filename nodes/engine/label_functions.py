@@ -59,7 +59,7 @@ def _expanded(match: Any, regex: Any, reference: re.Match[str]) -> str:
     name = reference.group(1) or reference.group(2)
     if name is None:
         return "$"
-    if name.isdigit():
+    if name.isdigit() and (name == "0" or not name.startswith("0")):
         number = int(name)
         return (match.group(number) or "") if number <= regex.groups else ""
     return (match.group(name) or "") if name in regex.groupindex else ""

@@ -67,6 +67,12 @@ def _timestamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     return renamed(frame, np.broadcast_to(grid.times_ms() / 1000, frame.values.shape))
 
 
+def _start_timestamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    """When each sample's counting began: 0, not known, as samples come without it."""
+    frame = evaluator.vector(call.args[0], grid)
+    return renamed(frame, np.zeros(frame.values.shape))
+
+
 def _absent(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     frame = evaluator.vector(call.args[0], grid)
     return _absence(np.logical_or.reduce(frame.valid, axis=0), call.args[-1], grid)
@@ -117,6 +123,7 @@ def _labels_of_absence(argument: Expr) -> dict[str, str]:
 RANGE_VECTOR_HANDLERS: Mapping[str, Handler] = {
     **dict.fromkeys(RANGE_FUNCTIONS, _range_function),
     "timestamp": _timestamp,
+    "start_timestamp": _start_timestamp,
     "absent": _absent,
     "absent_over_time": _absent_over_time,
 }

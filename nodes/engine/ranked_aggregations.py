@@ -5,6 +5,7 @@ Their parameters' checks and messages are those of Prometheus's rangeEvalAgg (pr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -40,17 +41,19 @@ def parameter_warnings(op: str, values: NDArray[np.float64]) -> list[tuple[Annot
     """Warnings about a scalar parameter over all steps; raises ExecutionError for one that cannot be used."""
     if not len(values):
         return []
-    highest, lowest, has_nan = float(np.max(values)), float(np.min(values)), bool(np.isnan(values).any())
+    has_nan = bool(np.isnan(values).any())
+    # Of steps that hold NaN there is no extreme, unless an infinity outdoes it (Go's math.Max and math.Min).
+    highest = math.inf if (values == math.inf).any() else float(np.max(values))
+    lowest = -math.inf if (values == -math.inf).any() else float(np.min(values))
     warnings: list[tuple[AnnotationKind, tuple[str, ...]]] = []
     if op == "quantile":
         kind = AnnotationKind.INVALID_QUANTILE
-        finite = values[~np.isnan(values)]
         if has_nan:
             warnings.append((kind, ("NaN",)))
-        if len(finite) and finite.max() > 1:
-            warnings.append((kind, (format_float_g(float(finite.max())),)))
-        if len(finite) and finite.min() < 0:
-            warnings.append((kind, (format_float_g(float(finite.min())),)))
+        if highest > 1:
+            warnings.append((kind, (format_float_g(highest),)))
+        if lowest < 0:
+            warnings.append((kind, (format_float_g(lowest),)))
         return warnings
     if op == "limit_ratio":
         if has_nan:
@@ -106,7 +109,7 @@ def count_values_part(expr: Aggregate, frame: Frame, label: str) -> Frame:
     """How often each value occurs: one row for each group and value, which becomes a label."""
     if expr.without:
         base = frame.labels.without({*expr.grouping, *METADATA_LABELS, label})
-        shows_value = label not in expr.grouping
+        shows_value = label not in expr.grouping and label not in METADATA_LABELS
     else:
         base = frame.labels.keep(name for name in expr.grouping if name != label)
         shows_value = True

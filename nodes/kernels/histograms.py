@@ -188,6 +188,7 @@ def _quantile(
             if uppers[size - 1] != math.inf:
                 continue
             previous = counts[0]
+            lowest, highest, fall = math.inf, -math.inf, 0.0
             for i in range(1, size):
                 current = counts[i]
                 if current == previous:
@@ -196,12 +197,16 @@ def _quantile(
                     counts[i] = previous
                 elif current < previous:
                     counts[i] = previous
-                    forced[group, k] = True
-                    lowest_forced[group] = min(lowest_forced[group], uppers[i])
-                    highest_forced[group] = max(highest_forced[group], uppers[i])
-                    largest_fall[group] = max(largest_fall[group], previous - current)
+                    lowest = min(lowest, uppers[i])
+                    highest = max(highest, uppers[i])
+                    fall = max(fall, previous - current)
                 else:
                     previous = current
+            if fall > 0.0 and counts[size - 1] != 0.0:  # without observations nobody is told
+                forced[group, k] = True
+                lowest_forced[group] = min(lowest_forced[group], lowest)
+                highest_forced[group] = max(highest_forced[group], highest)
+                largest_fall[group] = max(largest_fall[group], fall)
             out_values[group, k] = _interpolate_quantile(quantile, uppers, counts, size)
 
 

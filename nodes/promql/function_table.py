@@ -66,10 +66,11 @@ FUNCTIONS: dict[str, FunctionSignature] = _table(
     *_of_matrix(
         *("rate", "increase", "delta", "irate", "idelta", "deriv", "changes", "resets"),
         *("avg_over_time", "count_over_time", "last_over_time", "max_over_time", "min_over_time", "sum_over_time"),
-        *("stddev_over_time", "stdvar_over_time", "absent_over_time", "present_over_time"),
+        *("stddev_over_time", "stdvar_over_time", "absent_over_time", "present_over_time", "first_over_time"),
     ),
+    *_of_vector("start_timestamp", experimental=True),
     *_of_matrix(
-        *("first_over_time", "mad_over_time"),
+        "mad_over_time",
         *("ts_of_first_over_time", "ts_of_last_over_time", "ts_of_max_over_time", "ts_of_min_over_time"),
         experimental=True,
     ),

@@ -67,6 +67,19 @@ def test_texts_are_prometheus_s(query, warnings, infos):
     assert instant(SOURCE, query, 60).annotations.render(query) == (warnings, infos)
 
 
+def test_a_quantile_that_is_no_number_at_some_step_hides_others_but_infinite_ones():
+    nan = "PromQL warning: quantile value should be between 0 and 1, got NaN (1:10)"
+    above = "PromQL warning: quantile value should be between 0 and 1, got +Inf (1:10)"
+    assert ranged(SOURCE, "quantile(scalar(x > 1), x)", 0, 60, 60).annotations.render("quantile(..") == ((nan,), ())
+    query = "quantile(time() / 0, x)"
+    assert ranged(SOURCE, query, 0, 60, 60).annotations.render(query) == ((above, nan), ())
+
+
+def test_buckets_without_observations_are_not_said_to_fall():
+    source = load(60, 'h_bucket{le="1"} 0\nh_bucket{le="2"} -1\nh_bucket{le="+Inf"} 0')
+    assert instant(source, "histogram_quantile(0.5, h_bucket)").annotations.render("") == ((), ())
+
+
 def test_sorting_a_range_query_warns():
     query = "sum(sort(x))"
     text = "PromQL warning: sort is ineffective for range queries since results are always ordered by labels (1:5)"

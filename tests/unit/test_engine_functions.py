@@ -94,7 +94,18 @@ def test_timestamp_is_the_sample_s_time_only_for_selectors():
 
 def test_label_replace_expands_like_go():
     source = load(60, 'm{src="a-b"} 1')
-    for template, value in (("${2}_$1", "b_a"), ("$1x", ""), ("$$1", "$1"), ("${name}", "b"), ("$9", "")):
+    for template, value in (
+        ("${2}_$1", "b_a"),
+        ("$1x", ""),
+        ("$$1", "$1"),
+        ("${name}", "b"),
+        ("$9", ""),
+        ("$01${02}", ""),
+        ("$0", "a-b"),
+        ("$", "$"),
+        ("${1", "${1"),
+        ("$-$1", "$-a"),
+    ):
         query = f'label_replace(m, "dst", "{template}", "src", "(.*)-(?P<name>.*)")'
         labels = instant(source, query).frame.labels
         assert labels.value(0, "dst") == value, template
@@ -162,6 +173,25 @@ def test_absence_is_named_by_the_matchers():
     assert shown(ranged(SAMPLES, 'absent_over_time(m_total{instance="a"}[1m])', 600, 720, 60)) == [
         '{instance="a"} _ 1 1'
     ]
+
+
+def test_count_values_writes_over_its_label():
+    source = load(60, 'm{a="1", b="x"} 7\nm{a="2", b="x"} 7\nm{a="3", b="y"} 0.5')
+    for query, expected in (
+        ('count_values("a", m)', ['{a="0.5"} 1', '{a="7"} 2']),
+        ('count_values by (a) ("a", m)', ['{a="0.5"} 1', '{a="7"} 2']),
+        ('count_values without (a) ("a", m)', ['{b="x"} 2', '{b="y"} 1']),
+        ('count_values without (b) ("a", m)', ['{a="0.5"} 1', '{a="7"} 2']),
+        ('count_values("__name__", m)', ['{__name__="0.5"} 1', '{__name__="7"} 2']),
+        ('count_values without (a) ("__name__", m)', ['{b="x"} 2', '{b="y"} 1']),
+    ):
+        assert shown(instant(source, query)) == expected, query
+
+
+def test_samples_have_no_start_timestamps():
+    source = load(60, 'm{a="1"} 7 8')
+    assert shown(instant(source, "start_timestamp(m)", 60)) == ['{a="1"} 0']
+    assert shown(ranged(source, "start_timestamp(m * 2)", 0, 60, 60)) == ['{a="1"} 0 0']
 
 
 def test_start_and_end_are_the_query_s():
