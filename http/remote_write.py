@@ -50,6 +50,8 @@ SAMPLE_COUNT_MAX = 10_000_000
 METADATA_COUNT_MAX = 20_000
 _SAMPLE_BYTES_USUAL = 9  # the shortest sample with a time of today: without a value, which means 0
 _MESSAGE_BYTES_MIN = 2  # an empty message: tag and length
+_PART_KEY_BYTES_USUAL = 512
+"""Most have 150 to 300. A label value may have 16 KiB, and a million part keys of that size would be 16 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,13 @@ class DecodedWrite:
 class RemoteWriteDecoder:
     """One for each gateway. May be used by several threads at once: the work outside a short lock holds no GIL.
 
-    ``config.series_cache_count`` series are remembered for each dataset; past it the half that was used last stays.
+    ``config.series_cache_count`` series are remembered for each dataset, or fewer if their part keys are long; past
+    that the half that was used last stays.
     """
 
     def __init__(self, config: WriteConfig) -> None:
         self._config = config
+        self._key_bytes_max = config.series_cache_count * _PART_KEY_BYTES_USUAL
         self._lock = threading.Lock()
         self._tables: dict[tuple[str, int, int], SeriesTable] = {}
         self._key_0 = np.uint64(secrets.randbits(64))
@@ -135,8 +139,8 @@ class RemoteWriteDecoder:
             table = self._tables.get(key)
             if table is None:
                 table = self._tables[key] = SeriesTable(num_shards, spread, self._config)
-            elif table.count >= self._config.series_cache_count:
-                table = self._tables[key] = table.renewed(self._config.series_cache_count // 2)
+            elif table.count >= self._config.series_cache_count or table.key_bytes > self._key_bytes_max:
+                table = self._tables[key] = table.renewed(min(self._config.series_cache_count, table.count) // 2)
             return table
 
     def _parse(self, data: NDArray[np.uint8]) -> ParsedRequest:

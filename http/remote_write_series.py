@@ -4,7 +4,7 @@ An agent sends the labels of each series with every request. A ``SeriesTable`` r
 128-bit hash of its labels' bytes as they came, so that only a series never seen before is parsed, validated, hashed and
 assigned to a shard. All of it can be lost at any time: a gateway that starts anew fills its tables as requests come.
 
-Memory: about 100 bytes of columns a series, and its part key.
+Memory: about 100 bytes of columns a series, and its part key (``key_bytes`` in all).
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class SeriesTable:
         self._request_count = 0
         self.count = 0
         self.part_keys: list[bytes] = []
+        self.key_bytes = 0
         self._slots = np.full(2 * _ROWS_FIRST, -1, np.int32)
         self._label_first = np.zeros(_ROWS_FIRST, np.uint64)
         self._label_second = np.zeros(_ROWS_FIRST, np.uint64)
@@ -128,6 +129,7 @@ class SeriesTable:
             for name in ("_last_used", "hash_high", "hash_low", "shards", "known"):
                 getattr(table, name)[rows] = getattr(self, name)[keep]
             table.part_keys = [self.part_keys[row] for row in keep.tolist()]
+            table.key_bytes = sum(map(len, table.part_keys))
             table._request_count = self._request_count
         return table
 
@@ -158,7 +160,7 @@ class SeriesTable:
             next_row += 1
             if verdict != kernels.LABELS_GOOD:
                 self.shards[row] = -verdict
-                self.part_keys.append(self._why(Refusal(verdict), request, int(missing[index])).encode())
+                self._append_key(self._why(Refusal(verdict), request, int(missing[index])).encode())
                 continue
             at = 6 * index
             shard_key = (
@@ -173,7 +175,11 @@ class SeriesTable:
             self.hash_high[row] = high
             self.hash_low[row] = low
             self.shards[row] = ingestion_shard(shard_key_hash, low, self._num_shards, self._spread)
-            self.part_keys.append(part_key)
+            self._append_key(part_key)
+
+    def _append_key(self, part_key: bytes) -> None:
+        self.part_keys.append(part_key)
+        self.key_bytes += len(part_key)
 
     def _build_part_keys(self, request: ParsedRequest, missing: NDArray[np.int64]) -> _PartKeys:
         limits = self._limits

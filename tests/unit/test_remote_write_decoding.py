@@ -271,6 +271,17 @@ def test_the_memory_of_series_is_bounded_and_keeps_what_is_in_use() -> None:
         assert sum(len(one.key_series) for one in decoded.containers.values()) == 0
 
 
+def test_long_part_keys_make_it_remember_fewer_series() -> None:
+    decoder = make_decoder(series_cache_count=1000, max_label_value_bytes=20_000)
+    for number in range(400):
+        decode(series({"__name__": "long", "text": f"{number}-" + "x" * 10_000}, (1, 1.0)), decoder)
+        assert decoder.cached_series_count() <= 52
+    busy = decode(UP_SERIES, decoder)
+    busy.acknowledged()
+    assert stored(decode(series({"__name__": "long", "text": "y" * 9_000}, (2, 1.0)), decoder))
+    assert sum(len(one.key_series) for one in decode(UP_SERIES, decoder).containers.values()) == 0
+
+
 def test_a_write_outlives_the_eviction_of_its_series() -> None:
     decoder = make_decoder(series_cache_count=10)
     decoded = decode(UP_SERIES, decoder)

@@ -1,0 +1,45 @@
+"""What a shard keeps of metrics' types, helps and units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from filoray.nodes import metric_metadata
+from filoray.nodes.metric_metadata import MetricMetadataFile
+
+
+def entry(number: int, text: str = "help") -> tuple[str, str, str, str]:
+    return f"m{number:03}", "counter", text, "seconds"
+
+
+def names(file: MetricMetadataFile) -> list[str]:
+    return [known[0] for known in file.get("", 0)]
+
+
+def test_the_newest_word_counts_and_outlives_its_process(tmp_path: Path) -> None:
+    file = MetricMetadataFile(tmp_path / "shard-0.metrics")
+    assert file.get("m001", 0) == []
+    file.put([entry(1), entry(2), entry(1, "better")])
+    file.put([entry(2, "other")])
+    for one in (file, MetricMetadataFile(tmp_path / "shard-0.metrics")):
+        assert one.get("", 0) == [entry(1, "better"), entry(2, "other")]
+        assert one.get("", 1) == [entry(1, "better")]
+        assert one.get("m002", 0) == [entry(2, "other")]
+
+
+def test_names_without_end_push_the_oldest_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_metadata, "METRICS_MAX", 10)
+    file = MetricMetadataFile(tmp_path / "shard-0.metrics")
+    for number in range(40):
+        file.put([entry(number), entry(0, f"told again {number}")])
+    assert names(file) == ["m000", *(f"m{number:03}" for number in range(31, 40))]
+    assert names(MetricMetadataFile(tmp_path / "shard-0.metrics")) == names(file)
+
+
+def test_a_help_text_without_end_is_cut(tmp_path: Path) -> None:
+    file = MetricMetadataFile(tmp_path / "shard-0.metrics")
+    for _ in range(2):
+        file.put([entry(1, "x" * 1_000_000)])
+    assert len(file.get("m001", 0)[0][2]) == metric_metadata.HELP_CHARACTERS_MAX
