@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
 _FORM = re.compile(r"akka://filo-server@(?P<host>\[[0-9a-fA-F:]+\]|[^:@/\s]+):(?P<port>\d{1,5})")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only processes of the same machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_any_interface(host: str) -> bool:
+    """Whether it stands for all of a machine's addresses, so that others must be told one of them."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -15,7 +15,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast, get_args
 
+from filoray.cluster.addresses import is_loopback
 from filoray.cluster.config_section import ConfigSection, ConfigSource, merge
 from filoray.cluster.errors import ConfigError
 from filoray.cluster.hocon import parse_text
@@ -38,12 +40,17 @@ __all__ = [
 
 _HIGHEST_PORT = 65_535
 
+Encryption = Literal["between-machines", "always", "never"]
+"""Of the data plane's sockets. ``between-machines``: unless they listen where only this machine can reach them."""
+
 
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
     host: str
     port: int
     keepalive_timeout_ms: int
+    body_timeout_ms: int
+    send_timeout_ms: int
     max_header_bytes: int
     shutdown_timeout_ms: int
     min_compressed_bytes: int
@@ -61,6 +68,11 @@ class NodeConfig:
     shutdown_timeout_ms: int
     query_threads: int
     max_queued_requests: int
+    encryption: Encryption
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.encryption == "always" or (self.encryption == "between-machines" and not is_loopback(self.host))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +236,9 @@ def _read_http(section: ConfigSection) -> HttpConfig:
     config = HttpConfig(
         host=section.text("host"),
         port=section.integer("port", minimum=1, maximum=_HIGHEST_PORT),
-        keepalive_timeout_ms=section.duration_ms("keepalive-timeout"),
+        keepalive_timeout_ms=section.duration_ms("keepalive-timeout", minimum=100),
+        body_timeout_ms=section.duration_ms("body-timeout", minimum=100),
+        send_timeout_ms=section.duration_ms("send-timeout", minimum=100),
         max_header_bytes=section.size_bytes("max-header-size", minimum=1024),
         shutdown_timeout_ms=section.duration_ms("shutdown-timeout"),
         min_compressed_bytes=section.size_bytes("min-compressed-size"),
@@ -245,6 +259,7 @@ def _read_node(section: ConfigSection) -> NodeConfig:
         shutdown_timeout_ms=section.duration_ms("shutdown-timeout"),
         query_threads=section.integer("query-threads", minimum=1, maximum=256),
         max_queued_requests=section.integer("max-queued-requests", minimum=1),
+        encryption=cast(Encryption, section.choice("encryption", get_args(Encryption))),
     )
     section.finish()
     return config

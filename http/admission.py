@@ -68,7 +68,7 @@ class AdmissionGate:
 
 
 class ByteBudget:
-    """Bytes that requests hold in memory at once."""
+    """Bytes that requests hold in memory at once. One request alone may always hold what it needs."""
 
     def __init__(self, max_bytes: int, config_key: str) -> None:
         self._max_bytes = max_bytes
@@ -76,15 +76,32 @@ class ByteBudget:
         self._held_bytes = 0
 
     @contextmanager
-    def hold(self, size_bytes: int) -> Iterator[None]:
-        """Raises TooManyRequests if they do not fit; a single one always does."""
-        if self._held_bytes and self._held_bytes + size_bytes > self._max_bytes:
+    def share(self) -> Iterator[Share]:
+        """One request's part, empty at first, given back at the end of the block."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self._held_bytes -= share.size_bytes
+
+    def take(self, share: Share, size_bytes: int) -> None:
+        of_others_bytes = self._held_bytes - share.size_bytes
+        if of_others_bytes and self._held_bytes + size_bytes > self._max_bytes:
             raise TooManyRequests(
-                f"{self._held_bytes} bytes of writes are being stored and {size_bytes} more exceed "
-                f"{self._config_key} = {self._max_bytes}; try again later"
+                f"{of_others_bytes} bytes of other writes are on their way, and {share.size_bytes + size_bytes} more "
+                f"exceed {self._config_key} = {self._max_bytes}; try again later"
             )
         self._held_bytes += size_bytes
-        try:
-            yield
-        finally:
-            self._held_bytes -= size_bytes
+        share.size_bytes += size_bytes
+
+
+class Share:
+    """What one request holds of a budget."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self.size_bytes = 0
+
+    def grow(self, size_bytes: int) -> None:
+        """Raises TooManyRequests if that many more do not fit."""
+        self._budget.take(self, size_bytes)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from filoray.http.gateway_services import Edge, GatewayServices
+from filoray.http.parameters import BODY_TIMEOUT_MS
 from filoray.http.request_context import context_middleware
+from filoray.http.responses import SEND_TIMEOUT_MS
 from filoray.http.routes_admin import AdminRoutes
 from filoray.http.routes_cluster import ClusterRoutes
 from filoray.http.routes_metadata import MetadataRoutes
@@ -22,6 +24,8 @@ def build_application(services: GatewayServices) -> web.Application:
     """
     edge = Edge(services)
     application = web.Application(middlewares=[context_middleware(edge.metrics)])
+    application[BODY_TIMEOUT_MS] = edge.config.http.body_timeout_ms
+    application[SEND_TIMEOUT_MS] = edge.config.http.send_timeout_ms
     for group in (AdminRoutes, ClusterRoutes, QueryRoutes, MetadataRoutes, WriteRoutes, ReadRoutes):
         application.add_routes(group(edge).routes())
     return application

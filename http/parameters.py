@@ -7,8 +7,9 @@ The rules and texts are those of ``web/api/v1/api.go``: times are unix seconds o
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
@@ -40,11 +41,35 @@ def invalid_parameter(name: str, problem: str) -> BadData:
     return BadData(f"invalid parameter {quote(name)}: {problem}")
 
 
-async def read_body(request: web.Request, max_bytes: int, rule: str) -> bytes:
-    """The whole body, gzip and deflate undone. Raises PayloadTooLarge as soon as it is known to be over the limit.
+BODY_TIMEOUT_MS = web.AppKey("body_timeout_ms", int)
+"""The application's limit for the arrival of a body; without it bodies take what time they take."""
 
-    ``rule`` begins the sentence that ends with the limit: "filoray.write.max-body-size allows".
+
+class BodyTimeout(BadData):
+    """A body did not become complete in time (408)."""
+
+    http_status = 408
+
+
+async def read_body(
+    request: web.Request, max_bytes: int, rule: str, on_bytes: Callable[[int], None] | None = None
+) -> bytes:
+    """The whole body, gzip and deflate undone. Raises PayloadTooLarge as soon as it is known to be over the limit and
+
+    BodyTimeout when it takes too long. ``rule`` begins the sentence that ends with the limit:
+    "filoray.write.max-body-size allows". ``on_bytes`` hears how many more there are, and may refuse them.
     """
+    timeout_ms = request.app.get(BODY_TIMEOUT_MS)
+    try:
+        async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
+            return await _read_body(request, max_bytes, rule, on_bytes)
+    except TimeoutError:
+        raise BodyTimeout(
+            f"the body did not arrive within {timeout_ms} ms, as filoray.http.body-timeout demands"
+        ) from None
+
+
+async def _read_body(request: web.Request, max_bytes: int, rule: str, on_bytes: Callable[[int], None] | None) -> bytes:
     declared = request.content_length
     if declared is not None and declared > max_bytes:
         raise PayloadTooLarge(f"the body has {declared} bytes; {rule} {max_bytes}")
@@ -55,6 +80,8 @@ async def read_body(request: web.Request, max_bytes: int, rule: str) -> bytes:
             size_bytes += len(piece)
             if size_bytes > max_bytes:
                 raise PayloadTooLarge(f"the body has more than {size_bytes - 1} bytes; {rule} {max_bytes}")
+            if on_bytes is not None:
+                on_bytes(len(piece))
             pieces.append(piece)
     except (FilorayError, ConnectionError):
         raise

@@ -19,6 +19,10 @@ from filoray.http.error_responses import printable
 from filoray.http.request_context import request_id
 
 JSON_TYPE = "application/json"
+SEND_TIMEOUT_MS = web.AppKey("send_timeout_ms", int)
+"""The application's limit for a client to take a piece of its answer; without it clients take what time they take."""
+
+_SENT_BYTES = 1024 * 1024
 _GZIP_WINDOW_BITS = 31
 _GZIP_LEVEL = 1  # of ISA-L's: on answers of numbers smaller than zlib's level 2, in a quarter of the time
 _INLINE_POINTS_MAX = 8_192
@@ -57,14 +61,32 @@ async def json_stream(
     if accepts_gzip(request):
         response.headers["Content-Encoding"] = "gzip"
         pieces = _gzip_pieces(pieces)
+    await send_pieces(request, response, pieces)
+    return response
+
+
+async def send_pieces(request: web.Request, response: web.StreamResponse, pieces: Iterator[bytes]) -> None:
+    """Make the pieces in a thread and send each before the next is made.
+
+    A client that takes none of it for the configured time is cut off: it holds the answer in memory, and a slot.
+    """
     # The first piece is made before the head is sent: what fails by then can still be answered as an error.
     piece = await asyncio.to_thread(next, pieces, None)
     await response.prepare(request)
-    while piece is not None:
-        await response.write(piece)
-        piece = await asyncio.to_thread(next, pieces, None)
-    await response.write_eof()
-    return response
+    timeout_ms = request.app.get(SEND_TIMEOUT_MS)
+    timeout_s = None if timeout_ms is None else timeout_ms / 1000
+    try:
+        while piece is not None:
+            for first in range(0, len(piece), _SENT_BYTES):
+                async with asyncio.timeout(timeout_s):
+                    await response.write(piece[first : first + _SENT_BYTES])
+            piece = await asyncio.to_thread(next, pieces, None)
+        async with asyncio.timeout(timeout_s):
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError(f"the client took nothing of its answer for {timeout_ms} ms") from None
 
 
 def enveloped(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from aiohttp import web
@@ -13,6 +12,7 @@ from filoray.http.gateway_services import Edge
 from filoray.http.parameters import Parameters, read_body
 from filoray.http.remote_read import RemoteReadAnswer, RemoteReadLimits, answer_remote_read
 from filoray.http.request_context import request_id
+from filoray.http.responses import send_pieces
 from filoray.http.routes_query import PREFIXES
 from filoray.nodes.promql.regex import RegexError
 
@@ -52,11 +52,5 @@ async def _send(request: web.Request, answer: RemoteReadAnswer) -> web.StreamRes
     response.headers["X-Request-Id"] = request_id(request)
     if answer.content_encoding is not None:
         response.headers["Content-Encoding"] = answer.content_encoding
-    frames = iter(answer.frames)
-    frame = await asyncio.to_thread(next, frames, None)
-    await response.prepare(request)
-    while frame is not None:
-        await response.write(frame)
-        frame = await asyncio.to_thread(next, frames, None)
-    await response.write_eof()
+    await send_pieces(request, response, iter(answer.frames))
     return response

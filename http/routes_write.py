@@ -43,11 +43,15 @@ class WriteRoutes:
     async def write(self, request: web.Request) -> web.Response:
         dataset = choose_dataset(request, Parameters.of_query(request), self._services)
         check_media_type(request)
-        async with self._edge.writes.slot(self._config.timeout_ms):
-            body = await read_body(request, self._config.max_body_bytes, "filoray.write.max-body-size allows")
+        with self._edge.pending_writes.share() as memory:
+            # A slot is taken when the body is there: a slow sender keeps nobody else from writing.
+            body = await read_body(
+                request, self._config.max_body_bytes, "filoray.write.max-body-size allows", memory.grow
+            )
             self._edge.metrics.write_bytes.labels(dataset).inc(len(body))
-            decoded = await self._decode(dataset, body)
-            with self._edge.pending_writes.hold(held_bytes(decoded)):
+            async with self._edge.writes.slot(self._config.timeout_ms):
+                decoded = await self._decode(dataset, body)
+                memory.grow(held_bytes(decoded))
                 await self._store(dataset, decoded, request_id(request))
         return web.Response(status=204)
 

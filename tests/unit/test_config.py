@@ -95,3 +95,26 @@ def test_a_wrong_override_is_named() -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.conf: cannot be read"):
         load_server_config(tmp_path / "gone.conf")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_encrypted"),
+    [
+        ("", False),
+        ("host = 0.0.0.0", True),
+        ("host = 10.0.0.7", True),
+        ("encryption = always", True),
+        ("host = 0.0.0.0, encryption = never", False),
+    ],
+)
+def test_the_data_plane_is_encrypted_where_other_machines_reach_it(
+    tmp_path: Path, text: str, is_encrypted: bool
+) -> None:
+    path = tmp_path / "server.conf"
+    path.write_text(f"filoray.node {{ {text} }}")
+    assert load_server_config(path).node.is_encrypted is is_encrypted
+
+
+def test_an_encryption_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'sometimes' is not one of between-machines, always, never"):
+        _load(tmp_path, "filoray.node.encryption = sometimes")

@@ -56,9 +56,16 @@ async def test_a_waiter_that_goes_away_leaves_no_trace():
 
 def test_a_byte_budget_takes_one_of_any_size_and_then_what_fits():
     budget = ByteBudget(100, "filoray.write.max-pending-size")
-    with budget.hold(1000), pytest.raises(TooManyRequests, match="1000 bytes of writes"), budget.hold(1):
-        pass
-    with budget.hold(60), budget.hold(40), pytest.raises(TooManyRequests), budget.hold(1):
-        pass
-    with budget.hold(100):
-        pass
+    with budget.share() as first, budget.share() as second:
+        first.grow(60)
+        first.grow(940)
+        with pytest.raises(TooManyRequests, match="1000 bytes of other writes"):
+            second.grow(1)
+    with budget.share() as first, budget.share() as second:
+        first.grow(60)
+        second.grow(40)
+        with pytest.raises(TooManyRequests):
+            first.grow(1)
+        assert (first.size_bytes, second.size_bytes) == (60, 40)
+    with budget.share() as alone:
+        alone.grow(101)

@@ -1,0 +1,138 @@
+"""Clients that begin and do not go on, or ask and do not listen: they end, and keep nobody else from being served."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from aiohttp import ClientConnectionError
+from in_process_gateway import Gateways, vector
+
+from filoray.http.remote_write_client import encode_write_request
+from filoray.nodes.requests import QueryOutcome
+
+HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
+WRITE = encode_write_request([({"__name__": "up"}, [1000], [1.0])])
+
+
+@pytest.fixture
+async def gateways():
+    made = Gateways()
+    yield made
+    await made.stop()
+
+
+async def connect(api):
+    return await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]), limit=1024)
+
+
+async def end_of(reader) -> bytes:
+    """What the server still says, up to the end of the connection."""
+    said = b""
+    async with asyncio.timeout(30):
+        try:
+            while piece := await reader.read(65536):
+                said += piece
+        except ConnectionError:
+            pass
+    return said
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET /__health HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST"])
+async def test_a_head_that_does_not_become_complete_ends_the_connection(gateways, beginning):
+    api = await gateways.start("timeseries", http={"keepalive_timeout_ms": 200})
+    reader, writer = await connect(api)
+    writer.write(beginning)
+    assert b"200" not in await end_of(reader)
+    writer.close()
+    assert (await api.get("/api/v1/cluster"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/api/v1/write", "application/x-protobuf"),
+        ("/api/v1/read", "application/x-protobuf"),
+        ("/api/v1/query", "application/x-www-form-urlencoded"),
+        ("/api/v1/series", "application/x-www-form-urlencoded"),
+        ("/api/v1/cluster/other", "text/plain"),
+        ("/api/v1/cluster/timeseries/stopshards", "application/json"),
+        ("/admin/loglevel/filoray", "text/plain"),
+    ],
+)
+async def test_a_body_that_does_not_become_complete_is_408(gateways, path, kind):
+    api = await gateways.start("timeseries", http={"body_timeout_ms": 100})
+    reader, writer = await connect(api)
+    writer.write(
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\nquery=".encode()
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"filoray.http.body-timeout" in await reader.read(1024)
+    writer.close()
+
+
+async def test_slow_senders_keep_nobody_from_writing(gateways):
+    api = await gateways.start("timeseries", write={"max_concurrent": 1})
+    senders = [await connect(api) for _ in range(5)]
+    head = "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Encoding: snappy\r\nContent-Length: 9000\r\n\r\nx"
+    for _, writer in senders:
+        writer.write(head.encode())
+    while b"filoray_http_requests_in_flight 6.0" not in await (await api.client.get("/metrics")).read():
+        await asyncio.sleep(0)
+    async with asyncio.timeout(30), api.client.post("/api/v1/write", data=WRITE, headers=HEADERS) as response:
+        assert response.status == 204
+    for _, writer in senders:
+        writer.close()
+
+
+async def test_bytes_that_arrive_slowly_count_as_held_and_are_given_back(gateways):
+    api = await gateways.start("timeseries", write={"max_pending_bytes": 1000})
+    _, writer = await connect(api)
+    head = "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Encoding: snappy\r\nContent-Length: 9000\r\n\r\n"
+    writer.write(head.encode() + b"x" * 990)
+    statuses = set()
+    async with asyncio.timeout(30):
+        while 429 not in statuses:  # until the bytes have arrived
+            async with api.client.post("/api/v1/write", data=WRITE, headers=HEADERS) as response:
+                statuses.add(response.status)
+        writer.close()
+        while response.status != 204:
+            async with api.client.post("/api/v1/write", data=WRITE, headers=HEADERS) as response:
+                statuses.add(response.status)
+    assert statuses <= {204, 429}
+
+
+async def test_a_client_that_does_not_take_its_answer_is_cut_off(gateways):
+    api = await gateways.start("timeseries", http={"send_timeout_ms": 200})
+    api.queries.outcome = QueryOutcome(vector(*np.random.default_rng(1).random((2_000, 1_000))))
+    reader, writer = await connect(api)
+    writer.write(b"GET /api/v1/query_range?query=up&start=0&end=999&step=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    metrics = b""
+    async with asyncio.timeout(30):
+        while b"filoray_http_requests_in_flight 1.0" not in metrics:
+            metrics = await (await api.client.get("/metrics")).read()
+    assert b'code="499",method="GET",route="/api/v1/query_range"} 1.0' in metrics
+    assert not (await end_of(reader)).endswith(b"0\r\n\r\n"), "the answer was taken whole"
+    writer.close()
+
+
+@pytest.mark.parametrize("size_bytes", [70_000, 5_000_000])
+async def test_a_head_over_its_limit_is_refused(gateways, size_bytes):
+    api = await gateways.start("timeseries")
+    for line in ("X-Large: {}", "Cookie: a={}"):
+        reader, writer = await connect(api)
+        try:
+            writer.write(f"GET /__health HTTP/1.1\r\nHost: x\r\n{line.format('x' * size_bytes)}\r\n\r\n".encode())
+            await writer.drain()
+        except ConnectionError:
+            pass
+        answer = await end_of(reader)
+        assert answer[8:13] in (b" 400 ", b""), answer[:100]  # reset, where it was still sending
+        writer.close()
+    with pytest.raises((ClientConnectionError, AssertionError)):
+        async with api.client.get("/api/v1/query?query=" + "x" * size_bytes) as response:
+            assert response.status == 200
+    assert (await api.get("/api/v1/cluster"))[0] == 200
