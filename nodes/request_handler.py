@@ -1,7 +1,8 @@
 """What a node does with a data-plane request: checks the route, runs it on the right thread, answers.
 
 Writes go to the ingest thread; everything else runs on a small pool, so that a long query never keeps a write or
-a heartbeat waiting. A cancelled or abandoned query stops at its kernels' next look at the token.
+a heartbeat waiting. A cancelled or abandoned query stops at its kernels' next look at the token. Of each kind a bounded
+number waits; the next is refused at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.errors import FilorayError, StaleRoute
+from filoray.cluster.errors import BadData, FilorayError, StaleRoute, TooManyRequests
 from filoray.nodes.engine import wire
 from filoray.nodes.engine.fragments import FragmentAnswers, run_fragments
 from filoray.nodes.engine.label_table import LabelTable
@@ -28,7 +29,7 @@ from filoray.nodes.protocol import Frames, Kind, RequestHeader
 from filoray.nodes.series_batch import SeriesBatch
 from filoray.nodes.shard_host import ShardHost
 from filoray.nodes.transport import Responder
-from filoray.nodes.write_reply import encode_write_reply
+from filoray.nodes.write_reply import ShardWriteReply, encode_write_reply
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,30 @@ class ShardsSource:
         return SeriesBatch.concat(batches)
 
 
+class OpenRequests:
+    """Counts the requests of a kind that are not answered yet. Any thread may use it."""
+
+    def __init__(self, noun: str, count_max: int) -> None:
+        self._noun = noun
+        self._count_max = count_max
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Raises TooManyRequests; each other call must be followed by one of ``end``."""
+        with self._lock:
+            if self._count >= self._count_max:
+                raise TooManyRequests(
+                    f"the node has {self._count} {self._noun} to answer, as many as "
+                    f"filoray.node.max-queued-requests = {self._count_max} allows; try again later"
+                )
+            self._count += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._count -= 1
+
+
 class RequestHandler:
     """``dispatch`` is called on the transport's thread and returns at once."""
 
@@ -61,6 +86,8 @@ class RequestHandler:
         self._host = host
         self._incarnation = incarnation
         self._limits = EvalLimits(config.query.max_samples, config.query.max_series, config.query.max_result_bytes)
+        self._open_writes = OpenRequests("writes", config.node.max_queued_requests)
+        self._open_queries = OpenRequests("queries", config.node.max_queued_requests)
         self._pool = ThreadPoolExecutor(config.node.query_threads, "query")
         self._tokens: dict[tuple[bytes, int], CancelToken] = {}
         self._tokens_lock = threading.Lock()
@@ -80,11 +107,9 @@ class RequestHandler:
         elif header.incarnation != self._incarnation:
             responder.fail(StaleRoute(f"incarnation {header.incarnation} was asked, this is {self._incarnation}"))
         elif header.kind is Kind.WRITE:
-            pending = PendingWrite(
-                lambda replies: responder.reply(encode_write_reply(replies)), [None] * len(header.shards)
-            )
-            self._host.submit(header.dataset, header.shards, frames, pending)
+            self._write(header, frames, responder)
         else:
+            self._open_queries.begin()
             token = CancelToken(header.timeout_ms)
             with self._tokens_lock:
                 self._tokens[responder.client_request] = token
@@ -95,6 +120,17 @@ class RequestHandler:
             for token in self._tokens.values():
                 token.cancel("the node is stopping")
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _write(self, header: RequestHeader, frames: Frames, responder: Responder) -> None:
+        if not header.shards or len(header.shards) != len(frames):
+            raise BadData(f"a write has a container for each of its shards, not {len(frames)} for {len(header.shards)}")
+
+        def answer(replies: Sequence[ShardWriteReply]) -> None:
+            self._open_writes.end()
+            responder.reply(encode_write_reply(replies))
+
+        self._open_writes.begin()
+        self._host.submit(header.dataset, header.shards, frames, PendingWrite(answer, [None] * len(header.shards)))
 
     def _cancel(self, client_request: tuple[bytes, int]) -> None:
         with self._tokens_lock:
@@ -114,6 +150,7 @@ class RequestHandler:
         finally:
             with self._tokens_lock:
                 self._tokens.pop(responder.client_request, None)
+            self._open_queries.end()
 
     def _query(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
         started_s = time.perf_counter()
