@@ -141,7 +141,8 @@ class MembershipLimits:
 class Membership:
     """``nodes``: the slots to keep filled. ``incarnations``: the last used number of each, from the MetaStore.
 
-    ``returning``: nodes that may still live; each gets a NodeAnnounced or a DeathNoticed.
+    ``returning``: nodes that may still live; each gets a NodeAnnounced or a DeathNoticed. One that is not among
+    ``nodes`` (an earlier launch had more) is not replaced when it has gone.
     """
 
     def __init__(
@@ -154,7 +155,10 @@ class Membership:
     ) -> None:
         self._limits = limits
         known = incarnations or {}
-        self._slots = {node: Slot(SlotState.IDLE, now_ms, known.get(node, 0)) for node in sorted(nodes, key=node_order)}
+        self._wanted = frozenset(nodes)
+        self._slots = {
+            node: Slot(SlotState.IDLE, now_ms, known.get(node, 0)) for node in sorted(self._wanted, key=node_order)
+        }
         for node in returning:
             slot = self._slots.setdefault(node, Slot(SlotState.IDLE, now_ms, known[node]))
             slot.state = SlotState.RETURNING
@@ -239,6 +243,8 @@ class Membership:
             return []
         slot.state = SlotState.IDLE
         slot.since_ms = now_ms + self._backoff_ms(slot.failures)
+        if node not in self._wanted:
+            del self._slots[node]
         return [Gone(node, incarnation), *self._tick(now_ms)]
 
     def _tick(self, now_ms: int) -> list[MembershipCommand]:

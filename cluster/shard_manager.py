@@ -153,6 +153,11 @@ class ShardManager:
         """Whether files of a deleted dataset of that name are still to be removed."""
         return dataset in self._deleting
 
+    def shards_without_room(self, dataset: str) -> tuple[int, ...]:
+        """Shards that wait for a node because every member is full. Raises DatasetUnknown."""
+        known = self._known(dataset)  # whatever could be given out was: see _assign
+        return () if self._unconfirmed else self._unowned(known)
+
     def story(self, dataset: str, shard: int) -> list[StoryLine]:
         """What happened to a shard and why, oldest first. Raises DatasetUnknown, BadData."""
         known = self._known(dataset)
@@ -360,12 +365,7 @@ class ShardManager:
         """Give shards without an owner to nodes with room. Nobody is chosen before a restart is sorted out."""
         if self._unconfirmed:
             return []
-        name = dataset.config.name
-        waiting = [
-            entry.shard
-            for entry in dataset.shard_map.with_status(*_AWAITS_OWNER)
-            if (name, entry.shard) not in self._fenced
-        ]
+        waiting = self._unowned(dataset)
         if not waiting:
             return []
         totals = dict.fromkeys(self._members, 0)
@@ -376,6 +376,11 @@ class ShardManager:
         loads = {node: NodeLoad(len(dataset.shard_map.owned_by(node)), totals[node]) for node in self._members}
         chosen = assign_shards(waiting, loads, dataset.config.shards_per_node_max)
         return self._hand_over(dataset, chosen, cause, now_ms) if chosen else []
+
+    def _unowned(self, dataset: _Dataset) -> tuple[int, ...]:
+        """Shards that may be given to a node now."""
+        entries = dataset.shard_map.with_status(*_AWAITS_OWNER)
+        return tuple(entry.shard for entry in entries if (dataset.config.name, entry.shard) not in self._fenced)
 
     def _hand_over(self, dataset: _Dataset, chosen: Mapping[int, str], cause: str, now_ms: int) -> list[ManagerCommand]:
         changed = []

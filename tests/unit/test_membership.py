@@ -122,3 +122,14 @@ def test_nodes_of_a_former_coordinator_return_or_are_replaced() -> None:
     assert membership.handle(Tick(), 0) == []
     assert membership.handle(announced("node-0", 3), 5) == [Joined((announced("node-0", 3).announcement,))]
     assert membership.handle(DeathNoticed("node-1", 2, "not there"), 6)[0] == Lost("node-1", 2, "not there")
+
+
+def test_a_node_that_an_earlier_launch_had_is_not_replaced() -> None:
+    membership = Membership(["node-0"], LIMITS, 0, {"node-0": 3, "node-1": 2}, returning=["node-0", "node-1"])
+    membership.handle(announced("node-0", 3), 5)
+    membership.handle(DeathNoticed("node-1", 2, "not there"), 6)
+    assert membership.handle(ProcessGone("node-1", 2), 7) == [Gone("node-1", 2)]
+    assert list(membership.slots) == ["node-0"]
+    for node in ("node-0", "node-1"):
+        membership.handle(HeartbeatAnswered(node, 3), 9000)
+    assert membership.handle(Tick(), 9000) == []

@@ -238,3 +238,15 @@ def test_a_deleted_dataset_is_forgotten_when_all_files_are_gone() -> None:
 
     feed(manager, DatasetSetUp(dataclasses.replace(config(), num_shards=8)))
     assert [entry.epoch for entry in manager.shard_map("metrics").shards][:4] == [2, 2, 2, 2], "an epoch is used once"
+
+
+def test_shards_without_room_are_told_until_a_node_has_some() -> None:
+    manager = ShardManager()
+    feed(manager, joined("node-0"), DatasetSetUp(config()))
+    assert manager.shards_without_room("metrics") == (2, 3)
+    feed(manager, joined("node-1"))
+    assert manager.shards_without_room("metrics") == ()
+    feed(manager, MemberLost("node-1", 1, "killed"))
+    assert manager.shards_without_room("metrics") == (), "they wait for their lost owner's end"
+    feed(manager, MemberGone("node-1", 1))
+    assert manager.shards_without_room("metrics") == (2, 3)
