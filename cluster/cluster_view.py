@@ -10,19 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.shard_map import ShardMap
 
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A living member. ``name`` is its slot ("node-0"), ``incarnation`` grows with each new process in that slot."""
+    """A living member. ``name`` is its slot ("node-0"), ``incarnation`` grows with each new process in that slot.
+
+    ``public_key``: that of its sockets; empty where they are not encrypted.
+    """
 
     name: str
     incarnation: int
     address: NodeAddress
     actor_name: str
     pid: int
+    public_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,12 @@ class DatasetView:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """``version`` grows with every change, over restarts of the coordinator too."""
+    """``version`` grows with every change, over restarts of the coordinator too.
+
+    ``gateway_keys``: what a gateway proves to an encrypted node with that it is one.
+    """
 
     version: int
     nodes: Mapping[str, NodeInfo] = field(default_factory=dict)
     datasets: Mapping[str, DatasetView] = field(default_factory=dict)
+    gateway_keys: KeyPair | None = None

@@ -24,9 +24,10 @@ from typing import ParamSpec
 
 from filoray.cluster.actor_names import gateway_name, node_actor_name, node_name, slot_index
 from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.assignment import node_order
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.dataset import parse_dataset_config
+from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, FilorayError, Unavailable
 from filoray.cluster.membership import (
     DeathNoticed,
@@ -93,7 +94,7 @@ def _end_process() -> None:
 
 @dataclass(frozen=True, slots=True)
 class ReadyReport:
-    """What the launcher shows. ``problems``: shards in Error, with their reasons."""
+    """What the launcher shows. ``addresses``: by node. ``problems``: shards in Error, with their reasons."""
 
     addresses: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -113,6 +114,8 @@ class Coordinator:
         rows = store.nodes()
         incarnations = {name: row.incarnation for name, row in rows.items()}
         generation = store.next_generation()
+        self._gateway_keys = store.gateway_keys()
+        self._setup_problem = ""
         self._manager = ShardManager(generation, store.restored_state(incarnations))
         node = config.node
         limits = MembershipLimits(
@@ -229,7 +232,8 @@ class Coordinator:
     async def ready(self) -> ReadyReport:
         """Return when all nodes are members and nothing more is going on with any shard.
 
-        Raises FilorayError with the cause if a node does not come up, Unavailable after ``seed.timeout``.
+        Raises FilorayError with the cause if a node does not come up, a configured dataset cannot be set up or a
+        shard has no room on any node, Unavailable after ``seed.timeout``.
         """
         await self._until(lambda: self._is_ready() or bool(self._launch_problem()), self._config.seed.timeout_ms / 1000)
         if problem := self._launch_problem():
@@ -243,7 +247,9 @@ class Coordinator:
             for name, (_, shard_map) in self._manager.datasets.items()
             for entry in shard_map.with_status(StatusKind.ERROR)
         )
-        return ReadyReport(self.members(), tuple(sorted(self._manager.datasets)), problems)
+        nodes = [self._view.nodes[node] for node in sorted(self._view.nodes, key=node_order)]
+        addresses = tuple(str(info.address) for info in nodes)
+        return ReadyReport(addresses, tuple(sorted(self._manager.datasets)), problems)
 
     async def shutdown(self) -> None:
         """Let every node flush and close, then end them. The coordinator does nothing more afterwards."""
@@ -369,7 +375,7 @@ class Coordinator:
         port = self._config.node.port_base + slot_index(node)
         timeout_s = self._config.node.start_timeout_ms / 1000
         try:
-            announcement = await self._actors.launch(node, incarnation, port, timeout_s)
+            announcement = await self._actors.launch(node, incarnation, port, self._gateway_keys.public, timeout_s)
         except Exception as error:
             self._member_event(DeathNoticed(node, incarnation, f"it did not start: {error}"))
             return
@@ -429,6 +435,8 @@ class Coordinator:
                 pass
             except FilorayError as error:
                 logger.error("dataset not set up dataset=%s place=%s error=%s", dataset.name, dataset.place, error)
+                self._setup_problem = f"dataset {dataset.name} of {dataset.place} cannot be set up: {error.message}"
+                self._notify()
 
     # ---- views
 
@@ -452,6 +460,7 @@ class Coordinator:
                 self._version,
                 {node: _node_info(announcement) for node, announcement in members.items()},
                 {name: DatasetView(config, shard_map) for name, (config, shard_map) in self._manager.datasets.items()},
+                self._gateway_keys,
             )
             self._publisher.publish(self._view)
             if members_changed:
@@ -487,8 +496,9 @@ class Coordinator:
         return any(slot.state is SlotState.RETURNING for slot in self._membership.slots.values())
 
     def _is_up(self, node: str, incarnation: int) -> bool:
-        slot = self._membership.slots[node]
-        return not self._is_stopping and slot.incarnation == incarnation and slot.state is SlotState.UP
+        slot = self._membership.slots.get(node)
+        is_current = slot is not None and slot.incarnation == incarnation and slot.state is SlotState.UP
+        return is_current and not self._is_stopping
 
     def _is_settled(self, name: str) -> bool:
         try:
@@ -498,19 +508,26 @@ class Coordinator:
         return all(entry.status.kind in _SETTLED for entry in entries)
 
     def _is_ready(self) -> bool:
-        are_up = len(self._membership.members()) == len(self._membership.slots)
         configured = {dataset.name for dataset in self._config.datasets}
         return (
-            are_up
+            self._are_all_up()
             and configured <= self._manager.datasets.keys()
             and all(self._is_settled(name) for name in self._manager.datasets)
         )
 
+    def _are_all_up(self) -> bool:
+        return len(self._membership.members()) == len(self._membership.slots)
+
     def _launch_problem(self) -> str:
-        """Why a node does not come up, once two attempts failed."""
+        """Why not all will become ready: a node that failed twice, a dataset of the configuration, a lack of room."""
         for node, slot in self._membership.slots.items():
             if slot.failures >= 2 and slot.state is not SlotState.UP:
                 return f"{node} does not come up: {slot.last_cause}"
+        if self._setup_problem or not self._are_all_up():
+            return self._setup_problem
+        for name, (config, _) in self._manager.datasets.items():
+            if shards := self._manager.shards_without_room(name):
+                return _lack_of_room(config, shards, len(self._membership.slots))
         return ""
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
@@ -524,10 +541,21 @@ class Coordinator:
             logger.error("a task of the coordinator failed", exc_info=error)
 
 
+def _lack_of_room(config: DatasetConfig, shards: Sequence[int], node_count: int) -> str:
+    numbers = ", ".join(map(str, shards))
+    needed = -(-config.num_shards // config.shards_per_node_max)
+    return (
+        f"dataset {config.name} needs {needed} nodes and this launch has {node_count}: a node may hold "
+        f"{config.shards_per_node_max} of its {config.num_shards} shards (min-num-nodes = {config.min_num_nodes}), "
+        f"which leaves none for shards {numbers}; start it with --nodes {needed} or more"
+    )
+
+
 def _node_info(announcement: NodeAnnouncement) -> NodeInfo:
     node, incarnation = announcement.node, announcement.incarnation
     actor_name = node_actor_name(node, incarnation)
-    return NodeInfo(node, incarnation, announcement.address, actor_name, announcement.pid)
+    address, pid, key = announcement.address, announcement.pid, announcement.public_key
+    return NodeInfo(node, incarnation, address, actor_name, pid, key)
 
 
 def _monotonic_ms() -> int:

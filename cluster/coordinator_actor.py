@@ -16,15 +16,18 @@ from typing import Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.coordinator import Coordinator, ReadyReport
+from filoray.cluster.directory_lock import DirectoryInUse, DirectoryLock
 from filoray.cluster.errors import Unavailable
 from filoray.cluster.meta_store import MetaStore
-from filoray.cluster.node_actor import LOG_FORMAT
 from filoray.cluster.node_protocol import NodeSpec, ShardReport
+from filoray.cluster.placement import Placement, place_nodes
+from filoray.cluster.process_log import log_to_file
 from filoray.cluster.ray_actors import RayActors
 
 logger = logging.getLogger(__name__)
@@ -37,15 +40,17 @@ T = TypeVar("T")
 class CoordinatorActor:
     """Named ``coordinator``, detached, restarted by Ray. FilorayErrors come back as causes of RayTaskErrors."""
 
-    def __init__(self, config: ServerConfig, node_spec: NodeSpec) -> None:
-        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    def __init__(self, config: ServerConfig, node_spec: NodeSpec, placement: Placement) -> None:
+        log_to_file(config.data_dir, COORDINATOR)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="coordinator", daemon=True).start()
         try:
+            # Whatever its store: two clusters in one directory would open the same shards' files.
+            self._lock = DirectoryLock(config.data_dir, "coordinator")
             store = MetaStore.open(config.meta_store_url, config.data_dir)
-            begun = asyncio.run_coroutine_threadsafe(self._begin(config, store, node_spec), self._loop)
+            begun = asyncio.run_coroutine_threadsafe(self._begin(config, store, node_spec, placement), self._loop)
             self._coordinator = begun.result()
-        except Unavailable:
+        except (Unavailable, DirectoryInUse):
             if not ray.get_runtime_context().was_current_actor_reconstructed:
                 raise  # the launcher says so
             # Ray gives up an actor whose constructor raises, but starts one anew whose process ends.
@@ -54,8 +59,8 @@ class CoordinatorActor:
             os._exit(1)
 
     @staticmethod
-    async def _begin(config: ServerConfig, store: MetaStore, node_spec: NodeSpec) -> Coordinator:
-        coordinator = Coordinator(config, store, RayActors(config, node_spec))
+    async def _begin(config: ServerConfig, store: MetaStore, node_spec: NodeSpec, placement: Placement) -> Coordinator:
+        coordinator = Coordinator(config, store, RayActors(config, node_spec, placement))
         coordinator.start()
         return coordinator
 
@@ -112,15 +117,23 @@ class CoordinatorActor:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
-def start_coordinator(config: ServerConfig, node_spec: NodeSpec | None = None) -> ActorHandle[Any]:
+def start_coordinator(
+    config: ServerConfig, node_spec: NodeSpec | None = None, placement: Placement | None = None
+) -> ActorHandle[Any]:
     """Make the cluster's coordinator on the Ray that this process is connected to; it makes the nodes.
 
-    ``await``/``ray.get`` its ``ready.remote()`` next. ``config.data_dir`` must be absolute.
+    Without a ``placement`` all are on this machine. ``await``/``ray.get`` its ``ready.remote()`` next.
+    ``config.data_dir`` must be absolute.
     """
     assert config.data_dir.is_absolute(), "actors have other working directories than the launcher"
+    home = ray.get_runtime_context().get_node_id()
+    placement = placement or place_nodes(config.node_count, home, [home], is_bound=True)
+    # Its own store is a file in the data directory, unless it is a database that other machines reach too.
+    where = NodeAffinitySchedulingStrategy(placement.home, soft=config.meta_store_url is not None)
     actor_class: Any = ray.remote(CoordinatorActor)
     options = actor_class.options(
-        name=COORDINATOR, namespace=config.namespace, lifetime="detached", num_cpus=0, max_restarts=-1
-    )
-    handle: ActorHandle[Any] = options.remote(config, node_spec or NodeSpec())
+        name=COORDINATOR, namespace=config.namespace, lifetime="detached", num_cpus=0, max_restarts=-1,
+        scheduling_strategy=where,
+    )  # fmt: skip
+    handle: ActorHandle[Any] = options.remote(config, node_spec or NodeSpec(), placement)
     return handle

@@ -6,6 +6,7 @@ and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresq
     generation    one row: how often a coordinator started on this store
     datasets      name, source configuration (JSON), last shard map (JSON) or null, whether it is being deleted
     shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
+    gateway_keys  one row: the key pair by which nodes know gateways
     nodes         slot, last incarnation given out, process id and its start time while it is thought alive
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.postgres import create_tables, errors_as_unavailable, postgres_engine, postgres_url
 from filoray.cluster.shard_manager import RestoredState
@@ -49,6 +51,13 @@ _SHARD_EPOCHS = sa.Table(
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("shard", sa.Integer, primary_key=True),
     sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+_GATEWAY_KEYS = sa.Table(
+    "gateway_keys",
+    _TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("public", sa.Text, nullable=False),
+    sa.Column("secret", sa.Text, nullable=False),
 )
 _NODES = sa.Table(
     "nodes",
@@ -107,6 +116,15 @@ class MetaStore:
             one_more = {"number": _GENERATION.c.number + 1}
             upsert = insert.on_conflict_do_update(index_elements=["id"], set_=one_more)
             return int(connection.execute(upsert.returning(_GENERATION.c.number)).scalar_one())
+
+    def gateway_keys(self) -> KeyPair:
+        """The cluster's pair, made when first asked for."""
+        fresh = KeyPair.generate()
+        row = {"id": 1, "public": fresh.public.decode(), "secret": fresh.secret.decode()}
+        with self._writing() as connection:
+            connection.execute(self._insert(_GATEWAY_KEYS).values(row).on_conflict_do_nothing(index_elements=["id"]))
+            kept = connection.execute(sa.select(_GATEWAY_KEYS)).one()
+        return KeyPair(kept.public.encode(), kept.secret.encode())
 
     def nodes(self) -> dict[str, NodeRow]:
         with self._reading() as connection:

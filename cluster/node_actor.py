@@ -6,7 +6,6 @@ The coordinator makes these, so that it need not import the data plane (and its 
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 from collections.abc import Sequence
 from typing import cast
@@ -23,9 +22,9 @@ from filoray.cluster.node_protocol import (
     NodeSpec,
     ShardEpoch,
 )
+from filoray.cluster.process_log import log_to_file
 
 CONCURRENCY_GROUPS = {CONTROL_GROUP: 2, WATCH_GROUP: 1}
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class NodeActor:
@@ -34,11 +33,14 @@ class NodeActor:
     Orders run one after the other, in the order they were given.
     """
 
-    def __init__(self, spec: NodeSpec, name: str, incarnation: int, config: ServerConfig, port: int) -> None:
-        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    def __init__(
+        self, spec: NodeSpec, name: str, incarnation: int, config: ServerConfig, port: int, gateways_key: bytes
+    ) -> None:
+        log_to_file(config.data_dir, name)
         module, _, class_name = spec.class_path.rpartition(".")
         node_class = getattr(importlib.import_module(module), class_name)
-        self._node = cast(NodeOrders, node_class(name=name, incarnation=incarnation, config=config, port=port))
+        node = node_class(name=name, incarnation=incarnation, config=config, port=port, gateways_key=gateways_key)
+        self._node = cast(NodeOrders, node)
 
     def start(self) -> NodeAnnouncement:
         return self._node.start()

@@ -36,7 +36,10 @@ class HeldShard:
 
 @dataclass(frozen=True, slots=True)
 class NodeAnnouncement:
-    """Who a node is and what it holds. ``ray_node_id`` tells whether its process is on the coordinator's machine."""
+    """Who a node is and what it holds. ``ray_node_id`` tells whether its process is on the coordinator's machine.
+
+    ``public_key``: that of its sockets; empty where they are not encrypted.
+    """
 
     node: str
     incarnation: int
@@ -44,6 +47,7 @@ class NodeAnnouncement:
     pid: int
     ray_node_id: str
     shards: tuple[HeldShard, ...] = ()
+    public_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class ShardReport:
 class NodeSpec:
     """What to start as a node: the class is imported by its path, in the node's own process only.
 
-    The class is called as ``cls(name=…, incarnation=…, config=ServerConfig, port=…)`` and follows NodeOrders.
+    The class is called as ``cls(name=…, incarnation=…, config=ServerConfig, port=…, gateways_key=…)`` and follows
+    NodeOrders. ``gateways_key``: the public key of those whom an encrypted node may answer.
     """
 
     class_path: str = "filoray.nodes.node.Node"

@@ -14,13 +14,16 @@ from typing import Any, Protocol, cast
 import psutil
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from filoray.cluster.actor_names import SEED_DISCOVERY, node_actor_name
+from filoray.cluster.actor_names import SEED_DISCOVERY, node_actor_name, slot_index
+from filoray.cluster.addresses import is_any_interface
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.node_actor import CONCURRENCY_GROUPS, NodeActor
 from filoray.cluster.node_protocol import NodeAnnouncement, NodeSpec, ShardEpoch
+from filoray.cluster.placement import Placement
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,9 @@ class ActorCallFailed(Exception):
 class ActorPort(Protocol):
     """Nodes are named by (slot, incarnation). Calls raise ActorCallFailed, ValueError (no such actor), TimeoutError."""
 
-    async def launch(self, node: str, incarnation: int, port: int, timeout_s: float) -> NodeAnnouncement: ...
+    async def launch(
+        self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
+    ) -> NodeAnnouncement: ...
     async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement: ...
     async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> None: ...
     async def wait_until_death(self, node: str, incarnation: int) -> str: ...
@@ -55,21 +60,25 @@ class ActorPort(Protocol):
 class RayActors:
     """``ActorPort`` over Ray, in the cluster's namespace."""
 
-    def __init__(self, config: ServerConfig, spec: NodeSpec) -> None:
+    def __init__(self, config: ServerConfig, spec: NodeSpec, placement: Placement) -> None:
         self._config = config
         self._spec = spec
+        self._placement = placement
         self._handles: dict[str, ActorHandle[Any]] = {}
 
     # ---- nodes
 
-    async def launch(self, node: str, incarnation: int, port: int, timeout_s: float) -> NodeAnnouncement:
+    async def launch(
+        self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
+    ) -> NodeAnnouncement:
         name = node_actor_name(node, incarnation)
         actor_class = ray.remote(concurrency_groups=CONCURRENCY_GROUPS)(NodeActor)  # type: ignore[call-overload]
         handle = await asyncio.to_thread(
             actor_class.options(
-                name=name, namespace=self._config.namespace, lifetime="detached", num_cpus=0, max_restarts=0
+                name=name, namespace=self._config.namespace, lifetime="detached", num_cpus=0, max_restarts=0,
+                scheduling_strategy=beside(self._placement, slot_index(node)),
             ).remote,
-            self._spec, node, incarnation, self._config, port,
+            self._spec, node, incarnation, self._config, port, gateways_key,
         )  # fmt: skip
         self._handles[name] = handle
         return cast(NodeAnnouncement, await completed(handle.start.remote(), timeout_s))
@@ -169,6 +178,16 @@ class RayActors:
         except ValueError:
             return False
         return True
+
+
+def beside(placement: Placement, index: int) -> NodeAffinitySchedulingStrategy:
+    """Where node ``index`` and its gateway go."""
+    return NodeAffinitySchedulingStrategy(placement.machines[index], soft=not placement.is_bound)
+
+
+def reachable_host(host: str) -> str:
+    """What to tell others of a host that something listens on here: for every interface, the one that Ray knows."""
+    return str(ray.util.get_node_ip_address()) if is_any_interface(host) else host
 
 
 async def completed(reference: ray.ObjectRef[Any], timeout_s: float | None) -> object:

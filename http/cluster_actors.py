@@ -3,34 +3,63 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY, gateway_name
+from filoray.cluster.addresses import is_loopback
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.coordinator import ReadyReport
 from filoray.cluster.coordinator_actor import start_coordinator
 from filoray.cluster.errors import FilorayError
+from filoray.cluster.placement import Placement, place_nodes
+from filoray.cluster.ray_actors import beside, first_line
 from filoray.cluster.seed_discovery import start_seed_discovery
 from filoray.http.gateway import Gateway
+from filoray.http.kernel_warm_up import warm_up_kernels
 
 _GATEWAY_CONCURRENCY = 4  # a call that waits for the server to start must not keep views waiting
 _SHUTDOWN_TIMEOUT_S = 60
+_KILL_TIMEOUT_S = 10
+_KILL_POLL_S = 0.05
 
 
 class ClusterActors:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
+        self._placement = _placement(config)
+        self._has_name = False
         self._coordinator: Any = None
         self._gateways: list[Any] = []
+
+    @property
+    def left_out_machine_count(self) -> int:
+        """Machines of this Ray that get no nodes because the shards' files are here."""
+        return len(_machines()) - 1 if self._placement.is_bound else 0
+
+    def prepare_other_machines(self) -> None:
+        """Fill their kernels' compile caches, once each, before several actors would do so at the same time."""
+        others = {machine for machine in self._placement.machines if machine != self._placement.home}
+        warm_up = ray.remote(num_cpus=0)(warm_up_kernels)
+        calls = [
+            warm_up.options(scheduling_strategy=NodeAffinitySchedulingStrategy(machine, soft=False)).remote()
+            for machine in sorted(others)
+        ]
+        try:
+            ray.get(calls)
+        except RayError as error:
+            raise FilorayError(f"another machine of this Ray cannot run filoray: {first_line(error)}") from None
 
     def start(self) -> None:
         """Make all actors; returns before they are ready. Raises FilorayError if the cluster's name is in use."""
         try:
             start_seed_discovery(self._config)
-            self._coordinator = start_coordinator(self._config)
+            self._has_name = True
+            self._coordinator = start_coordinator(self._config, placement=self._placement)
             self._gateways = [self._make_gateway(index) for index in range(self._config.node_count)]
         except ValueError as error:
             raise FilorayError(
@@ -53,8 +82,9 @@ class ClusterActors:
         return report, urls
 
     def kill(self) -> None:
-        """End all actors of this cluster, whatever they do."""
-        kill_actors(self._config.node_count)
+        """End all actors that ``start`` made and those made by them; not those of another cluster of the same name."""
+        if self._has_name:
+            kill_actors(self._config.node_count)
 
     def _timeout_s(self) -> float:
         return self._config.seed.timeout_ms / 1000 + 30
@@ -66,8 +96,20 @@ class ClusterActors:
             num_cpus=0,
             max_restarts=-1,
             max_concurrency=_GATEWAY_CONCURRENCY,
+            scheduling_strategy=beside(self._placement, index),
         )
         return options.remote(index, self._config)
+
+
+def _machines() -> list[str]:
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def _placement(config: ServerConfig) -> Placement:
+    home = ray.get_runtime_context().get_node_id()
+    # A node elsewhere must be reachable, and find the shards that it takes over.
+    is_bound = config.column_store_url is None or is_loopback(config.node.host)
+    return place_nodes(config.node_count, home, _machines(), is_bound=is_bound)
 
 
 def stop_actors(gateway_count: int) -> None:
@@ -82,8 +124,17 @@ def stop_actors(gateway_count: int) -> None:
 
 
 def kill_actors(gateway_count: int) -> None:
-    names = [COORDINATOR, SEED_DISCOVERY, *(gateway_name(index) for index in range(gateway_count))]
-    nodes = [name for name in ray.util.list_named_actors() if "#" in name]  # each incarnation is an actor
-    for name in [*names, *nodes]:
-        with contextlib.suppress(ValueError):
-            ray.kill(ray.get_actor(name), no_restart=True)
+    """End all actors of the namespace; the coordinator first, so that it makes no new nodes meanwhile."""
+    for name in [COORDINATOR, SEED_DISCOVERY, *(gateway_name(index) for index in range(gateway_count))]:
+        _kill(name)
+    deadline_s = time.monotonic() + _KILL_TIMEOUT_S
+    while (names := ray.util.list_named_actors()) and time.monotonic() < deadline_s:
+        for name in names:
+            if "#" in name:  # each incarnation of a node is an actor
+                _kill(name)
+        time.sleep(_KILL_POLL_S)
+
+
+def _kill(name: str) -> None:
+    with contextlib.suppress(ValueError):
+        ray.kill(ray.get_actor(name), no_restart=True)

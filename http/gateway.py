@@ -17,10 +17,13 @@ from typing import Protocol
 
 import uvloop
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
+from filoray.cluster.actor_names import gateway_name
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config import HttpConfig, ServerConfig
 from filoray.cluster.errors import FilorayError
+from filoray.cluster.process_log import log_to_file
 from filoray.http.application import build_application
 from filoray.http.gateway_services import GatewayServices
 
@@ -38,10 +41,13 @@ class WiredServices(Protocol):
 
 
 class HttpServer:
-    """An application on a host and port."""
+    """An application on a host and port. ``reachable_host``: what its URL names, where that is not the host itself."""
 
-    def __init__(self, application: web.Application, config: HttpConfig, port: int) -> None:
+    def __init__(
+        self, application: web.Application, config: HttpConfig, port: int, reachable_host: str | None = None
+    ) -> None:
         self._host = config.host
+        self._reachable_host = reachable_host or config.host
         self._port = port
         self._runner = web.AppRunner(
             application,
@@ -55,7 +61,7 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        return f"http://{self._reachable_host}:{self._port}"
 
     async def start(self) -> str:
         """Listen; returns the URL. Raises FilorayError that says so if the port is taken."""
@@ -88,6 +94,8 @@ class Gateway:
     """
 
     def __init__(self, index: int, config: ServerConfig) -> None:
+        log_to_file(config.data_dir, gateway_name(index))
+        logging.getLogger("aiohttp.server").addFilter(_shorten_malformed)
         self._index = index
         self._config = config
         self._wired: WiredServices | None = None
@@ -122,7 +130,7 @@ class Gateway:
 
     @property
     def name(self) -> str:
-        return f"gateway-{self._index}"
+        return gateway_name(self._index)
 
     def _take_view(self, view: ClusterView) -> None:
         if self._wired is not None:
@@ -130,11 +138,13 @@ class Gateway:
 
     async def _start(self) -> str:
         # Imported here: the application and its tests do without Ray and ZeroMQ.
+        from filoray.cluster.ray_actors import reachable_host
         from filoray.http.services import make_services
 
         wired: WiredServices = await make_services(self._config, self.name, f"node-{self._index}")
         self._wired = wired
-        server = HttpServer(build_application(wired.services), self._config.http, self._config.http.port + self._index)
+        http = self._config.http
+        server = HttpServer(build_application(wired.services), http, http.port + self._index, reachable_host(http.host))
         try:
             url = await server.start()
         except BaseException:
@@ -152,6 +162,16 @@ class Gateway:
         if wired is not None:
             await wired.close()
         _log.info("gateway stopped name=%s", self.name)
+
+
+def _shorten_malformed(record: logging.LogRecord) -> bool:
+    """What is no HTTP is one line in the log: anyone may send it, as often as they like."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info = None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args = "a malformed request was refused: %.200r", (str(error),)
+    return True
 
 
 def project_version() -> str:

@@ -2,19 +2,21 @@
 
 Up: check the ports, start Ray (or join one), fill the kernels' compile cache meanwhile, start the actors, wait until
 every shard is Active, print what to try. If anything fails, all that was started is stopped again.
-What was started is written to ``launch.json`` in the data directory; down stops exactly that.
+What is started is written to ``launch.json`` in the data directory, before it is; down stops exactly that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,9 @@ import psutil
 from rich.console import Console
 
 from filoray.cluster.config import ServerConfig, load_server_config
+from filoray.cluster.directory_lock import DirectoryLock
 from filoray.cluster.errors import FilorayError
-from filoray.http.ray_runtime import RAY_ENVIRONMENT, RayRuntime, RayStart, port_is_free
+from filoray.http.ray_runtime import RAY_ENVIRONMENT, RayRuntime, RayStart, port_problem
 
 if TYPE_CHECKING:
     from filoray.cluster.coordinator import ReadyReport
@@ -82,35 +85,61 @@ class LaunchState:
 def up(options: LaunchOptions) -> int:
     """Start a cluster; returns 0 when it is ready. Raises FilorayError, with nothing left running."""
     config = _config(options)
-    config.data_dir.mkdir(parents=True, exist_ok=True)
-    before = LaunchState.read(config.data_dir)
-    if before is not None and before.ray is not None and before.ray.is_running():
-        raise FilorayError(
-            f"a cluster runs on {config.data_dir} already ({before.urls[0]}); stop it first: "
-            f"scripts/stop.sh --data-dir {config.data_dir}"
-        )
-    if before is not None:
-        _end_leftovers(before)
-    _check_http_ports(config)
-    undo: list[Callable[[], None]] = []
-    # An interrupted launch is undone like a failed one.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        _launch(config, options, undo)
-    except BaseException:
-        for step in reversed(undo):
-            step()
-        raise
+    with _lock(config.data_dir):
+        before = LaunchState.read(config.data_dir)
+        if before is not None and _is_running(before):
+            raise FilorayError(
+                f"a cluster runs on {config.data_dir} already ({before.urls[0]}); stop it first: "
+                f"scripts/stop.sh --data-dir {config.data_dir}"
+            )
+        if before is not None:
+            _end_leftovers(before)
+        _check_http_ports(config)
+        undo: list[Callable[[], None]] = []
+        # An interrupted launch is undone like a failed one.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+        try:
+            _launch(config, options, undo)
+        except BaseException:
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            for step in reversed(undo):
+                step()
+            raise
     return 0
+
+
+def _lock(data_dir: Path) -> DirectoryLock:
+    try:
+        return DirectoryLock(data_dir, "launch")
+    except OSError as error:
+        raise FilorayError(f"cannot keep data in {data_dir}: {error}") from None
+
+
+def _is_running(state: LaunchState) -> bool:
+    if state.ray is not None:
+        return state.ray.is_running()
+    return any(_answers(f"{url}/__health") for url in state.urls)  # on a Ray that is not ours to look into
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[], None]]) -> None:
     started_s = time.monotonic()
-    environment = {"FILORAY_CLUSTER": config.cluster_name}
     ray_start = None
+    state = LaunchState(config.cluster_name, str(options.ray_address), None, _expected_urls(config))
     if options.ray_address is None:
-        ray_start = RayStart.begin(config.data_dir / "ray.log", environment)
+        ray_start = RayStart.begin(config.data_dir / "ray.log")
         undo.append(ray_start.runtime.stop)
+        state.ray, state.ray_address = ray_start.runtime, ray_start.runtime.address
+        _keep(state, config, undo)
     warm_up = threading.Thread(target=_warm_up_kernels)
     warm_up.start()
     # Imported while Ray's own processes start.
@@ -118,25 +147,46 @@ def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[]
 
     from filoray.http.cluster_actors import ClusterActors
 
-    address = str(options.ray_address) if ray_start is None else ray_start.wait().address
+    if ray_start is not None:
+        ray_start.wait()
     warm_up.join()
-    os.environ.update(RAY_ENVIRONMENT)
-    _connect(ray, address, config)
+    _set_ray_environment(state)
+    _connect(ray, state.ray_address, config)
+    # A driver that outlives its Ray waits a minute for it, then ends the process without a word.
+    undo.append(ray.shutdown)
     actors = ClusterActors(config)
+    actors.prepare_other_machines()
     if ray_start is None:
         undo.append(actors.kill)
-    else:
-        # A driver that outlives its Ray waits a minute for it, then ends the process without a word.
-        undo.append(ray.shutdown)
     actors.start()
-    report, urls = actors.wait_until_ready()
-    state = LaunchState(config.cluster_name, address, ray_start.runtime if ray_start else None, urls)
+    if ray_start is None:
+        _keep(state, config, undo)
+    report, state.urls = actors.wait_until_ready()
     state.write(config.data_dir)
-    undo.append((config.data_dir / STATE_FILE).unlink)
     if options.demo:
         _start_demo(config, state, undo)
+    left_out = actors.left_out_machine_count
     ray.shutdown()
     _print_ready(state, report, time.monotonic() - started_s, config, demo=options.demo)
+    if left_out:
+        console.print(
+            f"\nAll nodes are on this machine, none on the {left_out} others of this Ray: for those, "
+            "filoray.column-store-url and filoray.node.host must be set (conf/filoray-defaults.conf)."
+        )
+
+
+def _expected_urls(config: ServerConfig) -> list[str]:
+    return [f"http://{config.http.host}:{config.http.port + index}" for index in range(config.node_count)]
+
+
+def _keep(state: LaunchState, config: ServerConfig, undo: list[Callable[[], None]]) -> None:
+    state.write(config.data_dir)
+    undo.append(lambda: (config.data_dir / STATE_FILE).unlink(missing_ok=True))
+
+
+def _set_ray_environment(state: LaunchState) -> None:
+    """For this process as Ray's client. On somebody else's Ray what they say of it (how to log in) goes first."""
+    os.environ.update(RAY_ENVIRONMENT if state.ray is not None else {**RAY_ENVIRONMENT, **os.environ})
 
 
 def _config(options: LaunchOptions) -> ServerConfig:
@@ -158,29 +208,33 @@ def _with_free_node_ports(config: ServerConfig) -> ServerConfig:
     """FiloDB's ports, or the first block above them that is free: a second cluster needs no flag for it."""
     first = config.node.port_base
     while first + config.node_count < 65_536:
-        if all(port_is_free(config.node.host, first + i) for i in range(config.node_count)):
+        if all(port_problem(config.node.host, first + i) is None for i in range(config.node_count)):
             return dataclasses.replace(config, node=dataclasses.replace(config.node, port_base=first))
         first += _NODE_PORT_BLOCK
     raise FilorayError(f"no {config.node_count} free ports in a row at or above {config.node.port_base}")
 
 
 def _check_http_ports(config: ServerConfig) -> None:
+    host = config.http.host
     for index in range(config.node_count):
         port = config.http.port + index
-        if not port_is_free(config.http.host, port):
+        problem = port_problem(host, port)
+        if problem is not None and problem.errno == errno.EADDRINUSE:
             raise FilorayError(
-                f"port {port} on {config.http.host} is taken (gateway {index} needs it); "
+                f"port {port} on {host} is taken (gateway {index} needs it); "
                 f"choose others with --http-port, or stop what listens there"
             )
+        if problem is not None:
+            raise FilorayError(f"gateway {index} cannot listen on {host}:{port}: {problem.strerror}")
 
 
 def _warm_up_kernels() -> None:
-    """In a process of its own: the launcher itself needs no numba."""
-    result = subprocess.run(
-        [sys.executable, "-m", "filoray.nodes.kernels"], capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        print(result.stderr, file=sys.stderr)
+    from filoray.http.kernel_warm_up import warm_up_kernels
+
+    try:
+        warm_up_kernels()
+    except RuntimeError as error:  # whoever needs a kernel compiles it
+        print(error, file=sys.stderr)
 
 
 def _connect(ray, address: str, config: ServerConfig) -> None:
@@ -251,7 +305,7 @@ def _close_actors(state: LaunchState) -> None:
 
     from filoray.http.cluster_actors import stop_actors
 
-    os.environ.update(RAY_ENVIRONMENT)
+    _set_ray_environment(state)
     try:
         ray.init(
             address=state.ray_address,
@@ -281,6 +335,9 @@ def _print_ready(state: LaunchState, report: ReadyReport, took_s: float, config:
             "--data-urlencode 'query=sum by (job) (rate(http_requests_total[5m]))'"
         )
         console.print(f"  curl -s {base}/api/v1/cluster/{DEMO_DATASET}/status")
+    elif report.datasets:
+        console.print(f"  .venv/bin/filoray status --url {base}")
+        console.print(f"  curl -s '{base}/promql/{report.datasets[0]}/api/v1/labels'")
     else:
         console.print(
             f"  curl -s {base}/api/v1/cluster/{DEMO_DATASET} --data-binary @conf/timeseries-dev-source.conf"

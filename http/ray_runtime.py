@@ -94,14 +94,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def port_is_free(host: str, port: int) -> bool:
+def port_problem(host: str, port: int) -> OSError | None:
+    """What keeps a process from listening there now, if anything."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            return error
+        return None
 
 
 class RayStart:
@@ -113,7 +114,7 @@ class RayStart:
         self.runtime = RayRuntime(address, process.pid, psutil.Process(process.pid).create_time(), temp_dir)
 
     @classmethod
-    def begin(cls, log_path: Path, environment: dict[str, str]) -> RayStart:
+    def begin(cls, log_path: Path) -> RayStart:
         # Not under the data directory: Unix socket paths are limited to 107 bytes.
         temp_dir = tempfile.mkdtemp(prefix="filoray-ray-")
         port = free_port()
@@ -129,7 +130,7 @@ class RayStart:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **RAY_ENVIRONMENT, **environment},
+                env={**os.environ, **RAY_ENVIRONMENT},
             )
         return cls(process, f"127.0.0.1:{port}", temp_dir, log_path)
 

@@ -170,7 +170,7 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
     context = zmq.Context.instance()
 
     def connect(info: NodeInfo) -> ZmqNodeClient:
-        return ZmqNodeClient(context, info.address, info.incarnation)
+        return ZmqNodeClient(context, info.address, info.incarnation, info.public_key, views.view.gateway_keys)
 
     control = RayClusterControl(config, gateway_name)
     views = ViewHolder(ClusterView(version=0), connect)

@@ -18,6 +18,7 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardEpoch, ShardReport
+from filoray.cluster.ray_actors import reachable_host
 from filoray.cluster.shard_status import ShardEvent
 from filoray.nodes.request_handler import RequestHandler
 from filoray.nodes.shard_host import ShardHost
@@ -32,14 +33,15 @@ _REPORT_RETRY_S = 0.5
 class Node:
     """What the coordinator's NodeActor holds: made, named, watched and replaced by the coordinator. See NodeOrders."""
 
-    def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int) -> None:
+    def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int, gateways_key: bytes) -> None:
         self._name = name
         self._incarnation = incarnation
         self._reporter = _Reporter(name, incarnation, config.namespace)
-        self._address = NodeAddress(config.node.host, port)
+        self._address = NodeAddress(reachable_host(config.node.host), port)
         self._host = ShardHost(config.data_dir, self._reporter.report, config.column_store_url)
         self._handler = RequestHandler(self._host, config, incarnation)
-        self._server = TransportServer(config.node.host, port, self._handler.dispatch)
+        key = gateways_key if config.node.is_encrypted else None
+        self._server = TransportServer(config.node.host, port, self._handler.dispatch, key)
 
     def start(self) -> NodeAnnouncement:
         return self.announce()
@@ -49,7 +51,9 @@ class Node:
             HeldShard(hosted.config.name, hosted.number, hosted.epoch, hosted.status) for hosted in self._host.held()
         )
         ray_node_id = ray.get_runtime_context().get_node_id()
-        return NodeAnnouncement(self._name, self._incarnation, self._address, os.getpid(), ray_node_id, shards)
+        return NodeAnnouncement(
+            self._name, self._incarnation, self._address, os.getpid(), ray_node_id, shards, self._server.public_key
+        )
 
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
         self._host.start_shards(config, shards)

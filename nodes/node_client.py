@@ -2,7 +2,8 @@
 
 The socket is drained in batches from the loop's reader callback (zmq.asyncio costs several times as
 much per message). A lost connection fails what waits for an answer at once, so that callers
-route anew without waiting for a timeout or for the coordinator's word.
+route anew without waiting for a timeout or for the coordinator's word. So does a node that does not know the
+gateway's keys, or that has others than the gateway was told.
 """
 
 from __future__ import annotations
@@ -16,9 +17,17 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import QueryTimeout, StaleRoute
 from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
 from filoray.nodes.transport import ZERO_COPY_BYTES_MIN
+
+_CONNECTION_LOST = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +61,19 @@ class NodeClient(Protocol):
 
 
 class ZmqNodeClient:
-    """NodeClient over TCP. Belongs to the event loop that made it."""
+    """NodeClient over TCP. Belongs to the event loop that made it.
 
-    def __init__(self, context: zmq.Context, address: NodeAddress, incarnation: int) -> None:
+    ``node_key``: the public key of an encrypted node, to which ``gateway_keys`` prove that this is a gateway.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context,
+        address: NodeAddress,
+        incarnation: int,
+        node_key: bytes = b"",
+        gateway_keys: KeyPair | None = None,
+    ) -> None:
         self._address = address
         self._incarnation = incarnation
         self._loop = asyncio.get_running_loop()
@@ -66,12 +85,18 @@ class ZmqNodeClient:
         for option in (zmq.LINGER, zmq.SNDHWM, zmq.RCVHWM):
             self._socket.setsockopt(option, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        if node_key and gateway_keys is not None:
+            self._socket.curve_serverkey = node_key
+            self._socket.curve_publickey, self._socket.curve_secretkey = gateway_keys.public, gateway_keys.secret
+        self._monitor = self._socket.get_monitor_socket(_CONNECTION_LOST)
         self._socket.connect(address.endpoint)
         self._socket_fd = self._socket.getsockopt(zmq.FD)
         self._monitor_fd = self._monitor.getsockopt(zmq.FD)
         self._loop.add_reader(self._socket_fd, self._drain)
         self._loop.add_reader(self._monitor_fd, self._drain_monitor)
+        # libzmq signals a descriptor only after somebody found the socket empty: without this look, a first lost
+        # connection would go unnoticed.
+        self._drain_monitor()
 
     async def request(
         self,
@@ -151,7 +176,7 @@ class ZmqNodeClient:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 return
-            if event["event"] == zmq.EVENT_DISCONNECTED:
+            if event["event"] & _CONNECTION_LOST:
                 self._fail_pending()
 
     def _fail_pending(self) -> None:

@@ -2,6 +2,8 @@
 
 The thread only moves messages: it hands each request to ``dispatch`` and sends the replies that any
 thread gives to ``Responder.reply``. What a request means is the request handler's business.
+
+Between machines the socket is encrypted (CURVE) and takes connections only from who has the gateways' key.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import zmq
+from zmq.auth.thread import ThreadAuthenticator
 
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.nodes.protocol import Frames, ReplyHeader, RequestHeader
 
 logger = logging.getLogger(__name__)
@@ -48,17 +52,30 @@ Dispatch = Callable[[RequestHeader, Frames, Responder], None]
 
 
 class TransportServer:
-    """Listens at ``host:port`` from the constructor on; raises OSError-like zmq.ZMQError if the port is taken."""
+    """Listens at ``host:port`` from the constructor on; raises OSError-like zmq.ZMQError if the port is taken.
 
-    def __init__(self, host: str, port: int, dispatch: Dispatch) -> None:
+    ``gateways_key``: the public key that clients must have; None: not encrypted, for whoever can reach it.
+    ``public_key``: the one that clients must expect, made for this process; empty where it is not encrypted.
+    """
+
+    def __init__(self, host: str, port: int, dispatch: Dispatch, gateways_key: bytes | None = None) -> None:
         self._dispatch = dispatch
         self._context = zmq.Context()
+        self._doorman = _Doorman(self._context, gateways_key) if gateways_key is not None else None
+        self.public_key = self._doorman.keys.public if self._doorman is not None else b""
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._socket.bind(f"tcp://{host}:{port}")
+        if self._doorman is not None:
+            self._doorman.guard(self._socket)
+        try:
+            self._socket.bind(f"tcp://{host}:{port}")
+        except zmq.ZMQError:
+            self._socket.close()
+            self._end_context()
+            raise
         self._outgoing: deque[tuple[bytes, Frames]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
         self._stopping = False
@@ -70,13 +87,20 @@ class TransportServer:
         os.eventfd_write(self._wake_fd, 1)
 
     def close(self) -> None:
-        """Replies given before are sent on; the port is free afterwards."""
+        """Replies given before are sent on; the port is free afterwards. Twice is as once."""
+        if self._stopping:
+            return
         self._stopping = True
         os.eventfd_write(self._wake_fd, 1)
         self._thread.join(timeout=5)
         self._socket.close(linger=200)
-        self._context.term()
+        self._end_context()
         os.close(self._wake_fd)
+
+    def _end_context(self) -> None:
+        if self._doorman is not None:
+            self._doorman.stop()
+        self._context.term()
 
     def _serve(self) -> None:
         poller = zmq.Poller()
@@ -120,3 +144,25 @@ class TransportServer:
             except zmq.ZMQError as error:
                 # EHOSTUNREACH: the client has gone, and its reply with it.
                 logger.debug("a reply could not be sent: %s", error)
+
+
+class _Doorman:
+    """Lets in who has the gateways' key: libzmq asks it (ZAP) during each handshake."""
+
+    def __init__(self, context: zmq.Context, gateways_key: bytes) -> None:
+        self.keys = KeyPair.generate()
+        self._wanted = gateways_key
+        self._authenticator = ThreadAuthenticator(context)
+        self._authenticator.start()
+        self._authenticator.configure_curve_callback(credentials_provider=self)
+
+    def guard(self, socket: zmq.Socket) -> None:
+        socket.curve_server = True
+        socket.curve_publickey, socket.curve_secretkey = self.keys.public, self.keys.secret
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """The authenticator's question; ``key`` is Z85 text, proven to be the client's."""
+        return key == self._wanted
+
+    def stop(self) -> None:
+        self._authenticator.stop()

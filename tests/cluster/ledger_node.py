@@ -26,7 +26,7 @@ from filoray.cluster.shard_status import (
 class LedgerNode:
     """Every shard it takes over becomes a file that lists its owners: ``<data-dir>/<dataset>/shard-<n>.owners``."""
 
-    def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int) -> None:
+    def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int, gateways_key: bytes) -> None:
         self._identity = (name, incarnation)
         self._config = config
         self._address = NodeAddress(config.node.host, port)

@@ -115,3 +115,9 @@ def test_a_server_that_was_restarted_is_no_failure(server: PostgresServer, tmp_p
     server.start()
     assert store.nodes()["node-0"].incarnation == 3
     store.close()
+
+
+def test_the_gateways_keys_are_made_once(open_store: OpenStore) -> None:
+    keys = open_store().gateway_keys()
+    assert (len(keys.public), len(keys.secret)) == (40, 40)
+    assert open_store().gateway_keys() == keys
