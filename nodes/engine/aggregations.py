@@ -95,7 +95,8 @@ def _planes(op: str, frame: Frame, ids: NDArray[np.int64], group_count: int) -> 
             return means.high, means.low, means.count, means.incremental
         case "stddev" | "stdvar":
             variances = kernels.group_variances(values, valid, ids, group_count)
-            return variances.count, variances.mean, variances.squares
+            squares = (variances.squares, variances.squares_low)
+            return variances.count, variances.mean, variances.mean_low, *squares
         case "min" | "max":
             extremes = kernels.group_extremes(values, valid, ids, group_count, is_max=op == "max")
             return extremes.values, extremes.valid

@@ -4,7 +4,8 @@ Each function takes a Frame's ``values`` float64[n, steps] and ``valid`` bool[n,
 ``group_count``, and an optional ``cancelled`` uint8[1], and returns arrays [groups, steps]. Where ``count`` is 0 the
 group has no sample at the step. Rows are added in order with Prometheus's compensated sum, so what one node
 computes alone is Prometheus's result to the bit; partial results are merged by the ``merge_*`` functions with the
-same care and differ from it, if at all, in the last place.
+same care and differ from it, if at all, in the last place. Variances are compensated where Prometheus's are not, as
+rounding would else make them depend on the order of the rows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from filoray.nodes.kernels.arrays import bools, floats, ints
-from filoray.nodes.kernels.compensated import add
+from filoray.nodes.kernels.compensated import add, add_finite
 from filoray.nodes.kernels.signatures import (
     BOOL_MATRIX,
     FLAG,
@@ -74,11 +75,13 @@ class MeanPart:
 
 @dataclass(frozen=True, slots=True)
 class VariancePart:
-    """Count, mean and sum of squared distances from the mean. All float64[groups, steps]."""
+    """Count, mean and sum of squared distances from the mean, both compensated. All float64[groups, steps]."""
 
     count: FloatMatrix
     mean: FloatMatrix
+    mean_low: FloatMatrix
     squares: FloatMatrix
+    squares_low: FloatMatrix
 
     @property
     def valid(self) -> BoolMatrix:
@@ -87,7 +90,8 @@ class VariancePart:
     def variance(self) -> FloatMatrix:
         """stdvar(); its square root is stddev()."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.squares / self.count
+            squares = np.where(np.isinf(self.squares), self.squares, self.squares + self.squares_low)
+            return squares / self.count
 
     def deviation(self) -> FloatMatrix:
         with np.errstate(invalid="ignore"):
@@ -169,10 +173,20 @@ def _mean_again(values, valid, group_ids, high, low, count, incremental, chosen,
 
 
 @njit(
-    types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, FLAG),
+    types.void(
+        FLOAT_MATRIX,
+        BOOL_MATRIX,
+        INTS,
+        OUT_FLOAT_MATRIX,
+        OUT_FLOAT_MATRIX,
+        OUT_FLOAT_MATRIX,
+        OUT_FLOAT_MATRIX,
+        OUT_FLOAT_MATRIX,
+        FLAG,
+    ),
     **KERNEL_OPTIONS,
 )
-def _variance(values, valid, group_ids, count, mean, squares, cancelled):
+def _variance(values, valid, group_ids, count, mean, mean_low, squares, squares_low, cancelled):
     for row in range(values.shape[0]):
         if cancelled[0]:
             return
@@ -180,14 +194,17 @@ def _variance(values, valid, group_ids, count, mean, squares, cancelled):
         for k in range(values.shape[1]):
             present = valid[row, k]
             term = values[row, k]
-            old_mean = mean[group, k]
             seen = count[group, k] + (1.0 if present else 0.0)
-            delta = term - old_mean
-            new_mean = old_mean + delta / seen
-            new_squares = squares[group, k] + delta * (term - new_mean)
+            # Subtracting in this order keeps what distinguishes values that are near the mean and far from zero.
+            delta = (term - mean[group, k]) - mean_low[group, k]
+            new_mean, new_mean_low = add_finite(delta / seen, mean[group, k], mean_low[group, k])
+            rest = (term - new_mean) - new_mean_low
+            new_squares, new_squares_low = add_finite(delta * rest, squares[group, k], squares_low[group, k])
             count[group, k] = seen
-            mean[group, k] = new_mean if present else old_mean
+            mean[group, k] = new_mean if present else mean[group, k]
+            mean_low[group, k] = new_mean_low if present else mean_low[group, k]
             squares[group, k] = new_squares if present else squares[group, k]
+            squares_low[group, k] = new_squares_low if present else squares_low[group, k]
 
 
 @njit(
@@ -290,11 +307,35 @@ def _merge_means(
 
 @njit(
     types.void(
-        FLOAT_MATRIX, FLOAT_MATRIX, FLOAT_MATRIX, INTS, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, FLAG
+        FLOAT_MATRIX,
+        FLOAT_MATRIX,
+        FLOAT_MATRIX,
+        FLOAT_MATRIX,
+        FLOAT_MATRIX,
+        INTS,
+        OUT_FLOAT_MATRIX,
+        OUT_FLOAT_MATRIX,
+        OUT_FLOAT_MATRIX,
+        OUT_FLOAT_MATRIX,
+        OUT_FLOAT_MATRIX,
+        FLAG,
     ),
     **KERNEL_OPTIONS,
 )
-def _merge_variances(part_count, part_mean, part_squares, group_ids, count, mean, squares, cancelled):
+def _merge_variances(
+    part_count,
+    part_mean,
+    part_mean_low,
+    part_squares,
+    part_squares_low,
+    group_ids,
+    count,
+    mean,
+    mean_low,
+    squares,
+    squares_low,
+    cancelled,
+):
     for row in range(part_count.shape[0]):
         if cancelled[0]:
             return
@@ -308,11 +349,18 @@ def _merge_variances(part_count, part_mean, part_squares, group_ids, count, mean
             count[group, k] = total
             if seen == 0.0:
                 mean[group, k] = part_mean[row, k]
+                mean_low[group, k] = part_mean_low[row, k]
                 squares[group, k] = part_squares[row, k]
+                squares_low[group, k] = part_squares_low[row, k]
                 continue
-            delta = part_mean[row, k] - mean[group, k]
-            mean[group, k] += delta * (other / total)
-            squares[group, k] += part_squares[row, k] + delta * delta * (seen * (other / total))
+            delta = (part_mean[row, k] - mean[group, k]) + (part_mean_low[row, k] - mean_low[group, k])
+            high, low = add_finite(delta * (other / total), mean[group, k], mean_low[group, k])
+            mean[group, k] = high
+            mean_low[group, k] = low
+            high, low = add_finite(part_squares[row, k], squares[group, k], squares_low[group, k])
+            high, low = add_finite(delta * delta * (seen * (other / total)), high, low + part_squares_low[row, k])
+            squares[group, k] = high
+            squares_low[group, k] = low
 
 
 def _zeros(group_count: int, steps: int) -> FloatMatrix:
@@ -356,9 +404,9 @@ def group_variances(
     values: FloatMatrix, valid: BoolMatrix, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER
 ) -> VariancePart:
     """The parts of stddev() and stdvar(), by Welford's recurrence. NaN where a group holds NaN or an infinity."""
-    count, mean, squares = (_zeros(group_count, values.shape[1]) for _ in range(3))
-    _variance(floats(values), bools(valid), ints(group_ids), count, mean, squares, cancelled)
-    return VariancePart(count, mean, squares)
+    parts = tuple(_zeros(group_count, values.shape[1]) for _ in range(5))
+    _variance(floats(values), bools(valid), ints(group_ids), *parts, cancelled)
+    return VariancePart(*parts)
 
 
 def group_extremes(
@@ -406,8 +454,7 @@ def merge_variances(
     part: VariancePart, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER
 ) -> VariancePart:
     """Partial variances, stacked by row, merged by ``group_ids`` int64[rows] (Chan's rule)."""
-    count, mean, squares = (_zeros(group_count, part.count.shape[1]) for _ in range(3))
-    _merge_variances(
-        floats(part.count), floats(part.mean), floats(part.squares), ints(group_ids), count, mean, squares, cancelled
-    )
-    return VariancePart(count, mean, squares)
+    given = (part.count, part.mean, part.mean_low, part.squares, part.squares_low)
+    merged = tuple(_zeros(group_count, part.count.shape[1]) for _ in range(5))
+    _merge_variances(*map(floats, given), ints(group_ids), *merged, cancelled)
+    return VariancePart(*merged)

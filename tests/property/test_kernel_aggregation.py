@@ -72,14 +72,10 @@ def twin_mean(column: list[float]) -> float:
     return mean + error if incremental else total / count + error / count
 
 
-def twin_variance(column: list[float]) -> float:
-    count = mean = squares = 0.0
-    for value in column:
-        count += 1
-        delta = value - mean
-        mean += delta / count
-        squares += delta * (value - mean)
-    return squares / count
+def exact_variance(column: list[float]) -> Fraction:
+    numbers = list(map(Fraction, column))
+    mean = sum(numbers) / len(numbers)
+    return sum((number - mean) ** 2 for number in numbers) / len(numbers)
 
 
 def twin_extreme(column: list[float], is_max: bool) -> float:
@@ -106,12 +102,27 @@ def test_each_group_and_step_gives_what_prometheus_computes_row_by_row(frame: tu
     sums, means, variances = group_sums(*frame), group_means(*frame), group_variances(*frame)
     check_against(frame, sums.result(), sums.valid, twin_sum)
     check_against(frame, means.result(), means.valid, twin_mean)
-    check_against(frame, variances.variance(), variances.valid, twin_variance)
+    check_variances(frame, variances)
     for is_max in (False, True):
         extremes = group_extremes(*frame, is_max=is_max)
         check_against(frame, extremes.values, extremes.valid, lambda column, up=is_max: twin_extreme(column, up))
     counts = group_counts(*frame[1:])
     check_against(frame, counts, counts > 0, lambda column: float(len(column)))
+
+
+def check_variances(frame: tuple, variances: VariancePart) -> None:
+    """NaN of what is not finite; otherwise the exact variance but for the last places."""
+    cells, cells_valid, ids, groups = frame
+    found = variances.variance()
+    for group in range(groups):
+        for k in range(cells.shape[1]):
+            column = cells[(ids == group) & cells_valid[:, k], k].tolist()
+            assert variances.valid[group, k] == bool(column)
+            if not all(map(math.isfinite, column)):
+                assert math.isnan(found[group, k])
+            elif column and max(map(abs, column)) < 1e100:
+                exact, scale = float(exact_variance(column)), max(map(abs, column))
+                assert found[group, k] == pytest.approx(exact, rel=1e-14, abs=scale**2 * 1e-30 + 1e-300)
 
 
 def split(frame: tuple, cuts: list[int]) -> list[tuple]:
@@ -184,8 +195,19 @@ def test_a_merged_variance_is_that_of_all_rows(frame: tuple, cuts: list[int]) ->
     merged = merge_variances(VariancePart(*arrays), ids, frame[3])
     whole = group_variances(*frame)
     np.testing.assert_array_equal(merged.count, whole.count)
-    np.testing.assert_allclose(merged.variance(), whole.variance(), rtol=1e-10, atol=1e-9)
-    np.testing.assert_allclose(merged.deviation() ** 2, whole.variance(), rtol=1e-10, atol=1e-9)
+    check_variances(frame, merged)
+    check_variances(frame, whole)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.integers(0, 12))
+@settings(max_examples=100, deadline=None)
+def test_variances_of_large_numbers_do_not_depend_on_the_layout(fractions: list[float], cut: int) -> None:
+    values = np.array(fractions)[:, np.newaxis] + 1.7e9
+    frame = (values, np.ones(values.shape, np.bool_), np.zeros(len(values), np.int64), 1)
+    arrays, ids = stacked([group_variances(*piece) for piece in split(frame, [cut])])
+    expected = pytest.approx(float(exact_variance(values[:, 0].tolist())), rel=1e-13, abs=1e-24)
+    assert merge_variances(VariancePart(*arrays), ids, 1).variance()[0, 0] == expected
+    assert group_variances(*frame).variance()[0, 0] == expected
 
 
 @given(frames(odd))
