@@ -21,13 +21,12 @@ from filoray.http.json_encoding import label_sets_json
 from filoray.http.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter
 from filoray.http.request_context import request_id
 from filoray.http.responses import enveloped, json_stream, success
-from filoray.http.routes_query import PREFIXES
+from filoray.http.routes_query import PREFIXES, TRUNCATED
 from filoray.http.selector_parameters import read_selectors
 from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.promql.quoting import is_valid_label_name, quote
 from filoray.nodes.requests import MetadataRequest, MetricMetadata, Names
 
-_TRUNCATED = "results truncated due to limit"
 _SORTED_INLINE_MAX = 1_000
 _ESCAPED_RUNE = re.compile(r"_([0-9A-Fa-f]{1,6})_|__")
 
@@ -139,7 +138,7 @@ def _sorted(labels: LabelTable) -> LabelTable:
 
 
 def _with_truncation(warnings: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*warnings, _TRUNCATED)))
+    return tuple(dict.fromkeys((*warnings, TRUNCATED)))
 
 
 def _label_name(request: web.Request) -> str:

@@ -31,6 +31,7 @@ from filoray.nodes.requests import QueryOutcome, QueryRequest
 _Answer = TypeVar("_Answer")
 
 PREFIXES = ("/api/v1", "/promql/{dataset}/api/v1")
+TRUNCATED = "results truncated due to limit"
 
 
 class QueryRoutes:
@@ -79,6 +80,7 @@ class QueryRoutes:
         self, request: web.Request, parameters: Parameters, start_ms: int, end_ms: int, step_ms: int
     ) -> web.StreamResponse:
         timeout_ms = self._timeout_ms(parameters)
+        limit = parameters.limit()
         query = QueryRequest(
             dataset=choose_dataset(request, parameters, self._edge.services),
             query=parameters.text("query"),
@@ -100,14 +102,16 @@ class QueryRoutes:
         async with self._edge.queries.slot(timeout_ms) as left_ms:
             outcome, elapsed_s = await self._run(query, left_ms)
         queued_s = time.monotonic() - began_s - elapsed_s
-        result = outcome.result
+        result, warnings = outcome.result, outcome.warnings
+        if limit and result.series_count > limit:
+            result, warnings = result.truncated(limit), (*warnings, TRUNCATED)
         points = point_count(result)
         self._edge.metrics.result_points.inc(points)
         data = query_data(
             result_json(result, is_range=query.is_range),
             _stats(outcome.stats, queued_s, elapsed_s) if query.wants_stats else None,
         )
-        pieces = enveloped(data, outcome.warnings, outcome.infos, partial=outcome.partial)
+        pieces = enveloped(data, warnings, outcome.infos, partial=outcome.partial)
         return await json_stream(request, pieces, points, self._min_compressed_bytes)
 
     async def _run(self, query: QueryRequest, timeout_ms: int) -> tuple[QueryOutcome, float]:

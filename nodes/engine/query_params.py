@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,3 +168,20 @@ class QueryResult:
     matrix: SeriesBatch | None = None
     annotations: Annotations = field(default_factory=Annotations)
     stats: StageStats | None = None
+
+    @property
+    def series_count(self) -> int:
+        """Of a vector or matrix; a scalar and a string have no series."""
+        part = self.frame or self.matrix
+        return 0 if part is None else part.labels.count
+
+    def truncated(self, count: int) -> QueryResult:
+        """The first ``count`` series."""
+        frame, matrix = self.frame, self.matrix
+        if frame is not None:
+            frame = frame.take(np.arange(min(count, frame.series_count)))
+        if matrix is not None:
+            offsets = matrix.offsets[: count + 1]
+            rows = np.arange(len(offsets) - 1)
+            matrix = replace(matrix, labels=matrix.labels.take(rows), offsets=offsets)
+        return replace(self, frame=frame, matrix=matrix)

@@ -11,9 +11,12 @@ from aiohttp import ClientSession
 from in_process_gateway import Gateways, error, success, vector
 
 from filoray.cluster.errors import BadData, ExecutionError, FilorayError, QueryTimeout, Unavailable
+from filoray.nodes.engine.frame import ScalarSeries, TimeGrid
 from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
+from filoray.nodes.engine.query_params import QueryResult
+from filoray.nodes.promql.ast import LabelMatcher, MatchOp, ValueType
 from filoray.nodes.requests import Names, QueryOutcome
+from filoray.nodes.series_batch import SeriesBatch
 
 
 @pytest.fixture
@@ -66,6 +69,35 @@ async def test_a_range_query_as_a_form(api):
     request = api.queries.requests[0]
     assert (request.query, request.start_ms, request.end_ms) == ("up", 10_000, 1435781451781)
     assert (request.step_ms, request.is_range, request.spread) == (604_800_000, True, 3)
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"), [("1", ["0"]), ("2", ["0", "1"]), ("0", ["0", "1", "2"]), ("3", ["0", "1", "2"])]
+)
+async def test_series_beyond_the_limit_are_left_out(api, limit, shown):
+    api.queries.outcome = QueryOutcome(vector([1, 2], [3, 4], [5, 6]), ("PromQL warning: w",))
+    for path in ("query?time=1", "query_range?start=1&end=2&step=1"):
+        _, body = await api.get(f"/api/v1/{path}", params={"query": "up", "limit": limit})
+        assert [series["metric"]["i"] for series in body["data"]["result"]] == shown
+        truncated = ["results truncated due to limit"] if len(shown) < 3 else []
+        assert body["warnings"] == ["PromQL warning: w", *truncated]
+
+
+async def test_the_limit_holds_for_range_vectors_and_not_for_scalars(api):
+    labels = LabelTable.from_label_sets([{"i": "0"}, {"i": "1"}])
+    batch = SeriesBatch(labels, np.array([0, 2, 3]), np.array([1000, 2000, 1000]), np.array([1.0, 2.0, 3.0]))
+    grid = TimeGrid(5000, 1, 1)
+    api.queries.outcome = QueryOutcome(QueryResult(ValueType.MATRIX, grid, matrix=batch))
+    _, body = await api.get("/api/v1/query", params={"query": "up[1m]", "time": "5", "limit": "1"})
+    assert body["data"]["result"] == [{"metric": {"i": "0"}, "values": [[1, "1"], [2, "2"]]}]
+    assert body["warnings"] == ["results truncated due to limit"]
+    api.queries.outcome = QueryOutcome(QueryResult(ValueType.SCALAR, grid, scalar=ScalarSeries(np.array([7.0]))))
+    _, body = await api.get("/api/v1/query", params={"query": "7", "time": "5", "limit": "1"})
+    assert body["data"]["result"] == [5, "7"]
+    assert "warnings" not in body
+    status, body = await api.get("/api/v1/query", params={"query": "7", "limit": "-1"})
+    assert status == 400
+    assert 'invalid parameter "limit"' in body["error"]
 
 
 async def test_a_form_may_be_compressed(api):
