@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine.annotations import AnnotationKind
 from filoray.nodes.engine.frame import Frame, TimeGrid
 from filoray.nodes.engine.label_table import LabelTable
@@ -22,6 +23,7 @@ from filoray.nodes.engine.range_vector_functions import warn_of_quantiles
 from filoray.nodes.kernels.histograms import BucketRows, HistogramQuantiles, histogram_fractions, histogram_quantiles
 from filoray.nodes.promql.ast import Call, Expr, Position
 from filoray.nodes.promql.number_format import format_float_g
+from filoray.nodes.promql.quoting import is_valid_label_name
 
 if TYPE_CHECKING:
     from filoray.nodes.engine.evaluator import Evaluator, Handler, Value
@@ -135,6 +137,8 @@ def _histogram_quantile(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Val
 def _histogram_quantiles(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     """One series for each histogram and quantile; the quantile is a label."""
     label = evaluator.string(call.args[1])
+    if not is_valid_label_name(label):
+        raise ExecutionError(f"invalid label name in histogram_quantiles(): {label}")
     frame = evaluator.vector(call.args[0], grid)
     position = call.args[0].position
     histograms = _histograms(evaluator, frame, position)
@@ -159,7 +163,7 @@ def _labelled(
 
 def open_metrics_float(value: float) -> str:
     """Prometheus's FormatOpenMetricsFloat: always with a point or an exponent."""
-    text = format_float_g(value)
+    text = format_float_g(value + 0.0)  # no negative zero
     return text if any(mark in text for mark in "e.IN") else f"{text}.0"
 
 

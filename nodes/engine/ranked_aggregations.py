@@ -28,6 +28,7 @@ Parameter = NDArray[np.float64] | str | None
 RANKED = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 _PICKS = {"topk": Pick.TOP, "bottomk": Pick.BOTTOM, "limitk": Pick.FIRST}
 _MAX_INT64 = 2.0**63
+_LONG_TEXT = 255
 
 
 def checked_label(label: str) -> str:
@@ -122,11 +123,17 @@ def count_values_part(expr: Aggregate, frame: Frame, label: str) -> Frame:
 
 
 def _hash_offsets(labels: LabelTable) -> NDArray[np.float64]:
-    """Where each label set lies in [0, 1): its 64-bit hash over names and values, as Prometheus's labels.Hash()."""
+    """Where each label set lies in [0, 1): its 64-bit hash, as Prometheus's labels.Hash() over its own encoding."""
     hashes = (xxhash.xxh64_intdigest(_hashed_bytes(labels_)) for labels_ in labels.label_sets())
     return np.fromiter(hashes, np.uint64, labels.count).astype(np.float64) / 2.0**64
 
 
 def _hashed_bytes(labels: Mapping[str, str]) -> bytes:
-    text = "\0".join(part for pair in labels.items() for part in pair)
-    return text.encode("utf-8", "surrogateescape").replace(b"\0", b"\xff") + b"\xff"
+    """Names and values in the order of names, each behind its length: one byte, or 255 and three more."""
+    pieces: list[bytes] = []
+    for name in sorted(labels):
+        for text in (name, labels[name]):
+            data = text.encode("utf-8", "surrogateescape")
+            size = len(data)
+            pieces += (bytes([size]) if size < _LONG_TEXT else b"\xff" + size.to_bytes(3, "little"), data)
+    return b"".join(pieces)

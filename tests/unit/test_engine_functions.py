@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import xxhash
 from promql_samples import instant, load, ranged, shown
 
 from filoray.cluster.errors import ExecutionError
@@ -137,6 +138,32 @@ def test_histogram_quantile_interpolates_and_keeps_other_labels():
         '{q="1.0"} 1',
     ]
     assert shown(instant(SAMPLES, "histogram_fraction(0, 0.1, h_bucket)", 60)) == ["{} 0.2"]
+
+
+def test_quantiles_are_labels_with_a_point_or_an_exponent():
+    for quantile, label in (("0", "0.0"), ("-0", "0.0"), ("1e-7", "1e-07"), ("Inf", "+Inf"), ("NaN", "NaN")):
+        shown_ = shown(instant(SAMPLES, f'histogram_quantiles(h_bucket, "q", {quantile})', 60))
+        assert shown_[0].startswith(f'{{q="{label}"}}'), quantile
+    for query, message in (
+        ('histogram_quantiles(h_bucket, "", 0.5)', "invalid label name in histogram_quantiles(): "),
+        ('histogram_quantiles(h_bucket, "q", 0.5, 0.5)', "vector cannot contain metrics with the same labelset"),
+    ):
+        with pytest.raises(ExecutionError) as caught:
+            instant(SAMPLES, query, 60)
+        assert str(caught.value) == message
+
+
+def test_a_ratio_is_taken_by_the_hash_of_labels_behind_their_lengths():
+    source = load(60, "\n".join(f'm{{i="{i}"}} 1' for i in range(100)))
+    source.add({"__name__": "m", "long": "x" * 300}, [(0, 1.0)])
+    texts = [f"\x08__name__\x01m\x01i{chr(len(str(i)))}{i}".encode() for i in range(100)]
+    texts.append(b"\x08__name__\x01m\x04long\xff\x2c\x01\x00" + b"x" * 300)
+    below = sum(xxhash.xxh64_intdigest(text) / 2**64 < 0.4 for text in texts)
+    assert 20 < below < 60
+    assert instant(source, "limit_ratio(0.4, m)").frame.series_count == below
+    assert instant(source, "limit_ratio(-0.6, m)").frame.series_count == 101 - below
+    one = instant(source, "limit_ratio(0.4, m{long!=''})").frame.series_count
+    assert one == (xxhash.xxh64_intdigest(texts[-1]) / 2**64 < 0.4)
 
 
 def test_info_adds_data_labels_of_the_same_target():
