@@ -1,11 +1,15 @@
 """From chunks of many series to flat sample arrays, in one pass each.
 
 Chunks of a series form a chain from the one sealed last (``newest_chunk`` int32[partitions]) backwards
-(``previous_chunk`` int32[chunks]), -1 at its end. Decoded chunks lie in rows of an arena, their times in
-rows of another.
+(``previous_chunk`` int32[chunks]), -1 at its end. Decoded chunks lie in rows of arenas, one of float64 and one of
+int32 for chunks of whole numbers, their times in rows of another.
+
+A value row's number: r >= 0 is row r of the float64 arena, r <= -2 row -2 - r of the int32 one, -1 none.
 """
 
 from __future__ import annotations
+
+import math
 
 from numba import njit, types
 
@@ -13,12 +17,16 @@ from filoray.nodes.kernels.array_types import (
     F64,
     F64_ROWS,
     I32,
+    I32_ROWS,
     I64,
     I64_ROWS,
     READ_F64,
     READ_I32,
     READ_I64,
+    U8,
 )
+
+_INT32_MAX = 2**31 - 1
 
 
 @njit(
@@ -90,17 +98,48 @@ def count_in_range(time_rows, sample_counts, start_ms, end_ms, times, first, cou
 
 
 @njit(
-    types.void(READ_I32, READ_I32, READ_I64, READ_I64, READ_I64, I64_ROWS, F64_ROWS, I64, F64), cache=True, nogil=True
-)
-def copy_chunks(time_rows, value_rows, first, count, positions, times, values, out_times, out_values):
-    """Copy each chunk's range from the arenas ``times`` and ``values`` to ``positions[i]`` of the flat arrays."""
+    types.void(READ_I32, READ_I32, READ_I64, READ_I64, READ_I64, I64_ROWS, F64_ROWS, I32_ROWS, I64, F64),
+    cache=True, nogil=True,
+)  # fmt: skip
+def copy_chunks(time_rows, value_rows, first, count, positions, times, wide, narrow, out_times, out_values):
+    """Copy each chunk's range from the arenas to ``positions[i]`` of the flat arrays."""
     for i in range(len(time_rows)):
         if count[i] > 0:
             at = positions[i]
             begin = first[i]
             length = count[i]
             out_times[at : at + length] = times[time_rows[i], begin : begin + length]
-            out_values[at : at + length] = values[value_rows[i], begin : begin + length]
+            row = value_rows[i]
+            if row >= 0:
+                out_values[at : at + length] = wide[row, begin : begin + length]
+            else:
+                for k in range(length):
+                    out_values[at + k] = narrow[-2 - row, begin + k]
+
+
+@njit(types.void(F64_ROWS, READ_I32, U8), cache=True, nogil=True)
+def find_whole(decoded, sample_counts, whole):
+    """``whole[i]`` tells whether ``decoded[i, :sample_counts[i]]`` are int32 numbers to the bit (-0 is none)."""
+    for i in range(len(decoded)):
+        fits = True
+        for k in range(sample_counts[i]):
+            value = decoded[i, k]
+            if not (abs(value) <= _INT32_MAX and value == math.floor(value)):
+                fits = False
+                break
+            if value == 0.0 and math.copysign(1.0, value) < 0:
+                fits = False
+                break
+        whole[i] = fits
+
+
+@njit(types.void(F64_ROWS, READ_I64, READ_I32, READ_I32, I32_ROWS), cache=True, nogil=True)
+def keep_narrow(decoded, chosen, sample_counts, rows, narrow):
+    """Row ``rows[i]`` of ``narrow`` gets the samples of ``decoded[chosen[i]]``, which ``find_whole`` found whole."""
+    for i in range(len(chosen)):
+        source = chosen[i]
+        for k in range(sample_counts[source]):
+            narrow[rows[i], k] = types.int32(decoded[source, k])
 
 
 @njit(types.int64(READ_I64, READ_I64, I32), cache=True, nogil=True)

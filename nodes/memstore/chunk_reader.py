@@ -12,7 +12,7 @@ from filoray.nodes.kernels.chunk_gather import copy_chunks, count_in_range
 from filoray.nodes.memstore.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, decode_column
 from filoray.nodes.memstore.chunk_table import PieceColumns
 from filoray.nodes.memstore.column_store import ColumnStore
-from filoray.nodes.memstore.decoded_cache import DecodedCache
+from filoray.nodes.memstore.decoded_cache import NO_ROW, DecodedCache, DecodedValues
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.store_errors import DamagedStore
 
@@ -20,6 +20,7 @@ _ROWS_MIN = 64
 _TIMES_SHARE = 4  # a quarter of the cache: time columns are shared
 _PIECES_MAX = 24
 """Past so many pieces of one stored batch, it is read whole."""
+_DECODED_AT_ONCE = 256
 
 
 class Renumbered(Exception):
@@ -35,9 +36,9 @@ class ChunkReader:
         self._shard_name = shard_name
         rows = max(_ROWS_MIN, cache_bytes // (CHUNK_SAMPLES_MAX * 8))
         self.lock = threading.RLock()
-        self._values = DecodedCache(np.float64, rows - rows // _TIMES_SHARE)
+        self._values = DecodedValues(rows - rows // _TIMES_SHARE)
         self._times = DecodedCache(np.int64, max(_ROWS_MIN, rows // _TIMES_SHARE))
-        self.tranche = min(len(self._values.rows), len(self._times.rows))
+        self.tranche = min(self._values.row_count, self._times.row_count)
         self.generation = -1
 
     def read(
@@ -89,7 +90,7 @@ class ChunkReader:
         column_rows = self._rows(self._times, table.times, columns, samples, warnings)
         value_rows = self._rows(self._values, table.chunks, chunks, samples[column_index], warnings)
         time_rows = column_rows[column_index]
-        time_rows[value_rows < 0] = -1
+        time_rows[value_rows == NO_ROW] = NO_ROW
         first = np.empty(len(chunks), np.int64)
         count_in_range(time_rows, samples[column_index], start_ms, end_ms, self._times.rows, first, counts)
         ends = np.cumsum(counts)
@@ -101,7 +102,7 @@ class ChunkReader:
             counts,
             ends - counts,
             self._times.rows,
-            self._values.rows,
+            *self._values.arenas,
             out_times,
             out_values,
         )
@@ -110,7 +111,7 @@ class ChunkReader:
 
     def _rows(
         self,
-        cache: DecodedCache,
+        cache: DecodedCache | DecodedValues,
         pieces: PieceColumns,
         entries: NDArray[np.int32],
         samples: NDArray[np.int32],
@@ -118,10 +119,10 @@ class ChunkReader:
     ) -> NDArray[np.int32]:
         """Rows of the entries in the cache, decoding what is not there; -1 for what cannot be."""
         rows = cache.find(entries)
-        missing = np.flatnonzero(rows < 0)
+        missing = np.flatnonzero(rows == NO_ROW)
         if not len(missing):
             return rows
-        wanted = entries[missing]
+        wanted, counts = entries[missing], samples[missing]
         with self._memory.lock:
             batches, places = pieces.batch.data[wanted].tolist(), pieces.place.data[wanted].tolist()
             lengths, checksums = pieces.length.data[wanted].tolist(), pieces.checksum.data[wanted].tolist()
@@ -131,19 +132,20 @@ class ChunkReader:
             if found is not None:
                 for i, piece in zip(indices, found, strict=True):
                     fetched[i] = piece
-        new_rows = cache.place(wanted)
-        lost: list[int] = []
-        for i, (row, count) in enumerate(zip(new_rows.tolist(), samples[missing].tolist(), strict=True)):
-            data = fetched[i]
+        decoded = np.empty((min(_DECODED_AT_ONCE, len(wanted)), CHUNK_SAMPLES_MAX), cache.dtype)
+        readable: list[int] = []
+        for i, (data, count) in enumerate(zip(fetched, counts.tolist(), strict=True)):
             if data is None:
-                lost.append(i)
-            elif checksum_of(data) != checksums[i] or not decode_column(data, cache.rows[row, :count]):
-                lost.append(i)
+                continue
+            if checksum_of(data) != checksums[i] or not decode_column(data, decoded[len(readable), :count]):
                 warnings.append(self._damage(batches[i], places[i], lengths[i]))
-        rows[missing] = new_rows
-        if lost:
-            rows[missing[lost]] = -1
-            cache.forget(wanted[lost])
+                continue
+            readable.append(i)
+            if len(readable) == len(decoded):
+                rows[missing[readable]] = cache.keep(wanted[readable], decoded, counts[readable])
+                readable.clear()
+        if readable:
+            rows[missing[readable]] = cache.keep(wanted[readable], decoded[: len(readable)], counts[readable])
         return rows
 
     def _from_memory(
