@@ -93,7 +93,7 @@ def _format(given: str | None, path: Path | None) -> str:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from filoray.nodes.tsdb_tools.shard_files import find_shard_files
+    from filoray.nodes.tsdb_tools.shard_files import find_shard_files, missing_shard_files
     from filoray.nodes.tsdb_tools.verify import verify_shard_file
 
     files = find_shard_files(options.directory, options.dataset)
@@ -107,7 +107,10 @@ def _verify(options: argparse.Namespace) -> int:
         )
         for problem in report.problems:
             print(f"  {problem}")
-    return 1 if any(report.problems for report in reports) else 0
+    missing = missing_shard_files(options.directory, options.dataset)
+    for file in missing:
+        print(f"{file.path}: missing")
+    return 1 if missing or any(report.problems for report in reports) else 0
 
 
 # ---- analyze

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,21 @@ def find_shard_files(data_dir: Path, dataset: str | None = None) -> list[ShardFi
     """All shard files of ``data_dir``, by dataset and shard; of one dataset if given. Raises NotFound for none."""
     if not data_dir.is_dir():
         raise NotFound(f"{data_dir} is not a directory")
-    found = []
-    for path in data_dir.glob("*/shard-*.db"):
-        match = _SHARD_FILE.fullmatch(path.name)
-        if match and dataset in (None, path.parent.name):
-            found.append(ShardFile(path.parent.name, int(match[1]), path))
+    found = list(_shard_files(data_dir, "db", dataset))
     if not found:
         wanted = f" of dataset {dataset}" if dataset else ""
         raise NotFound(f"{data_dir} holds no shard files{wanted} ({data_dir}/DATASET/shard-N.db)")
     return sorted(found)
+
+
+def missing_shard_files(data_dir: Path, dataset: str | None = None) -> list[ShardFile]:
+    """Those that a node made once and that are not there any more."""
+    return sorted(file for file in _shard_files(data_dir, "made", dataset) if not file.path.exists())
+
+
+def _shard_files(data_dir: Path, kind: str, dataset: str | None) -> Iterator[ShardFile]:
+    for path in data_dir.glob(f"*/shard-*.{kind}"):
+        file = path.with_suffix(".db")
+        match = _SHARD_FILE.fullmatch(file.name)
+        if match and dataset in (None, path.parent.name):
+            yield ShardFile(path.parent.name, int(match[1]), file)

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sqlite3
+import shutil
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -188,6 +189,17 @@ def test_the_commands_exit_code_tells_damage(data_dir: Path, capsys: pytest.Capt
     assert "shard-1.db: damaged" in capsys.readouterr().out
     assert main(["tsdb", "verify", str(data_dir), "--dataset", "nope"]) == 1
     assert "no shard files of dataset nope" in capsys.readouterr().err
+
+
+def test_verify_names_a_file_that_is_gone(pristine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_dir = shutil.copytree(pristine, tmp_path / "data")
+    gone, *others = find_shard_files(data_dir)
+    for path in gone.path.parent.glob(f"{gone.path.name}*"):
+        path.unlink()
+    assert main(["tsdb", "verify", str(data_dir)]) == 1
+    output = capsys.readouterr().out
+    assert f"{gone.path}: missing" in output
+    assert output.count(": sound,") == len(others)
 
 
 # ---- the log as a stream
