@@ -6,8 +6,8 @@ import dataclasses
 import json
 import math
 import re
-import sqlite3
 import shutil
+import sqlite3
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
