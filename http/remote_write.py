@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -128,6 +128,11 @@ class RemoteWriteDecoder:
         """Drop what is remembered of a dataset, e.g. when it is deleted."""
         with self._lock:
             self._tables = {key: table for key, table in self._tables.items() if key[0] != dataset_key}
+
+    def keep_only(self, dataset_keys: Container[str]) -> None:
+        """Drop what is remembered of all other datasets."""
+        with self._lock:
+            self._tables = {key: table for key, table in self._tables.items() if key[0] in dataset_keys}
 
     def cached_series_count(self) -> int:
         with self._lock:

@@ -178,12 +178,14 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
     views.update(await control.first_view())
     views.ask_anew_with(control.subscribe_in_background)
     writes = FanOutWriteService(views, config.write.timeout_ms)
+    decoder = RemoteWriteDecoder(config.write)
+    views.on_update(lambda view: decoder.keep_only(view.datasets))
     services = GatewayServices(
         query=FanOutQueryService(views, config.query, node_name),
         write=writes,
         control=control,
         config=config,
-        remote_write_decoder=RemoteWriteDecoder(config.write),
+        remote_write_decoder=decoder,
         gateway_name=gateway_name,
         node_name=node_name,
         version=project_version(),

@@ -26,6 +26,7 @@ class ViewHolder:
         self._clients: dict[str, tuple[int, NodeClient]] = {}
         self._changed = asyncio.Event()
         self._ask_anew: Callable[[], None] | None = None
+        self._listeners: list[Callable[[ClusterView], None]] = []
 
     @property
     def view(self) -> ClusterView:
@@ -34,6 +35,10 @@ class ViewHolder:
     def ask_anew_with(self, ask: Callable[[], None]) -> None:
         """``ask`` is called when a node refused a route: it may fetch the coordinator's view in the background."""
         self._ask_anew = ask
+
+    def on_update(self, listener: Callable[[ClusterView], None]) -> None:
+        """``listener`` is called with every newer view, for what is kept by data set and must go with it."""
+        self._listeners.append(listener)
 
     def dataset(self, name: str) -> DatasetView:
         """Raises DatasetUnknown."""
@@ -66,6 +71,8 @@ class ViewHolder:
             if info is None or info.incarnation != incarnation:
                 client.close()
                 del self._clients[node]
+        for listener in self._listeners:
+            listener(view)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -50,6 +50,7 @@ class FanOutWriteService:
         self._views = views
         self._timeout_ms = timeout_ms
         self._topics = TopicWriters(timeout_ms)
+        views.on_update(lambda view: self._topics.keep_only(view.datasets))
 
     async def write(
         self,

@@ -1,9 +1,12 @@
-"""A gateway's Kafka producers: one per dataset, made when first written to and anew when its configuration changes."""
+"""A gateway's Kafka producers: one per dataset, made when first written to and anew when its configuration changes.
+
+They go with their dataset: a producer has a thread and connections of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from filoray.cluster.dataset import DatasetConfig
 from filoray.nodes.record_container import RecordContainer
@@ -18,11 +21,20 @@ class TopicWriters:
         self._timeout_ms = timeout_ms
         self._sinks: dict[str, tuple[KafkaSource, KafkaProducerSink]] = {}
         self._opening = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def produce(self, config: DatasetConfig, containers: Mapping[int, RecordContainer]) -> int:
         """Samples written, when the broker has all; see KafkaProducerSink for what it raises."""
         sink = await self._sink(config)
         return sum(await asyncio.gather(*(sink.produce(shard, container) for shard, container in containers.items())))
+
+    def keep_only(self, datasets: Container[str]) -> None:
+        """Close, in the background, the producers of all other datasets."""
+        for name in [name for name in self._sinks if name not in datasets]:
+            _, sink = self._sinks.pop(name)
+            task = asyncio.get_running_loop().create_task(asyncio.to_thread(sink.close))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def _sink(self, config: DatasetConfig) -> KafkaProducerSink:
         """Asking the broker for its topics takes a thread: it may not answer."""
@@ -42,4 +54,4 @@ class TopicWriters:
     async def close(self) -> None:
         """Wait for what is under way, then stop."""
         sinks, self._sinks = self._sinks, {}
-        await asyncio.gather(*(asyncio.to_thread(sink.close) for _, sink in sinks.values()))
+        await asyncio.gather(*(asyncio.to_thread(sink.close) for _, sink in sinks.values()), *self._closing)

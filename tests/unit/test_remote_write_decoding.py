@@ -260,6 +260,15 @@ def test_datasets_and_shardings_do_not_share_what_is_remembered() -> None:
     assert decoder.cached_series_count() == 1
 
 
+def test_what_is_remembered_of_deleted_datasets_goes_with_them() -> None:
+    decoder = make_decoder()
+    for dataset in ("one", "two", "three"):
+        decoder.decode(dataset, snappy(UP_SERIES), 4, 1).acknowledged()
+    decoder.keep_only({"two": "a view has more than names", "four": ""})
+    assert decoder.cached_series_count() == 1
+    assert not any(len(one.key_series) for one in decoder.decode("two", snappy(UP_SERIES), 4, 1).containers.values())
+
+
 def test_the_memory_of_series_is_bounded_and_keeps_what_is_in_use() -> None:
     decoder = make_decoder(series_cache_count=100)
     busy = b"".join(series({"__name__": "busy", "pod": str(pod)}, (1, 1.0)) for pod in range(20))

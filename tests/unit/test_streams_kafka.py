@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
 from mock_kafka import MockKafka
 
+from filoray.cluster.cluster_view import ClusterView, DatasetView
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import ConfigError, PayloadTooLarge, Unavailable
+from filoray.cluster.shard_map import ShardMap
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.sharding import encode_part_key
 from filoray.nodes.streams.kafka_sink import KafkaProducerSink
@@ -20,6 +23,8 @@ from filoray.nodes.streams.kafka_stream import KafkaStream
 from filoray.nodes.streams.record_batches import ContainerBuilder
 from filoray.nodes.streams.sources import WritePath, check_source, open_stream, write_path
 from filoray.nodes.streams.stream import StreamBatch, StreamFailed
+from filoray.nodes.view_holder import ViewHolder
+from filoray.nodes.write_service import FanOutWriteService
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
 
@@ -293,6 +298,32 @@ def test_a_bad_value_of_a_kafka_property_is_named() -> None:
 
 def test_remote_write_to_a_kafka_dataset_goes_to_the_topic() -> None:
     assert write_path(dataset_config("x", "t")) is WritePath.TOPIC
+
+
+def test_a_deleted_datasets_producer_goes_with_it(broker: MockKafka) -> None:
+    broker.create_topic("deleted", SHARDS)
+    config = dataset_config(broker.servers, "deleted")
+
+    def producer_threads() -> int:
+        return sum(thread.name == f"kafka-{config.name}" for thread in threading.enumerate())
+
+    async def write_and_delete() -> None:
+        views = ViewHolder(ClusterView(1), lambda info: pytest.fail("no node is asked"))
+        service = FanOutWriteService(views, 10_000)
+        container = container_of([("a", 1, 1.0)])
+        for version in range(2, 6, 2):
+            views.update(
+                ClusterView(version, datasets={config.name: DatasetView(config, ShardMap.initial(config.name, SHARDS))})
+            )
+            outcome = await service.write(config.name, {0: container}, lambda shard, series: container, (), "id")
+            assert (outcome.accepted, producer_threads()) == (1, 1)
+            views.update(ClusterView(version + 1))
+            async with asyncio.timeout(20):
+                while producer_threads():
+                    await asyncio.sleep(0.01)
+        await service.close()
+
+    asyncio.run(write_and_delete())
 
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
