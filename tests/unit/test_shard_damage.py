@@ -348,8 +348,10 @@ def test_files_copied_in_the_middle_of_anything_recover(tmp_path, durability):
         process.wait()
 
 
-def test_queries_during_appends_flushes_and_retention_see_whole_samples_only(tmp_path):
-    shard = Shard.open(shard_spec(tmp_path, max_chunks_size=20, disk_time_to_live_ms=40, decoded_chunk_cache_bytes=0))
+@pytest.mark.parametrize("shard_mem_bytes", [64 << 20, 1])  # chunks stay in memory, or are paged in each time
+def test_queries_during_appends_flushes_and_retention_see_whole_samples_only(tmp_path, shard_mem_bytes):
+    store = {"max_chunks_size": 20, "disk_time_to_live_ms": 40, "decoded_chunk_cache_bytes": 0}
+    shard = Shard.open(shard_spec(tmp_path, shard_mem_bytes=shard_mem_bytes, **store))
     labels = [{"i": str(i)} for i in range(100)]
     failures: list[str] = []
     done = threading.Event()
