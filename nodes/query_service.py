@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from filoray.cluster.cluster_view import DatasetView
@@ -204,14 +204,17 @@ class FanOutQueryService:
         return expr
 
     def _params(self, request: QueryRequest) -> QueryParams:
-        options = {
-            "lookback_ms": request.lookback_ms or self._config.lookback_ms,
-            "default_step_ms": self._config.default_step_ms,
-            "wants_stats": request.wants_stats,
-        }
-        if request.is_range:
-            return QueryParams.range(request.start_ms, request.end_ms, request.step_ms, **options)
-        return QueryParams.instant(request.start_ms, **options)
+        params = (
+            QueryParams.range(request.start_ms, request.end_ms, request.step_ms)
+            if request.is_range
+            else QueryParams.instant(request.start_ms)
+        )
+        return replace(
+            params,
+            lookback_ms=request.lookback_ms or self._config.lookback_ms,
+            default_step_ms=self._config.default_step_ms,
+            wants_stats=request.wants_stats,
+        )
 
     def _plan(self, dataset: DatasetView, expr: Expr, params: QueryParams, request: QueryRequest) -> ExecPlan:
         def colocated(selectors: Selectors) -> bool:

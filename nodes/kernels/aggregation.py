@@ -404,9 +404,9 @@ def group_variances(
     values: FloatMatrix, valid: BoolMatrix, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER
 ) -> VariancePart:
     """The parts of stddev() and stdvar(), by Welford's recurrence. NaN where a group holds NaN or an infinity."""
-    parts = tuple(_zeros(group_count, values.shape[1]) for _ in range(5))
-    _variance(floats(values), bools(valid), ints(group_ids), *parts, cancelled)
-    return VariancePart(*parts)
+    count, mean, mean_low, squares, squares_low = (_zeros(group_count, values.shape[1]) for _ in range(5))
+    _variance(floats(values), bools(valid), ints(group_ids), count, mean, mean_low, squares, squares_low, cancelled)
+    return VariancePart(count, mean, mean_low, squares, squares_low)
 
 
 def group_extremes(
@@ -454,7 +454,19 @@ def merge_variances(
     part: VariancePart, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER
 ) -> VariancePart:
     """Partial variances, stacked by row, merged by ``group_ids`` int64[rows] (Chan's rule)."""
-    given = (part.count, part.mean, part.mean_low, part.squares, part.squares_low)
-    merged = tuple(_zeros(group_count, part.count.shape[1]) for _ in range(5))
-    _merge_variances(*map(floats, given), ints(group_ids), *merged, cancelled)
-    return VariancePart(*merged)
+    count, mean, mean_low, squares, squares_low = (_zeros(group_count, part.count.shape[1]) for _ in range(5))
+    _merge_variances(
+        floats(part.count),
+        floats(part.mean),
+        floats(part.mean_low),
+        floats(part.squares),
+        floats(part.squares_low),
+        ints(group_ids),
+        count,
+        mean,
+        mean_low,
+        squares,
+        squares_low,
+        cancelled,
+    )
+    return VariancePart(count, mean, mean_low, squares, squares_low)
