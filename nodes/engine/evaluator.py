@@ -217,32 +217,39 @@ class Evaluator:
 
     def _aggregate(self, expr: Aggregate, grid: TimeGrid) -> Frame:
         inner = unwrap_parens(expr.expr)
-        parameter = self.aggregation_parameter(expr, grid)
+        parameter = self._parameter(expr, grid)
         if isinstance(inner, FragmentRef) and self.fragments[inner.index].map_phase is not None:
             partials: Sequence[FragmentResult] = self.answers[inner.index]
+            self._check_parameter(expr, parameter)
         else:
-            partials = [self.map_phase(expr, expr.expr, grid)]
+            partials = [self._mapped(expr, expr.expr, parameter, grid)]
         with np.errstate(all="ignore"):
             return aggregations.reduce_phase(expr, partials, parameter, grid.count, is_range=self.is_range)
 
     def map_phase(self, expr: Aggregate, inner: Expr, grid: TimeGrid) -> FragmentResult:
-        """The mergeable part of an aggregation over ``inner``."""
-        parameter = self.aggregation_parameter(expr, grid) if expr.op != "quantile" else None
+        """The mergeable part of an aggregation over ``inner``, for which a quantile's parameter is not needed."""
+        return self._mapped(expr, inner, None if expr.op == "quantile" else self._parameter(expr, grid), grid)
+
+    def _mapped(self, expr: Aggregate, inner: Expr, parameter: Parameter, grid: TimeGrid) -> FragmentResult:
+        """What is wrong with the inside is told before what is wrong with the parameter."""
         frame = self.vector(inner, grid)
+        self._check_parameter(expr, parameter)
         self.cancel.check()
         with np.errstate(all="ignore"):
             return aggregations.map_phase(expr, frame, parameter)
 
-    def aggregation_parameter(self, expr: Aggregate, grid: TimeGrid) -> Parameter:
-        """The checked parameter: a scalar for each step, or count_values' label; None if the operation has none."""
+    def _parameter(self, expr: Aggregate, grid: TimeGrid) -> Parameter:
+        """A scalar for each step, or count_values' label, which is checked; None if the operation has none."""
         if expr.param is None:
             return None
         if expr.op == "count_values":
             return checked_label(self.string(expr.param))
-        values = self.scalar(expr.param, grid).values
-        for kind, args in parameter_warnings(expr.op, values):
-            self.annotations.add(kind, *args, position=expr.param.position)
-        return values
+        return self.scalar(expr.param, grid).values
+
+    def _check_parameter(self, expr: Aggregate, parameter: Parameter) -> None:
+        if expr.param is not None and isinstance(parameter, np.ndarray):
+            for kind, args in parameter_warnings(expr.op, parameter):
+                self.annotations.add(kind, *args, position=expr.param.position)
 
 
 def repeated(value: Value, count: int) -> Value:

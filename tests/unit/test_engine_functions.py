@@ -122,6 +122,9 @@ def test_label_replace_expands_like_go():
         ("topk(NaN, m)", "Parameter value is NaN"),
         ("topk(1e30, m)", "Scalar value 1e+30 overflows int64"),
         ("limit_ratio(NaN, m)", "Ratio value is NaN"),
+        ("limit_ratio(NaN, topk(NaN, m))", "Parameter value is NaN"),
+        ("topk(NaN, limit_ratio(NaN, m) + on() group_left m)", "Ratio value is NaN"),
+        ('count_values("", topk(NaN, m))', 'invalid label name ""'),
     ],
 )
 def test_wrong_arguments_are_refused_in_prometheus_words(query, message):
