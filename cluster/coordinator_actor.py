@@ -2,6 +2,8 @@
 
 The coordinator runs on an event loop of its own, which starts with the process: a coordinator that Ray restarts is at
 work again without being told. ``start_coordinator`` is how a launcher makes it.
+
+Every process that has a handle of the actor imports this module, so it imports the coordinator only where it runs.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
@@ -21,14 +23,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.coordinator import Coordinator, ReadyReport
 from filoray.cluster.directory_lock import DirectoryInUse, DirectoryLock
 from filoray.cluster.errors import Unavailable
-from filoray.cluster.meta_store import MetaStore
 from filoray.cluster.node_protocol import NodeSpec, ShardReport
 from filoray.cluster.placement import Placement, place_nodes
 from filoray.cluster.process_log import log_to_file
-from filoray.cluster.ray_actors import RayActors
+
+if TYPE_CHECKING:
+    from filoray.cluster.coordinator import Coordinator, ReadyReport
+    from filoray.cluster.meta_store import MetaStore
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ class CoordinatorActor:
     """Named ``coordinator``, detached, restarted by Ray. FilorayErrors come back as causes of RayTaskErrors."""
 
     def __init__(self, config: ServerConfig, node_spec: NodeSpec, placement: Placement) -> None:
+        from filoray.cluster.meta_store import MetaStore
+
         log_to_file(config.data_dir, COORDINATOR)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="coordinator", daemon=True).start()
@@ -60,6 +65,9 @@ class CoordinatorActor:
 
     @staticmethod
     async def _begin(config: ServerConfig, store: MetaStore, node_spec: NodeSpec, placement: Placement) -> Coordinator:
+        from filoray.cluster.coordinator import Coordinator
+        from filoray.cluster.ray_actors import RayActors
+
         coordinator = Coordinator(config, store, RayActors(config, node_spec, placement))
         coordinator.start()
         return coordinator

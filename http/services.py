@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import logging
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
@@ -17,7 +18,6 @@ from filoray.cluster.cluster_view import ClusterView, NodeInfo
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.dataset import parse_dataset_config
 from filoray.cluster.errors import FilorayError, Unavailable
-from filoray.http.gateway import project_version
 from filoray.http.gateway_services import GatewayServices
 from filoray.http.remote_write import RemoteWriteDecoder
 from filoray.nodes.node_client import ZmqNodeClient
@@ -188,6 +188,14 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
         remote_write_decoder=decoder,
         gateway_name=gateway_name,
         node_name=node_name,
-        version=project_version(),
+        version=_project_version(),
     )
     return Wired(services, writes, views, control)
+
+
+def _project_version() -> str:
+    """The installed version, "0" in a source tree that is not installed."""
+    try:
+        return importlib.metadata.version("filoray")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"

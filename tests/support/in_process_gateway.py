@@ -17,8 +17,8 @@ from filoray.cluster.errors import (
 from filoray.cluster.shard_map import ShardEntry, ShardMap
 from filoray.cluster.shard_status import ShardStatus, StatusKind
 from filoray.http.application import build_application
-from filoray.http.gateway import HttpServer
 from filoray.http.gateway_services import GatewayServices
+from filoray.http.http_server import HttpServer
 from filoray.http.remote_write import RemoteWriteDecoder
 from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.engine.label_table import LabelTable

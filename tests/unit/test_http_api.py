@@ -10,7 +10,7 @@ from in_process_gateway import Gateways, error, success
 
 from filoray.cluster.config import default_server_config
 from filoray.cluster.errors import DatasetExists, FilorayError, Unavailable
-from filoray.http.gateway import HttpServer
+from filoray.http.http_server import HttpServer
 
 
 @pytest.fixture
