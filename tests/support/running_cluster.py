@@ -68,10 +68,24 @@ class RunningCluster:
         """SIGKILL to every process of the cluster, Ray's own included, at once."""
         state = orjson.loads((self.data_dir / "launch.json").read_bytes())
         session = state["ray"]["pid"]
-        for pid in list(_pids_of_session(session)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _signal(list(_pids_of_session(session)), signal.SIGKILL)
         wait_until(lambda: not list(_pids_of_session(session)), 10, "all processes are gone")
+
+    @contextlib.contextmanager
+    def halted(self) -> Iterator[None]:
+        """No process of the cluster, Ray's own included, runs meanwhile: its files are those of one moment."""
+        session = orjson.loads((self.data_dir / "launch.json").read_bytes())["ray"]["pid"]
+
+        def all_are_halted() -> bool:
+            running = [pid for pid in _pids_of_session(session) if _state(str(pid)) != b"T"]
+            _signal(running, signal.SIGSTOP)  # again, for those that began meanwhile
+            return not running
+
+        try:
+            wait_until(all_are_halted, 10, "all processes are halted")
+            yield
+        finally:
+            _signal(_pids_of_session(session), signal.SIGCONT)
 
     def logs(self) -> str:
         """The ends of the actors' error logs, for a failed test's message."""
@@ -189,6 +203,12 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _pids_of_session(session: int) -> Iterator[int]:
