@@ -68,8 +68,13 @@ class RunningCluster:
         """SIGKILL to every process of the cluster, Ray's own included, at once."""
         state = orjson.loads((self.data_dir / "launch.json").read_bytes())
         session = state["ray"]["pid"]
-        _signal(list(_pids_of_session(session)), signal.SIGKILL)
-        wait_until(lambda: not list(_pids_of_session(session)), 10, "all processes are gone")
+
+        def all_are_gone() -> bool:
+            living = list(_pids_of_session(session))
+            _signal(living, signal.SIGKILL)  # again, for those that were being started meanwhile
+            return not living
+
+        wait_until(all_are_gone, 10, "all processes are gone")
 
     @contextlib.contextmanager
     def halted(self) -> Iterator[None]:

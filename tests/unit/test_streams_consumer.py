@@ -184,7 +184,8 @@ def test_a_broker_outage_shows_as_error_with_its_reason_and_ends_by_itself(tmp_p
         broker.up()
         produce(config, container_of(range(10, 20)))
         node.wait_for("IngestionStarted")
-        assert node.samples() == list(range(20))
+        # It may have caught up before these were produced.
+        wait_until(lambda: node.samples() == list(range(20)), lambda: f"{len(node.samples())} samples")
         node.host.close()
 
 
