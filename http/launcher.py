@@ -12,6 +12,7 @@ import dataclasses
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ STATE_FILE = "launch.json"
 DEMO_DATASET = "timeseries"
 _NODE_PORT_BLOCK = 100
 _CLOSING_TIMEOUT_S = 60
+_JOIN_TIMEOUT_S = 5
 
 console = Console(highlight=False, soft_wrap=True)  # printed commands must stay whole to be copied
 
@@ -96,9 +98,7 @@ def up(options: LaunchOptions) -> int:
             _end_leftovers(before)
         _check_http_ports(config)
         undo: list[Callable[[], None]] = []
-        # An interrupted launch is undone like a failed one.
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+        _undo_when_interrupted()
         try:
             _launch(config, options, undo)
         except BaseException:
@@ -108,6 +108,12 @@ def up(options: LaunchOptions) -> int:
                 step()
             raise
     return 0
+
+
+def _undo_when_interrupted() -> None:
+    """An interrupted launch is undone like a failed one."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def _lock(data_dir: Path) -> DirectoryLock:
@@ -142,6 +148,7 @@ def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[]
         _keep(state, config, undo)
     warm_up = threading.Thread(target=_warm_up_kernels)
     warm_up.start()
+    _set_ray_environment(state)
     # Imported while Ray's own processes start.
     import ray
 
@@ -150,7 +157,6 @@ def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[]
     if ray_start is not None:
         ray_start.wait()
     warm_up.join()
-    _set_ray_environment(state)
     _connect(ray, state.ray_address, config)
     # A driver that outlives its Ray waits a minute for it, then ends the process without a word.
     undo.append(ray.shutdown)
@@ -167,6 +173,7 @@ def _launch(config: ServerConfig, options: LaunchOptions, undo: list[Callable[[]
         _start_demo(config, state, undo)
     left_out = actors.left_out_machine_count
     ray.shutdown()
+    undo.clear()  # it is up, and stays so when nobody reads what is printed (launch.sh | head)
     _print_ready(state, report, time.monotonic() - started_s, config, demo=options.demo)
     if left_out:
         console.print(
@@ -185,8 +192,14 @@ def _keep(state: LaunchState, config: ServerConfig, undo: list[Callable[[], None
 
 
 def _set_ray_environment(state: LaunchState) -> None:
-    """For this process as Ray's client. On somebody else's Ray what they say of it (how to log in) goes first."""
-    os.environ.update(RAY_ENVIRONMENT if state.ray is not None else {**RAY_ENVIRONMENT, **os.environ})
+    """For this process as Ray's client, before it imports ray.
+
+    On somebody else's Ray what the environment says of it goes first; without a word about logging in there is none.
+    """
+    if state.ray is not None:
+        os.environ.update(state.ray.environment)
+    else:
+        os.environ.update({**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "disabled", **os.environ})
 
 
 def _config(options: LaunchOptions) -> ServerConfig:
@@ -238,10 +251,17 @@ def _warm_up_kernels() -> None:
 
 
 def _connect(ray, address: str, config: ServerConfig) -> None:
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():  # else Ray's own word for it, such as "auto"
+        try:  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=_JOIN_TIMEOUT_S).close()
+        except (OSError, OverflowError) as error:
+            raise FilorayError(f"cannot join Ray at {address}: {error}") from None
     try:
         ray.init(address=address, namespace=config.namespace, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise FilorayError(f"cannot join Ray at {address}: {error}") from None
+    _undo_when_interrupted()  # Ray's own handler, set meanwhile, aborts the process
 
 
 def _start_demo(config: ServerConfig, state: LaunchState, undo: list[Callable[[], None]]) -> None:
@@ -301,11 +321,11 @@ def _stop_actors(state: LaunchState) -> None:
 
 
 def _close_actors(state: LaunchState) -> None:
+    _set_ray_environment(state)
     import ray
 
     from filoray.http.cluster_actors import stop_actors
 
-    _set_ray_environment(state)
     try:
         ray.init(
             address=state.ray_address,

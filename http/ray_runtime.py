@@ -7,7 +7,9 @@ descendants share one session id, which with the head's creation time names them
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -23,8 +25,6 @@ import psutil
 from filoray.cluster.errors import FilorayError
 
 RAY_ENVIRONMENT = {
-    # Ray of late demands a token by default; the cluster's Ray listens on loopback only.
-    "RAY_AUTH_MODE": "disabled",
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     # A dead raylet is noticed in seconds, not in Ray's default of half a minute.
@@ -38,6 +38,8 @@ RAY_ENVIRONMENT = {
     # Ray runs workers at niceness 15: behind every other process of the machine, heartbeats included.
     "RAY_worker_niceness": "0",
 }
+_TOKEN_FILE = "auth-token"
+_RAYS_OWN = "r"  # Ray lets everybody into its temporary directory, so it is inside one that only we enter
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _START_TIMEOUT_S = 60
 
@@ -50,6 +52,16 @@ class RayRuntime:
     pid: int
     created_s: float
     temp_dir: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its processes and its clients need. Set it before ray is imported.
+
+        Ray listens on every interface of the machine whatever it is told, and runs the code of whoever may speak to it:
+        that is who can read the token in the temporary directory.
+        """
+        token_path = str(Path(self.temp_dir) / _TOKEN_FILE)
+        return {**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token_path}
 
     def processes(self) -> list[psutil.Process]:
         """What still runs of it: the head and everything that it started."""
@@ -108,20 +120,27 @@ def port_problem(host: str, port: int) -> OSError | None:
 class RayStart:
     """A Ray head on its way up: ``begin`` returns at once, ``wait`` when it takes drivers."""
 
-    def __init__(self, process: subprocess.Popen[bytes], address: str, temp_dir: str, log_path: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], runtime: RayRuntime, log_path: Path) -> None:
         self._process = process
         self._log_path = log_path
-        self.runtime = RayRuntime(address, process.pid, psutil.Process(process.pid).create_time(), temp_dir)
+        self.runtime = runtime
 
     @classmethod
     def begin(cls, log_path: Path) -> RayStart:
         # Not under the data directory: Unix socket paths are limited to 107 bytes.
         temp_dir = tempfile.mkdtemp(prefix="filoray-ray-")
         port = free_port()
+        runtime = RayRuntime(f"127.0.0.1:{port}", 0, 0.0, temp_dir)
+        token_path = Path(temp_dir) / _TOKEN_FILE
+        token_path.touch(mode=0o600)
+        token_path.write_text(secrets.token_hex(32))
         command = [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address=127.0.0.1",
-            f"--port={port}", f"--temp-dir={temp_dir}", "--include-dashboard=false", "--disable-usage-stats",
-            "--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={_OBJECT_STORE_BYTES}",
+            f"--port={port}", f"--temp-dir={temp_dir}/{_RAYS_OWN}", "--include-dashboard=false",
+            "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0",
+            f"--object-store-memory={_OBJECT_STORE_BYTES}",
+            # No autoscaler, and nobody to send log lines to: two processes and a second of processor time less.
+            "--no-monitor", "--include-log-monitor=false",
         ]  # fmt: skip
         with log_path.open("wb") as log:
             process = subprocess.Popen(
@@ -130,9 +149,10 @@ class RayStart:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **RAY_ENVIRONMENT},
+                env={**os.environ, **runtime.environment},
             )
-        return cls(process, f"127.0.0.1:{port}", temp_dir, log_path)
+        created_s = psutil.Process(process.pid).create_time()
+        return cls(process, dataclasses.replace(runtime, pid=process.pid, created_s=created_s), log_path)
 
     def wait(self) -> RayRuntime:
         """Raises FilorayError with the end of Ray's log if it does not come up; nothing is left running then."""

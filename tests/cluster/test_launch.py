@@ -1,0 +1,283 @@
+"""The launcher as an operator uses it: what it refuses, what it leaves behind, what a second launch finds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+import requests
+from running_cluster import RunningCluster, filoray, free_port_block, wait_until
+
+from filoray.http.ray_runtime import RayRuntime, RayStart
+
+ROOT = Path(__file__).parents[2]
+NOW_MS = 1_700_000_000_000
+SERIES = [({"__name__": "kept", "i": str(i)}, [NOW_MS], [float(i)]) for i in range(20)]
+
+
+def up(data_dir: Path, http_port: int, nodes: int, *more: str) -> subprocess.CompletedProcess[str]:
+    return filoray(
+        "up", "--nodes", str(nodes), "--http-port", str(http_port), "--node-port", str(http_port + 10),
+        "--data-dir", str(data_dir), *more,
+    )  # fmt: skip
+
+
+def down(data_dir: Path) -> subprocess.CompletedProcess[str]:
+    return filoray("down", "--data-dir", str(data_dir))
+
+
+def runtime_of(data_dir: Path) -> RayRuntime:
+    return RayRuntime(**orjson.loads((data_dir / "launch.json").read_bytes())["ray"])
+
+
+def assert_nothing_is_left(data_dir: Path) -> None:
+    """No process names the directory or was started for it, and nothing says that a cluster runs there."""
+    assert not (data_dir / "launch.json").exists()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                opened = {file.path for file in process.open_files()}
+                assert str(data_dir / "ray.log") not in opened, process
+                assert str(data_dir / "coordinator.log") not in opened, process
+
+
+def test_a_taken_port_is_refused_at_once(tmp_path: Path) -> None:
+    port = free_port_block(20)
+    with socket.create_server(("127.0.0.1", port + 1)):
+        done = up(tmp_path, port, 2)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"filoray: port {port + 1} on 127.0.0.1 is taken (gateway 1 needs it); "
+        "choose others with --http-port, or stop what listens there"
+    )
+    assert_nothing_is_left(tmp_path)
+
+
+def test_a_taken_node_port_fails_the_launch_and_leaves_nothing(tmp_path: Path) -> None:
+    port = free_port_block(20)
+    with socket.create_server(("127.0.0.1", port + 10)):
+        done = up(tmp_path, port, 1)
+    assert done.returncode == 1
+    assert "node-0 does not come up" in done.stderr
+    assert "Address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["up", "--nodes", "0"], 2, "not a number above 0"),
+        (["up", "--http-port", "70000"], 2, "not a port"),
+        (["up", "--config", "/nowhere.conf"], 1, "/nowhere.conf: cannot be read"),
+        (["up", "--data-dir", "/proc/nowhere"], 1, "cannot keep data in /proc/nowhere"),
+        (["down", "--data-dir", "/tmp"], 1, "no cluster was launched on /tmp"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], code: int, words: str) -> None:
+    done = filoray(*arguments)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_launch_leaves_nothing(tmp_path: Path) -> None:
+    port = free_port_block(20)
+    launch = subprocess.Popen(
+        [sys.executable, "-m", "filoray.http.cli", "up", "--nodes", "1", "--data-dir", str(tmp_path),
+         "--http-port", str(port), "--node-port", str(port + 10)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until((tmp_path / "coordinator.log").exists, 60, "the actors start")
+    runtime = runtime_of(tmp_path)
+    launch.send_signal(signal.SIGTERM)
+    assert launch.wait(60) != 0
+    assert runtime.processes() == []
+    assert not Path(runtime.temp_dir).exists()
+    assert_nothing_is_left(tmp_path)
+
+
+def test_a_killed_launch_can_be_stopped(tmp_path: Path) -> None:
+    port = free_port_block(20)
+    launch = subprocess.Popen(
+        [sys.executable, "-m", "filoray.http.cli", "up", "--nodes", "1", "--data-dir", str(tmp_path),
+         "--http-port", str(port), "--node-port", str(port + 10)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until((tmp_path / "coordinator.log").exists, 60, "the actors start")
+    launch.kill()
+    launch.wait()
+    runtime = runtime_of(tmp_path)
+    assert runtime.is_running()
+    assert down(tmp_path).returncode == 0
+    assert runtime.processes() == []
+    assert_nothing_is_left(tmp_path)
+
+
+def test_two_clusters_side_by_side_and_again_with_other_numbers_of_nodes(tmp_path: Path) -> None:
+    first = RunningCluster(tmp_path / "first", nodes=3)
+    first.start()
+    second = RunningCluster(tmp_path / "second", nodes=1)
+    try:
+        first.setup(num_shards=4, min_num_nodes=1)
+        assert first.write(SERIES).status_code == 204
+        again = up(first.data_dir, second.http_port, 1)
+        assert again.returncode == 1
+        assert f"a cluster runs on {first.data_dir} already ({first.url})" in again.stderr
+        second.start()
+        second.setup("other", num_shards=2, min_num_nodes=1)
+        assert second.get("/api/v1/cluster").json()["data"] == ["other"]
+        assert first.get("/api/v1/cluster").json()["data"] == ["timeseries"]
+        runtime = runtime_of(second.data_dir)
+        second.stop()
+        assert runtime.processes() == []
+        assert_nothing_is_left(second.data_dir)
+        assert first.number("sum(kept)", NOW_MS / 1000) == 190
+    finally:
+        first.stop()
+        if (second.data_dir / "launch.json").exists():
+            second.stop()
+    for nodes in (1, 2):
+        with RunningCluster(first.data_dir, nodes=nodes) as later:
+            assert len(later.get("/__members").json()["members"]) == nodes
+            assert later.statuses() == ["ShardStatusActive"] * 4
+            assert later.number("sum(kept)", NOW_MS / 1000) == 190
+    # A data set that more nodes are needed for is refused at once, by name, and nothing is lost of it.
+    with RunningCluster(first.data_dir, nodes=2) as later:
+        later.setup("wide", num_shards=4, min_num_nodes=2)
+    few = up(first.data_dir, first.http_port, 1)
+    assert few.returncode == 1
+    assert "dataset wide needs 2 nodes and this launch has 1" in few.stderr
+    assert "start it with --nodes 2 or more" in few.stderr
+    assert_nothing_is_left(first.data_dir)
+
+
+def test_the_demo_runs_on_one_node_and_again_on_its_own_data(tmp_path: Path) -> None:
+    port = free_port_block(20)
+    query = {"query": 'count(count_over_time(up{_ws_="demo"}[1h]))'}
+    for nodes in (1, 2):
+        done = up(tmp_path, port, nodes, "--demo")
+        try:
+            assert done.returncode == 0, done.stderr
+            assert "stops it; the data stay" in done.stdout
+            answer = requests.get(f"http://127.0.0.1:{port}/promql/timeseries/api/v1/query", query, timeout=30).json()
+            assert answer["data"]["result"][0]["value"][1] == "20"
+            feeder = psutil.Process(orjson.loads((tmp_path / "launch.json").read_bytes())["feeder_pid"])
+            assert feeder.is_running()
+        finally:
+            stopped = down(tmp_path)
+        assert stopped.returncode == 0, stopped.stderr
+        psutil.wait_procs([feeder], timeout=10)
+        assert not feeder.is_running() or feeder.status() == psutil.STATUS_ZOMBIE
+        assert_nothing_is_left(tmp_path)
+
+
+def test_a_wrong_dataset_of_the_configuration_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "server.conf"
+    config.write_text('filodb.inline-dataset-configs = [{ dataset = "odd", num-shards = 3, min-num-nodes = 1 }]')
+    done = up(tmp_path / "data", free_port_block(20), 1, "--config", str(config))
+    assert done.returncode == 1
+    assert "dataset odd of" in done.stderr
+    assert "num-shards: 3 is not a power of two" in done.stderr
+    assert_nothing_is_left(tmp_path / "data")
+
+
+# ---- on a Ray that runs already
+
+
+@pytest.fixture
+def ray_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayRuntime]:
+    start = RayStart.begin(tmp_path / "head.log")
+    runtime = start.wait()
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, runtime.environment[name])
+    yield runtime
+    runtime.stop()
+
+
+def test_rays_own_ports_are_closed_to_who_has_not_the_token(tmp_path: Path, ray_head: RayRuntime) -> None:
+    program = "import ray; ray.init(address={!r}, log_to_driver=False); print(len(ray.nodes()))"
+    other = tmp_path / "other"
+    other.write_text("0" * 64)
+    for mode, path, is_let_in in (
+        ("token", os.environ["RAY_AUTH_TOKEN_PATH"], True),
+        ("disabled", "", False),
+        ("token", str(other), False),
+    ):
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", program.format(ray_head.address)],
+                capture_output=True, text=True, check=False, timeout=30,
+                env={**os.environ, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN_PATH": path},
+            )  # fmt: skip
+            said = done.stdout.strip()
+        except subprocess.TimeoutExpired as tried_long:  # Ray goes on trying to get in
+            said = (tried_long.stdout or b"").decode().strip()
+        assert (said == "1") is is_let_in
+    assert Path(ray_head.temp_dir).stat().st_mode & 0o077 == 0
+
+
+def test_a_ray_that_runs_is_joined_and_left_as_it_was(tmp_path: Path, ray_head: RayRuntime) -> None:
+    port = free_port_block(40)
+    data_dir, address = tmp_path / "data", ["--address", ray_head.address]
+    done = up(data_dir, port, 2, *address)
+    try:
+        assert done.returncode == 0, done.stderr
+        url = f"http://127.0.0.1:{port}"
+        pids = requests.get(f"{url}/admin/actors", timeout=30).json()["data"]
+        assert set(pids) == {"coordinator", "seed-discovery", "gateway-0", "gateway-1", "node-0", "node-1"}
+
+        # Neither the same name on another directory nor the same directory harms the cluster that runs.
+        same_name = up(tmp_path / "other", port + 20, 1, *address)
+        assert same_name.returncode == 1
+        assert "this Ray runs a cluster named filoray already" in same_name.stderr
+        same_directory = up(data_dir, port + 20, 1)
+        assert same_directory.returncode == 1
+        assert f"a cluster runs on {data_dir} already" in same_directory.stderr
+        assert requests.get(f"{url}/admin/actors", timeout=30).json()["data"] == pids
+    finally:
+        stopped = down(data_dir)
+    assert stopped.returncode == 0, stopped.stderr
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids.values()), 30, "its actors are gone")
+    assert ray_head.is_running()
+    assert_nothing_is_left(data_dir)
+
+
+def test_a_failed_launch_on_a_ray_that_runs_leaves_no_actors(tmp_path: Path, ray_head: RayRuntime) -> None:
+    port = free_port_block(20)
+    with socket.create_server(("127.0.0.1", port + 10)):
+        done = up(tmp_path / "data", port, 1, "--address", ray_head.address)
+    assert done.returncode == 1
+    assert "node-0 does not come up" in done.stderr
+    assert_nothing_is_left(tmp_path / "data")
+    again = up(tmp_path / "data", port, 1, "--address", ray_head.address)
+    try:
+        assert again.returncode == 0, again.stderr
+    finally:
+        down(tmp_path / "data")
+
+
+def test_a_ray_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = up(tmp_path, free_port_block(20), 1, "--address", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "cannot join Ray at 127.0.0.1:1" in done.stderr
+    assert_nothing_is_left(tmp_path)
+
+
+def test_the_scripts_are_the_commands() -> None:
+    for script in ("launch.sh", "stop.sh"):
+        done = subprocess.run(
+            [str(ROOT / "scripts" / script), "--help"], capture_output=True, text=True, check=False, timeout=600,
+            env={**os.environ},
+        )  # fmt: skip
+        assert done.returncode == 0
+        assert "--data-dir" in done.stdout
