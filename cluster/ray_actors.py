@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
@@ -187,7 +187,8 @@ def beside(placement: Placement, index: int) -> NodeAffinitySchedulingStrategy:
 
 def reachable_host(host: str) -> str:
     """What to tell others of a host that something listens on here: for every interface, the one that Ray knows."""
-    return str(ray.util.get_node_ip_address()) if is_any_interface(host) else host
+    address: Callable[[], str] = ray.util.get_node_ip_address
+    return address() if is_any_interface(host) else host
 
 
 async def completed(reference: ray.ObjectRef[Any], timeout_s: float | None) -> object:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import logging
 import os
 import signal
 import socket
@@ -258,7 +259,7 @@ def _connect(ray, address: str, config: ServerConfig) -> None:
         except (OSError, OverflowError) as error:
             raise FilorayError(f"cannot join Ray at {address}: {error}") from None
     try:
-        ray.init(address=address, namespace=config.namespace, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, namespace=config.namespace, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise FilorayError(f"cannot join Ray at {address}: {error}") from None
     _undo_when_interrupted()  # Ray's own handler, set meanwhile, aborts the process
@@ -331,7 +332,7 @@ def _close_actors(state: LaunchState) -> None:
             address=state.ray_address,
             namespace=f"filoray-{state.cluster_name}",
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
         stop_actors(len(state.urls))
     except Exception as error:

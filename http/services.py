@@ -167,7 +167,7 @@ class Wired:
 
 async def make_services(config: ServerConfig, gateway_name: str, node_name: str) -> Wired:
     """The services of the gateway ``gateway_name`` beside ``node_name``, on the running event loop."""
-    context = zmq.Context.instance()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
 
     def connect(info: NodeInfo) -> ZmqNodeClient:
         return ZmqNodeClient(context, info.address, info.incarnation, info.public_key, views.view.gateway_keys)

@@ -108,7 +108,7 @@ class _Reporter:
     def _send(self, reports: tuple[ShardReport, ...]) -> bool:
         try:
             coordinator = ray.get_actor(COORDINATOR, self._namespace)
-            reference = coordinator.shard_events.remote(self._node, self._incarnation, reports)
+            reference: ray.ObjectRef[None] = coordinator.shard_events.remote(self._node, self._incarnation, reports)
             ray.get(reference, timeout=_REPORT_TIMEOUT_S)
         except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
             logger.warning("the coordinator did not take %d reports: %s", len(reports), error)
