@@ -20,6 +20,7 @@ from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardEpoch, ShardReport
 from filoray.cluster.ray_actors import reachable_host
 from filoray.cluster.shard_status import ShardEvent
+from filoray.nodes.process_memory import release_freed_memory_regularly
 from filoray.nodes.request_handler import RequestHandler
 from filoray.nodes.shard_host import ShardHost
 from filoray.nodes.transport import TransportServer
@@ -42,6 +43,7 @@ class Node:
         self._handler = RequestHandler(self._host, config, incarnation)
         key = gateways_key if config.node.is_encrypted else None
         self._server = TransportServer(config.node.host, port, self._handler.dispatch, key)
+        release_freed_memory_regularly()
 
     def start(self) -> NodeAnnouncement:
         return self.announce()

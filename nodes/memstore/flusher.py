@@ -20,7 +20,6 @@ from filoray.nodes.memstore.chunk_table import NO_CHUNK, OpenBatch
 from filoray.nodes.memstore.column_store import ChunkBatchRow, ColumnStore, Flush
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.part_key_rows import merge_small_rows, without_series
-from filoray.nodes.memstore.process_memory import release_freed_memory
 from filoray.nodes.memstore.shard_memory import ShardMemory, StoredBatch
 from filoray.nodes.memstore.shard_spec import ShardSpec
 
@@ -326,7 +325,4 @@ class Flusher:
         dropped, rows = merge_small_rows(self._store, self._spec.name)
         if dropped:
             self._store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
-        if self._store.reclaim():
-            return True
-        release_freed_memory()
-        return False
+        return self._store.reclaim()
