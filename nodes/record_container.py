@@ -126,7 +126,7 @@ class RecordContainer:
         return container
 
 
-_DTYPES = [
+_DTYPES: list[np.dtype[Any]] = [
     np.dtype("<u8"), np.dtype("<u8"), np.dtype("<i4"), np.dtype("<i8"), np.dtype("<f8"),
     np.dtype("<i4"), np.dtype("<i8"), np.dtype("u1"),
 ]  # fmt: skip

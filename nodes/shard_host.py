@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from filoray.cluster.dataset import DatasetConfig
@@ -122,7 +123,7 @@ class ShardHost:
             if hosted is not None:
                 hosted.released.set()
                 hosted.wait_until_not_opening()
-                futures.append(self._ingest.run(lambda hosted=hosted: self._close(hosted, delete=delete)))
+                futures.append(self._ingest.run(partial(self._close, hosted, delete=delete)))
             elif delete:
                 self._delete_files(dataset, number)
         for future in futures:
@@ -139,7 +140,7 @@ class ShardHost:
         for hosted in self.held():
             hosted.released.set()
             hosted.wait_until_not_opening()
-            self._ingest.run(lambda hosted=hosted: self._close(hosted, delete=False))
+            self._ingest.run(partial(self._close, hosted, delete=False))
         self._ingest.close()
         self._openers.shutdown(wait=False, cancel_futures=True)
 
