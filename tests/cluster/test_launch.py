@@ -31,6 +31,15 @@ def up(data_dir: Path, http_port: int, nodes: int, *more: str) -> subprocess.Com
     )  # fmt: skip
 
 
+def begin_up(data_dir: Path, http_port: int, stdout: int) -> subprocess.Popen[bytes]:
+    """A launch of one node that goes on while the test does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "filoray.http.cli", "up", "--nodes", "1", "--data-dir", str(data_dir),
+         "--http-port", str(http_port), "--node-port", str(http_port + 10)],
+        stdout=stdout, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 def down(data_dir: Path) -> subprocess.CompletedProcess[str]:
     return filoray("down", "--data-dir", str(data_dir))
 
@@ -92,11 +101,7 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], code: int
 
 def test_an_interrupted_launch_leaves_nothing(tmp_path: Path) -> None:
     port = free_port_block(20)
-    launch = subprocess.Popen(
-        [sys.executable, "-m", "filoray.http.cli", "up", "--nodes", "1", "--data-dir", str(tmp_path),
-         "--http-port", str(port), "--node-port", str(port + 10)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    launch = begin_up(tmp_path, port, stdout=subprocess.DEVNULL)
     wait_until((tmp_path / "coordinator.log").exists, 60, "the actors start")
     runtime = runtime_of(tmp_path)
     launch.send_signal(signal.SIGTERM)
@@ -106,13 +111,20 @@ def test_an_interrupted_launch_leaves_nothing(tmp_path: Path) -> None:
     assert_nothing_is_left(tmp_path)
 
 
+def test_a_cluster_stays_up_when_nobody_reads_what_its_launch_prints(tmp_path: Path) -> None:
+    port = free_port_block(20)
+    launch = begin_up(tmp_path, port, stdout=subprocess.PIPE)
+    assert launch.stdout is not None
+    launch.stdout.close()
+    launch.wait(120)
+    assert requests.get(f"http://127.0.0.1:{port}/__health", timeout=10).text == "All good"
+    assert down(tmp_path).returncode == 0
+    assert_nothing_is_left(tmp_path)
+
+
 def test_a_killed_launch_can_be_stopped(tmp_path: Path) -> None:
     port = free_port_block(20)
-    launch = subprocess.Popen(
-        [sys.executable, "-m", "filoray.http.cli", "up", "--nodes", "1", "--data-dir", str(tmp_path),
-         "--http-port", str(port), "--node-port", str(port + 10)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    launch = begin_up(tmp_path, port, stdout=subprocess.DEVNULL)
     wait_until((tmp_path / "coordinator.log").exists, 60, "the actors start")
     launch.kill()
     launch.wait()
