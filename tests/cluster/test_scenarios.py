@@ -29,7 +29,7 @@ class RealCluster:
 
     def __init__(self, cluster: RunningCluster) -> None:
         self._cluster = cluster
-        self._datasets: list[str] = []
+        self.datasets: list[str] = []
         self._pids: dict[str, int] = {}
         self._read_lines: set[tuple[str, int, str]] = set()
         self._waiting: dict[tuple[str, int], deque[StatusKind]] = {}
@@ -38,12 +38,12 @@ class RealCluster:
 
     def set_up_dataset(self, dataset: str, num_shards: int, min_num_nodes: int) -> None:
         self._cluster.setup(dataset, num_shards, min_num_nodes)
-        self._datasets.append(dataset)
+        self.datasets.append(dataset)
 
     def delete_dataset(self, dataset: str) -> None:
         answer = requests.delete(f"{self._cluster.url}/api/v1/cluster/{dataset}", timeout=30)
         assert answer.status_code == 200, answer.text
-        self._datasets.remove(dataset)
+        self.datasets.remove(dataset)
         self._read_lines.clear()
         self._waiting.clear()
 
@@ -75,7 +75,7 @@ class RealCluster:
     def statuses(self) -> dict[str, list[StatusKind]]:
         """Of each shard the next status that was not shown yet, the present one if there is none."""
         seen = {}
-        for dataset in self._datasets:
+        for dataset in self.datasets:
             present = [_STATUS.match(text).group() for text in self._cluster.statuses(dataset)]
             for shard in range(len(present)):
                 self._read_story(dataset, shard)
@@ -130,5 +130,5 @@ def test_scenario(cluster, name):
     try:
         run_scenario(steps, driver)
     finally:
-        for dataset in list(driver._datasets):
+        for dataset in list(driver.datasets):
             driver.delete_dataset(dataset)
