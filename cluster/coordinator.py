@@ -49,6 +49,7 @@ from filoray.cluster.membership import (
 )
 from filoray.cluster.meta_store import MetaStore
 from filoray.cluster.node_protocol import NodeAnnouncement, ShardReport
+from filoray.cluster.observed_clock import ObservedClock
 from filoray.cluster.ray_actors import ActorPort
 from filoray.cluster.shard_manager import ShardManager
 from filoray.cluster.shard_messages import (
@@ -83,6 +84,7 @@ _ACTIVE_TIMEOUT_S = 5.0
 _KNOWN_TIMEOUT_S = 2.0
 _DELETE_TIMEOUT_S = 20.0
 _DELETE_RETRY_S = 1.0
+_ABSENCE_WORTH_A_WORD_MS = 1000
 P = ParamSpec("P")
 _SETTLED = frozenset({StatusKind.ACTIVE, StatusKind.ERROR, StatusKind.STOPPED, StatusKind.UNASSIGNED})
 """Nothing more will become of a shard by itself, provided that all nodes are up."""
@@ -127,7 +129,8 @@ class Coordinator:
             form_wait_ms=config.seed.form_wait_ms,
         )
         names = [node_name(index) for index in range(config.node_count)]
-        self._membership = Membership(names, limits, _monotonic_ms(), incarnations, returning=rows)
+        self._clock = ObservedClock(gap_ms_max=2 * self._tick_ms)
+        self._membership = Membership(names, limits, self._clock.now_ms(), incarnations, returning=rows)
         self._processes = {name: (row.pid, row.pid_started_s) for name, row in rows.items()}
         self._version = generation << _VERSION_SHIFT
         self._view = ClusterView(self._version)
@@ -280,7 +283,7 @@ class Coordinator:
     def _member_event(self, event: MembershipEvent) -> None:
         if self._is_stopping:
             return
-        for command in self._membership.handle(event, _monotonic_ms()):
+        for command in self._membership.handle(event, self._observed_ms()):
             self._carry_out_membership(command)
 
     def _carry_out(self, command: ManagerCommand) -> None:
@@ -423,7 +426,20 @@ class Coordinator:
     async def _keep_time(self) -> None:
         while True:
             self._member_event(Tick())
-            await asyncio.sleep(self._config.node.heartbeat_interval_ms / 1000)
+            await asyncio.sleep(self._tick_ms / 1000)
+
+    @property
+    def _tick_ms(self) -> int:
+        """How often the clock is looked at: often enough that what a stop adds to it is far below the timeout."""
+        node = self._config.node
+        return max(1, min(node.heartbeat_interval_ms, node.heartbeat_timeout_ms // 8))
+
+    def _observed_ms(self) -> int:
+        before_ms = self._clock.absent_ms
+        now_ms = self._clock.now_ms()
+        if (absent_ms := self._clock.absent_ms - before_ms) > _ABSENCE_WORTH_A_WORD_MS:
+            logger.warning("the coordinator itself did not run; no node's silence counts meanwhile ms=%d", absent_ms)
+        return now_ms
 
     async def _set_up_configured(self) -> None:
         """Datasets that the configuration asks for and that are not there yet."""
@@ -556,7 +572,3 @@ def _node_info(announcement: NodeAnnouncement) -> NodeInfo:
     actor_name = node_actor_name(node, incarnation)
     address, pid, key = announcement.address, announcement.pid, announcement.public_key
     return NodeInfo(node, incarnation, address, actor_name, pid, key)
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

@@ -1,7 +1,8 @@
 """Which nodes are members: starting, watching, giving up and replacing them. A pure core.
 
-In: events and the time (monotonic ms). Out: commands. Ray, processes and heartbeat messages are the coordinator's; who
-gets the shards is the ShardManager's. One slot ("node-0") has one incarnation at a time:
+In: events and the time. Out: commands. Ray, processes and heartbeat messages are the coordinator's; who gets the
+shards is the ShardManager's. The time is an ``ObservedClock``'s (ms): while the coordinator itself does not run, no
+node's silence grows. One slot ("node-0") has one incarnation at a time:
 
     launching --announced--> up --death noticed, heartbeats missed--> leaving --process gone--> (backoff) --> launching
 

@@ -23,6 +23,7 @@ from filoray.cluster.config import ServerConfig
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.node_actor import CONCURRENCY_GROUPS, NodeActor
 from filoray.cluster.node_protocol import NodeAnnouncement, NodeSpec, ShardEpoch
+from filoray.cluster.observed_clock import finished_within
 from filoray.cluster.placement import Placement
 
 logger = logging.getLogger(__name__)
@@ -192,10 +193,12 @@ def reachable_host(host: str) -> str:
 
 
 async def completed(reference: ray.ObjectRef[Any], timeout_s: float | None) -> object:
-    """The value of an actor call; raises ActorCallFailed or TimeoutError. A late answer is dropped quietly."""
+    """The value of an actor call; raises ActorCallFailed or TimeoutError. A late answer is dropped quietly.
+
+    Time in which this process itself did not run does not count.
+    """
     future = asyncio.wrap_future(reference.future())
-    done, _ = await asyncio.wait({future}, timeout=timeout_s)
-    if not done:
+    if not await finished_within(future, timeout_s):
         future.add_done_callback(lambda late: late.cancelled() or late.exception())
         raise TimeoutError(f"no answer within {timeout_s} s")
     try:

@@ -3,7 +3,7 @@
     nodes 3                                       first line: how many
     dataset timeseries shards 4 min-nodes 2       set it up
     expect all Active within 5s                   every shard of every dataset
-    kill node 2                                   SIGKILL; likewise `hang node 2`, `resume node 2`, `kill coordinator`
+    kill node 2                                   SIGKILL; likewise `hang` and `resume`; `kill coordinator` &c.
     expect shard 3 Active within 2s               status names without ShardStatus; the last dataset named counts
     expect node 2 up within 10s                   `up` or `away`
     stop shard 1                                  by an operator; `start shard 1 on node 0`
@@ -38,6 +38,8 @@ class ScenarioDriver(Protocol):
     def hang_node(self, index: int) -> None: ...
     def resume_node(self, index: int) -> None: ...
     def kill_coordinator(self) -> None: ...
+    def hang_coordinator(self) -> None: ...
+    def resume_coordinator(self) -> None: ...
     def stop_shard(self, dataset: str, shard: int) -> None: ...
     def start_shard(self, dataset: str, shard: int, node_index: int) -> None: ...
     def statuses(self) -> dict[str, list[StatusKind]]:
@@ -87,7 +89,7 @@ _FORMS = (
     rf"expect shard \d+ (?:{_STATUS}) within {_DURATION}",
     rf"expect node \d+ (?:up|away) within {_DURATION}",
     r"(?:kill|hang|resume) node \d+",
-    r"kill coordinator",
+    r"(?:kill|hang|resume) coordinator",
     r"stop shard \d+",
     r"start shard \d+ on node \d+",
     rf"wait {_DURATION}",
@@ -118,6 +120,10 @@ def run_scenario(steps: tuple[Step, ...], driver: ScenarioDriver) -> None:
                 driver.resume_node(int(node))
             case ("kill", "coordinator"):
                 driver.kill_coordinator()
+            case ("hang", "coordinator"):
+                driver.hang_coordinator()
+            case ("resume", "coordinator"):
+                driver.resume_coordinator()
             case ("stop", "shard", shard):
                 driver.stop_shard(dataset, int(shard))
             case ("start", "shard", shard, "on", "node", node):

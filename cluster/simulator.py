@@ -1,12 +1,14 @@
 """A whole cluster in one thread and virtual time, decided by a seed: the real cores, simulated processes and messages.
 
-Real: ShardManager, Membership, MetaStore (SQLite in memory). Simulated: processes that die and hang, messages that take
-their time, shard files, a coordinator that may end between any two commands, gateways with old views that write.
+Real: ShardManager, Membership with its clock, MetaStore (SQLite in memory). Simulated: processes that die and hang,
+messages that take their time, shard files, a coordinator that may end between any two commands or stop for a while,
+gateways with old views that write.
 What is checked all the time (a violation raises AssertionError):
 
 * a shard is handed on only when its former owner's process is gone or was told to stop;
 * an epoch of a shard is acknowledged by one process only, and acknowledged epochs never go back;
 * a view that gateways see never goes back, in version or in any shard's epoch;
+* no node that runs is lost for its silence, however long the coordinator did not run;
 * the ShardManager's own invariants.
 
 ``SimulatedCluster`` is also a ScenarioDriver. Random faults are drawn by the caller (see ``run_history``), which heals
@@ -46,6 +48,7 @@ from filoray.cluster.membership import (
 )
 from filoray.cluster.meta_store import MetaStore
 from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardReport
+from filoray.cluster.observed_clock import ObservedClock
 from filoray.cluster.shard_manager import ShardManager
 from filoray.cluster.shard_map import ShardMap
 from filoray.cluster.shard_messages import (
@@ -79,6 +82,7 @@ from filoray.cluster.shard_status import (
 )
 
 HEARTBEAT_MS = 500
+HEARTBEAT_TIMEOUT_MS = 3 * HEARTBEAT_MS
 TICK_MS = 250
 START_MS = 2000
 RECOVERY_STEP_MS = 60
@@ -97,6 +101,7 @@ class SimulatedNode:
     incarnation: int
     is_up: bool = False
     is_hung: bool = False
+    hung_until_ms: int = -HEARTBEAT_TIMEOUT_MS
     held: dict[ShardKey, tuple[int, bool]] = field(default_factory=dict)
     backlog: list[Callable[[], None]] = field(default_factory=list)
 
@@ -107,6 +112,9 @@ class SimulatedCoordinator:
 
     manager: ShardManager
     membership: Membership
+    clock: ObservedClock
+    is_hung: bool = False
+    backlog: list[Callable[[], None]] = field(default_factory=list)
 
 
 class CoordinatorCrashed(Exception):
@@ -165,6 +173,7 @@ class SimulatedCluster:
     def resume_node(self, index: int) -> None:
         for process in self._processes(index):
             process.is_hung = False
+            process.hung_until_ms = self.now_ms
             backlog, process.backlog = process.backlog, []
             for action in backlog:
                 action()
@@ -174,6 +183,23 @@ class SimulatedCluster:
             self._note("the coordinator dies")
             self.coordinator = None
             self._after(RESTART_MS, self._start_coordinator)
+
+    def hang_coordinator(self) -> None:
+        if self.coordinator is not None:
+            self._note("the coordinator hangs")
+            self.coordinator.is_hung = True
+
+    def resume_coordinator(self) -> None:
+        life = self.coordinator
+        if life is not None and life.is_hung:
+            self._note("the coordinator goes on")
+            life.is_hung = False
+            # In any order: what arrived meanwhile, and the timers that are due.
+            backlog, life.backlog = life.backlog, []
+            self.random.shuffle(backlog)
+            for action in backlog:
+                if self.coordinator is life:
+                    action()
 
     def stop_shard(self, dataset: str, shard: int) -> None:
         self._manage(ShardsStopped(dataset, (shard,)))
@@ -220,12 +246,13 @@ class SimulatedCluster:
         incarnations = {name: row.incarnation for name, row in rows.items()}
         manager = ShardManager(self._store.next_generation(), self._store.restored_state(incarnations))
         limits = MembershipLimits(
-            heartbeat_timeout_ms=3 * HEARTBEAT_MS, start_timeout_ms=8 * START_MS, restart_backoff_ms=100,
+            heartbeat_timeout_ms=HEARTBEAT_TIMEOUT_MS, start_timeout_ms=8 * START_MS, restart_backoff_ms=100,
             restart_backoff_max_ms=2000, seed_node_count=1, form_wait_ms=10_000,
         )  # fmt: skip
         names = [node_name(index) for index in range(self.node_count)]
-        membership = Membership(names, limits, self.now_ms, incarnations, returning=rows)
-        life = self.coordinator = SimulatedCoordinator(manager, membership)
+        clock = ObservedClock(2 * TICK_MS, lambda: self.now_ms)
+        membership = Membership(names, limits, clock.now_ms(), incarnations, returning=rows)
+        life = self.coordinator = SimulatedCoordinator(manager, membership, clock)
         self._note("a coordinator starts")
         for node, incarnation in incarnations.items():
             self._to_node(life, node, incarnation, lambda process: self._announce(life, process), adopting=True)
@@ -235,7 +262,7 @@ class SimulatedCluster:
     def _manage(self, event: ManagerEvent) -> None:
         """Raises FilorayErrors of an operator's events."""
         life = self.coordinator
-        if life is None:
+        if life is None or life.is_hung:
             return
         try:
             commands = life.manager.handle(event, self.now_ms)
@@ -252,7 +279,7 @@ class SimulatedCluster:
         life = self.coordinator
         if life is None:
             return
-        for command in life.membership.handle(event, self.now_ms):
+        for command in life.membership.handle(event, life.clock.now_ms()):
             if self.coordinator is not life:
                 return
             self._carry_out_membership(life, command)
@@ -299,18 +326,27 @@ class SimulatedCluster:
                 self._manage(MembersJoined(joined))
             case Lost(node, incarnation, cause):
                 self._note(f"{node}#{incarnation} lost: {cause}")
+                self._check_silence(node, incarnation, cause)
                 self._manage(MemberLost(node, incarnation, cause))
             case Gone(node, incarnation):
                 self._manage(MemberGone(node, incarnation))
 
     def _tick(self) -> None:
+        self._after(TICK_MS, self._tick)
+        life = self.coordinator
+        if life is not None and life.is_hung:
+            if not any(action == self._beat_all for action in life.backlog):
+                life.backlog.append(self._beat_all)
+        else:
+            self._beat_all()
+
+    def _beat_all(self) -> None:
         self._member_event(Tick())
         life = self.coordinator
         if life is not None:
             for node, slot in list(life.membership.slots.items()):
                 if slot.state is SlotState.UP:
                     self._to_node(life, node, slot.incarnation, lambda process: self._beat(life, process))
-        self._after(TICK_MS, self._tick)
 
     def _maybe_crash(self) -> None:
         if self.random.random() < self.crash_rate:
@@ -351,6 +387,9 @@ class SimulatedCluster:
 
         def arrive() -> None:
             if self.coordinator is None or (life is not None and self.coordinator is not life):
+                return
+            if self.coordinator.is_hung:
+                self.coordinator.backlog.append(arrive)
                 return
             if isinstance(event, ShardReported | ShardsDeleted):
                 self._manage(event)
@@ -430,6 +469,9 @@ class SimulatedCluster:
     def _kill(self, life: SimulatedCoordinator, node: str, incarnation: int) -> None:
         if self.coordinator is not life:
             return  # the killer died first
+        if life.is_hung:
+            life.backlog.append(lambda: self._kill(life, node, incarnation))
+            return
         process = self.nodes.get((node, incarnation))
         if process is not None:
             self._die(process, "by the coordinator")
@@ -490,6 +532,12 @@ class SimulatedCluster:
             if key in process.held and identity != owner and (*identity, *key) not in self._released:
                 raise AssertionError(f"{key} goes to {owner} at epoch {epoch} while {identity} still holds it")
 
+    def _check_silence(self, node: str, incarnation: int, cause: str) -> None:
+        process = self.nodes.get((node, incarnation))
+        if process is not None and process.is_up and cause.startswith("heartbeats missed"):
+            silent_ms = 0 if process.is_hung else self.now_ms - process.hung_until_ms
+            assert silent_ms <= HEARTBEAT_TIMEOUT_MS, f"{node}#{incarnation} was lost though it runs: {cause}"
+
     # ---- time
 
     def _at(self, at_ms: int, action: Callable[[], None]) -> None:
@@ -520,6 +568,7 @@ def run_history(seed: int, duration_ms: int = 60_000, recovery_ms: int = 60_000)
             _fault(cluster, dice)
             cluster.advance(1 + dice.randrange(fault_every_ms))
         cluster.crash_rate = 0.0
+        cluster.resume_coordinator()
         cluster.advance(2 * RESTART_MS)
         for index in range(cluster.node_count):
             cluster.resume_node(index)
@@ -544,11 +593,13 @@ def _fault(cluster: SimulatedCluster, dice: random.Random) -> None:
         lambda: cluster.hang_node(index),
         lambda: cluster.resume_node(index),
         cluster.kill_coordinator,
+        cluster.hang_coordinator,
+        cluster.resume_coordinator,
         lambda: cluster.set_up_dataset(dataset, 4, dice.randint(1, cluster.node_count)),
         lambda: cluster.stop_shard(dataset, shard),
         lambda: cluster.start_shard(dataset, shard, index),
     ]
-    weights = [6, 4, 4, 3, 8, 2, 2]
+    weights = [6, 4, 4, 3, 2, 6, 8, 2, 2]
     if dice.random() < 0.05:
         actions, weights = [lambda: cluster.delete_dataset(dataset)], [1]
     try:

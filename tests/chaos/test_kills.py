@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import signal
 import threading
 import time
 
@@ -131,6 +133,24 @@ def test_a_coordinator_that_is_back_still_handles_a_nodes_death(cluster):
         cluster.wait_active()
         load.wait_for_more(10)
     assert_nothing_lost(cluster, load)
+
+
+def test_a_coordinator_that_was_stopped_for_8_s_kills_nobody(cluster):
+    fresh(cluster)
+    pids = cluster.get("/admin/actors").json()["data"]
+    with Load(cluster) as load:
+        load.wait_for_more(5)
+        os.kill(pids["coordinator"], signal.SIGSTOP)
+        try:
+            time.sleep(8)  # longer than node.heartbeat-timeout
+            load.wait_for_more(10)
+        finally:
+            os.kill(pids["coordinator"], signal.SIGCONT)
+        time.sleep(2)  # it would have killed them by then
+        load.wait_for_more(10)
+    assert_nothing_lost(cluster, load)
+    assert cluster.get("/admin/actors").json()["data"] == pids, "everybody lives"
+    assert set(cluster.statuses()) == {"ShardStatusActive"}
 
 
 def test_a_killed_gateway_comes_back_while_the_others_serve(cluster):

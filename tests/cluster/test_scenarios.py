@@ -60,6 +60,12 @@ class RealCluster:
     def kill_coordinator(self) -> None:
         os.kill(self._pid("coordinator"), signal.SIGKILL)
 
+    def hang_coordinator(self) -> None:
+        os.kill(self._pid("coordinator"), signal.SIGSTOP)
+
+    def resume_coordinator(self) -> None:
+        os.kill(self._pids["coordinator"], signal.SIGCONT)
+
     def stop_shard(self, dataset: str, shard: int) -> None:
         self._order(dataset, "stopshards", {"shardList": [shard]})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from filoray.cluster.meta_store import MetaStore
+from filoray.cluster.observed_clock import ObservedClock
 from filoray.cluster.shard_manager import ShardManager
 from filoray.cluster.simulator import run_history
 
@@ -41,4 +42,12 @@ def test_the_checks_notice_shards_that_are_handed_on_too_early(monkeypatch: pyte
 
     monkeypatch.setattr(ShardManager, "_member_lost", forgetful)
     with pytest.raises(AssertionError, match="still holds it"):
+        _run_histories()
+
+
+def test_the_checks_notice_a_coordinator_that_takes_its_own_absence_for_the_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ObservedClock, "now_ms", lambda clock: clock._source())
+    with pytest.raises(AssertionError, match="was lost though it runs"):
         _run_histories()

@@ -40,6 +40,16 @@ SCENARIOS = {
         expect node 0 up within 5s
         expect all Active within 5ms
         """,
+    "a coordinator that did not run for a while blames nobody": """
+        hang coordinator
+        wait 6s
+        resume coordinator
+        wait 1s
+        expect all Active within 5ms
+        expect node 0 up within 5ms
+        expect node 1 up within 5ms
+        expect node 2 up within 5ms
+        """,
     "a node that dies while there is no coordinator": """
         kill coordinator
         kill node 2
