@@ -51,6 +51,7 @@ class HttpConfig:
     keepalive_timeout_ms: int
     body_timeout_ms: int
     send_timeout_ms: int
+    max_url_bytes: int
     max_header_bytes: int
     shutdown_timeout_ms: int
     min_compressed_bytes: int
@@ -239,6 +240,7 @@ def _read_http(section: ConfigSection) -> HttpConfig:
         keepalive_timeout_ms=section.duration_ms("keepalive-timeout", minimum=100),
         body_timeout_ms=section.duration_ms("body-timeout", minimum=100),
         send_timeout_ms=section.duration_ms("send-timeout", minimum=100),
+        max_url_bytes=section.size_bytes("max-url-size", minimum=1024),
         max_header_bytes=section.size_bytes("max-header-size", minimum=1024),
         shutdown_timeout_ms=section.duration_ms("shutdown-timeout"),
         min_compressed_bytes=section.size_bytes("min-compressed-size"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from filoray.http.bodies import BODY_TIMEOUT_MS
 from filoray.http.gateway_services import Edge, GatewayServices
-from filoray.http.parameters import BODY_TIMEOUT_MS
 from filoray.http.request_context import context_middleware
 from filoray.http.responses import SEND_TIMEOUT_MS
 from filoray.http.routes_admin import AdminRoutes

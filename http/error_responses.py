@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 
 import orjson
 from aiohttp import web
@@ -24,9 +25,9 @@ def error_response(error: Exception, request_id: str) -> web.Response:
     """The answer to a request that raised ``error``."""
     if isinstance(error, FilorayError):
         headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-        return _envelope(error.http_status, error.error_type, error.message, headers)
+        return envelope(error.http_status, error.error_type, error.message, headers)
     _log.error("request failed unexpectedly request_id=%s", request_id, exc_info=error)
-    return _envelope(500, "internal", f"an unexpected error occurred; the log has it under request id {request_id}", {})
+    return envelope(500, "internal", f"an unexpected error occurred; the log has it under request id {request_id}")
 
 
 def http_exception_response(request: web.Request, exception: web.HTTPException) -> web.Response:
@@ -37,14 +38,17 @@ def http_exception_response(request: web.Request, exception: web.HTTPException) 
         headers["Allow"] = allowed
         text = f"{request.path} does not take {request.method}; it takes {allowed}"
     elif exception.status == 404:
-        text = f"there is no endpoint {request.path} here"
+        text = f"there is no endpoint {request.path or request.method} here"
+    elif exception.status == 417:
+        text = f"Expect: {request.headers.get('Expect', '')[:100]} cannot be met; only 100-continue can"
     else:
-        text = exception.text or exception.reason
+        text = exception.reason
     error_type = "not_found" if exception.status == 404 else "internal" if exception.status >= 500 else "bad_data"
-    return _envelope(exception.status, error_type, text, headers)
+    return envelope(exception.status, error_type, text, headers)
 
 
-def _envelope(status: int, error_type: str, text: str, headers: dict[str, str]) -> web.Response:
+def envelope(status: int, error_type: str, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The API's object for what went wrong."""
     # Exactly three fields: clients of the cluster API compare the whole object.
     body = orjson.dumps({"status": "error", "errorType": error_type, "error": printable(text)})
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)

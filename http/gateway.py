@@ -90,12 +90,11 @@ class Gateway:
     async def _start(self) -> str:
         from filoray.cluster.ray_actors import reachable_host
         from filoray.http.application import build_application
-        from filoray.http.http_server import HttpServer, shorten_malformed
+        from filoray.http.http_server import HttpServer
         from filoray.http.services import make_services
         from filoray.nodes.process_memory import release_freed_memory_regularly
 
         release_freed_memory_regularly()
-        logging.getLogger("aiohttp.server").addFilter(shorten_malformed)
         wired: WiredServices = await make_services(self._config, self.name, f"node-{self._index}")
         self._wired = wired
         http = self._config.http

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import logging
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from filoray.cluster.config import HttpConfig
 from filoray.cluster.errors import FilorayError
+from filoray.http.http_protocol import GatewayRunner
 
 _BACKLOG = 1024
 
@@ -23,15 +22,7 @@ class HttpServer:
         self._host = config.host
         self._reachable_host = reachable_host or config.host
         self._port = port
-        self._runner = web.AppRunner(
-            application,
-            handler_cancellation=True,  # a client that goes away stops its query on the nodes
-            access_log=None,  # the application logs requests itself, with their ids
-            keepalive_timeout=config.keepalive_timeout_ms / 1000,
-            max_line_size=config.max_header_bytes,
-            max_field_size=config.max_header_bytes,
-            shutdown_timeout=config.shutdown_timeout_ms / 1000,
-        )
+        self._runner = GatewayRunner(application, config)
 
     @property
     def url(self) -> str:
@@ -58,13 +49,3 @@ class HttpServer:
     async def stop(self) -> None:
         """Take no more requests, let those that run finish within the configured time, cancel the rest."""
         await self._runner.cleanup()
-
-
-def shorten_malformed(record: logging.LogRecord) -> bool:
-    """What is no HTTP is one line in the log: anyone may send it, as often as they like."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
-        record.exc_info = None
-        record.levelno, record.levelname = logging.INFO, "INFO"
-        record.msg, record.args = "a malformed request was refused: %.200r", (str(error),)
-    return True

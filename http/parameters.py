@@ -7,15 +7,15 @@ The rules and texts are those of ``web/api/v1/api.go``: times are unix seconds o
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from filoray.cluster.errors import BadData, FilorayError, PayloadTooLarge
+from filoray.cluster.errors import BadData
+from filoray.http.bodies import read_body
+from filoray.http.forms import MULTIPART, URLENCODED, Pairs, by_name, parse_multipart, parse_urlencoded
 from filoray.nodes.promql.durations import duration_ms_of_seconds, duration_out_of_range, parse_duration_ms
 from filoray.nodes.promql.quoting import quote
 
@@ -23,7 +23,6 @@ MIN_TIME_MS = -(1 << 61)
 MAX_TIME_MS = (1 << 61) - 1
 """The beginning and the end of time: far enough for all data, near enough that sums with durations fit an int64."""
 
-_FIELDS_MAX = 10_000
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _RFC3339 = re.compile(
     r"(-?\d{4,9})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
@@ -41,55 +40,6 @@ def invalid_parameter(name: str, problem: str) -> BadData:
     return BadData(f"invalid parameter {quote(name)}: {problem}")
 
 
-BODY_TIMEOUT_MS = web.AppKey("body_timeout_ms", int)
-"""The application's limit for the arrival of a body; without it bodies take what time they take."""
-
-
-class BodyTimeout(BadData):
-    """A body did not become complete in time (408)."""
-
-    http_status = 408
-
-
-async def read_body(
-    request: web.Request, max_bytes: int, rule: str, on_bytes: Callable[[int], None] | None = None
-) -> bytes:
-    """The whole body, gzip and deflate undone. Raises PayloadTooLarge as soon as it is known to be over the limit and
-
-    BodyTimeout when it takes too long. ``rule`` begins the sentence that ends with the limit:
-    "filoray.write.max-body-size allows". ``on_bytes`` hears how many more there are, and may refuse them.
-    """
-    timeout_ms = request.app.get(BODY_TIMEOUT_MS)
-    try:
-        async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
-            return await _read_body(request, max_bytes, rule, on_bytes)
-    except TimeoutError:
-        raise BodyTimeout(
-            f"the body did not arrive within {timeout_ms} ms, as filoray.http.body-timeout demands"
-        ) from None
-
-
-async def _read_body(request: web.Request, max_bytes: int, rule: str, on_bytes: Callable[[int], None] | None) -> bytes:
-    declared = request.content_length
-    if declared is not None and declared > max_bytes:
-        raise PayloadTooLarge(f"the body has {declared} bytes; {rule} {max_bytes}")
-    pieces: list[bytes] = []
-    size_bytes = 0
-    try:
-        async for piece in request.content.iter_any():
-            size_bytes += len(piece)
-            if size_bytes > max_bytes:
-                raise PayloadTooLarge(f"the body has more than {size_bytes - 1} bytes; {rule} {max_bytes}")
-            if on_bytes is not None:
-                on_bytes(len(piece))
-            pieces.append(piece)
-    except (FilorayError, ConnectionError):
-        raise
-    except Exception as error:  # aiohttp's payload errors share no public base with its decompression errors
-        raise BadData(f"the body cannot be read: {error}") from error
-    return b"".join(pieces)
-
-
 class Parameters:
     """Names to the values given, in order."""
 
@@ -98,18 +48,21 @@ class Parameters:
 
     @classmethod
     def of_query(cls, request: web.Request) -> Parameters:
-        """From the URL alone, for bodies that are no forms."""
-        return cls(_by_name(_parse_form(request.rel_url.raw_query_string)))
+        """From the URL alone, for bodies that are no forms. Raises BadData."""
+        return cls(by_name(parse_urlencoded(request.rel_url.raw_query_string)))
 
     @classmethod
     async def read(cls, request: web.Request, max_bytes: int) -> Parameters:
-        """From the URL and a urlencoded body. Raises BadData and PayloadTooLarge."""
-        pairs: list[tuple[str, str]] = []
-        if request.method == "POST" and request.content_type == "application/x-www-form-urlencoded":
+        """From the URL and the form in a POST's body. Raises BadData, PayloadTooLarge and what else ``bodies`` does."""
+        pairs: Pairs = []
+        if request.method == "POST" and request.content_type in (URLENCODED, MULTIPART):
             body = await read_body(request, max_bytes, "filoray.query.max-query-size (three times, and 64 KiB) allows")
-            pairs += _parse_form(body.decode("utf-8", "replace"))
-        pairs += _parse_form(request.rel_url.raw_query_string)
-        return cls(_by_name(pairs))
+            if request.content_type == MULTIPART:
+                pairs += parse_multipart(body, request.headers["Content-Type"])
+            else:
+                pairs += parse_urlencoded(body.decode("utf-8", "replace"))
+        pairs += parse_urlencoded(request.rel_url.raw_query_string)
+        return cls(by_name(pairs))
 
     def text(self, name: str) -> str:
         """The first value, "" where there is none."""
@@ -169,20 +122,6 @@ class Parameters:
         if text in _FALSE or not text:
             return False
         raise invalid_parameter(name, f"{quote(text)} is not true or false")
-
-
-def _by_name(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    values: dict[str, list[str]] = {}
-    for name, value in pairs:
-        values.setdefault(name, []).append(value)
-    return values
-
-
-def _parse_form(text: str) -> list[tuple[str, str]]:
-    try:
-        return parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=_FIELDS_MAX)
-    except ValueError as error:
-        raise BadData(f"error parsing form values: {error}") from None
 
 
 def parse_time_ms(text: str) -> int:

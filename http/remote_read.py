@@ -18,6 +18,7 @@ from enum import IntEnum
 import numpy as np
 
 from filoray.cluster.errors import BadData, LimitExceeded
+from filoray.http.bodies import UnsupportedMediaType
 from filoray.http.protobuf_reader import Field, fields
 from filoray.http.protobuf_writer import bytes_field, label_fields, sample_fields, varint, varint_field
 from filoray.http.snappy_block import compress, decompress
@@ -123,7 +124,7 @@ async def answer_remote_read(
 def decode_read_request(body: bytes, content_encoding: str | None, limits: RemoteReadLimits) -> ReadRequest:
     """Raises BadData that says what is wrong and where. The body is a snappy block whatever the header's case."""
     if content_encoding is not None and content_encoding.strip().lower() != "snappy":
-        raise BadData(f"remote read: Content-Encoding is {content_encoding!r}, it must be 'snappy'")
+        raise UnsupportedMediaType(f"remote read: content encoding {content_encoding} is not read here; only snappy is")
     data = decompress(body, limits.request_bytes_max, "remote read requests").tobytes()
     queries: list[ReadQuery] = []
     accepted: list[int] = []

@@ -11,8 +11,8 @@ import orjson
 from aiohttp import web
 
 from filoray.cluster.errors import BadData
+from filoray.http.bodies import read_body
 from filoray.http.gateway_services import Edge
-from filoray.http.parameters import read_body
 from filoray.http.responses import json_response, success
 from filoray.http.routes_query import PREFIXES
 

@@ -17,9 +17,9 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.errors import BadData, NotFound
 from filoray.cluster.shard_map import ShardEntry
+from filoray.http.bodies import read_body
 from filoray.http.dataset_choice import dataset_view
 from filoray.http.gateway_services import Edge
-from filoray.http.parameters import read_body
 from filoray.http.responses import success
 
 _SOURCE_CONFIG_BYTES_MAX = 1024 * 1024

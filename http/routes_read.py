@@ -7,9 +7,10 @@ import logging
 from aiohttp import web
 
 from filoray.cluster.errors import BadData
+from filoray.http.bodies import content_encoding, read_raw_body
 from filoray.http.dataset_choice import choose_dataset
 from filoray.http.gateway_services import Edge
-from filoray.http.parameters import Parameters, read_body
+from filoray.http.parameters import Parameters
 from filoray.http.remote_read import RemoteReadAnswer, RemoteReadLimits, answer_remote_read
 from filoray.http.request_context import request_id
 from filoray.http.responses import send_pieces
@@ -33,8 +34,8 @@ class ReadRoutes:
         dataset = choose_dataset(request, Parameters.of_query(request), self._services)
         config = self._edge.config.query
         limits = RemoteReadLimits(answer_bytes_max=config.max_result_bytes)
-        body = await read_body(request, limits.request_bytes_max, "a remote read request may have")
-        encoding = request.headers.get("Content-Encoding")
+        encoding = content_encoding(request) or None
+        body = await read_raw_body(request, limits.request_bytes_max, "a remote read request may have")
         async with self._edge.queries.slot(config.timeout_ms):
             try:
                 answer = await answer_remote_read(

@@ -12,9 +12,10 @@ from collections import Counter
 from aiohttp import web
 
 from filoray.cluster.errors import BadData
+from filoray.http.bodies import UnsupportedMediaType, content_encoding, read_raw_body
 from filoray.http.dataset_choice import choose_dataset, dataset_view
 from filoray.http.gateway_services import Edge
-from filoray.http.parameters import Parameters, read_body
+from filoray.http.parameters import Parameters
 from filoray.http.remote_write import DecodedWrite
 from filoray.http.request_context import request_id
 from filoray.http.routes_query import PREFIXES
@@ -23,12 +24,6 @@ _PROTOBUF = "application/x-protobuf"
 _MESSAGE_V1 = "prometheus.WriteRequest"
 _INLINE_BODY_BYTES_MAX = 32 * 1024
 """Bodies up to this size are decoded on the event loop: a thread's hand-over would cost more."""
-
-
-class UnsupportedMediaType(BadData):
-    """A body in a form that this endpoint does not read (415); its senders fall back to another."""
-
-    http_status = 415
 
 
 class WriteRoutes:
@@ -45,7 +40,7 @@ class WriteRoutes:
         check_media_type(request)
         with self._edge.pending_writes.share() as memory:
             # A slot is taken when the body is there: a slow sender keeps nobody else from writing.
-            body = await read_body(
+            body = await read_raw_body(
                 request, self._config.max_body_bytes, "filoray.write.max-body-size allows", memory.grow
             )
             self._edge.metrics.write_bytes.labels(dataset).inc(len(body))
@@ -89,7 +84,7 @@ class WriteRoutes:
 
 def check_media_type(request: web.Request) -> None:
     """Only snappy-compressed ``prometheus.WriteRequest`` (remote write 1.0) is read. Raises UnsupportedMediaType."""
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    encoding = content_encoding(request)
     if encoding not in ("", "snappy"):
         raise UnsupportedMediaType(f"content encoding {encoding} is not read here; only snappy is")
     given = request.headers.get("Content-Type", "").strip()

@@ -1,0 +1,123 @@
+"""What of a URL's query and of a form's body becomes a parameter, and what is refused, as in Go."""
+
+import gzip
+import zlib
+
+import pytest
+from aiohttp import FormData
+from in_process_gateway import Gateways
+from yarl import URL
+
+from filoray.cluster.errors import BadData
+from filoray.http.forms import FIELDS_MAX, parse_multipart, parse_urlencoded
+
+BOUNDARY = "multipart/form-data; boundary=xyz"
+
+
+@pytest.fixture
+async def api():
+    made = Gateways()
+    yield await made.start("timeseries")
+    await made.stop()
+
+
+REFUSED = [
+    ("query=1%zz", 'invalid URL escape "%zz"'),
+    ("query=1%", 'invalid URL escape "%"'),
+    ("query=1%2&time=1", 'invalid URL escape "%2"'),
+    ("qu%eGry=1", 'invalid URL escape "%eG"'),
+    ("query=1;time=1", "invalid semicolon separator in query"),
+    ("&".join(["a=1"] * (FIELDS_MAX + 1)), "there are more than 10000 of them"),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), REFUSED)
+async def test_what_go_does_not_read_is_400_in_url_and_body(api, text, problem):
+    error = {"status": "error", "errorType": "bad_data", "error": f"error parsing form values: {problem}"}
+    for path in ("query", "query_range", "series", "labels", "format_query"):
+        status, body = await api.post(
+            f"/api/v1/{path}", data=text, headers={"Content-Type": "application/x-www-form-urlencoded"}
+        )
+        assert (status, body) == (400, error)
+    for path in ("query", "label/job/values", "metadata"):
+        async with api.client.get(URL(f"{api.url}/api/v1/{path}?{text}", encoded=True)) as response:
+            assert (response.status, await response.json()) == (400, error)
+    assert api.queries.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("", []),
+        ("a=1+1&b=%2B%3b%00&&c", [("a", "1 1"), ("b", "+;\0"), ("c", "")]),
+        ("a=1=2&=3&a=%C3%BC", [("a", "1=2"), ("", "3"), ("a", "ü")]),
+        ("a=%FF", [("a", "\N{REPLACEMENT CHARACTER}")]),
+    ],
+)
+def test_pairs_of_urlencoded_text(text, pairs):
+    assert parse_urlencoded(text) == pairs
+
+
+async def test_a_multipart_form_is_read_like_a_form(api):
+    form = FormData(default_to_multipart=True)
+    form.add_field("query", "sum(up)\r\n  by (job)  # ü")
+    form.add_field("time", "5")
+    form.add_field("time", "8", filename="a.txt")
+    assert (await api.post("/api/v1/query", data=form))[0] == 200
+    (asked,) = api.queries.requests
+    assert (asked.query, asked.start_ms) == ("sum(up)\r\n  by (job)  # ü", 5000)
+
+
+def part(head, value=b"1"):
+    return b"--xyz\r\n" + head + b"\r\n\r\n" + value + b"\r\n"
+
+
+def test_parts_of_a_multipart_form():
+    clean = part(b'Content-Disposition: form-data; name="a"', b"") + part(
+        b"content-disposition: form-data; name=b", b"2"
+    )
+    assert parse_multipart(b"preamble\r\n" + clean + part(b"X: 1") + b"--xyz--\r\nepilogue", BOUNDARY) == [
+        ("a", ""),
+        ("b", "2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "problem"),
+    [
+        (b"", "multipart/form-data", "no multipart boundary param"),
+        (b"query=1", BOUNDARY, "does not end with its boundary"),
+        (part(b"Content-Disposition: form-data; name=a"), BOUNDARY, "does not end with its boundary"),
+        (b"--xyz\r\nquery=1\r\n--xyz--\r\n", BOUNDARY, "has no head"),
+        (part(b"Content-Disposition: form-data; name=a") * (FIELDS_MAX + 1) + b"--xyz--", BOUNDARY, "more than 10000"),
+    ],
+)
+def test_malformed_multipart_forms(body, content_type, problem):
+    with pytest.raises(BadData, match=problem):
+        parse_multipart(body, content_type)
+
+
+DEFLATE = zlib.compress(b"query=up")
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        ("gzip", gzip.compress(b"query=up"), 200),
+        ("X-GZIP", gzip.compress(b"query=up"), 200),
+        ("deflate", DEFLATE, 200),
+        ("deflate", DEFLATE[2:-4], 200),  # without zlib's head and tail
+        ("identity", b"query=up", 200),
+        ("gzip", gzip.compress(b"query=up")[:-3], 400),
+        ("gzip", gzip.compress(b"query=up") + b"more", 400),
+        ("gzip", b"query=up", 400),
+        ("gzip", gzip.compress(b"query=" + b" " * 10_000_000 + b"up"), 413),
+        ("gzip, gzip", gzip.compress(b"query=up"), 415),
+        ("zstd", b"query=up", 415),
+    ],
+)
+async def test_compressed_forms(api, encoding, body, status):
+    answered, said = await api.post("/api/v1/query", data=body, headers={**FORM, "Content-Encoding": encoding})
+    assert answered == status, said
+    assert [request.query for request in api.queries.requests] == (["up"] if status == 200 else [])
