@@ -19,6 +19,7 @@ from typing import Literal, cast, get_args
 
 from filoray.cluster.addresses import is_loopback
 from filoray.cluster.config_section import ConfigSection, ConfigSource, merge
+from filoray.cluster.dataset_limits import DatasetLimits, read_dataset_limits
 from filoray.cluster.errors import ConfigError
 from filoray.cluster.hocon import parse_text
 from filoray.cluster.store_config import Durability, StoreConfig, read_store_config
@@ -142,6 +143,7 @@ class ServerConfig:
     query: QueryConfig
     write: WriteConfig
     store: StoreConfig
+    dataset_limits: DatasetLimits
     datasets: tuple[InlineDataset, ...]
     meta_store_url: str | None
     column_store_url: str | None
@@ -198,6 +200,7 @@ def _read_server(section: ConfigSection, inline: tuple[InlineDataset, ...], conf
         query=_read_query(section.section("query")),
         write=_read_write(section.section("write")),
         store=read_store_config(store),
+        dataset_limits=read_dataset_limits(section.section("datasets")),
         datasets=inline + _dataset_files(section, config_dir),
         meta_store_url=_database_url(section, "meta-store-url", or_sqlite=True),
         column_store_url=_database_url(section, "column-store-url", or_sqlite=False),

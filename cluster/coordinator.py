@@ -27,7 +27,7 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.assignment import node_order
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.dataset import DatasetConfig, check_room_for, parse_dataset_config
 from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, FilorayError, Unavailable
 from filoray.cluster.membership import (
     DeathNoticed,
@@ -168,6 +168,8 @@ class Coordinator:
             place="source configuration",
         )  # fmt: skip
         await self._until(lambda: not self._manager.is_deleting(name), _DELETE_TIMEOUT_S)
+        configs = [known for known, _ in self._manager.datasets.values() if known.name != name]
+        check_room_for(config, configs, self._config.dataset_limits)
         self._manage(DatasetSetUp(config))
         await self._until(lambda: self._is_settled(name), _ACTIVE_TIMEOUT_S)
         await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from filoray.cluster.config import default_server_config
 from filoray.cluster.config_section import ConfigSection, ConfigSource, merge
+from filoray.cluster.dataset_limits import DatasetLimits
+from filoray.cluster.dataset_name import check_dataset_name
 from filoray.cluster.errors import BadData
 from filoray.cluster.hocon import parse_text
 from filoray.cluster.store_config import StoreConfig, read_store_config
@@ -27,7 +28,6 @@ SOURCE_FACTORIES = (LOG_STREAM_FACTORY, KAFKA_STREAM_FACTORY, CSV_STREAM_FACTORY
 """Known ingestion streams by the names FiloDB and filoray give them. A node whose stream cannot run says why."""
 
 MAX_SHARDS = 1024
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DEFAULT_SCHEMA = "prom-counter"
 
 
@@ -78,8 +78,7 @@ def parse_dataset_config(
     Needed: dataset (equal to ``path_name``), num-shards (a power of two), min-num-nodes, sourcefactory, sourceconfig.
     Raises ConfigError (HTTP 400) naming the key and line, or where the text does not parse; BadData for the name.
     """
-    if not _NAME.fullmatch(path_name):
-        raise BadData(f"{path_name!r} is not a dataset name: use letters, digits, _ - and . (not first), up to 128")
+    check_dataset_name(path_name)
     section = ConfigSection(parse_text(text, place), "", [ConfigSource(place, text)])
     if (name := section.text("dataset")) != path_name:
         raise section.error("dataset", f"{name!r} is not the dataset of the path, {path_name!r}")
@@ -107,6 +106,22 @@ def parse_dataset_config(
         source_config=plain,
         store=_store(source_config, store_defaults or default_server_config().store, ConfigSource(place, text)),
     )
+
+
+def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], limits: DatasetLimits) -> None:
+    """Raises BadData where the cluster, which has the data sets ``others``, takes no such data set beside them."""
+    check_dataset_name(config.name, [other.name for other in others])
+    if len(others) >= limits.max_count:
+        raise BadData(
+            f"dataset {config.name}: there are {len(others)} datasets already, and filoray.datasets.max-count allows "
+            f"{limits.max_count}"
+        )
+    taken = sum(other.num_shards for other in others)
+    if taken + config.num_shards > limits.max_shards:
+        raise BadData(
+            f"dataset {config.name}: num-shards is {config.num_shards} and the other datasets have {taken} shards; "
+            f"filoray.datasets.max-shards allows {limits.max_shards} in all"
+        )
 
 
 def _store(source_config: ConfigSection, defaults: StoreConfig, source: ConfigSource) -> StoreConfig:

@@ -59,7 +59,9 @@ class RayClusterControl:
         config = parse_dataset_config(
             text, name, store_defaults=self._config.store, spread_default=self._config.spread_default
         )
-        check_source(config)  # what streams need is known to the nodes' code, not to the coordinator's
+        check_source(
+            config, self._config.dataset_limits
+        )  # what streams need is known to the nodes' code, not to the coordinator's
         await self._call("setup_dataset", name, text)
 
     async def delete_dataset(self, name: str) -> None:
@@ -177,7 +179,7 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
     control.views = views
     views.update(await control.first_view())
     views.ask_anew_with(control.subscribe_in_background)
-    writes = FanOutWriteService(views, config.write.timeout_ms)
+    writes = FanOutWriteService(views, config.write.timeout_ms, config.dataset_limits)
     decoder = RemoteWriteDecoder(config.write)
     views.on_update(lambda view: decoder.keep_only(view.datasets))
     services = GatewayServices(

@@ -39,7 +39,7 @@ class Node:
         self._incarnation = incarnation
         self._reporter = _Reporter(name, incarnation, config.namespace)
         self._address = NodeAddress(reachable_host(config.node.host), port)
-        self._host = ShardHost(config.data_dir, self._reporter.report, config.column_store_url)
+        self._host = ShardHost(config.data_dir, self._reporter.report, config.column_store_url, config.dataset_limits)
         self._handler = RequestHandler(self._host, config, incarnation)
         key = gateways_key if config.node.is_encrypted else None
         self._server = TransportServer(config.node.host, port, self._handler.dispatch, key)

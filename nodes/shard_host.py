@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute
 from filoray.cluster.shard_status import (
     ASSIGNED,
@@ -86,9 +87,18 @@ class ShardHost:
     """``data_dir``: where each data set has a directory with a file per shard.
 
     ``column_store_url``: the PostgreSQL that has the shards' samples instead.
+
+    ``limits``: what a data set's source may make this node do, checked whenever it is opened.
     """
 
-    def __init__(self, data_dir: Path, report: Report, column_store_url: str | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        report: Report,
+        column_store_url: str | None = None,
+        limits: DatasetLimits = NO_FILES,
+    ) -> None:
+        self._limits = limits
         self._data_dir = data_dir
         self._column_store_url = column_store_url
         self._report_to = report
@@ -283,7 +293,7 @@ class ShardHost:
         """The consumer of a shard that has all its source holds now; closes the shard if that fails."""
 
         def reopen(offset: int | None) -> IngestionStream:
-            stream = open_stream(hosted.config, hosted.number, offset)
+            stream = open_stream(hosted.config, hosted.number, offset, self._limits)
             assert stream is not None, "its source is polled"
             return stream
 

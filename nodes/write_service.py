@@ -19,6 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
 from filoray.nodes.protocol import Kind, error_named
 from filoray.nodes.record_container import RecordContainer
@@ -46,10 +47,10 @@ class _Progress:
 class FanOutWriteService:
     """WriteService over a gateway's ViewHolder."""
 
-    def __init__(self, views: ViewHolder, timeout_ms: int) -> None:
+    def __init__(self, views: ViewHolder, timeout_ms: int, limits: DatasetLimits = NO_FILES) -> None:
         self._views = views
         self._timeout_ms = timeout_ms
-        self._topics = TopicWriters(timeout_ms)
+        self._topics = TopicWriters(timeout_ms, limits)
         views.on_update(lambda view: self._topics.keep_only(view.datasets))
 
     async def write(

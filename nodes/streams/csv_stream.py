@@ -2,7 +2,7 @@
 
 FiloDB's keys (its CsvStreamFactory):
 
-    file             needed; the file's path on every node's machine
+    file             needed; the file's path on every node's machine, below filoray.datasets.csv-directory
     header           true: the first line names the columns; false: ``column-names`` does
     column-names     list of names, where there is no header
     batch-size       lines per record container (default 100)
@@ -17,20 +17,21 @@ Ours beside them:
 Every other column is a label; ``metric`` and ``_metric_`` (FiloDB's) mean ``__name__``, and an empty field means that
 the series has no such label. Each shard reads the whole file and keeps the rows that are its own by the shard rule.
 An offset is the number of a record's last line. A line that is not a sample is skipped; shard 0 reports it, as the
-others see the same ones. After the last line the shard stays Active, so that its data can be asked for; FiloDB
-would stop it.
+others see the same ones. Errors, which more people see than may read the file, never tell what is in it; the node's log
+quotes a bad field. After the last line the shard stays Active, so that its data can be asked for; FiloDB would stop it.
 """
 
 from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, ConfigError
 from filoray.cluster.units import PlainValue
 from filoray.nodes.sharding import (
@@ -40,6 +41,7 @@ from filoray.nodes.sharding import (
     part_key_hash,
     shard_key_hash,
 )
+from filoray.nodes.streams.confined_file import is_below, open_below
 from filoray.nodes.streams.record_batches import ContainerBuilder
 from filoray.nodes.streams.stream import ProblemReport, StreamBatch, StreamFailed
 
@@ -50,16 +52,20 @@ _VALUE_NAMES = ("value", "count")
 _METRIC_NAMES = ("metric", "_metric_", METRIC_LABEL)
 _TIMESTAMP_UNITS_MS = {"ms": 1, "s": 1000}
 _INT64_MAX = 2**63 - 1
+_LINE_CHARACTERS_MAX = 1 << 20  # a file without line ends may not fill the node's memory
+_COUNTED_BYTES = 1 << 20
+_QUOTED_CHARACTERS = 40  # of a field, in the node's own log
 
 
 @dataclass(frozen=True, slots=True)
 class CsvSource:
-    """``column_names`` is None where the file has a header."""
+    """``column_names`` is None where the file has a header. ``directory``: what ``file`` must be below."""
 
     dataset: str
     num_shards: int
     spread: int
     file: Path
+    directory: Path
     column_names: tuple[str, ...] | None
     batch_size: int
     separator: str
@@ -78,7 +84,7 @@ class _Columns:
     labels: tuple[tuple[int, str], ...]
 
 
-def read_csv_source(config: DatasetConfig) -> CsvSource:
+def read_csv_source(config: DatasetConfig, limits: DatasetLimits = NO_FILES) -> CsvSource:
     """Raises ConfigError naming the key."""
     given = config.source_config
 
@@ -89,6 +95,13 @@ def read_csv_source(config: DatasetConfig) -> CsvSource:
         if "resource" in given:
             raise wrong("resource", "names a file on Java's class path, which filoray has not; use file")
         raise wrong("file", "is missing: name the CSV file")
+    file, directory = Path(str(given["file"])), limits.csv_directory
+    if directory is None:
+        raise wrong(
+            "file", "is refused: CSV files are read only below filoray.datasets.csv-directory, which is not set"
+        )
+    if "\0" in str(file) or not is_below(file, directory):
+        raise wrong("file", f"is {str(file)!r}, which is not below filoray.datasets.csv-directory, {directory}")
     header = _boolean(given.get("header", True))
     if header is None:
         raise wrong("header", f"is {given['header']!r}; use true or false")
@@ -108,7 +121,8 @@ def read_csv_source(config: DatasetConfig) -> CsvSource:
         config.name,
         config.num_shards,
         config.spread,
-        Path(str(given["file"])),
+        file,
+        directory,
         None if header else tuple(map(str, names)) if isinstance(names, list) else None,
         int(str(batch_size)),
         separator,
@@ -131,12 +145,10 @@ class CsvStream:
         self._end: int | None = None
         self.position = 0
         self.problems = ProblemReport(f"dataset {source.dataset} shard {shard}")
+        descriptor = open_below(source.file, source.directory)
+        self._file = open(descriptor, newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         try:
-            self._file = source.file.open(newline="", encoding="utf-8", errors="surrogateescape")
-        except OSError as error:
-            raise StreamFailed(f"{source.file}: {error.strerror or error}") from error
-        try:
-            self._reader = csv.reader(self._file, delimiter=source.separator, strict=True)
+            self._reader = csv.reader(self._lines(), delimiter=source.separator, strict=True)
             self._columns = self._read_columns()
             self._skip_to(offset or 0)
         except BaseException:
@@ -156,9 +168,12 @@ class CsvStream:
     def end_offset(self) -> int | None:
         """Lines of the file; it is counted once."""
         if self._end is None:
+            count, last = 0, b"\n"
             try:
-                with self._source.file.open("rb") as file:
-                    self._end = sum(1 for _ in file)
+                with open(open_below(self._source.file, self._source.directory), "rb") as file:
+                    while block := file.read(_COUNTED_BYTES):
+                        count, last = count + block.count(b"\n"), block[-1:]
+                self._end = count + (last != b"\n")
             except OSError as error:
                 raise StreamFailed(f"{self._source.file}: {error.strerror or error}") from error
         return self._end or None
@@ -172,6 +187,14 @@ class CsvStream:
 
     def close(self) -> None:
         self._file.close()
+
+    def _lines(self) -> Iterator[str]:
+        while line := self._file.readline(_LINE_CHARACTERS_MAX + 1):
+            if len(line) > _LINE_CHARACTERS_MAX:
+                raise StreamFailed(
+                    f"{self._source.file}: line {self._reader.line_num + 1} is longer than {_LINE_CHARACTERS_MAX}"
+                )
+            yield line
 
     def _next_batch(self, deadline_s: float) -> StreamBatch | None:
         """Lines until the batch is full, the file ends or time is up."""
@@ -232,7 +255,7 @@ class CsvStream:
             number = _rfc3339_ms(text) / self._source.timestamp_unit_ms
         timestamp_ms = number * self._source.timestamp_unit_ms
         if not -_INT64_MAX <= timestamp_ms <= _INT64_MAX:  # also False for NaN
-            raise BadData(f"the time {text!r} is out of range")
+            raise BadData(f"the time {text[:_QUOTED_CHARACTERS]!r} is out of range")
         return round(timestamp_ms)
 
     def _read_columns(self) -> _Columns:
@@ -251,7 +274,7 @@ class CsvStream:
             if index not in (timestamp, value)
         )
         if len({name for _, name in labels}) != len(labels):
-            raise StreamFailed(f"{source.file}: a column comes twice among {', '.join(names)}")
+            raise StreamFailed(f"{source.file}: a column comes twice among its {len(names)}")
         return _Columns(len(names), timestamp, value, labels)
 
     def _column(self, names: Sequence[str], key: str, chosen: str | None, usual: Sequence[str]) -> int:
@@ -260,9 +283,9 @@ class CsvStream:
                 return names.index(name)
         wanted = repr(chosen) if chosen is not None else f"none of {', '.join(usual)}"
         raise StreamFailed(
-            f"{self._source.file}: {wanted} is among the columns {', '.join(names)}; set sourceconfig.{key}"
+            f"{self._source.file}: {wanted} is among its {len(names)} columns; set sourceconfig.{key}"
             if chosen is None
-            else f"{self._source.file}: sourceconfig.{key} {wanted} is not among the columns {', '.join(names)}"
+            else f"{self._source.file}: sourceconfig.{key} {wanted} is not among its {len(names)} columns"
         )
 
     def _skip_to(self, line: int) -> None:
@@ -279,16 +302,16 @@ def _value(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise BadData(f"the value {text!r} is not a number") from None
+        raise BadData(f"the value {text[:_QUOTED_CHARACTERS]!r} is not a number") from None
 
 
 def _rfc3339_ms(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BadData(f"the time {text!r} is neither a number nor RFC 3339") from None
+        raise BadData(f"the time {text[:_QUOTED_CHARACTERS]!r} is neither a number nor RFC 3339") from None
     if moment.tzinfo is None:
-        raise BadData(f"the time {text!r} has no time zone")
+        raise BadData(f"the time {text[:_QUOTED_CHARACTERS]!r} has no time zone")
     return moment.timestamp() * 1000
 
 

@@ -9,8 +9,9 @@ FiloDB's keys (https://github.com/filodb/FiloDB/blob/develop/conf/timeseries-dev
     anything with a dot    a Kafka client property; with the prefix consumer. or producer. for one of the two only
 
 Default ``earliest`` differs from FiloDB's ``latest``: what a gateway acknowledged before a shard first opened must
-not be skipped. Java's own properties (deserializers and the like) are ignored, and logged once. What decides
-whether data can be lost (commits, acknowledgements, idempotence) is set here and cannot be overridden.
+not be skipped. Which properties a dataset may set is the list of ``kafka_properties.py``; Java's own (deserializers and
+the like) have no effect. What decides whether data can be lost (commits, acknowledgements, idempotence) is set here
+and cannot be overridden.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import ConfigError
 from filoray.cluster.units import PlainValue
+from filoray.nodes.streams.kafka_properties import RefusedProperty, allowed_properties, check_mechanism
 from filoray.nodes.streams.stream import StreamFailed
 
 logger = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ _DEFAULT_SERVERS = "localhost:9092"
 _RESET_WORDS = {"smallest": "earliest", "beginning": "earliest", "largest": "latest", "end": "latest", "error": "none"}
 _UNKNOWN_PROPERTY = re.compile(r'No such configuration property: "([^"]+)"')
 _OURS = {"auto.offset.reset", "bootstrap.servers", "enable.auto.commit", "enable.idempotence", "acks"}
+_NOT_KAFKAS = ("filo-", "akka.", "store.", "downsample.")
 _METADATA_TIMEOUT_S = 5.0
 
 Client = TypeVar("Client")
@@ -82,8 +86,8 @@ class KafkaSource:
         return {**defaults, **known, "bootstrap.servers": self.servers}
 
 
-def read_kafka_source(config: DatasetConfig) -> KafkaSource:
-    """Raises ConfigError naming the key."""
+def read_kafka_source(config: DatasetConfig, limits: DatasetLimits = NO_FILES) -> KafkaSource:
+    """Raises ConfigError naming the key: what cannot work, and what a dataset may not set."""
     given = _flat(config.source_config)
     topic = given.get("filo-topic-name")
     if not isinstance(topic, str) or not topic:
@@ -102,19 +106,22 @@ def read_kafka_source(config: DatasetConfig) -> KafkaSource:
         raise ConfigError(
             f"dataset {config.name}: sourceconfig.message.max.bytes is {size!r}; use 1000 to 1000000000 bytes"
         )
-    return KafkaSource(
+    source = KafkaSource(
         config.name,
         topic,
         config.num_shards,
         _servers(given.get("bootstrap.servers") or given.get("filo-kafka-servers") or _DEFAULT_SERVERS),
         cast(OffsetReset, reset),
         int(str(size)),
-        {
-            key: _text(value)
-            for key, value in given.items()
-            if "." in key and not key.startswith(("filo-", "akka.", "store.", "downsample.")) and value is not None
-        },
+        {key: _text(value) for key, value in given.items() if not key.startswith(_NOT_KAFKAS) and value is not None},
     )
+    try:
+        source = replace(source, properties=allowed_properties(source.properties, limits))
+        for client in (source.consumer_properties(), source.producer_properties(delivery_timeout_ms=1)):
+            check_mechanism(client)
+    except RefusedProperty as error:
+        raise ConfigError(f"dataset {config.name}: {error}") from None
+    return source
 
 
 def confluent_kafka(dataset: str) -> Any:
@@ -123,7 +130,7 @@ def confluent_kafka(dataset: str) -> Any:
         import confluent_kafka as library
     except ImportError as error:
         raise ConfigError(
-            f"dataset {dataset}: its source is Kafka, which needs the extra 'kafka': pip install 'filoray[kafka]'"
+            f"dataset {dataset}: its source is Kafka, which needs confluent-kafka: pip install confluent-kafka"
         ) from error
     return library
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from filoray.cluster.dataset import CSV_STREAM_FACTORY, KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.nodes.streams.csv_stream import CsvStream, read_csv_source
-from filoray.nodes.streams.kafka_source import confluent_kafka, read_kafka_source
+from filoray.nodes.streams.kafka_source import read_kafka_source
 from filoray.nodes.streams.kafka_stream import KafkaStream
 from filoray.nodes.streams.stream import IngestionStream
 
@@ -29,38 +30,35 @@ class _Source:
     """
 
     write_path: WritePath
-    check: Callable[[DatasetConfig], object]
-    open_stream: Callable[[DatasetConfig, int, int | None], IngestionStream] | None
-
-
-def _check_kafka(config: DatasetConfig) -> None:
-    read_kafka_source(config)
-    confluent_kafka(config.name)
+    check: Callable[[DatasetConfig, DatasetLimits], object]
+    open_stream: Callable[[DatasetConfig, int, int | None, DatasetLimits], IngestionStream] | None
 
 
 _SOURCES = {
-    LOG_STREAM_FACTORY: _Source(WritePath.SHARDS, lambda config: None, None),
+    LOG_STREAM_FACTORY: _Source(WritePath.SHARDS, lambda config, limits: None, None),
     KAFKA_STREAM_FACTORY: _Source(
         WritePath.TOPIC,
-        _check_kafka,
-        lambda config, shard, offset: KafkaStream(read_kafka_source(config), shard, offset),
+        read_kafka_source,
+        lambda config, shard, offset, limits: KafkaStream(read_kafka_source(config, limits), shard, offset),
     ),
     CSV_STREAM_FACTORY: _Source(
         WritePath.REFUSED,
         read_csv_source,
-        lambda config, shard, offset: CsvStream(read_csv_source(config), shard, offset),
+        lambda config, shard, offset, limits: CsvStream(read_csv_source(config, limits), shard, offset),
     ),
 }
 
 
-def open_stream(config: DatasetConfig, shard: int, offset: int | None) -> IngestionStream | None:
+def open_stream(
+    config: DatasetConfig, shard: int, offset: int | None, limits: DatasetLimits = NO_FILES
+) -> IngestionStream | None:
     """The shard's stream from behind ``offset`` (None: there is no checkpoint yet).
 
     None for the embedded log, which the shard itself replays when it opens. Raises ConfigError for settings that
-    cannot work, StreamFailed for a source that is not there now.
+    cannot work or may not be, StreamFailed for a source that is not there now.
     """
     source = _SOURCES[config.source_factory]
-    return None if source.open_stream is None else source.open_stream(config, shard, offset)
+    return None if source.open_stream is None else source.open_stream(config, shard, offset, limits)
 
 
 def is_polled(config: DatasetConfig) -> bool:
@@ -72,6 +70,6 @@ def write_path(config: DatasetConfig) -> WritePath:
     return _SOURCES[config.source_factory].write_path
 
 
-def check_source(config: DatasetConfig) -> None:
-    """Raises ConfigError that names what in ``sourceconfig`` cannot work; the source itself is not asked."""
-    _SOURCES[config.source_factory].check(config)
+def check_source(config: DatasetConfig, limits: DatasetLimits = NO_FILES) -> None:
+    """Raises ConfigError that names what in ``sourceconfig`` cannot work or may not be; the source is not asked."""
+    _SOURCES[config.source_factory].check(config, limits)

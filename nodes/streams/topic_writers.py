@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Container, Mapping
 
 from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.streams.kafka_sink import KafkaProducerSink
 from filoray.nodes.streams.kafka_source import KafkaSource, read_kafka_source
@@ -17,8 +18,9 @@ from filoray.nodes.streams.kafka_source import KafkaSource, read_kafka_source
 class TopicWriters:
     """Belongs to one event loop."""
 
-    def __init__(self, timeout_ms: int) -> None:
+    def __init__(self, timeout_ms: int, limits: DatasetLimits = NO_FILES) -> None:
         self._timeout_ms = timeout_ms
+        self._limits = limits
         self._sinks: dict[str, tuple[KafkaSource, KafkaProducerSink]] = {}
         self._opening = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -38,7 +40,7 @@ class TopicWriters:
 
     async def _sink(self, config: DatasetConfig) -> KafkaProducerSink:
         """Asking the broker for its topics takes a thread: it may not answer."""
-        source = read_kafka_source(config)
+        source = read_kafka_source(config, self._limits)
         known = self._sinks.get(config.name)
         if known is not None and known[0] == source:
             return known[1]

@@ -18,7 +18,13 @@ def test_a_csv_file_is_loaded_into_all_shards_survives_a_kill_and_takes_no_write
         "sourcefactory": "filodb.coordinator.sources.CsvStreamFactory",
         "sourceconfig": {"file": str(path), "header": True, "batch-size": 100, "store": {"flush-interval": "1s"}},
     }  # fmt: skip
-    with RunningCluster(tmp_path / "data", nodes=3) as cluster:
+    with RunningCluster(
+        tmp_path / "data", 3, f"filoray.datasets.csv-directory = {orjson.dumps(str(tmp_path)).decode()}"
+    ) as cluster:
+        forbidden = {**body, "sourceconfig": {"file": "/etc/passwd"}}
+        answer = requests.post(f"{cluster.url}/api/v1/cluster/csv", data=orjson.dumps(forbidden), timeout=30)
+        assert (answer.status_code, answer.json()["errorType"]) == (400, "bad_data")
+        assert "not below filoray.datasets.csv-directory" in answer.json()["error"]
         answer = requests.post(f"{cluster.url}/api/v1/cluster/csv", data=orjson.dumps(body), timeout=30)
         assert answer.status_code == 200, answer.text
         cluster.wait_active("csv")

@@ -59,6 +59,18 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(str(next(site.glob("confluent_kafka.libs/librdkafka-*.so*"))))
 
 
+def librdkafka_properties(scratch: Path) -> set[str]:
+    """The names of all configuration properties that the library documents; ``scratch`` is a file to write."""
+    library, c_library = _library(), ctypes.CDLL(None)
+    c_library.fopen.restype = ctypes.c_void_p
+    c_library.fclose.argtypes = library.rd_kafka_conf_properties_show.argtypes = [ctypes.c_void_p]
+    file = c_library.fopen(str(scratch).encode(), b"w")
+    library.rd_kafka_conf_properties_show(file)
+    c_library.fclose(file)
+    rows = [line.split("|")[0].strip() for line in scratch.read_text().splitlines() if line.count("|") > 2]
+    return {name for name in rows if name != "Property" and not name.startswith("--")}
+
+
 def _serve() -> None:
     library = _library()
     pointer = ctypes.c_void_p

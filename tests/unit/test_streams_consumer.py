@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -13,6 +14,7 @@ import pytest
 from mock_kafka import MockKafka
 
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.dataset_limits import NO_FILES
 from filoray.cluster.shard_status import ShardEvent
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
@@ -56,7 +58,11 @@ class Node:
         self.events: list[ShardEvent] = []
         self.config = config
         self.epoch = epoch
-        self.host = ShardHost(data_dir, lambda dataset, shard, epoch, event: self.events.append(event))
+        self.host = ShardHost(
+            data_dir,
+            lambda dataset, shard, epoch, event: self.events.append(event),
+            limits=replace(NO_FILES, csv_directory=data_dir.parent),
+        )
         self.host.start_shards(config, [(shard, epoch) for shard in range(config.num_shards)])
 
     @property

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import ConfigError
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.sharding import decode_part_key, ingestion_shard, part_key_hash, shard_key_hash
 from filoray.nodes.streams.csv_stream import CsvStream, read_csv_source
-from filoray.nodes.streams.sources import WritePath, open_stream, write_path
+from filoray.nodes.streams.sources import WritePath, check_source, open_stream, write_path
 from filoray.nodes.streams.stream import StreamBatch, StreamFailed
 
 Sample = tuple[dict[str, str], int, float]
@@ -30,8 +34,12 @@ def csv_config(path: Path, num_shards: int = 1, **settings: object) -> DatasetCo
     return parse_dataset_config(orjson.dumps(body).decode(), "d")
 
 
+def files_below(directory: Path) -> DatasetLimits:
+    return replace(NO_FILES, csv_directory=directory)
+
+
 def stream_of(config: DatasetConfig, shard: int = 0, offset: int | None = None) -> CsvStream:
-    stream = open_stream(config, shard, offset)
+    stream = open_stream(config, shard, offset, files_below(Path(str(config.source_config["file"])).parent))
     assert isinstance(stream, CsvStream)
     return stream
 
@@ -166,13 +174,80 @@ def test_a_file_that_is_missing_or_shorter_than_the_checkpoint_fails(tmp_path: P
         stream_of(csv_config(path), offset=9)
 
 
-def test_a_file_without_the_needed_columns_fails_and_names_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("first_line", "settings", "said"),
+    [
+        ("toor,secret,hash", {}, "none of timestamp, time, ts is among its 3 columns; set sourceconfig.timest"),
+        ("toor,ts,hash", {}, "none of value, count is among its 3 columns; set sourceconfig.value-column"),
+        ("toor,ts,hash", {"timestamp-column": "at"}, "sourceconfig.timestamp-column 'at' is not among its 3 columns"),
+        ("toor,toor,ts,value", {}, "a column comes twice among its 4"),
+        ("toor" * 300_000, {}, "line 1 is longer than 1048576"),
+        ("", {}, "it is empty; a header was expected"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_none_fails_and_the_error_tells_nothing_of_what_is_in_it(
+    tmp_path: Path, first_line: str, settings: dict[str, object], said: str
+) -> None:
     path = tmp_path / "m.csv"
-    path.write_text("metric,when,value\n")
-    with pytest.raises(StreamFailed, match="none of timestamp, time, ts is among the columns metric, when, value"):
-        stream_of(csv_config(path))
-    with pytest.raises(StreamFailed, match="'at' is not among the columns"):
-        stream_of(csv_config(path, **{"timestamp-column": "at"}))
+    path.write_text(first_line)
+    with pytest.raises(StreamFailed) as caught:
+        stream_of(csv_config(path, **settings))
+    assert said in caught.value.message
+    assert not {"toor", "secret", "hash"} & set(re.findall(r"\w+", caught.value.message))
+
+
+def test_no_file_is_read_where_no_directory_is_configured() -> None:
+    with pytest.raises(ConfigError, match=r"sourceconfig\.file is refused: .* filoray\.datasets\.csv-directory"):
+        check_source(csv_config(Path("/etc/passwd")))
+    with pytest.raises(ConfigError, match=r"filoray\.datasets\.csv-directory, which is not set"):
+        open_stream(csv_config(Path("/etc/passwd")), 0, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/etc/passwd", "not below filoray.datasets.csv-directory"),
+        ("../outside.csv", "not below filoray.datasets.csv-directory"),
+        ("inner/../../outside.csv", "not below filoray.datasets.csv-directory"),
+        ("{directory}/../outside.csv", "not below filoray.datasets.csv-directory"),
+        ("{directory}2/outside.csv", "not below filoray.datasets.csv-directory"),
+        (".", "not below filoray.datasets.csv-directory"),
+        ("", "not below filoray.datasets.csv-directory"),
+        ("a\0b", "not below filoray.datasets.csv-directory"),
+        ("link.csv", "leads out of filoray.datasets.csv-directory"),
+        ("linked/outside.csv", "leads out of filoray.datasets.csv-directory"),
+        ("pipe", "not a regular file"),
+        ("inner", "not a regular file"),
+        ("gone.csv", "No such file"),
+        ("ring", "Symbolic links|symbolic links|No such file"),
+        ("x" * 5000, "File name too long"),
+    ],
+)
+def test_only_regular_files_below_the_directory_are_opened(tmp_path: Path, name: str, said: str) -> None:
+    directory, outside = tmp_path / "csv", tmp_path / "outside.csv"
+    (directory / "inner").mkdir(parents=True)
+    (tmp_path / "csv2").mkdir()
+    for path in (outside, tmp_path / "csv2" / "outside.csv"):
+        path.write_text("metric,ts,value\nm,1,1\n")
+    (directory / "link.csv").symlink_to(outside)
+    (directory / "linked").symlink_to(tmp_path)
+    (directory / "ring").symlink_to("ring")
+    os.mkfifo(directory / "pipe")
+    config = csv_config(Path(name.format(directory=directory)))
+    with pytest.raises((ConfigError, StreamFailed), match=said):
+        open_stream(config, 0, None, files_below(directory))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "{directory}/a.csv", "inner/../a.csv", "alias.csv", "other/a.csv"])
+def test_a_path_may_be_relative_to_the_directory_and_links_may_lead_about_inside_it(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / "csv"
+    (directory / "inner").mkdir(parents=True)
+    (directory / "a.csv").write_text("metric,ts,value\nm,1,1\n")
+    (directory / "alias.csv").symlink_to(directory / "a.csv")
+    (directory / "other").symlink_to(".")
+    stream = open_stream(csv_config(Path(name.format(directory=directory))), 0, None, files_below(directory))
+    assert isinstance(stream, CsvStream)
+    assert len(samples_of(drain(stream))) == 1
 
 
 @pytest.mark.parametrize(
@@ -187,7 +262,7 @@ def test_a_file_without_the_needed_columns_fails_and_names_them(tmp_path: Path) 
 )
 def test_settings_that_cannot_work_are_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        read_csv_source(csv_config(Path("m.csv"), **settings))
+        read_csv_source(csv_config(Path("m.csv"), **settings), files_below(Path("/csv")))
 
 
 def test_remote_write_to_a_csv_dataset_is_refused() -> None:

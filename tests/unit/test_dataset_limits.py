@@ -1,0 +1,94 @@
+"""What a cluster takes: names, numbers of datasets and shards, and the keys that say so."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from filoray.cluster.config import default_server_config, load_server_config
+from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig, check_room_for
+from filoray.cluster.dataset_name import check_dataset_name
+from filoray.cluster.errors import BadData, ConfigError
+
+
+def dataset(name: str, num_shards: int = 4) -> DatasetConfig:
+    return DatasetConfig(name, "prom-counter", num_shards, 1, LOG_STREAM_FACTORY, 1, {}, default_server_config().store)
+
+
+@pytest.mark.parametrize(
+    "name", ["timeseries", "prometheus_ds_1m", "a", "0", "_", "A-b", "a.b", "node", "test", "ray-metrics", "x" * 128]
+)
+def test_a_name_that_is_a_directorys_on_any_file_system_is_taken(name: str) -> None:
+    check_dataset_name(name, ["other"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", ".", "..", "...", ".hidden", "-rf", "a/b", "../a", "a\\b", "a b", "a\n", "a\0", "a\x7f", "é", "ａ", "a:b",
+        "a%2fb", "trailing.", "x" * 129, "a'b", 'a"b', "a*", "~", "$HOME",
+    ],
+)  # fmt: skip
+def test_a_name_of_other_characters_is_refused(name: str) -> None:
+    with pytest.raises(BadData, match="is not a dataset name: use letters"):
+        check_dataset_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "coordinator", "coordinator.db", "coordinator.db-journal", "coordinator.db-wal", "Coordinator.DB-shm",
+        "coordinator.lock", "coordinator.log", "coordinator.log.1", "launch", "launch.json", "launch.part",
+        "launch.lock", "ray.log", "ray", "gateway-0.log", "node-12.log", "node-0", "seed-discovery.log",
+        "demo-feeder.log", "manifest.json", "auth-token", "any.db", "any.part", "any.log.2", "any.tmp", "any.LOCK",
+        "con", "NUL", "com1.metrics", "lpt9",
+    ],
+)  # fmt: skip
+def test_a_name_that_a_file_of_ours_or_a_device_has_is_refused(name: str) -> None:
+    with pytest.raises(BadData, match="files of the data directory, or an operating system's devices"):
+        check_dataset_name(name)
+
+
+def test_a_name_that_differs_only_in_case_is_refused() -> None:
+    with pytest.raises(BadData, match="there is a dataset 'metrics', which differs only in upper and lower case"):
+        check_dataset_name("Metrics", ["other", "metrics"])
+    check_dataset_name("metrics", ["metrics"])
+
+
+def test_there_is_room_for_so_many_datasets_and_shards() -> None:
+    limits = dataclasses.replace(default_server_config().dataset_limits, max_count=3, max_shards=20)
+    check_room_for(dataset("c", 8), [dataset("a"), dataset("b", 8)], limits)
+    with pytest.raises(BadData, match=r"the other datasets have 16 shards; filoray\.datasets\.max-shards allows 20"):
+        check_room_for(dataset("c", 8), [dataset("a", 8), dataset("b", 8)], limits)
+    with pytest.raises(BadData, match=r"there are 3 datasets already, and filoray\.datasets\.max-count allows 3"):
+        check_room_for(dataset("d", 1), [dataset("a"), dataset("b"), dataset("c")], limits)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("csv-directory", "data/csv", "'data/csv' is not an absolute path"),
+        ("kafka-file-properties", "[plugin.library.paths]", "'plugin.library.paths' is not one of ssl.ca.location"),
+        ("kafka-file-properties", "ssl.ca.location", "is not a list"),
+        ("max-count", "0", "0 is out of range"),
+        ("max-shards", "many", "'many' is not a whole number"),
+    ],
+)
+def test_a_wrong_limit_is_named(tmp_path: Path, key: str, value: str, problem: str) -> None:
+    path = tmp_path / "server.conf"
+    path.write_text(f"filoray.datasets.{key} = {value}")
+    with pytest.raises(ConfigError, match=rf"server\.conf:1: filoray\.datasets\.{key}: .*{problem}"):
+        load_server_config(path)
+
+
+def test_the_limits_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "server.conf"
+    path.write_text(
+        "filoray.datasets { csv-directory = /csv, kafka-file-properties = [ssl.ca.location], max-count = 7 }"
+    )
+    limits = load_server_config(path).dataset_limits
+    assert (limits.csv_directory, limits.kafka_file_properties) == (Path("/csv"), ("ssl.ca.location",))
+    assert (limits.max_count, limits.max_shards) == (7, 2048)
+    assert default_server_config().dataset_limits.csv_directory is None
