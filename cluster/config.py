@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _HIGHEST_PORT = 65_535
+_HOST_NAME = re.compile(r"\.?[\w-]+(?:\.[\w-]+)*\.?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
 
 Encryption = Literal["between-machines", "always", "never"]
 """Of the data plane's sockets. ``between-machines``: unless they listen where only this machine can reach them."""
@@ -56,6 +58,8 @@ class HttpConfig:
     max_header_bytes: int
     shutdown_timeout_ms: int
     min_compressed_bytes: int
+    allowed_hosts: tuple[str, ...]
+    cors_origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +251,32 @@ def _read_http(section: ConfigSection) -> HttpConfig:
         max_header_bytes=section.size_bytes("max-header-size", minimum=1024),
         shutdown_timeout_ms=section.duration_ms("shutdown-timeout"),
         min_compressed_bytes=section.size_bytes("min-compressed-size"),
+        allowed_hosts=_host_names(section, "allowed-hosts"),
+        cors_origin=_regular_expression(section, "cors-origin"),
     )
     section.finish()
     return config
+
+
+def _host_names(section: ConfigSection, key: str) -> tuple[str, ...]:
+    names = section.texts(key)
+    for name in names:
+        if name != "*" and not _HOST_NAME.fullmatch(name):
+            raise section.error(
+                key, f'{name!r} is not a host; "db.example.org", ".example.org" (and all below), an address or "*" is'
+            )
+    return names
+
+
+def _regular_expression(section: ConfigSection, key: str) -> str:
+    import re2
+
+    text = section.optional_text(key) or ""
+    try:
+        re2.compile(text)
+    except re2.error as error:
+        raise section.error(key, f"{text!r} is not a regular expression: {error}") from None
+    return text
 
 
 def _read_node(section: ConfigSection) -> NodeConfig:

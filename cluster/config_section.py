@@ -82,6 +82,16 @@ class ConfigSection:
         """None when the key is missing, null or empty."""
         return self.text(key) if self.has(key) and self._values[key] != "" else None
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts, none of them empty; "[]" is allowed."""
+        value = self.raw(key)
+        if not isinstance(value, list) or any(isinstance(item, bool | list | dict) or item is None for item in value):
+            raise self.error(key, f'{value!r} is not a list of texts such as ["a", "b"]')
+        texts = tuple(str(item).strip() for item in value)
+        if "" in texts:
+            raise self.error(key, "a text in this list is empty")
+        return texts
+
     def choice(self, key: str, choices: Sequence[str]) -> str:
         value = self.text(key)
         if value not in choices:

@@ -42,6 +42,24 @@ class PayloadTooLarge(BadData):
     http_status = 413
 
 
+class Unauthorized(FilorayError):
+    """Nobody said who asks, or said it wrongly (401). ``challenge``: for the header WWW-Authenticate."""
+
+    http_status = 401
+    error_type = "unauthorized"
+
+    def __init__(self, message: str, challenge: str) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class Forbidden(FilorayError):
+    """Whoever asks may not do this (403)."""
+
+    http_status = 403
+    error_type = "forbidden"
+
+
 class NotFound(FilorayError):
     """There is no such thing (404)."""
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from filoray.http.bodies import BODY_TIMEOUT_MS
 from filoray.http.gateway_services import Edge, GatewayServices
 from filoray.http.request_context import context_middleware
+from filoray.http.request_guard import RequestGuard
 from filoray.http.responses import SEND_TIMEOUT_MS
 from filoray.http.routes_admin import AdminRoutes
 from filoray.http.routes_cluster import ClusterRoutes
@@ -23,9 +24,10 @@ def build_application(services: GatewayServices) -> web.Application:
     query on the nodes. Bodies are read and bounded by the routes, not by aiohttp.
     """
     edge = Edge(services)
-    application = web.Application(middlewares=[context_middleware(edge.metrics)])
+    guard = RequestGuard(edge.config.http)
+    application = web.Application(middlewares=[context_middleware(edge.metrics), guard.middleware])
     application[BODY_TIMEOUT_MS] = edge.config.http.body_timeout_ms
     application[SEND_TIMEOUT_MS] = edge.config.http.send_timeout_ms
-    for group in (AdminRoutes, ClusterRoutes, QueryRoutes, MetadataRoutes, WriteRoutes, ReadRoutes):
-        application.add_routes(group(edge).routes())
+    groups = (AdminRoutes, ClusterRoutes, QueryRoutes, MetadataRoutes, WriteRoutes, ReadRoutes)
+    guard.install(application, [route for group in groups for route in group(edge).routes()])
     return application

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.errors import FilorayError, Unauthorized
 
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
@@ -25,6 +25,8 @@ def error_response(error: Exception, request_id: str) -> web.Response:
     """The answer to a request that raised ``error``."""
     if isinstance(error, FilorayError):
         headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+        if isinstance(error, Unauthorized):
+            headers["WWW-Authenticate"] = error.challenge
         return envelope(error.http_status, error.error_type, error.message, headers)
     _log.error("request failed unexpectedly request_id=%s", request_id, exc_info=error)
     return envelope(500, "internal", f"an unexpected error occurred; the log has it under request id {request_id}")

@@ -21,7 +21,8 @@ from filoray.http.json_encoding import label_sets_json
 from filoray.http.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter
 from filoray.http.request_context import request_id
 from filoray.http.responses import enveloped, json_stream, success
-from filoray.http.routes_query import PREFIXES, TRUNCATED
+from filoray.http.route_access import PREFIXES
+from filoray.http.routes_query import TRUNCATED
 from filoray.http.selector_parameters import read_selectors
 from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.promql.quoting import is_valid_label_name, quote

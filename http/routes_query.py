@@ -22,6 +22,7 @@ from filoray.http.json_encoding import point_count, result_json
 from filoray.http.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter, parse_duration_parameter_ms
 from filoray.http.request_context import request_id
 from filoray.http.responses import enveloped, json_stream, query_data, success
+from filoray.http.route_access import PREFIXES
 from filoray.nodes.promql.ast import Expr
 from filoray.nodes.promql.json_tree import json_tree
 from filoray.nodes.promql.parser import parse
@@ -30,7 +31,6 @@ from filoray.nodes.requests import QueryOutcome, QueryRequest
 
 _Answer = TypeVar("_Answer")
 
-PREFIXES = ("/api/v1", "/promql/{dataset}/api/v1")
 TRUNCATED = "results truncated due to limit"
 
 

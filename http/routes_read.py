@@ -14,7 +14,7 @@ from filoray.http.parameters import Parameters
 from filoray.http.remote_read import RemoteReadAnswer, RemoteReadLimits, answer_remote_read
 from filoray.http.request_context import request_id
 from filoray.http.responses import send_pieces
-from filoray.http.routes_query import PREFIXES
+from filoray.http.route_access import PREFIXES
 from filoray.nodes.promql.regex import RegexError
 
 _log = logging.getLogger("filoray.http")

@@ -18,7 +18,7 @@ from filoray.http.gateway_services import Edge
 from filoray.http.parameters import Parameters
 from filoray.http.remote_write import DecodedWrite
 from filoray.http.request_context import request_id
-from filoray.http.routes_query import PREFIXES
+from filoray.http.route_access import PREFIXES
 
 _PROTOBUF = "application/x-protobuf"
 _MESSAGE_V1 = "prometheus.WriteRequest"

@@ -88,7 +88,7 @@ class HeavyQuery:
     def __enter__(self) -> HeavyQuery:
         body = urlencode(HEAVY).encode()
         head = (
-            f"POST {PATH}/query_range HTTP/1.1\r\nHost: x\r\nX-Request-Id: {self.identity}\r\n"
+            f"POST {PATH}/query_range HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {self.identity}\r\n"
             f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self._socket.sendall(head.encode() + body)

@@ -69,7 +69,7 @@ async def test_what_is_not_served_is_a_json_404(api):
 async def test_a_wrong_method_is_a_json_405_that_names_the_right_ones(api):
     async with api.client.put("/api/v1/query") as response:
         assert response.status == 405
-        assert response.headers["Allow"] == "GET, HEAD, POST"
+        assert response.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
         assert (await response.json())["errorType"] == "bad_data"
 
 

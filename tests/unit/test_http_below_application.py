@@ -45,7 +45,8 @@ class Connection:
 
 
 def get(path="/__health", *headers, version="HTTP/1.1"):
-    return f"GET {path} {version}\r\nHost: x\r\n{''.join(f'{line}{chr(13)}{chr(10)}' for line in headers)}\r\n".encode()
+    lines = (f"GET {path} {version}", "Host: localhost", *headers, "", "")
+    return "\r\n".join(lines).encode()
 
 
 def post(path, body, *headers):
@@ -59,7 +60,7 @@ NEVER_SEEN = [
     (b"\x00\x01\x02\r\n\r\n", 400, "begins with no method"),
     (b"\x16\x03\x01\x02\x00\x01\x00\r\n", 400, "what came is TLS; use http://"),
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "is not HTTP/1.1"),
-    (b"FETCH / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "begins with no method"),
+    (b"FETCH / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "begins with no method"),
     (get(version="HTTP/9.9"), 400, "does not end in HTTP/1.1"),
     (get(version="SMTP/1.1"), 400, "does not end in HTTP/1.1"),
     (get("/api/v1/query?query=1 + 1"), 400, "does not end in HTTP/1.1"),
@@ -97,7 +98,7 @@ REFUSED_BY_HANDLERS = [
     (get("/").replace(b"GET /", b"CONNECT x:80"), 404, "no endpoint CONNECT"),
     (get("*").replace(b"GET", b"OPTIONS"), 404, "no endpoint *"),
     (get("/api/v1/%ff%00%zz"), 404, "no endpoint"),
-    (get("/api/v1/query").replace(b"GET", b"PATCH"), 405, "it takes GET, HEAD, POST"),
+    (get("/api/v1/query").replace(b"GET", b"PATCH"), 405, "it takes GET, HEAD, OPTIONS, POST"),
     (get("/api/v1/query?query=1%2B" + "1" * 200_000), 400, "filoray.query.max-query-size"),
 ]
 

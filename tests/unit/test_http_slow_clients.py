@@ -39,7 +39,7 @@ async def end_of(reader) -> bytes:
     return said
 
 
-@pytest.mark.parametrize("beginning", [b"", b"GET /__health HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST"])
+@pytest.mark.parametrize("beginning", [b"", b"GET /__health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", b"POST"])
 async def test_a_head_that_does_not_become_complete_ends_the_connection(gateways, beginning):
     api = await gateways.start("timeseries", http={"keepalive_timeout_ms": 200})
     reader, writer = await connect(api)
@@ -65,7 +65,7 @@ async def test_a_body_that_does_not_become_complete_is_408(gateways, path, kind)
     api = await gateways.start("timeseries", http={"body_timeout_ms": 100})
     reader, writer = await connect(api)
     writer.write(
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\nquery=".encode()
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\nquery=".encode()
     )
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
@@ -76,7 +76,7 @@ async def test_a_body_that_does_not_become_complete_is_408(gateways, path, kind)
 async def test_slow_senders_keep_nobody_from_writing(gateways):
     api = await gateways.start("timeseries", write={"max_concurrent": 1})
     senders = [await connect(api) for _ in range(5)]
-    head = "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Encoding: snappy\r\nContent-Length: 9000\r\n\r\nx"
+    head = "POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: snappy\r\nContent-Length: 9000\r\n\r\nx"
     for _, writer in senders:
         writer.write(head.encode())
     while b"filoray_http_requests_in_flight 6.0" not in await (await api.client.get("/metrics")).read():
@@ -90,7 +90,7 @@ async def test_slow_senders_keep_nobody_from_writing(gateways):
 async def test_bytes_that_arrive_slowly_count_as_held_and_are_given_back(gateways):
     api = await gateways.start("timeseries", write={"max_pending_bytes": 1000})
     _, writer = await connect(api)
-    head = "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Encoding: snappy\r\nContent-Length: 9000\r\n\r\n"
+    head = "POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: snappy\r\nContent-Length: 9000\r\n\r\n"
     writer.write(head.encode() + b"x" * 990)
     statuses = set()
     async with asyncio.timeout(30):
@@ -108,7 +108,7 @@ async def test_a_client_that_does_not_take_its_answer_is_cut_off(gateways):
     api = await gateways.start("timeseries", http={"send_timeout_ms": 200})
     api.queries.outcome = QueryOutcome(vector(*np.random.default_rng(1).random((2_000, 1_000))))
     reader, writer = await connect(api)
-    writer.write(b"GET /api/v1/query_range?query=up&start=0&end=999&step=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.write(b"GET /api/v1/query_range?query=up&start=0&end=999&step=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     metrics = b""
     async with asyncio.timeout(30):
@@ -125,7 +125,9 @@ async def test_a_head_over_its_limit_is_refused(gateways, size_bytes):
     for line in ("X-Large: {}", "Cookie: a={}"):
         reader, writer = await connect(api)
         try:
-            writer.write(f"GET /__health HTTP/1.1\r\nHost: x\r\n{line.format('x' * size_bytes)}\r\n\r\n".encode())
+            writer.write(
+                f"GET /__health HTTP/1.1\r\nHost: localhost\r\n{line.format('x' * size_bytes)}\r\n\r\n".encode()
+            )
             await writer.drain()
         except ConnectionError:
             pass

@@ -1,0 +1,99 @@
+"""Before every handler, and before a body is read: is the request for this server, and from a page that may ask this?
+
+A shell around ``origin_policy``. The Host header is checked on everything, known or not; what a route needs beyond that
+(``route_access``) is checked around its handler. Headers that keep browsers from guessing, framing and running things
+are on every answer.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from filoray.cluster.config import HttpConfig
+from filoray.cluster.errors import Forbidden
+from filoray.http.origin_policy import CorsPolicy, HostPolicy, check_same_origin
+from filoray.http.request_context import Handler
+from filoray.http.route_access import RouteAccess, route_access
+
+_NOTHING_RUNS = "default-src 'none'; frame-ancestors 'none'"
+_ACCESS: Any = web.RequestKey("access", RouteAccess) if hasattr(web, "RequestKey") else "access"
+
+
+class RequestGuard:
+    """One for each application. ``middleware`` goes innermost, ``protect`` around every route."""
+
+    def __init__(self, config: HttpConfig) -> None:
+        self._hosts = HostPolicy(config.host, config.allowed_hosts, {socket.gethostname()})
+        self._cors = CorsPolicy(config.cors_origin)
+
+    @property
+    def middleware(self) -> Any:
+        @web.middleware
+        async def at_the_door(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self._check_host(request)
+            return await handler(request)
+
+        return at_the_door
+
+    def install(self, application: web.Application, routes: list[web.RouteDef]) -> None:
+        """The routes, each behind its checks, with preflights for the query API."""
+        application.on_response_prepare.append(self._add_headers)
+        application.add_routes([self._protected(route) for route in routes])
+        readable = {route.path for route in routes if route_access(route.method, route.path).is_query_api}
+        application.add_routes([self._protected(web.options(path, _preflight)) for path in sorted(readable)])
+
+    def _check_host(self, request: web.Request) -> None:
+        given = request.headers.getall(hdrs.HOST, ())
+        if len(given) > 1:
+            raise Forbidden("a request is for one host: this one has several Host headers")
+        if given:  # only programs leave it out; no browser does
+            self._hosts.check(given[0], _local_address(request))
+
+    def _protected(self, route: web.RouteDef) -> web.RouteDef:
+        access, handler = route_access(route.method, route.path), route.handler
+
+        async def checked(request: web.Request) -> web.StreamResponse:
+            request[_ACCESS] = access
+            if access.changes_state:
+                _check_page(request)
+            answer: web.StreamResponse = await handler(request)  # type: ignore[misc, operator]
+            return answer
+
+        return web.RouteDef(route.method, route.path, checked, route.kwargs)
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers.setdefault("Content-Security-Policy", _NOTHING_RUNS)
+        access = request.get(_ACCESS)
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin and access is not None and access.is_query_api:
+            varies = headers.get(hdrs.VARY)
+            headers.update(self._cors.headers(origin))
+            if varies:
+                headers[hdrs.VARY] = f"{varies}, Origin"
+
+
+def _check_page(request: web.Request) -> None:
+    headers = request.headers
+    origins = headers.getall(hdrs.ORIGIN, ())
+    sites = headers.getall("Sec-Fetch-Site", ())
+    check_same_origin(
+        request.scheme,
+        headers.get(hdrs.HOST),
+        ", ".join(origins) if origins else None,
+        ", ".join(sites) if sites else None,
+        f"{request.method} {request.path}",
+    )
+
+
+def _local_address(request: web.Request) -> str | None:
+    name = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return str(name[0]) if isinstance(name, tuple) and name else None
+
+
+async def _preflight(request: web.Request) -> web.Response:
+    return web.Response(status=204)
