@@ -149,6 +149,7 @@ def _as_keys(store: StoreConfig, *, with_chunk_time: bool) -> dict[str, PlainVal
         "max-workspace-series-per-shard": store.max_workspace_series_per_shard,
         "max-namespace-series-per-shard": store.max_namespace_series_per_shard,
         "flush-when-idle": format_duration(store.flush_when_idle_ms),
+        "clock-jump-wait": format_duration(store.clock_jump_wait_ms),
     }
     if with_chunk_time and store.max_chunk_time_ms is not None:
         keys["max-chunk-time"] = format_duration(store.max_chunk_time_ms)

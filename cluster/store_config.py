@@ -29,6 +29,7 @@ class StoreConfig:
     max_workspace_series_per_shard: int = 2_000_000
     max_namespace_series_per_shard: int = 2_000_000
     flush_when_idle_ms: int = 5_000
+    clock_jump_wait_ms: int = 3_600_000
 
 
 def read_store_config(section: ConfigSection) -> StoreConfig:
@@ -52,4 +53,5 @@ def read_store_config(section: ConfigSection) -> StoreConfig:
         max_workspace_series_per_shard=section.integer("max-workspace-series-per-shard", minimum=1),
         max_namespace_series_per_shard=section.integer("max-namespace-series-per-shard", minimum=1),
         flush_when_idle_ms=section.duration_ms("flush-when-idle", minimum=100),
+        clock_jump_wait_ms=section.duration_ms("clock-jump-wait"),
     )

@@ -6,11 +6,17 @@ The newest word on a metric is the one that counts. Of METRICS_MAX metrics those
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
+
+from filoray.nodes.memstore.sqlite_errors import database_errors
+from filoray.nodes.memstore.store_errors import DamagedStore
+
+logger = logging.getLogger(__name__)
 
 Entry = tuple[str, str, str, str]
 """(metric, type, help, unit)."""
@@ -31,7 +37,7 @@ class MetricMetadataFile:
         self._known: dict[str, Entry] | None = None
 
     def put(self, entries: Sequence[Entry]) -> None:
-        """Durable when it returns; what is known already costs nothing."""
+        """Durable when it returns; what is known already costs nothing. Raises Unavailable (a full disk, ...)."""
         with self._lock:
             known = self._load()
             short = [(name, kind, text[:HELP_CHARACTERS_MAX], unit) for name, kind, text, unit in entries]
@@ -40,10 +46,11 @@ class MetricMetadataFile:
                 return
             older = [name for name in known if name not in news]
             forgotten = older[: max(0, len(older) + len(news) - METRICS_MAX)]
-            with closing(sqlite3.connect(self._path, timeout=10)) as connection, connection:
-                connection.execute(_SCHEMA)
-                connection.executemany("DELETE FROM metrics WHERE metric = ?", [(name,) for name in forgotten])
-                connection.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", news.values())
+            try:
+                self._write(forgotten, news.values())
+            except DamagedStore as error:
+                self._set_aside(error)
+                self._write([], [*(known[name] for name in older[len(forgotten) :]), *news.values()])
             for name in (*forgotten, *news):
                 known.pop(name, None)
             known.update(news)
@@ -59,10 +66,34 @@ class MetricMetadataFile:
 
     def _load(self) -> dict[str, Entry]:
         if self._known is None:
-            self._known = {}
-            if self._path.exists():
-                with closing(sqlite3.connect(self._path, timeout=10)) as connection:
-                    connection.execute(_SCHEMA)
-                    rows = connection.execute("SELECT metric, type, help, unit FROM metrics")
-                    self._known = {row[0]: tuple(row) for row in rows}
+            try:
+                self._known = self._read() if self._path.exists() else {}
+            except DamagedStore as error:
+                self._set_aside(error)
+                self._known = {}
         return self._known
+
+    def _read(self) -> dict[str, Entry]:
+        with database_errors(self._path, "read"), closing(sqlite3.connect(self._path, timeout=10)) as connection:
+            connection.execute(_SCHEMA)
+            rows = connection.execute("SELECT metric, type, help, unit FROM metrics").fetchall()
+        if not all(isinstance(text, str) for row in rows for text in row):
+            raise DamagedStore(f"{self._path}: a row is not of texts")
+        return {row[0]: tuple(row) for row in rows}
+
+    def _write(self, forgotten: Sequence[str], entries: Iterable[Entry]) -> None:
+        with (
+            database_errors(self._path, "write"),
+            closing(sqlite3.connect(self._path, timeout=10)) as connection,
+            connection,
+        ):
+            connection.execute(_SCHEMA)
+            connection.executemany("DELETE FROM metrics WHERE metric = ?", [(name,) for name in forgotten])
+            connection.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", entries)
+
+    def _set_aside(self, error: DamagedStore) -> None:
+        """Senders tell their metrics' types again within minutes: a damaged file must not refuse their writes."""
+        logger.error("%s; it is set aside as %s.damaged, and begun anew", error, self._path.name)
+        for suffix in ("-wal", "-shm", "-journal"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        self._path.replace(self._path.with_name(self._path.name + ".damaged"))

@@ -32,6 +32,7 @@ from filoray.cluster.shard_status import (
     ShardStatus,
     next_status,
 )
+from filoray.nodes.clocks import steady_ms, wall_ms
 from filoray.nodes.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.shard import Shard
@@ -211,7 +212,7 @@ class ShardHost:
         if time.monotonic() < hosted.upkeep_at_s:
             return False
         try:
-            is_more_due = shard.upkeep(int(time.time() * 1000))
+            is_more_due = shard.upkeep(steady_ms(), wall_ms())
         except Exception as error:
             reason = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
             logger.warning(
@@ -223,6 +224,8 @@ class ShardHost:
             hosted.upkeep_delay_s = min(2 * hosted.upkeep_delay_s, _RETRY_DELAY_S_MAX)
             return False
         hosted.upkeep_delay_s = _RETRY_DELAY_S_MIN
+        for notice in shard.take_notices():
+            logger.warning("dataset %s shard %d: %s", hosted.config.name, hosted.number, notice)
         return is_more_due
 
     # ---- opening and closing

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from filoray.nodes.memstore.retention_clock import ClockReading
+
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
@@ -22,6 +24,10 @@ class StoreState:
     checkpoints: Mapping[int, int]
     log_bytes: int
     is_new: bool
+    next_batch_id: int = 1
+    """From the rows' keys: a batch whose meta is damaged has its number all the same."""
+    clock: ClockReading | None = None
+    """The one of the last flush."""
     lost: str = ""
     """What is known to have been stored before and is not there any more."""
 
@@ -42,7 +48,7 @@ class LogRow:
 
 @dataclass(frozen=True, slots=True)
 class ChunkBatchRow:
-    """Chunks flushed together: ``meta`` tells where each lies in ``data``. ``written_ms`` is the clock's time."""
+    """Chunks flushed together: ``meta`` tells where each lies in ``data``. ``written_ms``: by the retention clock."""
 
     batch_id: int
     written_ms: int
@@ -74,6 +80,7 @@ class Flush:
     new_part_keys: Sequence[bytes] = ()
     group_count: int | None = None
     next_offset: int | None = None
+    clock: ClockReading | None = None
 
 
 class ColumnStore(Protocol):

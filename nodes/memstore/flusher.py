@@ -2,7 +2,8 @@
 
 A *flush* turns buffers of some flush groups into one stored chunk batch and moves the groups' checkpoints to the last
 applied offset; the log is cut behind the oldest checkpoint. As in FiloDB, ``disk-time-to-live`` counts from when a
-chunk was written, not from its samples' times, so that samples from 1970 live as long as others.
+chunk was written, not from its samples' times, so that samples from 1970 live as long as others. What time it is for
+that, ``retention_clock`` says; all else here goes by a clock that never jumps (``now_ms``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from filoray.nodes.memstore.chunk_table import NO_CHUNK, OpenBatch
 from filoray.nodes.memstore.column_store import ChunkBatchRow, ColumnStore, Flush
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.part_key_rows import merge_small_rows, without_series
+from filoray.nodes.memstore.retention_clock import ClockReading, RetentionClock, time_text
 from filoray.nodes.memstore.shard_memory import ShardMemory, StoredBatch
 from filoray.nodes.memstore.shard_spec import ShardSpec
 
@@ -50,7 +52,9 @@ class Flusher:
         self._ingestion = ingestion
         self._chunks = chunks
         self._cardinality = cardinality
-        self._next_batch_id = max(memory.batches, default=0) + 1
+        self._next_batch_id = store.state.next_batch_id
+        self._clock = RetentionClock(store.state.clock or _reading_of_batches(memory), spec.store.clock_jump_wait_ms)
+        self._notices: list[str] = []
         self._due_ms: NDArray[np.int64] | None = None
         self._seen_rounds = -1
         self._quiet_since_ms = 0
@@ -94,24 +98,30 @@ class Flusher:
             waiting[memory.chunks.chunks.partition.data[batch.chunks]] = True
         return self._ingestion.unflushed_samples >= _WELL_FILLED_SAMPLES * int(waiting.sum())
 
-    def upkeep(self, now_ms: int) -> bool:
+    def take_notices(self) -> list[str]:
+        """See Shard.take_notices."""
+        notices, self._notices = self._clock.take_notices() + self._notices, []
+        return notices
+
+    def upkeep(self, now_ms: int, wall_ms: int) -> bool:
         """See Shard.upkeep."""
+        retention_ms = self._clock.observe(wall_ms, now_ms, self._ingestion.newest_sample_ms)
         if self._ingestion.rounds != self._seen_rounds:
             self._seen_rounds = self._ingestion.rounds
             self._quiet_since_ms = now_ms
             self._is_clean = False
         if self._spec.store.groups_per_shard != self._memory.group_count:
-            self._regroup(self._spec.store.groups_per_shard, now_ms)
+            self._regroup(self._spec.store.groups_per_shard, retention_ms)
             return True
         if not self._owed:
             self._owed = self.due(now_ms)
         if self._owed:
             piece = self._next_piece()
             self._owed = self._owed[len(piece) :]
-            self.flush(piece, now_ms)
+            self.flush(piece, now_ms, wall_ms)
             self._is_clean = False
             return True
-        expired = self._expired(now_ms)
+        expired = self._expired(retention_ms)
         if expired:
             self._drop(expired)
             return True
@@ -132,28 +142,30 @@ class Flusher:
 
     # ---- flush
 
-    def flush(self, groups: Iterable[int], now_ms: int) -> None:
+    def flush(self, groups: Iterable[int], now_ms: int, wall_ms: int) -> None:
         """One transaction: chunks of these groups, their checkpoints, the log cut, expired batches dropped."""
         chosen = list(groups)
-        self._flush(chosen, now_ms, group_count=None)
+        retention_ms = self._clock.observe(wall_ms, now_ms, self._ingestion.newest_sample_ms)
+        self._flush(chosen, retention_ms, group_count=None)
         if self._due_ms is not None and len(self._due_ms) == self._memory.group_count:
             self._due_ms[chosen] = now_ms + self._spec.store.flush_interval_ms
 
-    def _flush(self, groups: list[int], now_ms: int, group_count: int | None) -> None:
+    def _flush(self, groups: list[int], retention_ms: int, group_count: int | None) -> None:
         memory, ingestion = self._memory, self._ingestion
         waiting = np.flatnonzero(memory.buffers.counts.data[: memory.index.count] > 0).astype(np.int32)
         memory.seal(waiting[np.isin(memory.groups_of(waiting), groups)])
         memory.seal_late(groups)
         opened = [memory.open_batches[group] for group in groups if memory.open_batches[group].chunks]
-        row, places = self._batch(opened, now_ms) if opened else (None, [])
+        row, places = self._batch(opened, retention_ms) if opened else (None, [])
         checkpoints = self._checkpoints(groups)
         log_end = int(checkpoints.min())
         if group_count is not None:
             checkpoints = np.full(group_count, log_end, np.int64)
-        expired = self._expired(now_ms)
+        expired = self._expired(retention_ms)
         memory.expiring = frozenset(expired)
         self._store.flush(
             Flush(
+                clock=self._clock.reading,
                 batches=[] if row is None else [row],
                 checkpoints=dict(enumerate(checkpoints.tolist())),
                 log_end=log_end,
@@ -176,9 +188,9 @@ class Flusher:
                 memory.buffers.shrink()
         self._evict()
 
-    def _regroup(self, group_count: int, now_ms: int) -> None:
+    def _regroup(self, group_count: int, retention_ms: int) -> None:
         """The configured number of groups is another than the stored one."""
-        self._flush(list(range(self._memory.group_count)), now_ms, group_count)
+        self._flush(list(range(self._memory.group_count)), retention_ms, group_count)
         self._due_ms = None
 
     def _checkpoints(self, flushed: Sequence[int]) -> NDArray[np.int64]:
@@ -194,7 +206,7 @@ class Flusher:
         # A stream that is replayed may be behind where this group was flushed to already.
         return np.where(waits, known, np.maximum(known, self._ingestion.applied_offset))
 
-    def _batch(self, opened: Sequence[OpenBatch], now_ms: int) -> tuple[ChunkBatchRow, list[NDArray[np.int64]]]:
+    def _batch(self, opened: Sequence[OpenBatch], written_ms: int) -> tuple[ChunkBatchRow, list[NDArray[np.int64]]]:
         """The row of these open batches, and for each the byte offsets of its time columns, then of its chunks."""
         table = self._memory.chunks
         times, chunks = table.times, table.chunks
@@ -228,7 +240,7 @@ class Flusher:
         payloads = [batch.payloads[int(chunks.place.data[chunk])] for batch in opened for chunk in batch.chunks]
         data = b"".join([*place_of, *payloads])
         column_places, chunk_places = meta.places()
-        row = ChunkBatchRow(self._next_batch_id, now_ms, encode_batch_meta(meta), data)
+        row = ChunkBatchRow(self._next_batch_id, written_ms, encode_batch_meta(meta), data)
         return row, [column_places[index_array], chunk_places]
 
     def _moved(self, opened: Sequence[OpenBatch], row: ChunkBatchRow, places: list[NDArray[np.int64]]) -> None:
@@ -258,21 +270,26 @@ class Flusher:
                 excess -= len(memory.resident[oldest])
                 memory.drop_resident(oldest)
 
-    def _expired(self, now_ms: int) -> list[int]:
-        oldest_ms = now_ms - self._spec.store.disk_time_to_live_ms
+    def _expired(self, retention_ms: int) -> list[int]:
+        oldest_ms = retention_ms - self._spec.store.disk_time_to_live_ms
         # They are in the order of their writing, and this is asked often: look no further than the first that stays.
         expired = takewhile(lambda item: item[1].written_ms <= oldest_ms, self._memory.batches.items())
         return [batch_id for batch_id, _ in expired]
 
     def _drop(self, expired: Sequence[int]) -> None:
         self._memory.expiring = frozenset(expired)
-        self._store.flush(Flush(dropped_batches=expired))
+        self._store.flush(Flush(dropped_batches=expired, clock=self._clock.reading))
         self._forget(expired)
         self._is_clean = False
 
     def _forget(self, expired: Sequence[int]) -> None:
         """These batches are gone from the store."""
         memory = self._memory
+        if 2 * len(expired) > len(memory.batches) > 1:
+            self._notices.append(
+                f"dropped {len(expired)} of {len(memory.batches)} chunk batches, written until "
+                f"{time_text(memory.batches[expired[-1]].written_ms)}: disk-time-to-live is over for them"
+            )
         with self._chunks.lock, memory.lock:
             memory.chunks.drop_batches(expired)
             for batch_id in expired:
@@ -326,3 +343,11 @@ class Flusher:
         if dropped:
             self._store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
         return self._store.reclaim()
+
+
+def _reading_of_batches(memory: ShardMemory) -> ClockReading | None:
+    """A shard that no retention clock was stored with: as if it had been closed when it was last flushed."""
+    if not memory.batches:
+        return None
+    newest_ms = next(reversed(memory.batches.values())).written_ms
+    return ClockReading(newest_ms, newest_ms)

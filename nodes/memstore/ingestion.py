@@ -58,7 +58,11 @@ class Ingestion:
         self._cardinality = cardinality
         self._window_ms = window_ms
         self.checkpoints = checkpoints
-        self.next_series_id = store.state.next_series_id
+        known = memory.index.count
+        # A number is never given twice, whatever the stored counter says: samples would be of two series.
+        self.next_series_id = max(
+            store.state.next_series_id, int(memory.index.series_ids.data[known - 1]) + 1 if known else 0
+        )
         self.next_offset = store.state.next_offset
         self.log_bytes = 0
         self._log_rows: deque[tuple[int, int]] = deque()
@@ -66,6 +70,8 @@ class Ingestion:
         self.applied_offset = max(self.next_offset - 1, int(checkpoints.min()))
         self.rounds = 0
         self.unflushed_samples = 0
+        self.newest_sample_ms: int | None = None
+        """Of all that was appended since the shard was opened."""
 
     def append(self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None) -> list[AppendResult]:
         """One transaction for all; see Shard.append."""
@@ -86,8 +92,14 @@ class Ingestion:
         for item in prepared:
             if not len(item.result.unknown_series):
                 self._apply(item)
+                self._note_newest(item.container.timestamps)
         self.rounds += 1
         return [item.result for item in prepared]
+
+    def _note_newest(self, times: NDArray[np.int64]) -> None:
+        if len(times):
+            newest = int(times.max())
+            self.newest_sample_ms = newest if self.newest_sample_ms is None else max(newest, self.newest_sample_ms)
 
     # ---- before the commit
 

@@ -52,12 +52,17 @@ def load_part_keys(memory: ShardMemory, store: ColumnStore, shard_name: str) -> 
 def load_chunks(memory: ShardMemory, store: ColumnStore, shard_name: str) -> None:
     """Metadata of all chunks, and from it the series' oldest and newest sample."""
     partition_of = PartitionOfSeriesId(memory)
+    clock = store.state.clock
+    newest_ms = 0
     for batch_id, written_ms, data in store.batch_metas():
+        # Batches are numbered in the order of their writing, and none is written ahead of the retention clock.
+        newest_ms = max(newest_ms, written_ms if clock is None else min(written_ms, clock.retention_ms))
+        memory.batches[batch_id] = StoredBatch(newest_ms, 0)
         try:
             meta = decode_batch_meta(data, f"{shard_name}: chunk batch {batch_id}")
         except DamagedStore as error:
             memory.damages[f"{error}; its samples are missing"] = None
-            continue
+            continue  # it leaves the store when its time is over, as the others do
         column_places, chunk_places = meta.places()
         partitions = partition_of(meta.series_ids)
         memory.chunks.add_stored(
@@ -68,7 +73,7 @@ def load_chunks(memory: ShardMemory, store: ColumnStore, shard_name: str) -> Non
                 column_places, meta.lengths.astype(np.int64), meta.checksums,
             ),
         )  # fmt: skip
-        memory.batches[batch_id] = StoredBatch(written_ms, meta.data_bytes())
+        memory.batches[batch_id] = StoredBatch(newest_ms, meta.data_bytes())
     memory.chunks.link()
     chunks, times = memory.chunks.chunks, memory.chunks.times
     partitions = chunks.partition.data[: chunks.count]

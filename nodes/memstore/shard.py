@@ -3,7 +3,7 @@
     shard = Shard.open(spec, on_progress)
     results = shard.append(containers)          # durable when it returns
     batch = shard.select(matchers, start_ms, end_ms)
-    while shard.upkeep(now_ms): ...             # flush groups, retention, memory budget
+    while shard.upkeep(now_ms, wall_ms): ...    # flush groups, retention, memory budget
     shard.close()
 
 One thread calls ``append``, the flushes, ``upkeep`` and ``close``; any thread may query meanwhile. Which node owns the
@@ -100,16 +100,26 @@ class Shard:
         """Groups whose turn it is: each once per flush-interval, all when the log is long or the shard idle."""
         return self._flusher.due(now_ms)
 
-    def flush_group(self, group: int, now_ms: int) -> None:
-        """Make chunks of all samples of a group, durable with its checkpoint; drop what the log need not keep."""
-        self._flusher.flush([group], now_ms)
+    def flush_group(self, group: int, now_ms: int, wall_ms: int | None = None) -> None:
+        """Make chunks of all samples of a group, durable with its checkpoint; drop what the log need not keep.
 
-    def flush_all(self, now_ms: int) -> None:
-        self._flusher.flush(range(self._memory.group_count), now_ms)
+        ``now_ms``: of a clock that never jumps, counted from anywhere; ``wall_ms``: the calendar's (None: the same).
+        """
+        self._flusher.flush([group], now_ms, now_ms if wall_ms is None else wall_ms)
 
-    def upkeep(self, now_ms: int) -> bool:
-        """A bounded piece of flushing, retention or clearing; True if more is due at once. For twice a second or so."""
-        return self._flusher.upkeep(now_ms)
+    def flush_all(self, now_ms: int, wall_ms: int | None = None) -> None:
+        self._flusher.flush(range(self._memory.group_count), now_ms, now_ms if wall_ms is None else wall_ms)
+
+    def upkeep(self, now_ms: int, wall_ms: int | None = None) -> bool:
+        """A bounded piece of flushing, retention or clearing; True if more is due at once. For twice a second or so.
+
+        Times as for ``flush_group``.
+        """
+        return self._flusher.upkeep(now_ms, now_ms if wall_ms is None else wall_ms)
+
+    def take_notices(self) -> list[str]:
+        """Sentences for the log, since this was last asked: clocks that jumped, much that was dropped."""
+        return self._flusher.take_notices()
 
     # ---- reading
 

@@ -30,7 +30,7 @@ ALL_TIME = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A flushed batch: when it was written (clock) and how many bytes its data has."""
+    """A flushed batch: when it was written (retention clock) and how many bytes its data has."""
 
     written_ms: int
     data_bytes: int

@@ -22,8 +22,9 @@ from sqlalchemy.dialects import postgresql
 
 from filoray.cluster.errors import StaleRoute, Unavailable
 from filoray.nodes.memstore.column_store import Commit, Flush, LogRow, PartKeyRow, StoreState
+from filoray.nodes.memstore.retention_clock import ClockReading
 from filoray.nodes.memstore.sql_database import SqlDatabase
-from filoray.nodes.memstore.sql_tables import CHECKPOINTS, CHUNKS, LOG, PART_KEYS, STORES, TABLES
+from filoray.nodes.memstore.sql_tables import CHECKPOINTS, CHUNKS, CLOCKS, LOG, PART_KEYS, STORES, TABLES
 from filoray.nodes.memstore.store_errors import DamagedStore
 
 FORMAT = 1
@@ -92,14 +93,19 @@ class SqlColumnStore:
                 raise DamagedStore(f"{self._place}: written in format {row.format}; this filoray reads format {FORMAT}")
             checkpoints = connection.execute(self._select(CHECKPOINTS, CHECKPOINTS.c.flush_group, CHECKPOINTS.c.offset))
             log_bytes = connection.execute(self._select(LOG, sa.func.sum(sa.func.length(LOG.c.data)))).scalar()
+            log_end = connection.execute(self._select(LOG, sa.func.max(LOG.c.offset))).scalar()
+            last_batch_id = connection.execute(self._select(CHUNKS, sa.func.max(CHUNKS.c.batch_id))).scalar()
+            clock = connection.execute(self._select(CLOCKS, CLOCKS.c.wall_ms, CLOCKS.c.retention_ms)).one_or_none()
             last_row_id = connection.execute(self._select(PART_KEYS, sa.func.max(PART_KEYS.c.row_id))).scalar()
             state = StoreState(
                 group_count=row.group_count,
                 next_series_id=row.next_series_id,
-                next_offset=row.next_offset,
+                next_offset=max(row.next_offset, -1 if log_end is None else log_end + 1),
                 checkpoints={row.flush_group: row.offset for row in checkpoints},
                 log_bytes=int(log_bytes or 0),
                 is_new=is_new,
+                next_batch_id=(last_batch_id or 0) + 1,
+                clock=None if clock is None else ClockReading(clock.wall_ms, clock.retention_ms),
             )
         self._revision = row.revision
         self._next_row_id = (last_row_id or 0) + 1
@@ -173,6 +179,10 @@ class SqlColumnStore:
         )
         if flush.group_count is not None:
             connection.execute(self._delete(CHECKPOINTS))
+        if flush.clock is not None:
+            reading = {"wall_ms": flush.clock.wall_ms, "retention_ms": flush.clock.retention_ms}
+            upsert = postgresql.insert(CLOCKS).on_conflict_do_update(constraint=CLOCKS.primary_key, set_=reading)
+            insert(upsert, [reading])
         upsert = postgresql.insert(CHECKPOINTS)
         insert(
             upsert.on_conflict_do_update(constraint=CHECKPOINTS.primary_key, set_={"offset": upsert.excluded.offset}),

@@ -5,13 +5,18 @@
     log          offset, data                        samples that are not all in chunks yet
     chunks       batch_id, written_ms, meta, data    chunk batches
     checkpoints  flush_group, offset
+    clock        one row: wall ms, retention ms      the retention clock at the last flush
 
 ``durability = process`` (synchronous=OFF): a commit is in the operating system's cache, which outlives every
 process. ``power`` (synchronous=FULL): each commit is on the disk, and so is the folder that names the file. Torn
 transactions are SQLite's to undo.
 
 Beside the file, ``shard-N.made`` says that it was made once: if the file is missing then, a new one is made and
-``StoreState.lost`` says so.
+``StoreState.lost`` says so. ``shard-N.suspect`` says that a change met damage: the next opening looks at the whole file
+before anything is promised again.
+
+A file that is unlinked or replaced while it is open takes commits that nobody will ever find: each commit looks whether
+the paths still lead to what was opened.
 """
 
 from __future__ import annotations
@@ -27,6 +32,8 @@ from typing import Any
 from filoray.cluster.errors import StaleRoute, Unavailable
 from filoray.cluster.store_config import Durability
 from filoray.nodes.memstore.column_store import Commit, Flush, LogRow, PartKeyRow, StoreState
+from filoray.nodes.memstore.retention_clock import ClockReading
+from filoray.nodes.memstore.sqlite_errors import database_errors
 from filoray.nodes.memstore.store_errors import DamagedStore
 
 FORMAT = 1
@@ -48,6 +55,10 @@ CREATE TABLE chunks(batch_id INTEGER PRIMARY KEY, written_ms INTEGER NOT NULL, m
 CREATE TABLE checkpoints(flush_group INTEGER PRIMARY KEY, "offset" INTEGER NOT NULL);
 INSERT INTO meta VALUES (1, {FORMAT}, 0, :groups, 0, 0);
 """
+_CLOCK_TABLE = """
+CREATE TABLE IF NOT EXISTS clock(
+    only INTEGER PRIMARY KEY CHECK (only = 1), wall_ms INTEGER NOT NULL, retention_ms INTEGER NOT NULL)
+"""
 
 
 class SqliteColumnStore:
@@ -58,16 +69,20 @@ class SqliteColumnStore:
         self._epoch = epoch
         self._durability: Durability = durability
         self._made = path.with_suffix(".made")
+        self._suspect = path.with_suffix(".suspect")
+        self._trouble: str | None = None
         self._read_lock = threading.Lock()
-        with _opening(path):
+        with database_errors(path, "open"):
             path.parent.mkdir(parents=True, exist_ok=True)
             lost = f"{path}: the file is gone that was made before" if self._made.exists() and not path.exists() else ""
             self._writer = self._connect()
             try:
+                self._check_if_suspect()
                 self._take_over(group_count, lost)
                 self._mark_made()
                 self._reader = self._connect()
                 self._reader.execute("PRAGMA query_only = ON")
+                self._places = {place: _identity(place) for place in (path, self._side_file("-wal"))}
             except BaseException:
                 self._writer.close()  # or its transaction would keep the rightful owner out
                 raise
@@ -78,7 +93,14 @@ class SqliteColumnStore:
 
     @property
     def trouble(self) -> str | None:
-        return None  # SQLite always knows whether a commit took place
+        if self._trouble is None:
+            moved = [place for place, identity in self._places.items() if _identity(place) != identity]
+            if moved:
+                self._trouble = (
+                    f"{moved[0]}: the file was removed or replaced while it was open; what was written to it since "
+                    "is not there, and nothing more is acknowledged until the shard is opened anew"
+                )
+        return self._trouble
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -92,6 +114,17 @@ class SqliteColumnStore:
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_CHECKPOINT_PAGES}")
         return connection
+
+    def _check_if_suspect(self) -> None:
+        if not self._suspect.exists():
+            return
+        (found,) = self._writer.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise DamagedStore(f"{self._path}: {found}")
+        self._suspect.unlink(missing_ok=True)
+
+    def _side_file(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
 
     def _mark_made(self) -> None:
         if not self._made.exists():
@@ -116,34 +149,51 @@ class SqliteColumnStore:
         row = database.execute("SELECT format, epoch, group_count, next_series_id, next_offset FROM meta").fetchone()
         if row is None:
             raise DamagedStore(f"{self._path}: its meta table is empty")
+        if not all(isinstance(value, int) for value in row) or row[2] < 1:
+            raise DamagedStore(f"{self._path}: its meta table holds {row!r}")
         version, epoch, groups, next_series_id, next_offset = row
         if version != FORMAT:
             raise DamagedStore(f"{self._path}: written in format {version}; this filoray reads format {FORMAT}")
         if epoch > self._epoch:
             raise StaleRoute(f"{self._path} belongs to the owner with epoch {epoch}; this one has epoch {self._epoch}")
         database.execute("UPDATE meta SET epoch = ?", (self._epoch,))
+        database.execute(_CLOCK_TABLE)
+        clock = database.execute("SELECT wall_ms, retention_ms FROM clock").fetchone()
         checkpoints = dict(database.execute('SELECT flush_group, "offset" FROM checkpoints'))
         (log_bytes,) = database.execute("SELECT coalesce(sum(length(data)), 0) FROM log").fetchone()
+        (next_batch_id,) = database.execute("SELECT coalesce(max(batch_id), 0) + 1 FROM chunks").fetchone()
+        (log_end,) = database.execute('SELECT coalesce(max("offset"), -1) + 1 FROM log').fetchone()
         database.execute("COMMIT")
-        self._state = StoreState(groups, next_series_id, next_offset, checkpoints, log_bytes, is_new, lost)
+        self._state = StoreState(
+            group_count=groups,
+            next_series_id=next_series_id,
+            next_offset=max(next_offset, log_end),
+            checkpoints=checkpoints,
+            log_bytes=log_bytes,
+            is_new=is_new,
+            next_batch_id=next_batch_id,
+            clock=None if clock is None else ClockReading(*clock),
+            lost=lost,
+        )
 
     # ---- recovery
 
     def part_keys(self) -> Iterator[PartKeyRow]:
         for row in self._rows("SELECT row_id, data FROM part_keys WHERE row_id > ? ORDER BY row_id"):
-            yield PartKeyRow(*row)
+            yield PartKeyRow(row[0], _blob(row[1]))
 
     def batch_metas(self) -> Iterator[tuple[int, int, bytes]]:
-        yield from self._rows("SELECT batch_id, written_ms, meta FROM chunks WHERE batch_id > ? ORDER BY batch_id")
+        for row in self._rows("SELECT batch_id, written_ms, meta FROM chunks WHERE batch_id > ? ORDER BY batch_id"):
+            yield row[0], row[1] if isinstance(row[1], int) else 0, _blob(row[2])
 
     def log_after(self, offset: int) -> Iterator[LogRow]:
         for row in self._rows('SELECT "offset", data FROM log WHERE "offset" > ? ORDER BY "offset"', offset):
-            yield LogRow(*row)
+            yield LogRow(row[0], _blob(row[1]))
 
     def _rows(self, query: str, after: int = -1) -> Iterator[Any]:
         """Rows in pieces, so that the lock is free in between; the first column is the key."""
         while True:
-            with _reading(self._path), self._read_lock:
+            with database_errors(self._path, "read"), self._read_lock:
                 rows = self._reader.execute(f"{query} LIMIT {_READ_ROWS}", (after,)).fetchall()
             if not rows:
                 return
@@ -175,6 +225,9 @@ class SqliteColumnStore:
                 database.execute("DELETE FROM checkpoints")
             if flush.next_offset is not None:
                 database.execute("UPDATE meta SET next_offset = max(next_offset, ?)", (flush.next_offset,))
+            if flush.clock is not None:
+                reading = (flush.clock.wall_ms, flush.clock.retention_ms)
+                database.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?)", reading)
             database.executemany("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", list(flush.checkpoints.items()))
             database.execute('DELETE FROM log WHERE "offset" <= ?', (flush.log_end,))
             database.executemany("DELETE FROM chunks WHERE batch_id = ?", [(i,) for i in flush.dropped_batches])
@@ -187,32 +240,46 @@ class SqliteColumnStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if self.trouble is not None:
+            raise Unavailable(self.trouble)
         database = self._writer
+        with self._watching_for_damage(), database_errors(self._path, "write"):
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    if database.in_transaction:
+                        database.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _watching_for_damage(self) -> Iterator[None]:
         try:
-            database.execute("BEGIN IMMEDIATE")
-            yield database
-            database.execute("COMMIT")
-        except BaseException as error:
-            with contextlib.suppress(sqlite3.Error):
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise Unavailable(f"{self._path}: cannot write: {error}") from error
+            yield
+        except DamagedStore as error:
+            self._trouble = f"{error.message}; nothing more is acknowledged until the file is sound"
+            with contextlib.suppress(OSError):
+                self._suspect.touch()
             raise
 
     # ---- chunks
 
     def read_batch(self, batch_id: int) -> bytes | None:
-        with _reading(self._path), self._read_lock:
+        with database_errors(self._path, "read"), self._read_lock:
             row = self._reader.execute("SELECT data FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone()
-        return None if row is None else row[0]
+        return None if row is None else _blob(row[0])
 
     def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:
-        with _reading(self._path), self._read_lock:
+        with database_errors(self._path, "read"), self._read_lock:
             self._reader.execute("BEGIN")  # one view of the file: the batch may be dropped at any moment
             try:
-                if self._reader.execute("SELECT 1 FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone() is None:
+                row = self._reader.execute("SELECT typeof(data) FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone()
+                if row is None:
                     return None
+                if row[0] != "blob":
+                    return [_blob(None)] * len(pieces)
                 with self._reader.blobopen("chunks", "data", batch_id, readonly=True) as blob:
                     found = []
                     for offset, length in pieces:
@@ -244,34 +311,19 @@ class SqliteColumnStore:
 
     def delete(self) -> None:
         self.close()
-        self._made.unlink(missing_ok=True)
-        for suffix in ("", *_SIDE_FILES):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        for place in (self._made, self._suspect, *(self._side_file(suffix) for suffix in ("", *_SIDE_FILES))):
+            place.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _opening(path: Path) -> Iterator[None]:
+def _blob(value: object) -> bytes:
+    """A damaged record header makes a text, a number or nothing of a blob: then it is bytes that no checksum fits."""
+    return value if isinstance(value, bytes) else b"\0"
+
+
+def _identity(place: Path) -> tuple[int, int] | None:
+    """Device and inode; None if nothing is there. An inode's number is not given away while the file is open."""
     try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if _is_damage(error):
-            raise DamagedStore(f"{path}: {error}") from error
-        raise Unavailable(f"{path}: cannot open: {error}") from error
-    except OSError as error:
-        raise Unavailable(f"{path}: cannot open: {error}") from error
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if _is_damage(error):
-            raise DamagedStore(f"{path}: {error}") from error
-        raise Unavailable(f"{path}: cannot read: {error}") from error
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """SQLITE_CORRUPT and SQLITE_NOTADB; the rest is the environment's fault."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        status = os.stat(place)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute
 from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.nodes.clocks import steady_ms, wall_ms
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.streams.stream import IngestionStream, ProblemReport, StreamBatch
@@ -43,9 +43,9 @@ class StreamedShard(Protocol):
 
     def append(self, containers: Sequence[bytes | memoryview], offsets: Sequence[int]) -> list[AppendResult]: ...
 
-    def flush_all(self, now_ms: int) -> None: ...
+    def flush_all(self, now_ms: int, wall_ms: int) -> None: ...
 
-    def upkeep(self, now_ms: int) -> bool: ...
+    def upkeep(self, now_ms: int, wall_ms: int) -> bool: ...
 
     @property
     def resume_offset(self) -> int: ...
@@ -105,7 +105,7 @@ class StreamConsumer:
         end = stream.end_offset()
         while end is not None and stream.position < end and not stream.ended and not released.is_set():
             self._store(stream.poll(_POLL_MS))
-            while self._shard.upkeep(_now_ms()):
+            while self._shard.upkeep(steady_ms(), wall_ms()):
                 pass
             on_progress(min(99, 100 * (stream.position - first) // (end - first)))
         on_progress(100)
@@ -238,11 +238,7 @@ class StreamConsumer:
     def _begin_at(self, offset: int) -> None:
         """Make the place where a shard without checkpoint begins durable, so that a restart begins there too."""
         self._store([StreamBatch(_EMPTY.encode(), offset)])
-        self._shard.flush_all(_now_ms())
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
+        self._shard.flush_all(steady_ms(), wall_ms())
 
 
 _EMPTY = RecordContainer(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from filoray.cluster.dataset import DatasetConfig
+from filoray.nodes.clocks import steady_ms, wall_ms
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.series_batch import SeriesBatch
@@ -68,15 +68,15 @@ class OfflineImport:
             self.counts.refused["different value at a stored timestamp"] += refused.duplicates_different
             self.counts.refused["over a series limit"] += refused.over_limit
             self.counts.example = self.counts.example or refused.example
-            while shard.upkeep(_now_ms()):
+            while shard.upkeep(steady_ms(), wall_ms()):
                 pass
 
     def _finish(self, shard: Shard) -> None:
         """Into chunks with all of it, and the room of the log back to the file system."""
-        shard.flush_all(_now_ms())
-        shard.upkeep(_now_ms())
+        shard.flush_all(steady_ms(), wall_ms())
+        shard.upkeep(steady_ms(), wall_ms())
         quiet_ms = self._config.store.flush_when_idle_ms + 1  # as if nothing had come for long, for nothing will
-        while shard.upkeep(_now_ms() + quiet_ms):
+        while shard.upkeep(steady_ms() + quiet_ms, wall_ms()):
             pass
 
     def _shard(self, number: int) -> Shard:
@@ -90,7 +90,3 @@ class OfflineImport:
             store = dataclasses.replace(self._config.store, out_of_order_window_ms=_ANY_AGE_MS)
             self._shards[number] = Shard.open(ShardSpec(self._config.name, number, epoch, path, store))
         return self._shards[number]
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -8,6 +8,7 @@
 The manifest names each shard's offset: all up to it is in the file, and a shard that reads a stream resumes behind its
 oldest checkpoint. Shards are copied one after the other: a snapshot is consistent for each series, not across all. The
 coordinator's file is copied last, so no shard's epoch is ahead of the epochs that a restored coordinator gives out.
+What is restored has as long to live as it had when it was copied: the time in between does not count.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import json
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ import xxhash
 
 from filoray.cluster.errors import BadData, NotFound, Unavailable
 from filoray.cluster.meta_store import SQLITE_FILE
+from filoray.nodes.clocks import wall_ms
 from filoray.nodes.tsdb_tools.database_copy import copy_database
 from filoray.nodes.tsdb_tools.shard_files import ShardFile, find_shard_files
 from filoray.nodes.tsdb_tools.stored_shard import StoredShard
@@ -102,7 +103,7 @@ def create_snapshot(data_dir: Path, target: Path, on_file: Callable[[str], None]
         copy_database(meta_store, target / SQLITE_FILE)
         _forget_processes(target / SQLITE_FILE)
         entries.append(_entry(target / SQLITE_FILE, target))
-    manifest = Manifest(int(time.time() * 1000), tuple(entries))
+    manifest = Manifest(wall_ms(), tuple(entries))
     draft = target / f"{MANIFEST_FILE}.tmp"
     with draft.open("w", encoding="utf-8") as text:
         text.write(manifest.to_json())
@@ -129,6 +130,8 @@ def restore_snapshot(snapshot: Path, data_dir: Path, on_file: Callable[[str], No
         shutil.copyfile(snapshot / file.path, target)
         if _fingerprint(target) != _expected(file):
             raise Unavailable(f"{target}: the copy is not what was copied")
+        if file.shard is not None:
+            _go_on_from_now(target)
     return manifest
 
 
@@ -186,6 +189,13 @@ def _make_empty(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise BadData(f"{directory} is not empty")
+
+
+def _go_on_from_now(shard_file: Path) -> None:
+    """As if the shard's last flush had been just now: disk-time-to-live counts from here."""
+    with contextlib.closing(sqlite3.connect(shard_file)) as database, database:
+        if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'clock'").fetchone():
+            database.execute("UPDATE clock SET wall_ms = ?", (wall_ms(),))
 
 
 def _forget_processes(meta_store: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from filoray.cluster.errors import Unavailable
 from filoray.nodes import metric_metadata
 from filoray.nodes.metric_metadata import MetricMetadataFile
 
@@ -43,3 +45,35 @@ def test_a_help_text_without_end_is_cut(tmp_path: Path) -> None:
     for _ in range(2):
         file.put([entry(1, "x" * 1_000_000)])
     assert len(file.get("m001", 0)[0][2]) == metric_metadata.HELP_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize("damage", [b"no database at all " * 50, b""], ids=["garbage", "empty"])
+def test_a_damaged_file_is_set_aside_and_refuses_nothing(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "shard-0.metrics"
+    file = MetricMetadataFile(path)
+    file.put([entry(1)])
+    path.write_bytes(damage)
+    again = MetricMetadataFile(path)
+    again.put([entry(2)])
+    assert names(again) == ["m002"]
+    file.put([entry(3)])  # has read it before the damage, and knows what was there
+    path.write_bytes(b"damaged once more, under its feet" * 50)
+    file.put([entry(4)])
+    assert names(MetricMetadataFile(path)) == ["m001", "m003", "m004"]
+    assert (tmp_path / "shard-0.metrics.damaged").exists()
+
+
+def test_a_row_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "shard-0.metrics"
+    MetricMetadataFile(path).put([entry(1)])
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE metrics SET type = 7.5, help = x'ff'")
+    again = MetricMetadataFile(path)
+    assert again.get("", 0) == []
+    again.put([entry(2)])
+    assert names(MetricMetadataFile(path)) == ["m002"]
+
+
+def test_a_place_that_cannot_be_written_is_no_damage(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="cannot write"):
+        MetricMetadataFile(tmp_path / "nowhere" / "shard-0.metrics").put([entry(1)])

@@ -122,7 +122,7 @@ def test_shards_take_turns_in_upkeep(node: Node, monkeypatch: pytest.MonkeyPatch
     wait_until(lambda: all(node.is_open(shard) for shard in range(3)), "all are open")
     seen: list[int] = []
 
-    def always_more(shard: Shard, now_ms: int) -> bool:
+    def always_more(shard: Shard, now_ms: int, wall_ms: int) -> bool:
         seen.append(shard.spec.shard)
         return True
 

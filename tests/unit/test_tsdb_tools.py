@@ -19,6 +19,7 @@ from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import BadData, NotFound, Unavailable
 from filoray.cluster.meta_store import MetaStore
 from filoray.http.cli import main
+from filoray.nodes.clocks import wall_ms
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.series_batch import STALE_NAN_BITS
@@ -436,6 +437,26 @@ def test_a_restored_snapshot_is_the_data_of_then(data_dir: Path, tmp_path: Path,
     assert main(["tsdb", "restore", str(tmp_path / "snap"), str(tmp_path / "back")]) == 0
     assert samples_in(tmp_path / "back") == then
     assert read_dataset_configs(tmp_path / "back") == {"prom": config}
+
+
+def test_what_is_restored_long_after_has_as_long_to_live_as_it_had(pristine: Path, tmp_path: Path) -> None:
+    for file in find_shard_files(pristine):
+        with sqlite3.connect(file.path) as database:  # flushed a year ago, and copied then
+            database.execute(
+                "UPDATE clock SET wall_ms = wall_ms - 31536000000, retention_ms = retention_ms - 31536000000"
+            )
+            database.execute("UPDATE chunks SET written_ms = written_ms - 31536000000")
+    create_snapshot(pristine, tmp_path / "snap")
+    restore_snapshot(tmp_path / "snap", tmp_path / "back")
+    config = read_dataset_configs(pristine)["prom"]
+    shard = Shard.open(ShardSpec("prom", 0, 9, tmp_path / "back" / "prom" / "shard-0.db", config.store))
+    samples = shard.stats().samples
+    assert samples > 0
+    for hour in range(24):
+        while shard.upkeep(hour * 3_600_000, wall_ms() + hour * 3_600_000):
+            pass
+    assert shard.stats().samples == samples
+    shard.close()
 
 
 def test_the_manifest_tells_offsets_and_checksums(pristine: Path, tmp_path: Path) -> None:
