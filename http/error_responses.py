@@ -41,8 +41,6 @@ def http_exception_response(request: web.Request, exception: web.HTTPException) 
         text = f"{request.path} does not take {request.method}; it takes {allowed}"
     elif exception.status == 404:
         text = f"there is no endpoint {request.path or request.method} here"
-    elif exception.status == 417:
-        text = f"Expect: {request.headers.get('Expect', '')[:100]} cannot be met; only 100-continue can"
     else:
         text = exception.reason
     error_type = "not_found" if exception.status == 404 else "internal" if exception.status >= 500 else "bad_data"

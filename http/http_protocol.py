@@ -117,7 +117,11 @@ class GatewayServer(web.Server):
         return self._make(message, *connection)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        """The application's answer. What it raises is a refusal from before its middlewares, as of an Expect header."""
+        """The application's answer. What it raises is a refusal from before its middlewares."""
+        expected = request.headers.get("Expect", "100-continue")
+        if expected.lower() != "100-continue":  # aiohttp's own refusal cannot quote every header there is
+            text = f"Expect: {expected[:100]} cannot be met; only 100-continue can"
+            return envelope(HTTPStatus.EXPECTATION_FAILED, "bad_data", text)
         try:
             return await self._handle(request)
         except web.HTTPException as exception:

@@ -94,6 +94,7 @@ REFUSED_BY_HANDLERS = [
     (post("/api/v1/read", b"x", "Content-Encoding: br"), 415, "only snappy is"),
     (get("/api/v1/query", FORM, "Content-Length: 9999999999").replace(b"GET", b"POST"), 413, "max-query-size"),
     (post("/api/v1/write", b"x", "Expect: magic"), 417, "only 100-continue can"),
+    (post("/api/v1/write", b"x", "Expect: x").replace(b"Expect: x", b"Expect: \xff"), 417, "only 100-continue can"),
     (get("/nope"), 404, "no endpoint /nope"),
     (get("/").replace(b"GET /", b"CONNECT x:80"), 404, "no endpoint CONNECT"),
     (get("*").replace(b"GET", b"OPTIONS"), 404, "no endpoint *"),
