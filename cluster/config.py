@@ -74,6 +74,8 @@ class NodeConfig:
     shutdown_timeout_ms: int
     query_threads: int
     max_queued_requests: int
+    max_queued_bytes: int
+    stuck_timeout_ms: int
     encryption: Encryption
 
     @property
@@ -291,6 +293,8 @@ def _read_node(section: ConfigSection) -> NodeConfig:
         shutdown_timeout_ms=section.duration_ms("shutdown-timeout"),
         query_threads=section.integer("query-threads", minimum=1, maximum=256),
         max_queued_requests=section.integer("max-queued-requests", minimum=1),
+        max_queued_bytes=section.size_bytes("max-queued-size", minimum=1),
+        stuck_timeout_ms=section.duration_ms("stuck-timeout", minimum=1000),
         encryption=cast(Encryption, section.choice("encryption", get_args(Encryption))),
     )
     section.finish()

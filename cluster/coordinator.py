@@ -415,8 +415,11 @@ class Coordinator:
         timeout_s = self._config.node.heartbeat_timeout_ms / 1000
         while self._is_up(node, incarnation):
             try:
-                await self._actors.heartbeat(node, incarnation, timeout_s)
-                self._member_event(HeartbeatAnswered(node, incarnation))
+                unfit = await self._actors.heartbeat(node, incarnation, timeout_s)
+                if unfit:  # it answers, but what it is for has stopped in it: only a new process helps
+                    self._member_event(DeathNoticed(node, incarnation, f"it says of itself: {unfit}"))
+                else:
+                    self._member_event(HeartbeatAnswered(node, incarnation))
             except Exception as error:
                 logger.warning("heartbeat missed node=%s#%d error=%s", node, incarnation, error)
             await asyncio.sleep(interval_s)

@@ -59,8 +59,8 @@ class NodeActor:
         self._node.delete_shards(dataset, shards)
 
     @ray.method(concurrency_group=CONTROL_GROUP)
-    def heartbeat(self) -> None:
-        self._node.heartbeat()
+    def heartbeat(self) -> str:
+        return self._node.heartbeat()
 
     @ray.method(concurrency_group=CONTROL_GROUP)
     def ping(self) -> int:

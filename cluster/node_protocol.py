@@ -88,7 +88,8 @@ class NodeOrders(Protocol):
     def delete_shards(self, dataset: str, shards: Sequence[int]) -> None:
         """Close what is open and delete the files of those shards; returns when that is done."""
 
-    def heartbeat(self) -> None: ...
+    def heartbeat(self) -> str:
+        """Why the node should be replaced though it answers (a thread of its own has ended or is stuck); else ""."""
 
     def wait_until_death(self) -> None:
         """Never returns."""

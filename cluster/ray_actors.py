@@ -44,7 +44,7 @@ class ActorPort(Protocol):
         self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
     ) -> NodeAnnouncement: ...
     async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement: ...
-    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> None: ...
+    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> str: ...
     async def wait_until_death(self, node: str, incarnation: int) -> str: ...
     async def start_shards(
         self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
@@ -88,8 +88,9 @@ class RayActors:
         handle = await self._handle(node_actor_name(node, incarnation))
         return cast(NodeAnnouncement, await completed(handle.announce.remote(), timeout_s))
 
-    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> None:
-        await completed((await self._node(node, incarnation)).heartbeat.remote(), timeout_s)
+    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> str:
+        """Why the node should be replaced though it answers; ""."""
+        return cast(str, await completed((await self._node(node, incarnation)).heartbeat.remote(), timeout_s))
 
     async def wait_until_death(self, node: str, incarnation: int) -> str:
         """Returns, once the process is dead, what Ray says of it."""

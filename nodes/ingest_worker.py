@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from filoray.cluster.errors import FilorayError
+from filoray.nodes.thread_watch import Beat, ThreadWatch
 from filoray.nodes.write_reply import Refused, ShardWriteReply
 
 logger = logging.getLogger(__name__)
@@ -80,8 +81,13 @@ class IngestWorker:
     def __init__(self, host: AppendsToShards) -> None:
         self._host = host
         self._queue: queue.SimpleQueue[AppendJob | Callable[[], None] | None] = queue.SimpleQueue()
+        self.beat = Beat("ingest")
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
         self._thread.start()
+
+    def watch_with(self, watch: ThreadWatch) -> None:
+        """Have it known when nothing is stored any more."""
+        watch.watch_thread(self._thread, self.beat)
 
     def submit(self, job: AppendJob) -> None:
         self._queue.put(job)
@@ -105,23 +111,37 @@ class IngestWorker:
         self._thread.join(timeout=60)
 
     def _run(self) -> None:
+        """Nothing that goes wrong with one item ends the thread; only ``close`` does."""
         upkeep_is_due = False
-        while True:
-            jobs: list[AppendJob] = []
-            item = self._next(wait_s=0 if upkeep_is_due else _IDLE_TICK_S)
-            while isinstance(item, AppendJob):
-                jobs.append(item)
-                item = self._next(wait_s=0) if len(jobs) < _ROUND_JOBS_MAX else "full"
-            self._append(jobs)
-            if item is None:
-                return
-            if callable(item):
-                item()
+        is_open = True
+        while is_open:
             try:
-                upkeep_is_due = self._host.upkeep()
+                is_open, upkeep_is_due = self._round(upkeep_is_due)
             except Exception:
-                logger.exception("a flush failed; it is tried again")
+                logger.exception("a round of the ingest thread failed; it goes on with the next")
                 upkeep_is_due = False
+
+    def _round(self, upkeep_is_due: bool) -> tuple[bool, bool]:
+        """What waits, then a piece of upkeep. Whether to go on, and whether more upkeep is due."""
+        jobs: list[AppendJob] = []
+        self.beat.idle()
+        item = self._next(wait_s=0 if upkeep_is_due else _IDLE_TICK_S)
+        while isinstance(item, AppendJob):
+            jobs.append(item)
+            item = self._next(wait_s=0) if len(jobs) < _ROUND_JOBS_MAX else "full"
+        self._append(jobs)
+        if item is None:
+            self.beat.idle()
+            return False, False
+        if callable(item):
+            self.beat.busy("closing or opening a shard")
+            item()
+        self.beat.busy("upkeep")
+        try:
+            return True, self._host.upkeep()
+        except Exception:
+            logger.exception("a flush failed; it is tried again")
+            return True, False
 
     def _next(self, wait_s: float) -> AppendJob | Callable[[], None] | str | None:
         try:
@@ -134,8 +154,11 @@ class IngestWorker:
         for job in jobs:
             by_shard.setdefault(job.key, []).append(job)
         for key, shard_jobs in by_shard.items():
+            self.beat.busy(f"an append to dataset {key[0]} shard {key[1]}")
             try:
                 replies = self._host.append_to_shard(key, shard_jobs)
+                if len(replies) != len(shard_jobs):
+                    raise AssertionError(f"{len(replies)} replies to {len(shard_jobs)} containers")
             except FilorayError as error:
                 replies = [Refused(type(error).__name__, error.message)] * len(shard_jobs)
             except Exception as error:

@@ -2,6 +2,7 @@
 
 A small SQLite file for each shard that was told something: it moves to a new owner as the shard's own file does.
 The newest word on a metric is the one that counts. Of METRICS_MAX metrics those that were told of first are forgotten.
+Agents tell all of it again every minute or so, so what is damaged is passed over and said in the log, no more.
 """
 
 from __future__ import annotations
@@ -24,8 +25,18 @@ Entry = tuple[str, str, str, str]
 METRICS_MAX = 50_000
 """Of one shard; wide exporters have some thousands, and names made of numbers would have no end."""
 HELP_CHARACTERS_MAX = 2_000
+NAME_CHARACTERS_MAX = 2_000
+UNIT_CHARACTERS_MAX = 200
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS metrics(metric TEXT PRIMARY KEY, type TEXT, help TEXT, unit TEXT) WITHOUT ROWID"
+
+
+def shortened(entry: Entry) -> Entry | None:
+    """What is kept of an entry; None where the metric's name is longer than any that is kept."""
+    metric, kind, help_text, unit = entry
+    if not metric or len(metric) > NAME_CHARACTERS_MAX:
+        return None
+    return metric, kind[:UNIT_CHARACTERS_MAX], help_text[:HELP_CHARACTERS_MAX], unit[:UNIT_CHARACTERS_MAX]
 
 
 class MetricMetadataFile:
@@ -40,8 +51,8 @@ class MetricMetadataFile:
         """Durable when it returns; what is known already costs nothing. Raises Unavailable (a full disk, ...)."""
         with self._lock:
             known = self._load()
-            short = [(name, kind, text[:HELP_CHARACTERS_MAX], unit) for name, kind, text, unit in entries]
-            news = {entry[0]: entry for entry in short if known.get(entry[0]) != entry}
+            short = [shortened(entry) for entry in entries]
+            news = {entry[0]: entry for entry in short if entry is not None and known.get(entry[0]) != entry}
             if not news:
                 return
             older = [name for name in known if name not in news]
@@ -74,12 +85,19 @@ class MetricMetadataFile:
         return self._known
 
     def _read(self) -> dict[str, Entry]:
+        known: dict[str, Entry] = {}
         with database_errors(self._path, "read"), closing(sqlite3.connect(self._path, timeout=10)) as connection:
+            connection.text_factory = bytes  # decoded here, as one bad text must not hide the others
             connection.execute(_SCHEMA)
             rows = connection.execute("SELECT metric, type, help, unit FROM metrics").fetchall()
-        if not all(isinstance(text, str) for row in rows for text in row):
-            raise DamagedStore(f"{self._path}: a row is not of texts")
-        return {row[0]: tuple(row) for row in rows}
+        for row in rows:
+            entry = _as_entry(row)
+            if entry is not None:
+                known[entry[0]] = entry
+        if len(known) < len(rows):
+            bad = len(rows) - len(known)
+            logger.error("%s: %d rows are not metric metadata and are passed over", self._path, bad)
+        return known
 
     def _write(self, forgotten: Sequence[str], entries: Iterable[Entry]) -> None:
         with (
@@ -97,3 +115,11 @@ class MetricMetadataFile:
         for suffix in ("-wal", "-shm", "-journal"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         self._path.replace(self._path.with_name(self._path.name + ".damaged"))
+
+
+def _as_entry(row: Sequence[object]) -> Entry | None:
+    try:
+        metric, kind, help_text, unit = [part.decode() for part in row if isinstance(part, bytes)]
+    except (UnicodeDecodeError, ValueError):
+        return None
+    return shortened((metric, kind, help_text, unit))

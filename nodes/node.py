@@ -23,6 +23,7 @@ from filoray.cluster.shard_status import ShardEvent
 from filoray.nodes.process_memory import release_freed_memory_regularly
 from filoray.nodes.request_handler import RequestHandler
 from filoray.nodes.shard_host import ShardHost
+from filoray.nodes.thread_watch import ThreadWatch
 from filoray.nodes.transport import TransportServer
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ class Node:
         self._handler = RequestHandler(self._host, config, incarnation)
         key = gateways_key if config.node.is_encrypted else None
         self._server = TransportServer(config.node.host, port, self._handler.dispatch, key)
+        self._watch = ThreadWatch(config.node.stuck_timeout_ms)
+        self._watch.watch(self._handler.overdue)
+        for part in (self._server, self._host, self._reporter):
+            part.watch_with(self._watch)
         release_freed_memory_regularly()
 
     def start(self) -> NodeAnnouncement:
@@ -66,8 +71,8 @@ class Node:
     def delete_shards(self, dataset: str, shards: Sequence[int]) -> None:
         self._host.stop_shards(dataset, shards, delete=True)
 
-    def heartbeat(self) -> None:
-        """Its answer is the message."""
+    def heartbeat(self) -> str:
+        return self._watch.problem()
 
     def wait_until_death(self) -> None:
         threading.Event().wait()
@@ -91,7 +96,12 @@ class _Reporter:
         self._namespace = namespace
         self._waiting: list[ShardReport] = []
         self._changed = threading.Condition()
-        threading.Thread(target=self._run, name="reports", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
+        self._thread.start()
+
+    def watch_with(self, watch: ThreadWatch) -> None:
+        """Have it known when nothing is reported any more; a coordinator that is away is no fault of the node's."""
+        watch.watch_thread(self._thread)
 
     def report(self, dataset: str, shard: int, epoch: int, event: ShardEvent) -> None:
         with self._changed:
@@ -115,4 +125,7 @@ class _Reporter:
         except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
             logger.warning("the coordinator did not take %d reports: %s", len(reports), error)
             return isinstance(error, ray.exceptions.RayTaskError)
+        except Exception:
+            logger.exception("%d reports could not be given; they are tried again", len(reports))
+            return False
         return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,9 +19,11 @@ from zmq.utils.monitor import parse_monitor_message
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.errors import QueryTimeout, StaleRoute
+from filoray.cluster.errors import BadData, QueryTimeout, StaleRoute
 from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
 from filoray.nodes.transport import ZERO_COPY_BYTES_MIN
+
+logger = logging.getLogger(__name__)
 
 _CONNECTION_LOST = (
     zmq.EVENT_DISCONNECTED
@@ -159,16 +162,22 @@ class ZmqNodeClient:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            header = ReplyHeader.decode(frames[0].bytes)
-            future = self._pending.get(header.request_id)
-            if future is None or future.done():
-                continue
             try:
-                header.raise_error()
-            except Exception as error:
-                future.set_exception(error)
-            else:
-                future.set_result(Reply(header.body, [frame.buffer for frame in frames[1:]]))
+                self._take(frames[0].bytes, [frame.buffer for frame in frames[1:]])
+            except BadData as error:  # the others wait for theirs
+                logger.error("node %s: %s", self._address, error.message)
+
+    def _take(self, encoded: bytes, frames: Frames) -> None:
+        header = ReplyHeader.decode(encoded)
+        future = self._pending.get(header.request_id)
+        if future is None or future.done():
+            return
+        try:
+            header.raise_error()
+        except Exception as error:
+            future.set_exception(error)
+        else:
+            future.set_result(Reply(header.body, frames))
 
     def _drain_monitor(self) -> None:
         while not self._closed:

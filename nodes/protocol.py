@@ -5,12 +5,13 @@
     1..     raw buffers, as the request's kind says:
             WRITE   one record container per entry of ``shards``
             QUERY   the encoded fragments; the reply is their encoded answers
-            SERIES, NAMES, VALUES, RAW   none; the reply is encoded as ``filoray.nodes.metadata_codec`` says
-            PUT_METADATA, METADATA       none; what is said is in ``body``
+            SERIES, NAMES, VALUES, RAW, PUT_METADATA, METADATA   none; what is said is in ``body``, see
+                    ``request_bodies``
             CANCEL  none and no reply; ``request_id`` names the request to stop
 
 Every request but CANCEL names the node's incarnation and the epoch of each shard that it was routed by. A
-node that holds others answers with a StaleRoute error, and nothing of the request is done.
+node that holds others answers with a StaleRoute error, and nothing of the request is done. What is not of this form
+is answered with BadData, or dropped if it does not even say which request it is.
 """
 
 from __future__ import annotations
@@ -22,9 +23,18 @@ from typing import Any
 import msgpack
 
 from filoray.cluster import errors
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.errors import BadData, FilorayError
+from filoray.nodes.field_checks import INT64_MAX, items, malformed, text, whole_number
 
 Frames = list[bytes | memoryview]
+
+HEADER_BYTES_MAX = 64 << 20
+"""Far above the largest header: one remote write's metric metadata."""
+SHARDS_MAX = 1 << 16
+"""Of one request; more than a data set may have."""
+TIMEOUT_MS_MAX = 7 * 24 * 3600 * 1000
+_DATASET_CHARACTERS_MAX = 128
+_INCARNATION_MAX = (1 << 31) - 1
 
 
 class Kind(IntEnum):
@@ -58,10 +68,41 @@ class RequestHeader:
 
     @classmethod
     def decode(cls, data: bytes) -> RequestHeader:
-        """Raises ValueError if these are not a header's bytes."""
-        request_id, kind, incarnation, dataset, shards, timeout_ms, body = _unpack(data)
-        pairs = tuple((shard, epoch) for shard, epoch in shards)
-        return cls(request_id, Kind(kind), incarnation, dataset, pairs, timeout_ms, body)
+        """Raises MalformedRequest if these are not a header's bytes. ``body`` is left to ``request_bodies``."""
+        request_id: int | None = None
+        try:
+            fields = _unpack(data)
+            if type(fields) is list and fields:
+                request_id = whole_number(fields[0], "request_id", 0, INT64_MAX)
+            _, kind, incarnation, dataset, shards, timeout_ms, body = items(fields, "the header", 7, exactly=7)
+            pairs = tuple([_shard_epoch(pair) for pair in items(shards, "shards", SHARDS_MAX)])
+            if len({shard for shard, _ in pairs}) < len(pairs):
+                raise malformed("shards", shards, "pairs of different shards")
+            assert request_id is not None, "it was the first of the fields"
+            return cls(
+                request_id,
+                Kind(whole_number(kind, "kind", min(Kind), max(Kind))),
+                whole_number(incarnation, "incarnation", 0, _INCARNATION_MAX),
+                text(dataset, "dataset", _DATASET_CHARACTERS_MAX),
+                pairs,
+                whole_number(timeout_ms, "timeout_ms", 0, TIMEOUT_MS_MAX),
+                body,
+            )
+        except BadData as error:
+            raise MalformedRequest(error.message, request_id) from None
+
+
+class MalformedRequest(BadData):
+    """``request_id``: of the request, as far as it could be read, so that its sender can be told."""
+
+    def __init__(self, message: str, request_id: int | None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+def _shard_epoch(pair: Any) -> tuple[int, int]:
+    shard, epoch = items(pair, "a shard with its epoch", 2, exactly=2)
+    return whole_number(shard, "a shard", 0, SHARDS_MAX - 1), whole_number(epoch, "an epoch", 0, INT64_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +118,21 @@ class ReplyHeader:
 
     @classmethod
     def decode(cls, data: bytes) -> ReplyHeader:
-        request_id, error, body = _unpack(data)
-        return cls(request_id, tuple(error) if error else None, body)
+        """Raises BadData if these are not a header's bytes."""
+        request_id, error, body = items(_unpack(data), "the reply's header", 3, exactly=3)
+        named: tuple[str, str] | None = None
+        if error is not None:
+            name, message = items(error, "the reply's error", 2, exactly=2)
+            named = text(name, "an error's name", 200), text(message, "an error's text", HEADER_BYTES_MAX)
+        return cls(whole_number(request_id, "request_id", 0, INT64_MAX), named, body)
 
     @classmethod
     def of_error(cls, request_id: int, error: Exception) -> ReplyHeader:
         """Expected errors keep their class; any other arrives as FilorayError (500)."""
+        if isinstance(error, MalformedRequest):
+            return cls(request_id, (BadData.__name__, error.message))
         if isinstance(error, FilorayError):
-            return cls(request_id, (type(error).__name__, error.message))
+            return cls(request_id, (type(error).__name__, str(error.message)))
         return cls(request_id, ("FilorayError", f"{type(error).__name__}: {error}"))
 
     def raise_error(self) -> None:
@@ -97,8 +145,14 @@ def _pack(fields: list[Any]) -> bytes:
     return msgpack.packb(fields, unicode_errors="surrogatepass")
 
 
-def _unpack(data: bytes) -> list[Any]:
-    return msgpack.unpackb(data, unicode_errors="surrogatepass")
+def _unpack(data: bytes) -> Any:
+    """Raises BadData. msgpack itself bounds depth, and every length by the bytes that are there."""
+    if len(data) > HEADER_BYTES_MAX:
+        raise BadData(f"a malformed data-plane message: a header of {len(data)} bytes; {HEADER_BYTES_MAX} are allowed")
+    try:
+        return msgpack.unpackb(data, unicode_errors="surrogatepass")
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise BadData(f"a malformed data-plane message: {type(error).__name__}: {error}"[:300]) from None
 
 
 def error_named(name: str, message: str) -> FilorayError:

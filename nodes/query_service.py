@@ -50,6 +50,9 @@ from filoray.nodes.write_service import metadata_shard
 T = TypeVar("T")
 Selectors = Sequence[tuple[LabelMatcher, ...]]
 
+_LIMIT_MAX = 1 << 31
+"""More than there can be of anything; keeps any number that a client writes within the wire's integers."""
+
 _INLINE_REPLY_BYTES_MAX = 256 * 1024
 """Answers up to this size are put together on the event loop: a thread's hand-over would cost more."""
 
@@ -277,7 +280,7 @@ class FanOutQueryService:
             [matchers_to_plain(matchers) for matchers in request.selectors],
             request.start_ms,
             request.end_ms,
-            request.limit,
+            min(request.limit, _LIMIT_MAX),
             extra,
         ]
 
@@ -322,7 +325,7 @@ class FanOutQueryService:
             [matchers_to_plain(matchers) for matchers in request.selectors],
             request.start_ms,
             request.end_ms,
-            request.limit,
+            min(request.limit, _LIMIT_MAX),
             name,
         ]
         timeout_ms = request.timeout_ms or self._config.timeout_ms
@@ -351,7 +354,8 @@ class FanOutQueryService:
             count = len(view.shard_map.shards)
             chosen = route(view.shard_map, [metadata_shard(metric, count)] if metric else range(count))
             _refuse_missing(dataset, chosen.missing, allow_partial=False)
-            questions = [_Question(node, pairs, [metric, limit]) for node, pairs in chosen.by_node.items()]
+            body = [metric, min(limit, _LIMIT_MAX)]
+            questions = [_Question(node, pairs, body) for node, pairs in chosen.by_node.items()]
             return await self._ask_all(Kind.METADATA, dataset, questions, deadline_s)
 
         replies = await self._attempts(dataset, deadline_s, attempt)

@@ -34,6 +34,7 @@ from filoray.cluster.errors import BadData
 
 VERSION = 1
 _LENGTH = struct.Struct("<I")
+_HEADER_BYTES_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,12 @@ class RecordContainer:
         """Views into ``data``; raises BadData if it is not a whole container of a known version."""
         try:
             (header_length,) = _LENGTH.unpack_from(data)
-            header = bytes(data[_LENGTH.size : _LENGTH.size + header_length])
-            version, series_count, sample_count, key_count, key_bytes_count = msgpack.unpackb(header)
+            if header_length > _HEADER_BYTES_MAX:
+                raise BadData(f"not a record container: a header of {header_length} bytes")
+            header = msgpack.unpackb(bytes(data[_LENGTH.size : _LENGTH.size + header_length]))
+            if type(header) is not list or any(type(number) is not int for number in header):
+                raise BadData("not a record container: its header is no array of whole numbers")
+            version, series_count, sample_count, key_count, key_bytes_count = header
             if version != VERSION:
                 raise BadData(f"record container of version {version}; this filoray reads version {VERSION}")
             lengths = (
@@ -110,20 +115,35 @@ class RecordContainer:
                 key_count,
                 key_bytes_count,
             )
-            if min(lengths) < 0:  # numpy reads -1 as "all that is left"
-                raise BadData(f"not a record container: {min(lengths)} entries of a column")
+            odd = [length for length in lengths if not 0 <= length <= len(data)]  # numpy reads -1 as "all that is left"
+            if odd:
+                raise BadData(f"not a record container: {odd[0]} entries of a column in {len(data)} bytes")
             position = _LENGTH.size + header_length
             columns = []
             for dtype, length in zip(_DTYPES, lengths, strict=True):
                 position += -position % 8
                 columns.append(np.frombuffer(data, dtype, length, position))
                 position += length * dtype.itemsize
-        except (struct.error, ValueError, TypeError, msgpack.UnpackException) as error:
+        except (struct.error, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
             raise BadData(f"not a record container: {error}") from error
         container = cls(*columns)
         if int(container.counts.sum()) != sample_count or (container.counts < 0).any():
             raise BadData(f"record container: counts of series do not add up to its {sample_count} samples")
+        if key_count:
+            container._check_keys()
+        elif key_bytes_count:
+            raise BadData("record container: bytes of part keys that no series has")
         return container
+
+    def _check_keys(self) -> None:
+        """Raises BadData unless each key belongs to one series of the container, and the keys fill their bytes."""
+        series, ends = self.key_series, self.key_ends
+        if series.min() < 0 or series.max() >= self.series_count:
+            raise BadData(f"record container: a part key of a series that is not among its {self.series_count}")
+        if len(series) > self.series_count or (np.bincount(series) > 1).any():
+            raise BadData("record container: two part keys of one series")
+        if ends[0] < 0 or (np.diff(ends) < 0).any() or ends[-1] != len(self.key_bytes):
+            raise BadData(f"record container: its part keys do not fill their {len(self.key_bytes)} bytes")
 
 
 _DTYPES: list[np.dtype[Any]] = [

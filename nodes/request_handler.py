@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.errors import BadData, FilorayError, StaleRoute, TooManyRequests
+from filoray.cluster.errors import FilorayError, StaleRoute, TooManyRequests
 from filoray.nodes.engine import wire
 from filoray.nodes.engine.fragments import FragmentAnswers, run_fragments
 from filoray.nodes.engine.label_table import LabelTable
@@ -24,8 +25,8 @@ from filoray.nodes.engine.query_params import CancelToken, EvalLimits
 from filoray.nodes.ingest_worker import PendingWrite
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.promql.ast import LabelMatcher
-from filoray.nodes.promql.codec import matchers_from_plain
 from filoray.nodes.protocol import Frames, Kind, RequestHeader
+from filoray.nodes.request_bodies import MetadataQuestion, MetricEntries, MetricQuestion, RequestBody, read_body
 from filoray.nodes.series_batch import SeriesBatch
 from filoray.nodes.shard_host import ShardHost
 from filoray.nodes.transport import Responder
@@ -56,15 +57,17 @@ class ShardsSource:
 
 
 class OpenRequests:
-    """Counts the requests of a kind that are not answered yet. Any thread may use it."""
+    """Counts the requests of a kind that are not answered yet, and their bytes. Any thread may use it."""
 
-    def __init__(self, noun: str, count_max: int) -> None:
+    def __init__(self, noun: str, count_max: int, bytes_max: int) -> None:
         self._noun = noun
         self._count_max = count_max
+        self._bytes_max = bytes_max
         self._count = 0
+        self._bytes = 0
         self._lock = threading.Lock()
 
-    def begin(self) -> None:
+    def begin(self, size_bytes: int) -> None:
         """Raises TooManyRequests; each other call must be followed by one of ``end``."""
         with self._lock:
             if self._count >= self._count_max:
@@ -72,11 +75,30 @@ class OpenRequests:
                     f"the node has {self._count} {self._noun} to answer, as many as "
                     f"filoray.node.max-queued-requests = {self._count_max} allows; try again later"
                 )
+            if self._count and self._bytes + size_bytes > self._bytes_max:
+                raise TooManyRequests(
+                    f"the node has {self._noun} of {self._bytes} bytes to answer, and {size_bytes} more exceed "
+                    f"filoray.node.max-queued-size = {self._bytes_max}; try again later"
+                )
             self._count += 1
+            self._bytes += size_bytes
 
-    def end(self) -> None:
+    def end(self, size_bytes: int) -> None:
         with self._lock:
             self._count -= 1
+            self._bytes -= size_bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """A request of which all is known to be what its kind has, and that is counted."""
+
+    header: RequestHeader
+    body: RequestBody
+    frames: Frames
+    size_bytes: int
+    responder: Responder
+    token: CancelToken
 
 
 class RequestHandler:
@@ -86,12 +108,15 @@ class RequestHandler:
         self._host = host
         self._incarnation = incarnation
         self._limits = EvalLimits(config.query.max_samples, config.query.max_series, config.query.max_result_bytes)
-        self._open_writes = OpenRequests("writes", config.node.max_queued_requests)
-        self._open_queries = OpenRequests("queries", config.node.max_queued_requests)
-        self._pool = ThreadPoolExecutor(config.node.query_threads, "query")
-        self._tokens: dict[tuple[bytes, int], CancelToken] = {}
-        self._tokens_lock = threading.Lock()
-        self._answers: dict[Kind, Callable[[RequestHeader, Frames, Responder, CancelToken], None]] = {
+        node = config.node
+        self._open_writes = OpenRequests("writes", node.max_queued_requests, node.max_queued_bytes)
+        self._open_queries = OpenRequests("queries", node.max_queued_requests, node.max_queued_bytes)
+        self._query_threads = node.query_threads
+        self._pool = ThreadPoolExecutor(node.query_threads, "query")
+        self._works: dict[tuple[bytes, int], _Work] = {}
+        self._works_lock = threading.Lock()
+        self._running: set[_Work] = set()
+        self._answers: dict[Kind, Callable[[_Work], None]] = {
             Kind.QUERY: self._query,
             Kind.SERIES: self._series,
             Kind.NAMES: self._names,
@@ -102,110 +127,155 @@ class RequestHandler:
         }
 
     def dispatch(self, header: RequestHeader, frames: Frames, responder: Responder) -> None:
+        """Raises what keeps the request from being taken; nothing is counted or queued then."""
+        body = read_body(header, len(frames))
         if header.kind is Kind.CANCEL:
             self._cancel(responder.client_request)
         elif header.incarnation != self._incarnation:
             responder.fail(StaleRoute(f"incarnation {header.incarnation} was asked, this is {self._incarnation}"))
-        elif header.kind is Kind.WRITE:
-            self._write(header, frames, responder)
         else:
-            self._open_queries.begin()
-            token = CancelToken(header.timeout_ms)
-            with self._tokens_lock:
-                self._tokens[responder.client_request] = token
-            self._pool.submit(self._answer, header, frames, responder, token)
+            size_bytes = sum(map(len, frames))
+            work = _Work(header, body, frames, size_bytes, responder, CancelToken(header.timeout_ms))
+            if header.kind is Kind.WRITE:
+                self._write(work)
+            else:
+                self._enqueue(work)
 
     def close(self) -> None:
-        with self._tokens_lock:
-            for token in self._tokens.values():
-                token.cancel("the node is stopping")
+        with self._works_lock:
+            for work in self._works.values():
+                work.token.cancel("the node is stopping")
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _write(self, header: RequestHeader, frames: Frames, responder: Responder) -> None:
-        if not header.shards or len(header.shards) != len(frames):
-            raise BadData(f"a write has a container for each of its shards, not {len(frames)} for {len(header.shards)}")
+    def overdue(self, limit_s: float) -> str | None:
+        """That every query thread is at something whose time was up ``limit_s`` ago, so that none is left."""
+        with self._works_lock:
+            late_s = [work.token.overdue_s() for work in self._running]
+        late = sorted(seconds for seconds in late_s if seconds > limit_s)
+        if len(late) < self._query_threads:
+            return None
+        return f"all {self._query_threads} query threads work on queries that timed out {late[0]:.0f} s ago or longer"
+
+    def _write(self, work: _Work) -> None:
+        header = work.header
 
         def answer(replies: Sequence[ShardWriteReply]) -> None:
-            self._open_writes.end()
-            responder.reply(encode_write_reply(replies))
+            self._open_writes.end(work.size_bytes)
+            work.responder.reply(encode_write_reply(replies))
 
-        self._open_writes.begin()
-        self._host.submit(header.dataset, header.shards, frames, PendingWrite(answer, [None] * len(header.shards)))
+        self._open_writes.begin(work.size_bytes)
+        pending = PendingWrite(answer, [None] * len(header.shards))
+        try:
+            self._host.submit(header.dataset, header.shards, work.frames, pending)
+        except BaseException:
+            self._open_writes.end(work.size_bytes)
+            raise
 
     def _cancel(self, client_request: tuple[bytes, int]) -> None:
-        with self._tokens_lock:
-            token = self._tokens.get(client_request)
-        if token is not None:
-            token.cancel()
+        with self._works_lock:
+            work = self._works.get(client_request)
+        if work is not None:
+            work.token.cancel()
 
-    def _answer(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+    def _enqueue(self, work: _Work) -> None:
+        self._open_queries.begin(work.size_bytes)
+        with self._works_lock:
+            self._works[work.responder.client_request] = work
         try:
-            token.check()
-            self._answers[header.kind](header, frames, responder, token)
+            self._pool.submit(self._answer, work)
+        except BaseException:
+            self._forget(work)
+            raise
+
+    def _forget(self, work: _Work) -> None:
+        with self._works_lock:
+            self._running.discard(work)
+            if self._works.get(work.responder.client_request) is work:
+                del self._works[work.responder.client_request]
+        self._open_queries.end(work.size_bytes)
+
+    def _answer(self, work: _Work) -> None:
+        try:
+            with self._works_lock:
+                self._running.add(work)
+            work.token.check()
+            self._answers[work.header.kind](work)
         except FilorayError as error:
-            responder.fail(error)
+            work.responder.fail(error)
         except Exception as error:
-            logger.exception("dataset %s: a %s failed", header.dataset, header.kind.name)
-            responder.fail(error)
+            logger.exception("dataset %s: a %s failed", work.header.dataset, work.header.kind.name)
+            work.responder.fail(error)
         finally:
-            with self._tokens_lock:
-                self._tokens.pop(responder.client_request, None)
-            self._open_queries.end()
+            self._forget(work)
 
-    def _query(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
+    def _readable(self, work: _Work) -> list[Shard]:
+        return self._host.readable(work.header.dataset, work.header.shards)
+
+    def _query(self, work: _Work) -> None:
         started_s = time.perf_counter()
-        source = ShardsSource(self._host.readable(header.dataset, header.shards), self._limits, token)
-        answers = run_fragments(wire.decode_fragments(bytes(frames[0])), source, self._limits, token)
+        source = ShardsSource(self._readable(work), self._limits, work.token)
+        answers = run_fragments(wire.decode_fragments(bytes(work.frames[0])), source, self._limits, work.token)
         encoded = wire.encode_answers(answers)
-        responder.reply(round((time.perf_counter() - started_s) * 1000, 3), encoded)
+        work.responder.reply(round((time.perf_counter() - started_s) * 1000, 3), encoded)
 
-    def _series(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
-        selectors, start_ms, end_ms, _, _ = _metadata_body(header)
-        shards = self._host.readable(header.dataset, header.shards)
-        labels = LabelTable.concat([shard.label_table(selectors, start_ms, end_ms) for shard in shards])
-        self._limits.check_series(labels.count)
-        responder.reply(frames=wire.encode_answers(FragmentAnswers((labels_only(labels),))))
+    def _series(self, work: _Work) -> None:
+        question = _metadata_question(work)
+        tables: list[LabelTable] = []
+        for shard in self._readable(work):
+            work.token.check()
+            tables.append(shard.label_table(question.selectors, question.start_ms, question.end_ms))
+            self._limits.check_series(sum(table.count for table in tables))
+        work.responder.reply(frames=wire.encode_answers(FragmentAnswers((labels_only(LabelTable.concat(tables)),))))
 
-    def _names(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
-        selectors, start_ms, end_ms, _, _ = _metadata_body(header)
+    def _names(self, work: _Work) -> None:
+        question = _metadata_question(work)
         names: set[str] = set()
-        for shard in self._host.readable(header.dataset, header.shards):
-            names.update(shard.label_names(selectors, start_ms, end_ms))
-        responder.reply(sorted(names))
+        for shard in self._readable(work):
+            work.token.check()
+            names.update(shard.label_names(question.selectors, question.start_ms, question.end_ms))
+        work.responder.reply(sorted(names))
 
-    def _values(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
-        selectors, start_ms, end_ms, limit, name = _metadata_body(header)
+    def _values(self, work: _Work) -> None:
+        question = _metadata_question(work)
+        # One more than asked for, so that the gateway can tell that there are more.
+        limit = question.limit and question.limit + 1
         values: set[str] = set()
-        for shard in self._host.readable(header.dataset, header.shards):
-            # One more than asked for, so that the gateway can tell that there are more.
-            values.update(shard.label_values(name, selectors, start_ms, end_ms, limit and limit + 1))
-        responder.reply(sorted(values))
+        for shard in self._readable(work):
+            work.token.check()
+            values.update(
+                shard.label_values(question.name, question.selectors, question.start_ms, question.end_ms, limit)
+            )
+        work.responder.reply(sorted(values)[:limit] if limit else sorted(values))
 
-    def _raw(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
-        selectors, start_ms, end_ms, _, _ = _metadata_body(header)
-        source = ShardsSource(self._host.readable(header.dataset, header.shards), self._limits, token)
-        batch = SeriesBatch.concat([source.select(matchers, start_ms, end_ms) for matchers in selectors])
-        self._limits.check_series(batch.labels.count)
-        self._limits.check_samples(len(batch.timestamps))
-        responder.reply(frames=wire.encode_answers(FragmentAnswers((batch,))))
+    def _raw(self, work: _Work) -> None:
+        question = _metadata_question(work)
+        source = ShardsSource(self._readable(work), self._limits, work.token)
+        batches: list[SeriesBatch] = []
+        for matchers in question.selectors:
+            batches.append(source.select(matchers, question.start_ms, question.end_ms))
+            self._limits.check_series(sum(batch.labels.count for batch in batches))
+            self._limits.check_samples(sum(len(batch.timestamps) for batch in batches))
+        batch = SeriesBatch.concat(batches)
+        work.responder.reply(frames=wire.encode_answers(FragmentAnswers((batch,))))
 
-    def _put_metadata(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
-        files = self._host.metadata_files(header.dataset, header.shards)
-        for file, entries in zip(files, header.body, strict=True):
-            file.put([tuple(entry) for entry in entries])
-        responder.reply()
+    def _put_metadata(self, work: _Work) -> None:
+        assert isinstance(work.body, MetricEntries)
+        files = self._host.metadata_files(work.header.dataset, work.header.shards)
+        for file, entries in zip(files, work.body.by_shard, strict=True):
+            file.put(entries)
+        work.responder.reply()
 
-    def _metadata(self, header: RequestHeader, frames: Frames, responder: Responder, token: CancelToken) -> None:
-        metric, limit = header.body
+    def _metadata(self, work: _Work) -> None:
+        assert isinstance(work.body, MetricQuestion)
         entries: list[tuple[str, str, str, str]] = []
-        for file in self._host.metadata_files(header.dataset, header.shards):
-            entries += file.get(metric, limit)
-        responder.reply(entries)
+        for file in self._host.metadata_files(work.header.dataset, work.header.shards):
+            entries += file.get(work.body.metric, work.body.limit)
+        work.responder.reply(entries)
 
 
-def _metadata_body(header: RequestHeader) -> tuple[list[tuple[LabelMatcher, ...]], int, int, int, str]:
-    selectors, start_ms, end_ms, limit, name = header.body
-    return [matchers_from_plain(matchers) for matchers in selectors], start_ms, end_ms, limit, name
+def _metadata_question(work: _Work) -> MetadataQuestion:
+    assert isinstance(work.body, MetadataQuestion)
+    return work.body
 
 
 def labels_only(labels: LabelTable) -> SeriesBatch:

@@ -42,6 +42,7 @@ from filoray.nodes.metric_metadata import MetricMetadataFile
 from filoray.nodes.streams.consumer import StreamConsumer
 from filoray.nodes.streams.sources import is_polled, open_stream
 from filoray.nodes.streams.stream import IngestionStream
+from filoray.nodes.thread_watch import ThreadWatch
 from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored, UnknownSeries
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,10 @@ class ShardHost:
             future.result()
         if delete:
             self._remove_directory_if_empty(dataset)
+
+    def watch_with(self, watch: ThreadWatch) -> None:
+        """Have it known when the shards get no further."""
+        self._ingest.watch_with(watch)
 
     def held(self) -> list[HostedShard]:
         with self._lock:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.nodes.protocol import Frames, ReplyHeader, RequestHeader
+from filoray.cluster.errors import FilorayError
+from filoray.nodes.protocol import Frames, MalformedRequest, ReplyHeader, RequestHeader
+from filoray.nodes.thread_watch import Beat, ThreadWatch
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +82,16 @@ class TransportServer:
         self._outgoing: deque[tuple[bytes, Frames]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
         self._stopping = False
+        self.beat = Beat("data-plane")
+        self._complaints = _Complaints()
         self._thread = threading.Thread(target=self._serve, name="data-plane", daemon=True)
         self._thread.start()
+
+    def watch_with(self, watch: ThreadWatch) -> None:
+        """Have it known when no message moves any more."""
+        watch.watch_thread(self._thread, self.beat)
+        if self._doorman is not None:
+            watch.watch_thread(self._doorman.thread)
 
     def send(self, identity: bytes, frames: Frames) -> None:
         self._outgoing.append((identity, frames))
@@ -103,47 +114,81 @@ class TransportServer:
         self._context.term()
 
     def _serve(self) -> None:
+        """Nothing that goes wrong with one message ends the loop; only ``close`` does."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wake_fd, zmq.POLLIN)
         while not self._stopping:
-            ready = dict(poller.poll())
-            if self._wake_fd in ready:
-                os.eventfd_read(self._wake_fd)
-                self._send_waiting()
-            if self._socket in ready:
-                self._receive_waiting()
+            self.beat.idle()
+            try:
+                ready = dict(poller.poll())
+                self.beat.busy()
+                if self._wake_fd in ready:
+                    os.eventfd_read(self._wake_fd)
+                    self._send_waiting()
+                if self._socket in ready:
+                    self._receive_waiting()
+            except Exception:
+                if not self._stopping:
+                    self._complaints.log("the data plane goes on after an error", with_traceback=True)
         self._send_waiting()
 
     def _receive_waiting(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            self.beat.busy()
             self._receive(identity.bytes, [frame.buffer for frame in frames])
 
     def _receive(self, identity: bytes, frames: Frames) -> None:
+        if not frames:
+            return
         try:
             header = RequestHeader.decode(bytes(frames[0]))
-        except Exception:
-            logger.warning("a data-plane message that is no request was dropped", exc_info=True)
+        except MalformedRequest as error:
+            self._complaints.log(f"a data-plane message that is no request: {error.message}")
+            if error.request_id is not None:
+                Responder(self, identity, error.request_id).fail(error)
             return
         responder = Responder(self, identity, header.request_id)
         try:
             self._dispatch(header, frames[1:], responder)
         except Exception as error:
+            if not isinstance(error, FilorayError):
+                self._complaints.log(f"a {header.kind.name} could not be taken", with_traceback=True)
             responder.fail(error)
 
     def _send_waiting(self) -> None:
         while self._outgoing:
             identity, frames = self._outgoing.popleft()
-            large = any(len(frame) >= ZERO_COPY_BYTES_MIN for frame in frames[1:])
             try:
+                large = any(len(frame) >= ZERO_COPY_BYTES_MIN for frame in frames[1:])
                 self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=not large)
             except zmq.ZMQError as error:
                 # EHOSTUNREACH: the client has gone, and its reply with it.
                 logger.debug("a reply could not be sent: %s", error)
+            except Exception:
+                self._complaints.log("a reply could not be sent", with_traceback=True)
+
+
+class _Complaints:
+    """Logs what strange messages do, at most once a second: whoever sends them shall not fill the disk."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+        self._passed_over = 0
+
+    def log(self, text: str, *, with_traceback: bool = False) -> None:
+        """On the transport's thread."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            self._passed_over += 1
+            return
+        more = f" (and {self._passed_over} others meanwhile)" if self._passed_over else ""
+        logger.warning("%s%s", text, more, exc_info=with_traceback)
+        self._next_s, self._passed_over = now_s + 1, 0
 
 
 class _Doorman:
@@ -163,6 +208,12 @@ class _Doorman:
     def callback(self, domain: str, key: bytes) -> bool:
         """The authenticator's question; ``key`` is Z85 text, proven to be the client's."""
         return key == self._wanted
+
+    @property
+    def thread(self) -> threading.Thread:
+        thread = self._authenticator.thread
+        assert thread is not None, "it was started"
+        return thread
 
     def stop(self) -> None:
         self._authenticator.stop()

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.nodes.field_checks import items, malformed
+from filoray.nodes.protocol import SHARDS_MAX
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -51,15 +54,19 @@ def _encode(reply: ShardWriteReply) -> list[Any]:
             return [2, error_class, message]
 
 
-def decode_write_reply(body: Sequence[Sequence[Any]]) -> list[ShardWriteReply]:
-    """The inverse of ``encode_write_reply``."""
-    return [_decode(entry) for entry in body]
+def decode_write_reply(body: object) -> list[ShardWriteReply]:
+    """The inverse of ``encode_write_reply``. Raises BadData for what is none."""
+    return [_decode(entry) for entry in items(body, "the reply to a write", SHARDS_MAX)]
 
 
-def _decode(entry: Sequence[Any]) -> ShardWriteReply:
-    kind, *fields = entry
-    if kind == 0:
-        return Stored(*fields)
-    if kind == 1:
-        return UnknownSeries(np.frombuffer(fields[0], "<i4"))
-    return Refused(*fields)
+def _decode(entry: object) -> ShardWriteReply:
+    match entry:
+        case [0, int(accepted), dict(refused), str(example)] if all(
+            type(reason) is str and type(count) is int for reason, count in refused.items()
+        ):
+            return Stored(accepted, refused, example)
+        case [1, bytes(series)] if len(series) % 4 == 0:
+            return UnknownSeries(np.frombuffer(series, "<i4"))
+        case [2, str(error_class), str(message)]:
+            return Refused(error_class, message)
+    raise malformed("a shard's reply to a write", entry, "one of the three kinds there are")

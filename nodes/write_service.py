@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
+from filoray.nodes.metric_metadata import shortened
 from filoray.nodes.protocol import Kind, error_named
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.requests import MetricMetadata, WriteOutcome
@@ -142,8 +143,9 @@ class FanOutWriteService:
         shard_map = self._views.dataset(dataset).shard_map
         by_shard: dict[int, list[tuple[str, str, str, str]]] = {}
         for entry in metadata:
-            shard = metadata_shard(entry.metric, len(shard_map.shards))
-            by_shard.setdefault(shard, []).append((entry.metric, entry.type, entry.help, entry.unit))
+            kept = shortened((entry.metric, entry.type, entry.help, entry.unit))
+            if kept is not None:
+                by_shard.setdefault(metadata_shard(entry.metric, len(shard_map.shards)), []).append(kept)
         chosen = route(shard_map, by_shard)
         left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
         if chosen.missing:

@@ -141,6 +141,10 @@ class CancelToken:
     def is_canceled(self) -> bool:
         return bool(self.flag[0])
 
+    def overdue_s(self) -> float:
+        """Seconds since the deadline; negative before it, and without one."""
+        return -1.0 if self._deadline_s is None else time.monotonic() - self._deadline_s
+
     def check(self) -> None:
         """Raises QueryCanceled after ``cancel``, QueryTimeout after the deadline."""
         if self.flag[0]:

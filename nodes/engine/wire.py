@@ -24,18 +24,22 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.cluster.errors import BadData, FilorayError
 from filoray.nodes.engine.annotations import Annotations
 from filoray.nodes.engine.fragments import AggregatePartial, Fragment, FragmentAnswers, FragmentResult
 from filoray.nodes.engine.frame import Frame, TimeGrid
 from filoray.nodes.engine.label_table import LabelColumn, LabelTable
 from filoray.nodes.engine.stage_stats import StageStats
+from filoray.nodes.field_checks import INT64_MAX, whole_number
 from filoray.nodes.promql.ast import Aggregate
 from filoray.nodes.promql.codec import from_plain, matchers_from_plain, matchers_to_plain, to_plain
+from filoray.nodes.promql.tree_types import check_types
 from filoray.nodes.series_batch import SeriesBatch
 
 Buffer = bytes | memoryview
 _CODE_TYPES = (np.dtype("<i1"), np.dtype("<i2"), np.dtype("<i4"))
 _BITS, _FLOATS = "b", "f"
+_INT32_MAX = (1 << 31) - 1
 
 
 # ---- fragments
@@ -47,7 +51,22 @@ def encode_fragments(fragments: Sequence[Fragment]) -> bytes:
 
 
 def decode_fragments(data: Buffer) -> list[Fragment]:
-    return [_fragment_from_plain(plain) for plain in _unpacked(data)]
+    """Raises BadData if these are no fragments, or hold something else than their fields' types somewhere."""
+    try:
+        fragments = [_fragment_from_plain(plain) for plain in _unpacked(data)]
+    except FilorayError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise BadData(f"a malformed data-plane message: not encoded fragments: {reason}") from error
+    for fragment in fragments:
+        check_types(fragment, Fragment)
+        grid = fragment.grid
+        whole_number(grid.count, "a grid's count", 1, _INT32_MAX)
+        whole_number(grid.step_ms, "a grid's step", 0, INT64_MAX)
+        for time_ms in (grid.start_ms, grid.end_ms):
+            whole_number(time_ms, "a grid's time", -INT64_MAX, INT64_MAX)
+    return fragments
 
 
 def _fragment_to_plain(fragment: Fragment) -> list[Any]:

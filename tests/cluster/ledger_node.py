@@ -65,8 +65,9 @@ class LedgerNode:
         for shard in shards:
             self._path(dataset, shard).unlink(missing_ok=True)
 
-    def heartbeat(self) -> None:
-        pass
+    def heartbeat(self) -> str:
+        unfit = self._config.data_dir / f"unfit-{self._identity[0]}#{self._identity[1]}"
+        return unfit.read_text() if unfit.exists() else ""
 
     def wait_until_death(self) -> None:
         threading.Event().wait()

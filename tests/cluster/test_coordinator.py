@@ -127,6 +127,15 @@ def test_datasets_come_active_and_go_with_their_files(cluster: Cluster, tmp_path
     assert {epoch for _, epoch, _ in cluster.owners("timeseries").values()} == {2}, "an epoch is used once"
 
 
+def test_a_node_that_says_it_is_unfit_is_replaced(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.set_up("timeseries")
+    (tmp_path / "unfit-node-1#1").write_text("thread ingest has ended")
+    eventually(lambda: (now := cluster.view().nodes.get("node-1")) is not None and now.incarnation == 2)
+    eventually(lambda: cluster.all_active("timeseries"))
+    stories = [cluster.call("story", "timeseries", shard) for shard in cluster.owners("timeseries")]
+    assert any("it says of itself: thread ingest has ended" in str(story) for story in stories)
+
+
 def test_a_killed_nodes_shards_move_and_it_returns_as_a_new_incarnation(cluster: Cluster) -> None:
     cluster.set_up("timeseries")
     before = cluster.view().nodes["node-0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,31 @@ def test_a_row_that_is_no_text_is_damage(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_no_damage(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="cannot write"):
         MetricMetadataFile(tmp_path / "nowhere" / "shard-0.metrics").put([entry(1)])
+
+
+def test_what_is_stored_already_and_is_no_metadata_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "shard-0.metrics"
+    MetricMetadataFile(path).put([entry(1), entry(2)])
+    bad_rows = [
+        (b"\xff\xfe", "gauge", "", ""),
+        ("\x00" * 5000, "", "", ""),
+        ("null", None, "", ""),
+        (b"b", b"\xff", 5, ""),
+    ]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?)", bad_rows)
+        connection.execute("INSERT INTO metrics VALUES (CAST(X'FF' AS TEXT), 'gauge', '', '')")
+        connection.execute("INSERT INTO metrics VALUES (7, 'gauge', 5, '')")
+    file = MetricMetadataFile(path)
+    assert file.get("", 0) == [("7", "gauge", "5", ""), entry(1), entry(2)]
+    assert "5 rows are not metric metadata" in caplog.text
+    file.put([entry(3)])
+    assert names(MetricMetadataFile(path)) == ["7", "m001", "m002", "m003"]
+
+
+def test_names_longer_than_any_are_not_kept(tmp_path: Path) -> None:
+    file = MetricMetadataFile(tmp_path / "shard-0.metrics")
+    file.put([("x" * 1_000_000, "gauge", "", ""), entry(1)])
+    assert names(file) == ["m001"]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from typing import Any
 
+import msgpack
 import pytest
 
 from filoray.cluster.config import default_server_config
 from filoray.cluster.errors import BadData, TooManyRequests
 from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
-from filoray.nodes.request_handler import RequestHandler
+from filoray.nodes.request_handler import OpenRequests, RequestHandler
 from filoray.nodes.transport import Responder
 from filoray.nodes.write_reply import Stored
 
@@ -27,6 +29,9 @@ class Host:
 
     def submit(self, dataset: str, shards: Any, containers: Any, pending: Any) -> None:
         self.pending.append(pending)
+
+    def readable(self, dataset: str, shards: Any) -> list[Any]:
+        return []
 
     def metadata_files(self, dataset: str, shards: Any) -> list[Any]:
         assert self.open.wait(30)
@@ -53,11 +58,12 @@ class Node:
         self.handler = RequestHandler(self.host, config, incarnation=5)  # type: ignore[arg-type]
         self._request_id = 0
 
-    def ask(self, kind: Kind, incarnation: int = 5, containers: int = 1) -> None:
+    def ask(self, kind: Kind, incarnation: int = 5, containers: int = 1, timeout_ms: int = 30_000) -> None:
         self._request_id += 1
-        header = RequestHeader(self._request_id, kind, incarnation, "timeseries", ((0, 1),), 30_000, ["", 0])
+        body = ["", 0] if kind is Kind.METADATA else None
+        header = RequestHeader(self._request_id, kind, incarnation, "timeseries", ((0, 1),), timeout_ms, body)
         responder = Responder(self.server, b"gateway", self._request_id)  # type: ignore[arg-type]
-        self.handler.dispatch(header, [b""] * containers, responder)
+        self.handler.dispatch(header, [b""] * containers if kind is Kind.WRITE else [], responder)
 
     def errors(self) -> list[str | None]:
         return [reply.error[0] if reply.error else None for reply in self.server.replies]
@@ -102,6 +108,80 @@ def test_requests_for_another_incarnation_are_refused_and_take_no_room(node: Nod
         node.ask(Kind.METADATA, incarnation=6)
     assert node.errors() == ["StaleRoute"] * 2 * (LIMIT + 1)
     assert node.host.pending == []
+
+
+def malformed_messages(count: int) -> list[Frames]:
+    """Requests whose header is in order as far as its fields go alone, and wrong for their kind."""
+    kinds = [kind for kind in Kind if kind is not Kind.CANCEL]
+    return [
+        [msgpack.packb([i + 1, int(kinds[i % len(kinds)]), 5, "timeseries", [[0, 1]], 1000, {"no": "body"}])]
+        for i in range(count)
+    ]
+
+
+def test_malformed_requests_are_answered_and_take_no_room(node: Node) -> None:
+    messages = malformed_messages(10 * LIMIT)
+    for frames in messages:
+        header = RequestHeader.decode(bytes(frames[0]))
+        responder = Responder(node.server, b"gateway", header.request_id)  # type: ignore[arg-type]
+        with pytest.raises(BadData):
+            node.handler.dispatch(header, frames[1:], responder)
+    for _ in range(LIMIT):
+        node.ask(Kind.WRITE)
+        node.ask(Kind.METADATA)
+    with pytest.raises(TooManyRequests):
+        node.ask(Kind.METADATA)
+
+
+def test_a_query_whose_fragments_are_none_is_answered_and_takes_no_room(node: Node) -> None:
+    for i in range(3 * LIMIT):
+        header = RequestHeader(i, Kind.QUERY, 5, "timeseries", ((0, 1),), 30_000)
+        node.handler.dispatch(header, [b"\xc1"], Responder(node.server, b"gateway", i))  # type: ignore[arg-type]
+        assert node.server.arrived.acquire(timeout=30)
+    assert node.errors() == ["BadData"] * 3 * LIMIT
+
+
+def test_what_fails_while_it_is_queued_takes_no_room(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("the thread pool is closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.host, "submit", fail)
+        patch.setattr(node.handler._pool, "submit", fail)
+        for _ in range(LIMIT + 1):
+            for kind in (Kind.WRITE, Kind.METADATA):
+                with pytest.raises(RuntimeError):
+                    node.ask(kind)
+    node.ask(Kind.WRITE)
+    node.ask(Kind.METADATA)
+
+
+def test_writes_beyond_the_bytes_are_refused_but_one_alone_is_taken() -> None:
+    writes = OpenRequests("writes", 10, 100)
+    writes.begin(1_000)
+    with pytest.raises(
+        TooManyRequests, match=r"1000 bytes to answer, and 1 more .* filoray\.node\.max-queued-size = 100"
+    ):
+        writes.begin(1)
+    writes.end(1_000)
+    for _ in range(2):
+        writes.begin(50)
+    with pytest.raises(TooManyRequests):
+        writes.begin(1)
+
+
+def test_a_node_whose_query_threads_are_all_at_what_timed_out_says_so(node: Node) -> None:
+    threads = default_server_config().node.query_threads
+    a_minute_before = -60.0  # so that nothing need be waited for
+    for _ in range(threads):
+        assert node.handler.overdue(a_minute_before) is None
+        node.ask(Kind.METADATA)
+    deadline_s = time.monotonic() + 20
+    while (said := node.handler.overdue(a_minute_before)) is None:
+        assert time.monotonic() < deadline_s
+        threading.Event().wait(0.01)
+    assert said.startswith(f"all {threads} query threads work on queries that timed out")
+    assert node.handler.overdue(3600) is None
 
 
 def test_a_write_without_its_containers_is_refused_and_takes_no_room(node: Node) -> None:

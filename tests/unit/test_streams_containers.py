@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import struct
 
 import msgpack
@@ -68,3 +70,64 @@ def test_a_header_with_a_negative_count_is_no_container(place: int) -> None:
     header = msgpack.packb([1, *counts])
     with pytest.raises(BadData, match="-1 entries"):
         RecordContainer.decode(struct.pack("<I", len(header)) + header + bytes(4096))
+
+
+def two_series() -> RecordContainer:
+    return container_of([("a", 1, 1.0), ("b", 2, 2.0), ("b", 3, 3.0)])
+
+
+def with_header(header: object) -> bytes:
+    packed = msgpack.packb(header)
+    return struct.pack("<I", len(packed)) + packed + bytes(200)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "not a record container"),
+        (struct.pack("<I", 1 << 31) + bytes(50), "a header of 2147483648 bytes"),
+        (with_header({}), "no array of whole numbers"),
+        (with_header([1, 1, 1, 1.0, 0]), "no array of whole numbers"),
+        (with_header([1, True, 1, 1, 0]), "no array of whole numbers"),
+        (with_header([1, [], 1, 1, 0]), "no array of whole numbers"),
+        (with_header([1, 1, 1, 1]), "not a record container"),
+        (with_header([2, 1, 1, 1, 1]), "version 2"),
+        (with_header([1, -1, 1, 1, 1]), "entries of a column"),
+        (with_header([1, 1 << 62, 1, 1, 1]), "entries of a column"),
+        (with_header([1, 1, 1, 0, 5]), "do not add up"),
+    ],
+)
+def test_what_is_no_container_is_said_so(data: bytes, says: str) -> None:
+    with pytest.raises(BadData, match=says):
+        RecordContainer.decode(data)
+
+
+@pytest.mark.parametrize(
+    ("column", "place", "value", "says"),
+    [
+        ("counts", 0, 7, "do not add up"),
+        ("counts", 0, -1, "do not add up"),
+        ("key_series", 0, 2, "not among its 2"),
+        ("key_series", 0, -1, "not among its 2"),
+        ("key_series", 0, 1, "two part keys of one series"),
+        ("key_ends", 0, -5, "do not fill"),
+        ("key_ends", 0, 1 << 40, "do not fill"),
+        ("key_ends", 1, 3, "do not fill"),
+    ],
+)
+def test_a_container_whose_columns_do_not_fit_is_refused(column: str, place: int, value: int, says: str) -> None:
+    container = two_series()
+    changed = getattr(container, column).copy()
+    changed[place] = value
+    with pytest.raises(BadData, match=says):
+        RecordContainer.decode(dataclasses.replace(container, **{column: changed}).encode())
+
+
+@given(st.data())
+def test_bytes_that_were_changed_give_a_container_or_bad_data(data: st.DataObject) -> None:
+    encoded = bytearray(two_series().encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(BadData):
+        container = RecordContainer.decode(bytes(encoded[: data.draw(st.integers(0, len(encoded)))]))
+        assert len(container.part_keys()) == len(container.key_series)
