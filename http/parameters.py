@@ -7,6 +7,7 @@ The rules and texts are those of ``web/api/v1/api.go``: times are unix seconds o
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,13 +18,14 @@ from filoray.cluster.errors import BadData
 from filoray.http.bodies import read_body
 from filoray.http.forms import MULTIPART, URLENCODED, Pairs, by_name, parse_multipart, parse_urlencoded
 from filoray.nodes.promql.durations import duration_ms_of_seconds, duration_out_of_range, parse_duration_ms
+from filoray.nodes.promql.go_numbers import parse_float, parse_int64
 from filoray.nodes.promql.quoting import quote
 
 MIN_TIME_MS = -(1 << 61)
 MAX_TIME_MS = (1 << 61) - 1
 """The beginning and the end of time: far enough for all data, near enough that sums with durations fit an int64."""
 
-_FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_NO_DURATION_MS = -(1 << 63) // 1_000_000  # what Go makes of NaN seconds: less than any duration that is allowed
 _RFC3339 = re.compile(
     r"(-?\d{4,9})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
 )
@@ -110,9 +112,10 @@ class Parameters:
         text = self.text(name)
         if not text:
             return None
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-            raise invalid_parameter(name, f"{quote(text)} is not a whole number")
-        return int(text)
+        try:
+            return parse_int64(text)
+        except ValueError as error:
+            raise invalid_parameter(name, str(error)) from None
 
     def flag(self, name: str) -> bool:
         """A yes or no; no where there is none. Raises BadData."""
@@ -129,8 +132,9 @@ def parse_time_ms(text: str) -> int:
 
     Raises ValueError with Prometheus's text. Times further off than MIN_TIME_MS and MAX_TIME_MS become those.
     """
-    if _FLOAT.fullmatch(text):
-        return _bounded_time_ms(float(text))
+    seconds = _float_or_none(text)
+    if seconds is not None and math.isfinite(seconds):
+        return _bounded_time_ms(seconds)
     if text == _MIN_TIME_TEXT:
         return MIN_TIME_MS
     if text == _MAX_TIME_TEXT:
@@ -154,6 +158,13 @@ def parse_time_ms(text: str) -> int:
     raise ValueError(f"cannot parse {quote(text)} to a valid timestamp")
 
 
+def _float_or_none(text: str) -> float | None:
+    try:
+        return parse_float(text)
+    except ValueError:
+        return None
+
+
 def _bounded_time_ms(seconds: float) -> int:
     if abs(seconds) >= MAX_TIME_MS / 1000:
         return MAX_TIME_MS if seconds > 0 else MIN_TIME_MS
@@ -166,8 +177,10 @@ def _bounded_time_ms(seconds: float) -> int:
 
 def parse_duration_parameter_ms(text: str) -> int:
     """Milliseconds of seconds as a number, or of ``1h30m``. Raises ValueError with Prometheus's text."""
-    if _FLOAT.fullmatch(text):
-        seconds = float(text)
+    seconds = _float_or_none(text)
+    if seconds is not None:
+        if math.isnan(seconds):
+            return _NO_DURATION_MS
         if duration_out_of_range(seconds):
             raise ValueError(f"cannot parse {quote(text)} to a valid duration. It overflows int64")
         return duration_ms_of_seconds(seconds)

@@ -25,6 +25,7 @@ from filoray.http.route_access import PREFIXES
 from filoray.http.routes_query import TRUNCATED
 from filoray.http.selector_parameters import read_selectors
 from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.promql.go_numbers import parse_int64
 from filoray.nodes.promql.quoting import is_valid_label_name, quote
 from filoray.nodes.requests import MetadataRequest, MetricMetadata, Names
 
@@ -160,9 +161,10 @@ def _metadata_limit(parameters: Parameters, name: str) -> int:
     text = parameters.text(name)
     if not text:
         return -1
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        raise BadData(f"{name} must be a number")
-    return int(text)
+    try:
+        return parse_int64(text)
+    except ValueError:
+        raise BadData(f"{name} must be a number") from None
 
 
 def _by_metric(entries: Sequence[MetricMetadata], limit: int, per_metric: int) -> dict[str, list[dict[str, str]]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from filoray.nodes.engine.fragments import AggregatePartial, FragmentResult
 from filoray.nodes.engine.frame import BoolArray, BoolMatrix, Frame
 from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.engine.metric_names import METADATA_LABELS
+from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.ranked_aggregations import (
     RANKED,
     Parameter,
@@ -76,7 +76,7 @@ def reduce_phase(
 def grouping_labels(expr: Aggregate, labels: LabelTable) -> LabelTable:
     """The labels that tell groups apart, which are those of the result."""
     if expr.without:
-        return labels.without({*expr.grouping, *METADATA_LABELS})
+        return labels.without({*expr.grouping, METRIC_NAME})
     return labels.keep(expr.grouping)
 
 

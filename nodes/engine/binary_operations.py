@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.engine.frame import Frame, ScalarSeries
+from filoray.nodes.kernels import elementwise
 
 Values = NDArray[np.float64]
 
@@ -21,19 +22,14 @@ def _modulo(left: Values, right: Values) -> Values:
     return np.fmod(left, right)
 
 
-def _power(left: Values, right: Values) -> Values:
-    """Go's math.Pow, which is C's pow."""
-    return np.power(left, right)
-
-
 ARITHMETIC: Mapping[str, Callable[[Values, Values], Values]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
     "/": np.divide,
     "%": _modulo,
-    "^": _power,
-    "atan2": np.arctan2,
+    "^": elementwise.power,
+    "atan2": elementwise.arc_tangent_of_two,
 }
 
 COMPARISONS: Mapping[str, Callable[[Values, Values], NDArray[np.bool_]]] = {

@@ -5,8 +5,6 @@ Functions of native histograms have nothing to work on and give empty results, a
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +20,7 @@ from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.range_vector_functions import warn_of_quantiles
 from filoray.nodes.kernels.histograms import BucketRows, HistogramQuantiles, histogram_fractions, histogram_quantiles
 from filoray.nodes.promql.ast import Call, Expr, Position
+from filoray.nodes.promql.go_numbers import parse_float
 from filoray.nodes.promql.number_format import format_float_g
 from filoray.nodes.promql.quoting import is_valid_label_name
 
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
 
 BUCKET_LABEL = "le"
 _NO_BUCKET = -1
-_GO_FLOAT = re.compile(
-    r"[+-]?(?:(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:e[+-]?\d+)?|inf|infinity|nan|0x[\da-f_]+(?:\.[\da-f_]*)?p[+-]?\d+)",
-    re.IGNORECASE | re.ASCII,
-)
 
 NATIVE_ONLY = ("histogram_avg", "histogram_count", "histogram_stddev", "histogram_stdvar", "histogram_sum")
 
@@ -54,14 +49,10 @@ class _Histograms:
 
 def parse_bound(text: str) -> float | None:
     """Go's strconv.ParseFloat of a bucket label; None for what is no number."""
-    if not _GO_FLOAT.fullmatch(text):
-        return None
     try:
-        bound = float.fromhex(text) if "x" in text.lower() else float(text)
-    except OverflowError:
+        return parse_float(text)
+    except ValueError:
         return None
-    # Go refuses finite numbers that do not fit.
-    return None if math.isinf(bound) and "inf" not in text.lower() else bound
 
 
 def _histograms(evaluator: Evaluator, frame: Frame, position: Position) -> _Histograms:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.engine.leaves import scalar_frame
+from filoray.nodes.kernels import elementwise
 from filoray.nodes.promql.ast import Call
 
 if TYPE_CHECKING:
@@ -24,25 +25,25 @@ Values = NDArray[np.float64]
 ELEMENTWISE: Mapping[str, Callable[[Values], Values]] = {
     "abs": np.abs,
     "ceil": np.ceil,
-    "exp": np.exp,
+    "exp": elementwise.exponential,
     "floor": np.floor,
-    "ln": np.log,
-    "log10": np.log10,
-    "log2": np.log2,
+    "ln": elementwise.natural_logarithm,
+    "log10": elementwise.decimal_logarithm,
+    "log2": elementwise.binary_logarithm,
     "sgn": lambda values: np.where(values == 0, values, np.sign(values)),
     "sqrt": np.sqrt,
-    "acos": np.arccos,
-    "acosh": np.arccosh,
-    "asin": np.arcsin,
-    "asinh": np.arcsinh,
-    "atan": np.arctan,
-    "atanh": np.arctanh,
-    "cos": np.cos,
-    "cosh": np.cosh,
-    "sin": np.sin,
-    "sinh": np.sinh,
-    "tan": np.tan,
-    "tanh": np.tanh,
+    "acos": elementwise.arc_cosine,
+    "acosh": elementwise.hyperbolic_arc_cosine,
+    "asin": elementwise.arc_sine,
+    "asinh": elementwise.hyperbolic_arc_sine,
+    "atan": elementwise.arc_tangent,
+    "atanh": elementwise.hyperbolic_arc_tangent,
+    "cos": elementwise.cosine,
+    "cosh": elementwise.hyperbolic_cosine,
+    "sin": elementwise.sine,
+    "sinh": elementwise.hyperbolic_sine,
+    "tan": elementwise.tangent,
+    "tanh": elementwise.hyperbolic_tangent,
     "deg": lambda values: values * 180 / np.pi,
     "rad": lambda values: values * np.pi / 180,
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from filoray.nodes.promql.regex import RegexError, compile_regex
 if TYPE_CHECKING:
     from filoray.nodes.engine.evaluator import Evaluator, Handler, Value
 
-_TEMPLATE_REFERENCE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))", re.ASCII)
+_LONG_NUMBER = 10  # digits; no regular expression has so many groups
 _CHUNK = re.compile(r"\d+|\D+", re.ASCII)
 
 
@@ -38,7 +40,8 @@ def _label_replace(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     labels = frame.labels
     column = labels.columns.get(source) or LabelColumn((), np.full(labels.count, ABSENT, np.int32))
     # One result for each distinct value; the last one is that of an absent label. None: does not match.
-    results = [_replacement(regex, template, value) for value in (*column.values, "")]
+    parts = template_parts(template)
+    results = [_replacement(regex, parts, value) for value in (*column.values, "")]
     matched = np.array([result is not None for result in results])[column.codes]
     if not matched.any():
         return frame
@@ -47,22 +50,56 @@ def _label_replace(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     return merged_by_labels(Frame(new_labels, frame.values, frame.valid, drop_name))
 
 
-def _replacement(regex: Any, template: str, value: str) -> str | None:
+def _replacement(regex: Any, parts: Sequence[str | Group], value: str) -> str | None:
     match = regex.fullmatch(value)
     if match is None:
         return None
-    return _TEMPLATE_REFERENCE.sub(lambda reference: _expanded(match, regex, reference), template)
+    return "".join([part if isinstance(part, str) else _group_text(regex, match, part) for part in parts])
 
 
-def _expanded(match: Any, regex: Any, reference: re.Match[str]) -> str:
-    """Go's Regexp.Expand: ``$1``, ``${1}``, ``$name``; unknown groups and those that took no part are empty."""
-    name = reference.group(1) or reference.group(2)
-    if name is None:
-        return "$"
-    if name.isdigit() and (name == "0" or not name.startswith("0")):
-        number = int(name)
-        return (match.group(number) or "") if number <= regex.groups else ""
+def _group_text(regex: Any, match: Any, group: Group) -> str:
+    """Unknown groups and those that took no part are empty."""
+    name = group.name
+    if name.isascii() and name.isdigit() and (name == "0" or not name.startswith("0")):
+        return (match.group(int(name)) or "") if len(name) < _LONG_NUMBER and int(name) <= regex.groups else ""
     return (match.group(name) or "") if name in regex.groupindex else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of the match, by number or by name."""
+
+    name: str
+
+
+def template_parts(template: str) -> list[str | Group]:
+    """The text and the groups of Go's Regexp.Expand: ``$1``, ``${1}``, ``$name``, and ``$$`` for a dollar sign.
+
+    A name goes on over letters, digits and underscores of any script. A dollar sign that begins nothing is text.
+    """
+    parts: list[str | Group] = []
+    head, *rest = template.split("$")
+    parts.append(head)
+    pieces = iter(rest)
+    for piece in pieces:
+        if not piece:
+            # Two in a row, or one at the very end; what follows the second is text.
+            parts += ("$", next(pieces, ""))
+            continue
+        braced = piece.startswith("{")
+        start = end = 1 if braced else 0
+        while end < len(piece) and _is_of_name(piece[end]):
+            end += 1
+        if end == start or (braced and not piece.startswith("}", end)):
+            parts.append("$" + piece)
+            continue
+        parts += (Group(piece[start:end]), piece[end + braced :])
+    return parts
+
+
+def _is_of_name(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category.startswith("L") or category == "Nd" or character == "_"
 
 
 def _with_mapped(

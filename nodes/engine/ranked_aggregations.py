@@ -16,7 +16,7 @@ from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine.annotations import AnnotationKind
 from filoray.nodes.engine.frame import Frame
 from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.engine.metric_names import METADATA_LABELS
+from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.kernels.ranking import Pick, RowGroups, count_values, pick_samples
 from filoray.nodes.promql.ast import Aggregate
 from filoray.nodes.promql.number_format import format_float_f, format_float_g
@@ -109,8 +109,8 @@ def ranked_result(op: str, frame: Frame, group_labels: LabelTable) -> Frame:
 def count_values_part(expr: Aggregate, frame: Frame, label: str) -> Frame:
     """How often each value occurs: one row for each group and value, which becomes a label."""
     if expr.without:
-        base = frame.labels.without({*expr.grouping, *METADATA_LABELS, label})
-        shows_value = label not in expr.grouping and label not in METADATA_LABELS
+        base = frame.labels.without({*expr.grouping, METRIC_NAME, label})
+        shows_value = label not in expr.grouping and label != METRIC_NAME
     else:
         base = frame.labels.keep(name for name in expr.grouping if name != label)
         shows_value = True

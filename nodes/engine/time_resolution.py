@@ -35,6 +35,10 @@ _DATE_FUNCTIONS = (
 AT_UNSAFE_FUNCTIONS = frozenset({*_DATE_FUNCTIONS, "predict_linear", "time", "timestamp"})
 """Functions whose value depends on the evaluation time even over pinned arguments."""
 
+FARTHEST_MS = (1 << 63) - (1 << 54)
+"""How far from 1970 an ``@`` may be: offsets and ranges (292 years at most each) still fit an int64 beside it, however
+deep they nest. No sample is that far off."""
+
 _RANGE_CONSTANTS = frozenset({"start", "end", "step", "range"})
 
 
@@ -97,10 +101,12 @@ def _resolve(expr: Expr, params: QueryParams) -> Expr:
 
 
 def _resolve_time(time: TimeModifier, params: QueryParams) -> TimeModifier:
-    if time.at_edge is None:
+    if time.at_edge is not None:
+        at_ms = params.start_ms if time.at_edge is AtPreprocessor.START else params.end_ms
+        return replace(time, at_ms=at_ms, at_edge=None)
+    if time.at_ms is None or abs(time.at_ms) <= FARTHEST_MS:
         return time
-    at_ms = params.start_ms if time.at_edge is AtPreprocessor.START else params.end_ms
-    return replace(time, at_ms=at_ms, at_edge=None)
+    return replace(time, at_ms=FARTHEST_MS if time.at_ms > 0 else -FARTHEST_MS)
 
 
 def _range_constant(function: str, params: QueryParams) -> float:

@@ -46,7 +46,7 @@ def _match_ids(left: Frame, right: Frame, matching: VectorMatching) -> tuple[Ids
 def _match_labels(table: LabelTable, matching: VectorMatching) -> LabelTable:
     if matching.on:
         return table.keep(matching.labels)
-    return table.without({*matching.labels, *METADATA_LABELS})
+    return table.without({*matching.labels, METRIC_NAME})
 
 
 def _presence(ids: Ids, group_count: int, valid: BoolMatrix) -> BoolMatrix:
@@ -102,9 +102,8 @@ class _Join:
         self.many_ids, self.one_ids, self.group_count = _match_ids(self.many, self.one, matching)
 
     def result(self) -> Frame:
+        # Prometheus swaps the sides for group_right before it fills, so that fill_left is the many side's there too.
         fill_many, fill_one = self.matching.fill_left, self.matching.fill_right
-        if self.swapped:
-            fill_many, fill_one = fill_one, fill_many
         has_many: BoolArray = np.logical_or.reduce(self.many.valid, axis=0)
         has_one: BoolArray = np.logical_or.reduce(self.one.valid, axis=0)
         filling = fill_one is not None or fill_many is not None
@@ -195,7 +194,6 @@ class _Join:
 
     def _combined(self, pairs: _Pairs) -> Frame:
         labels = self._result_labels(pairs)
-        self._check_many_side(pairs, labels)
         left, right = pairs.many_values, pairs.one_values
         if self.swapped:
             left, right = right, left
@@ -211,16 +209,20 @@ class _Join:
             values, valid = left, valid & compare(left, right)
             from_many = pairs.many >= 0
             drop_name[from_many] = self.many.drop_name[pairs.many[from_many]]
+        self._check_many_side(pairs.groups, labels, valid)
         return merged_by_labels(Frame(labels, values, valid, drop_name).without_empty_series())
 
-    def _check_many_side(self, pairs: _Pairs, labels: LabelTable) -> None:
-        """No two samples of one match group may give a result of the same labels at the same step."""
+    def _check_many_side(self, groups: Ids, labels: LabelTable, valid: BoolMatrix) -> None:
+        """No two samples of one match group may give a result of the same labels at the same step.
+
+        Those that a comparison leaves out give none.
+        """
         if self.matching.cardinality is Cardinality.ONE_TO_ONE:
-            ids, count, message = pairs.groups, self.group_count, MANY_TO_ONE_NOT_EXPLICIT
+            ids, count, message = groups, self.group_count, MANY_TO_ONE_NOT_EXPLICIT
         else:
             label_ids, label_count = labels.row_ids()
-            ids, count, message = label_ids * self.group_count + pairs.groups, label_count, GROUPING_NOT_UNIQUE
-            if count == len(pairs.many):
+            ids, count, message = label_ids * self.group_count + groups, label_count, GROUPING_NOT_UNIQUE
+            if count == len(groups):
                 return
             ids, count = _dense(ids)
         sizes = np.bincount(ids, minlength=count)
@@ -230,7 +232,7 @@ class _Join:
         rows = np.flatnonzero(shared)
         order = rows[np.argsort(ids[rows], kind="stable")]
         starts = np.flatnonzero(np.r_[True, ids[order][1:] != ids[order][:-1]])
-        if (np.add.reduceat(pairs.valid[order].astype(np.int32), starts, axis=0) > 1).any():
+        if (np.add.reduceat(valid[order].astype(np.int32), starts, axis=0) > 1).any():
             raise ExecutionError(message)
 
     def _result_labels(self, pairs: _Pairs) -> LabelTable:

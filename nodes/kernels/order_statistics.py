@@ -59,17 +59,20 @@ def _position(ordered, count, value):
 
 
 @njit(cache=True, nogil=True)
-def _median_deviation(ordered, count):
-    """Median of the distances from the median. They grow away from the middle on both sides: merge from there."""
-    lower, upper, weight = weighted_rank(0.5, count)
-    median = ordered[lower] * (1.0 - weight) + ordered[upper] * weight
+def _median_deviation(ordered, count, nan_count):
+    """Median of the distances from the median. They grow away from the middle on both sides: merge from there.
+
+    NaN comes before all else in Prometheus's order, among samples and among their distances.
+    """
+    lower, upper, weight = weighted_rank(0.5, count + nan_count)
+    median = quantile_of_sorted(ordered, count, nan_count, 0.5)
     if not math.isfinite(median):
         return math.nan  # distances from an infinity are NaN, and those come first in Prometheus's order
     right = _position(ordered, count, median)
     left = right - 1
-    at_lower = 0.0
-    at_upper = 0.0
-    for i in range(upper + 1):
+    at_lower = math.nan
+    at_upper = math.nan
+    for i in range(nan_count, upper + 1):
         from_left = abs(ordered[left] - median) if left >= 0 else math.inf
         from_right = abs(ordered[right] - median) if right < count else math.inf
         if left >= 0 and from_left <= from_right:
@@ -161,7 +164,5 @@ def quantile_over_time(
             high = highs[k]
             if not is_deviation:
                 out_values[series, k] = quantile_of_sorted(ordered, count, nan_count, quantiles[k])
-            elif nan_count > 0:
-                out_values[series, k] = math.nan
             else:
-                out_values[series, k] = _median_deviation(ordered, count)
+                out_values[series, k] = _median_deviation(ordered, count, nan_count)

@@ -23,6 +23,7 @@ from filoray.nodes.promql.ast import (
 from filoray.nodes.promql.durations import duration_ms_of_seconds
 
 _TIMESTAMP_LIMIT = float((1 << 63) - 1)
+_MIN_INT64 = -(1 << 63)
 _CARRIERS = "an instant vector selector or range vector selector or a subquery"
 
 
@@ -40,13 +41,17 @@ def with_offset(expr: Expr, offset: NumberLiteral | DurationExpr, end: int) -> E
 
 
 def with_timestamp(expr: Expr, timestamp_s: float, end: int) -> Expr:
-    """``@ 1700000000.5``; stored in milliseconds, rounded half away from zero."""
+    """``@ 1700000000.5``; stored in milliseconds, rounded half away from zero.
+
+    Milliseconds that are no int64 become the lowest one, as Go makes of them on amd64.
+    """
     if not -_TIMESTAMP_LIMIT < timestamp_s < _TIMESTAMP_LIMIT:
         shown = f"{timestamp_s:+f}".replace("inf", "Inf") if math.isinf(timestamp_s) else f"{timestamp_s:f}"
         raise ModifierError(f"timestamp out of bounds for @ modifier: {shown.replace('nan', 'NaN')}")
     time = _unpinned_time_of(expr)
-    at_ms = math.floor(abs(timestamp_s) * 1000 + 0.5)
-    return _with_time(expr, replace(time, at_ms=int(math.copysign(1, timestamp_s)) * at_ms), end)
+    distance_ms = math.floor(abs(timestamp_s) * 1000 + 0.5)
+    at_ms = distance_ms if timestamp_s >= 0 else -distance_ms
+    return _with_time(expr, replace(time, at_ms=at_ms if abs(at_ms) < -_MIN_INT64 else _MIN_INT64), end)
 
 
 def with_query_edge(expr: Expr, edge: AtPreprocessor, end: int) -> Expr:

@@ -144,8 +144,7 @@ def _selector_text(selector: VectorSelector) -> str:
 
 def _at_text(time: TimeModifier) -> str:
     if time.at_ms is not None:
-        seconds, milliseconds = divmod(abs(time.at_ms), 1000)
-        return f" @ {'-' if time.at_ms < 0 else ''}{seconds}.{milliseconds:03d}"
+        return f" @ {time.at_ms / 1000:.3f}"
     return f" @ {time.at_edge.value}()" if time.at_edge is not None else ""
 
 

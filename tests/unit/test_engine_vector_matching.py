@@ -79,13 +79,13 @@ def test_fill_of_the_many_side_has_the_labels_of_the_match_group():
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("limits + on(status) group_right fill_left(7) requests", [
+        ("limits + on(status) group_right fill_right(7) requests", [
             '{method="GET", status="200"} 101', '{method="GET", status="404"} 9',
         ]),
-        ("limits + on(status) group_right fill_right(7) requests", [
+        ("limits + on(status) group_right fill_left(7) requests", [
             '{method="GET", status="200"} 101', '{status="500"} 57',
         ]),
-        ("limits - on(status) group_right(owner) fill_left(7) fill_right(9) requests", [
+        ("limits - on(status) group_right(owner) fill_right(7) fill_left(9) requests", [
             '{method="GET", owner="a", status="200"} 99', '{method="GET", status="404"} 5',
             '{owner="b", status="500"} 41',
         ]),
@@ -94,7 +94,7 @@ def test_fill_of_the_many_side_has_the_labels_of_the_match_group():
         ]),
     ],
 )  # fmt: skip
-def test_left_and_right_fills_are_of_the_sides_as_written(query, expected):
+def test_fill_left_is_the_many_side_s_whatever_side_that_is(query, expected):
     source = load(
         300,
         """
@@ -148,8 +148,12 @@ def test_or_makes_one_series_of_what_has_the_same_labels():
             "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
         ),
         (
-            "many > on(x) one",
+            "many >= on(x) one",
             "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+        ),
+        (
+            "many >= on(x) group_left(y) one",
+            "multiple matches for labels: grouping labels must ensure unique matches",
         ),
         (
             "many + on(x) group_left(y) one",
@@ -169,9 +173,37 @@ def test_duplicates_do_not_matter_where_the_other_side_is_empty():
     assert shown(instant(source, "nothing + on(x) many")) == []
 
 
-def test_default_matching_looks_through_name_type_and_unit():
+def test_what_a_comparison_leaves_out_matches_nothing():
+    source = load(300, 'one{x="1"} 1\nmany{x="1", y="a"} 1\nmany{x="1", y="b"} 2')
+    assert shown(instant(source, "many > on(x) one")) == ['{x="1"} 2']
+    assert shown(instant(source, "many > on(x) group_left(y) one")) == ['{__name__="many", x="1"} 2']
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("a / b", []),
+        ("a / ignoring(__type__, __unit__) b", ['{job="x"} 3']),
+        ("a / on(job) b", ['{job="x"} 3']),
+        ("a and b", []),
+        ("a unless b", ['{__name__="a", __type__="counter", job="x"} 6']),
+        ("a / on(job, __type__) b", []),
+        ("sum without (job) (b)", ['{__type__="gauge", __unit__="s"} 2']),
+        ('count_values without (job) ("v", b)', ['{__type__="gauge", __unit__="s", v="2"} 1']),
+        ("quantile without (job) (0.5, b)", ['{__type__="gauge", __unit__="s"} 2']),
+        ("abs(b)", ['{job="x"} 2']),
+    ],
+)
+def test_type_and_unit_match_and_group_like_other_labels(query, expected):
     source = load(300, 'a{__type__="counter", job="x"} 6\nb{__type__="gauge", __unit__="s", job="x"} 2')
-    assert shown(instant(source, "a / b")) == ['{job="x"} 3']
+    assert shown(instant(source, query)) == expected
+
+
+def test_an_earlier_step_whose_matches_a_comparison_leaves_out_is_no_error():
+    """Prometheus names the duplicates on the right, at the second step."""
+    source = load(60, 'w{i="1"} 1 1\nw{i="2"} 2 2\nq{i="1"} 1 1\nq{i="2"} _ 2')
+    with pytest.raises(ExecutionError, match=r"found duplicate series for the match group {} on the right hand-side"):
+        ranged(source, "w > on() q", 0, 60, 60)
 
 
 def test_the_error_of_the_earliest_step_is_told():
