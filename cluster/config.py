@@ -35,6 +35,7 @@ __all__ = [
     "SeedConfig",
     "ServerConfig",
     "StoreConfig",
+    "SupervisorConfig",
     "WriteConfig",
     "default_server_config",
     "load_server_config",
@@ -88,6 +89,17 @@ class SeedConfig:
     seed_node_count: int
     form_wait_ms: int
     timeout_ms: int
+    stall_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorConfig:
+    check_interval_ms: int
+    hang_timeout_ms: int
+    restart_backoff_ms: int
+    restart_backoff_max_ms: int
+    restarts_max: int
+    restarts_period_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,7 @@ class ServerConfig:
     http: HttpConfig
     node: NodeConfig
     seed: SeedConfig
+    supervisor: SupervisorConfig
     query: QueryConfig
     write: WriteConfig
     store: StoreConfig
@@ -203,6 +216,7 @@ def _read_server(section: ConfigSection, inline: tuple[InlineDataset, ...], conf
         http=_read_http(section.section("http")),
         node=_read_node(section.section("node")),
         seed=_read_seed(section.section("seed")),
+        supervisor=_read_supervisor(section.section("supervisor")),
         query=_read_query(section.section("query")),
         write=_read_write(section.section("write")),
         store=read_store_config(store),
@@ -306,6 +320,20 @@ def _read_seed(section: ConfigSection) -> SeedConfig:
         seed_node_count=section.integer("seed-node-count", minimum=1),
         form_wait_ms=section.duration_ms("form-wait"),
         timeout_ms=section.duration_ms("timeout", minimum=100),
+        stall_timeout_ms=section.duration_ms("stall-timeout", minimum=100),
+    )
+    section.finish()
+    return config
+
+
+def _read_supervisor(section: ConfigSection) -> SupervisorConfig:
+    config = SupervisorConfig(
+        check_interval_ms=section.duration_ms("check-interval", minimum=10),
+        hang_timeout_ms=section.duration_ms("hang-timeout", minimum=2000),
+        restart_backoff_ms=section.duration_ms("restart-backoff", minimum=1),
+        restart_backoff_max_ms=section.duration_ms("restart-backoff-max", minimum=1),
+        restarts_max=section.integer("restarts-max", minimum=1),
+        restarts_period_ms=section.duration_ms("restarts-period", minimum=1000),
     )
     section.finish()
     return config

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Protocol, cast
 
-import psutil
 import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -25,12 +24,13 @@ from filoray.cluster.node_actor import CONCURRENCY_GROUPS, NodeActor
 from filoray.cluster.node_protocol import NodeAnnouncement, NodeSpec, ShardEpoch
 from filoray.cluster.observed_clock import finished_within
 from filoray.cluster.placement import Placement
+from filoray.cluster.process_identity import ProcessIdentity, process_name, started_after_boot_s
 
 logger = logging.getLogger(__name__)
 
 _GONE_POLL_S = 0.01
 _GONE_WARNING_S = 5.0
-_CLOCK_TOLERANCE_S = 0.05
+_TICK_TOLERANCE_S = 0.005
 
 
 class ActorCallFailed(Exception):
@@ -133,19 +133,15 @@ class RayActors:
                 waited_s = await _pause(waited_s, name)
             return
         process = _process(pid, pid_started_s)
-        while process is not None and _is_running(process):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        while process is not None and process.is_running():
+            process.send(signal.SIGKILL)
             waited_s = await _pause(waited_s, f"{name} with pid {pid}")
 
     def process_started_s(self, announcement: NodeAnnouncement) -> float | None:
-        """Start time of the announced process if it is on this machine."""
+        """Start time of the announced process if it is on this machine, in seconds after the machine's own start."""
         if announcement.ray_node_id != ray.get_runtime_context().get_node_id():
             return None
-        try:
-            return float(psutil.Process(announcement.pid).create_time())
-        except psutil.Error:
-            return None
+        return started_after_boot_s(announcement.pid)
 
     # ---- others
 
@@ -222,17 +218,11 @@ async def _pause(waited_s: float, what: str) -> float:
     return waited_s + _GONE_POLL_S
 
 
-def _process(pid: int, started_s: float) -> psutil.Process | None:
-    """The process that had that id when it started then; None if it is gone."""
-    try:
-        process = psutil.Process(pid)
-        return process if abs(process.create_time() - started_s) < _CLOCK_TOLERANCE_S else None
-    except psutil.Error:
-        return None
+def _process(pid: int, started_s: float) -> ProcessIdentity | None:
+    """The actor's process that has that id if it started then; None if that one is gone.
 
-
-def _is_running(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    After a restart of the machine a stranger may have started at the same tick: it has not an actor's title.
+    """
+    found_s = started_after_boot_s(pid)
+    is_it = found_s is not None and abs(found_s - started_s) < _TICK_TOLERANCE_S
+    return ProcessIdentity.of(pid) if is_it and process_name(pid).startswith("ray::") else None

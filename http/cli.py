@@ -7,11 +7,13 @@ does lives in a module of its own, imported only when asked for: ``filoray query
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from filoray.cluster.errors import FilorayError
+from filoray.http.process_environment import without_proxies
 
 DEFAULT_DATA_DIR = "data"
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -20,6 +22,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = build_parser().parse_args(arguments)
+    os.environ.update(without_proxies(os.environ, ()))
     try:
         return int(options.run(options) or 0)
     except FilorayError as error:

@@ -1,28 +1,33 @@
 """Ray for one cluster: started in a session of its own, stopped by exactly the processes that were started.
 
-``ray stop`` would end every Ray on the machine, so it is never used. The head's process and all its
-descendants share one session id, which with the head's creation time names them for as long as one lives.
+``ray stop`` would end every Ray on the machine, so it is never used. All that is started shares one session, which the
+launch's token in the environment of its processes tells from a stranger's that got the same number later.
+
+Nothing of Ray's own stays behind to watch it: its parts end or hang and the supervisor (``supervisor.py``) sees it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from filoray.cluster.errors import FilorayError
+from filoray.cluster.process_identity import (
+    LAUNCH_VARIABLE,
+    ProcessIdentity,
+    end_processes,
+    process_name,
+    session_of_launch,
+)
 
 RAY_ENVIRONMENT = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
@@ -38,65 +43,63 @@ RAY_ENVIRONMENT = {
     # Ray runs workers at niceness 15: behind every other process of the machine, heartbeats included.
     "RAY_worker_niceness": "0",
 }
-_TOKEN_FILE = "auth-token"
+ESSENTIAL = ("gcs_server", "raylet")
+"""Ray's processes without which no actor lives long."""
+
 _RAYS_OWN = "r"  # Ray lets everybody into its temporary directory, so it is inside one that only we enter
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _START_TIMEOUT_S = 60
+_POLITE_S = 2.0
+_ONLY_OURS = 0o077
 
 
 @dataclass(frozen=True, slots=True)
 class RayRuntime:
-    """A Ray head that this cluster started. ``pid`` is also its session id."""
+    """A Ray that this cluster started. ``session``: that of its processes. ``token``: the launch's."""
 
     address: str
-    pid: int
-    created_s: float
+    session: int
+    token: str
     temp_dir: str
+    secret: str = field(repr=False)
 
     @property
     def environment(self) -> dict[str, str]:
         """What its processes and its clients need. Set it before ray is imported.
 
         Ray listens on every interface of the machine whatever it is told, and runs the code of whoever may speak to it:
-        that is who can read the token in the temporary directory.
+        that is who knows the secret. It is in no file of Ray's, which would be read anew for each process that is
+        started and might be gone by then.
         """
-        token_path = str(Path(self.temp_dir) / _TOKEN_FILE)
-        return {**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token_path}
+        return {
+            **RAY_ENVIRONMENT,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.secret,
+            LAUNCH_VARIABLE: self.token,
+        }
 
-    def processes(self) -> list[psutil.Process]:
-        """What still runs of it: the head and everything that it started."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                is_of_session = os.getsid(process.pid) == self.pid and process.create_time() >= self.created_s - 1
-                if is_of_session and _runs(process):
-                    found.append(process)
-        return found
+    def processes(self) -> list[ProcessIdentity]:
+        """What still runs of it: Ray's own and the actors'."""
+        return session_of_launch(self.session, self.token)
+
+    def essential(self) -> dict[str, ProcessIdentity]:
+        """Those of ``ESSENTIAL`` that run."""
+        named = ((process_name(process.pid), process) for process in self.processes())
+        return {name: process for name, process in named if name in ESSENTIAL}
 
     def is_running(self) -> bool:
-        """Whether the head lives; what it started may outlive it."""
-        with contextlib.suppress(psutil.Error):
-            head = psutil.Process(self.pid)
-            return abs(head.create_time() - self.created_s) < 1 and _runs(head)
-        return False
+        """Whether it can have actors; what it started may outlive it."""
+        return len(self.essential()) == len(ESSENTIAL)
 
-    def stop(self, timeout_s: float = 10) -> None:
-        """End it and its descendants, politely first; removes its temporary directory."""
-        if self.is_running():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
-        processes = self.processes()
-        _, alive = psutil.wait_procs(processes, timeout=timeout_s)
-        for process in {*alive, *self.processes()}:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(alive, timeout=5)
+    def raylet_socket(self) -> Path:
+        """Through which new processes find it."""
+        return Path(self.temp_dir) / _RAYS_OWN / "session_latest" / "sockets" / "raylet"
+
+    def stop(self, polite_s: float = _POLITE_S) -> None:
+        """End it and its actors; removes its temporary directory."""
+        for wait_s in (polite_s, 0, 0):  # again, for those that were being started meanwhile
+            end_processes(self.processes(), wait_s)
         shutil.rmtree(self.temp_dir, ignore_errors=True)
-
-
-def _runs(process: psutil.Process) -> bool:
-    """A killed process that nobody waited for yet is still listed, as a zombie."""
-    return process.status() != psutil.STATUS_ZOMBIE
 
 
 def free_port() -> int:
@@ -118,7 +121,7 @@ def port_problem(host: str, port: int) -> OSError | None:
 
 
 class RayStart:
-    """A Ray head on its way up: ``begin`` returns at once, ``wait`` when it takes drivers."""
+    """A Ray on its way up: ``begin`` returns at once, ``wait`` when it takes drivers."""
 
     def __init__(self, process: subprocess.Popen[bytes], runtime: RayRuntime, log_path: Path) -> None:
         self._process = process
@@ -126,43 +129,45 @@ class RayStart:
         self.runtime = runtime
 
     @classmethod
-    def begin(cls, log_path: Path) -> RayStart:
-        # Not under the data directory: Unix socket paths are limited to 107 bytes.
-        temp_dir = tempfile.mkdtemp(prefix="filoray-ray-")
+    def begin(cls, log_path: Path, token: str | None = None) -> RayStart:
+        """``token``: the launch's; a new one by default. Raises FilorayError if there is no room to start it in."""
+        try:
+            # Not under the data directory: Unix socket paths are limited to 107 bytes.
+            temp_dir = tempfile.mkdtemp(prefix="filoray-ray-")
+            log = log_path.open("wb")
+        except OSError as error:
+            raise FilorayError(f"Ray cannot be started: {error}") from None
         port = free_port()
-        runtime = RayRuntime(f"127.0.0.1:{port}", 0, 0.0, temp_dir)
-        token_path = Path(temp_dir) / _TOKEN_FILE
-        token_path.touch(mode=0o600)
-        token_path.write_text(secrets.token_hex(32))
+        runtime = RayRuntime(
+            f"127.0.0.1:{port}", 0, token or secrets.token_hex(16), temp_dir, secret=secrets.token_hex(32)
+        )
         command = [
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address=127.0.0.1",
+            sys.executable, "-m", "filoray.http.ray_head", "start", "--head", "--node-ip-address=127.0.0.1",
             f"--port={port}", f"--temp-dir={temp_dir}/{_RAYS_OWN}", "--include-dashboard=false",
             "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0",
             f"--object-store-memory={_OBJECT_STORE_BYTES}",
             # No autoscaler, and nobody to send log lines to: two processes and a second of processor time less.
             "--no-monitor", "--include-log-monitor=false",
         ]  # fmt: skip
-        with log_path.open("wb") as log:
+        with log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=_ONLY_OURS,
                 env={**os.environ, **runtime.environment},
             )
-        created_s = psutil.Process(process.pid).create_time()
-        return cls(process, dataclasses.replace(runtime, pid=process.pid, created_s=created_s), log_path)
+        return cls(process, dataclasses.replace(runtime, session=process.pid), log_path)
 
     def wait(self) -> RayRuntime:
         """Raises FilorayError with the end of Ray's log if it does not come up; nothing is left running then."""
         deadline_s = time.monotonic() + _START_TIMEOUT_S
-        while time.monotonic() < deadline_s:
-            if b"Ray runtime started" in self._log_path.read_bytes():
-                return self.runtime
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.05)
+        while self._process.poll() is None and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        if self._process.returncode == 0 and self.runtime.is_running():
+            return self.runtime
         self.runtime.stop()
         tail = self._log_path.read_text(errors="replace").strip().splitlines()[-8:]
         raise FilorayError("Ray did not start; the end of its log:\n  " + "\n  ".join(tail))

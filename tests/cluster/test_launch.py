@@ -57,6 +57,7 @@ def assert_nothing_is_left(data_dir: Path) -> None:
                 opened = {file.path for file in process.open_files()}
                 assert str(data_dir / "ray.log") not in opened, process
                 assert str(data_dir / "coordinator.log") not in opened, process
+                assert str(data_dir / "supervisor.log") not in opened, process
 
 
 def test_a_taken_port_is_refused_at_once(tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_the_demo_runs_on_one_node_and_again_on_its_own_data(tmp_path: Path) -> 
             assert "stops it; the data stay" in done.stdout
             answer = requests.get(f"http://127.0.0.1:{port}/promql/timeseries/api/v1/query", query, timeout=30).json()
             assert answer["data"]["result"][0]["value"][1] == "20"
-            feeder = psutil.Process(orjson.loads((tmp_path / "launch.json").read_bytes())["feeder_pid"])
+            feeder = psutil.Process(orjson.loads((tmp_path / "launch.json").read_bytes())["feeder"]["pid"])
             assert feeder.is_running()
         finally:
             stopped = down(tmp_path)
@@ -210,7 +211,7 @@ def test_a_wrong_dataset_of_the_configuration_is_named(tmp_path: Path) -> None:
 def ray_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayRuntime]:
     start = RayStart.begin(tmp_path / "head.log")
     runtime = start.wait()
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, runtime.environment[name])
     yield runtime
     runtime.stop()
@@ -218,18 +219,16 @@ def ray_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayRun
 
 def test_rays_own_ports_are_closed_to_who_has_not_the_token(tmp_path: Path, ray_head: RayRuntime) -> None:
     program = "import ray; ray.init(address={!r}, log_to_driver=False); print(len(ray.nodes()))"
-    other = tmp_path / "other"
-    other.write_text("0" * 64)
-    for mode, path, is_let_in in (
-        ("token", os.environ["RAY_AUTH_TOKEN_PATH"], True),
+    for mode, token, is_let_in in (
+        ("token", ray_head.secret, True),
         ("disabled", "", False),
-        ("token", str(other), False),
+        ("token", "0" * 64, False),
     ):
         try:
             done = subprocess.run(
                 [sys.executable, "-c", program.format(ray_head.address)],
                 capture_output=True, text=True, check=False, timeout=30,
-                env={**os.environ, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN_PATH": path},
+                env={**os.environ, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token},
             )  # fmt: skip
             said = done.stdout.strip()
         except subprocess.TimeoutExpired as tried_long:  # Ray goes on trying to get in

@@ -65,12 +65,11 @@ class RunningCluster:
         assert done.returncode == 0, f"filoray down failed:\n{done.stdout}\n{done.stderr}"
 
     def kill_everything(self) -> None:
-        """SIGKILL to every process of the cluster, Ray's own included, at once."""
-        state = orjson.loads((self.data_dir / "launch.json").read_bytes())
-        session = state["ray"]["pid"]
+        """SIGKILL to every process of the cluster, Ray's own and the supervisor included, at once."""
+        sessions = self._sessions()
 
         def all_are_gone() -> bool:
-            living = list(_pids_of_session(session))
+            living = [pid for session in sessions for pid in _pids_of_session(session)]
             _signal(living, signal.SIGKILL)  # again, for those that were being started meanwhile
             return not living
 
@@ -79,10 +78,13 @@ class RunningCluster:
     @contextlib.contextmanager
     def halted(self) -> Iterator[None]:
         """No process of the cluster, Ray's own included, runs meanwhile: its files are those of one moment."""
-        session = orjson.loads((self.data_dir / "launch.json").read_bytes())["ray"]["pid"]
+        sessions = self._sessions()
+
+        def pids() -> list[int]:
+            return [pid for session in sessions for pid in _pids_of_session(session)]
 
         def all_are_halted() -> bool:
-            running = [pid for pid in _pids_of_session(session) if _state(str(pid)) != b"T"]
+            running = [pid for pid in pids() if _state(str(pid)) != b"T"]
             _signal(running, signal.SIGSTOP)  # again, for those that began meanwhile
             return not running
 
@@ -90,7 +92,17 @@ class RunningCluster:
             wait_until(all_are_halted, 10, "all processes are halted")
             yield
         finally:
-            _signal(_pids_of_session(session), signal.SIGCONT)
+            _signal(reversed(pids()), signal.SIGCONT)  # the supervisor last, which is in the first session
+
+    def launched(self) -> dict[str, Any]:
+        """What ``launch.json`` says."""
+        state: dict[str, Any] = orjson.loads((self.data_dir / "launch.json").read_bytes())
+        return state
+
+    def _sessions(self) -> tuple[int, int]:
+        """The supervisor's, which must not see the other one's end, and Ray's."""
+        state = self.launched()
+        return state["supervisor"]["pid"], state["ray"]["session"]
 
     def logs(self) -> str:
         """The ends of the actors' error logs, for a failed test's message."""
