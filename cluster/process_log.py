@@ -6,6 +6,7 @@ Ray's own files have stderr only, and go with Ray's temporary directory when a c
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -16,7 +17,8 @@ _OLD_FILES = 2
 
 
 def log_to_file(data_dir: Path, actor: str) -> None:
-    """From INFO on. Where no file can be written, to stderr."""
+    """From INFO on. Where no file can be written, to stderr. What it writes from now on is its owner's only."""
+    os.umask(0o077)  # whoever started it: configurations have passwords
     warnings = logging.StreamHandler(sys.stderr)
     handlers: list[logging.Handler] = [warnings]
     try:

@@ -1,0 +1,88 @@
+"""``launch.json``: what it says of a launch, and what is said of one that cannot be understood."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from filoray.cluster.errors import FilorayError
+from filoray.cluster.process_identity import LAUNCH_VARIABLE, ProcessIdentity
+from filoray.http.launch_state import STATE_FILE, LaunchState
+from filoray.http.ray_runtime import RayRuntime
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+def state_of(session: int, supervisor: ProcessIdentity | None = None) -> LaunchState:
+    ray = RayRuntime("127.0.0.1:1", session, "t0ken", "/nonexistent", "secret")
+    return LaunchState("filoray", "t0ken", "127.0.0.1:1", ray, ["http://127.0.0.1:8080"], supervisor, supervisor)
+
+
+def test_what_is_written_is_read_and_is_private(tmp_path: Path) -> None:
+    (tmp_path / "launch.part").mkdir()  # a data set may have had that name
+    assert LaunchState.read(tmp_path) is None
+    state = state_of(7, ProcessIdentity(8, 9, "boot"))
+    state.write(tmp_path)
+    assert LaunchState.read(tmp_path) == state
+    assert (tmp_path / STATE_FILE).stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == [STATE_FILE, "launch.part"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"{", "is not what a launch wrote"),
+        (b"\x00" * 300, "is not what a launch wrote"),
+        (b"[]", "is not what a launch wrote"),
+        (b'"text"', "is not what a launch wrote"),
+        (b'{"version": 2}', "is not what a launch wrote"),
+        (b'{"version": 2, "ray": {"odd": 1}, "feeder": null, "supervisor": null}', "is not what a launch wrote"),
+        (b'{"ray": {"pid": 1, "created_s": 1.0}, "urls": []}', "is of another version of filoray (form 1"),
+        (b'{"version": 3}', "is of another version of filoray (form 3, this one reads 2)"),
+    ],
+)
+def test_what_cannot_be_understood_is_said_with_what_to_do(tmp_path: Path, text: bytes, words: str) -> None:
+    (tmp_path / STATE_FILE).write_bytes(text)
+    with pytest.raises(FilorayError) as caught:
+        LaunchState.read(tmp_path)
+    assert f"{tmp_path / STATE_FILE} {words}" in caught.value.message
+    assert "remove the file" in caught.value.message
+    assert (tmp_path / STATE_FILE).read_bytes() == text
+
+
+def test_a_directory_in_its_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).mkdir()
+    with pytest.raises(FilorayError, match=r"launch\.json cannot be read.*Is a directory"):
+        LaunchState.read(tmp_path)
+    with pytest.raises(FilorayError, match=r"launch\.json cannot be written"):
+        state_of(7).write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+
+
+@pytest.mark.parametrize("has_token", [True, False], ids=["ours", "a stranger's"])
+def test_what_is_ended_is_what_was_launched(tmp_path: Path, has_token: bool) -> None:
+    """After a restart of the machine the numbers of an old file are somebody else's."""
+    environment = {**os.environ, LAUNCH_VARIABLE: "t0ken" if has_token else "other"}
+    process = subprocess.Popen(SLEEP, env=environment, start_new_session=True)
+    try:
+        identity = ProcessIdentity.of(process.pid)
+        assert identity is not None
+        if not has_token:
+            identity = ProcessIdentity(process.pid, identity.start_ticks, "before the restart")
+        state = state_of(process.pid, identity)
+        assert state.is_supervised() is has_token
+        assert (len(state.ray.processes()) == 1) is has_token  # type: ignore[union-attr]
+        state.end_feeder()
+        state.end_supervisor()
+        state.ray.stop()  # type: ignore[union-attr]
+        assert (process.poll() is None) is not has_token
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
