@@ -17,7 +17,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ParamSpec
@@ -68,6 +68,7 @@ from filoray.cluster.shard_messages import (
     PublishShardMap,
     ShardReported,
     ShardsDeleted,
+    ShardsReleased,
     ShardsStarted,
     ShardsStopped,
     StartShards,
@@ -83,7 +84,8 @@ _ADOPT_TIMEOUT_S = 5.0
 _ACTIVE_TIMEOUT_S = 5.0
 _KNOWN_TIMEOUT_S = 2.0
 _DELETE_TIMEOUT_S = 20.0
-_DELETE_RETRY_S = 1.0
+_STOP_TIMEOUT_S = 10.0
+_ORDER_RETRY_S = 1.0
 _ABSENCE_WORTH_A_WORD_MS = 1000
 P = ParamSpec("P")
 _SETTLED = frozenset({StatusKind.ACTIVE, StatusKind.ERROR, StatusKind.STOPPED, StatusKind.UNASSIGNED})
@@ -118,6 +120,7 @@ class Coordinator:
         generation = store.next_generation()
         self._gateway_keys = store.gateway_keys()
         self._setup_problem = ""
+        self._deletion_problems: dict[str, str] = {}
         self._manager = ShardManager(generation, store.restored_state(incarnations))
         node = config.node
         limits = MembershipLimits(
@@ -170,15 +173,35 @@ class Coordinator:
         await self._until(lambda: not self._manager.is_deleting(name), _DELETE_TIMEOUT_S)
         configs = [known for known, _ in self._manager.datasets.values() if known.name != name]
         check_room_for(config, configs, self._config.dataset_limits)
+        if left := self._manager.undeleted_shards(name):
+            raise Unavailable(self._undeleted_text(name, left))
         self._manage(DatasetSetUp(config))
         await self._until(lambda: self._is_settled(name), _ACTIVE_TIMEOUT_S)
         await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
 
     async def delete_dataset(self, name: str) -> None:
-        """Remove a dataset and its files; returns when they are gone. Raises DatasetUnknown."""
-        self._manage(DatasetDeleted(name))
+        """Remove a dataset and its files; returns when they are gone.
+
+        Again while they are not gone yet, it waits for that. Raises DatasetUnknown; Unavailable, naming what is still
+        there, after some seconds: the deletion then goes on by itself.
+        """
+        if not self._manager.is_deleting(name):
+            self._manage(DatasetDeleted(name))
         await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
         await self._until(lambda: not self._manager.is_deleting(name), _DELETE_TIMEOUT_S)
+        if left := self._manager.undeleted_shards(name):
+            raise Unavailable(self._undeleted_text(name, left))
+
+    def _undeleted_text(self, name: str, left: Mapping[str | None, tuple[int, ...]]) -> str:
+        places = "; ".join(
+            f"shards {', '.join(map(str, shards))} {f'on {node}' if node else 'wait for a node'}"
+            for node, shards in sorted(left.items(), key=lambda item: item[0] or "")
+        )
+        problem = self._deletion_problems.get(name)
+        return (
+            f"dataset {name} is served no more, but not all its data are deleted yet: {places}"
+            f"{f' ({problem})' if problem else ''}; that goes on by itself, and the name is free when it is done"
+        )
 
     async def start_shards(self, dataset: str, address: str, shards: Sequence[int]) -> None:
         """Give unowned shards to the node at ``address`` (its FiloDB form). Raises DatasetUnknown, BadData."""
@@ -189,13 +212,21 @@ class Coordinator:
         node = next((name for name, info in self._view.nodes.items() if info.address == wanted), None)
         if node is None:
             raise BadData(f"there is no node {address}; the members are {', '.join(self.members())}")
+        await self._until(lambda: not self._manager.unreleased_by(dataset, shards), _STOP_TIMEOUT_S)
         self._manage(ShardsStarted(dataset, node, tuple(shards)))
         await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
 
     async def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
-        """Take shards from their owners. Raises DatasetUnknown, BadData."""
+        """Take shards from their owners; returns when those have closed them.
+
+        Raises DatasetUnknown, BadData; Unavailable if an owner did not close one within some seconds: nobody asks it
+        for the shard any more, but no other node gets it before.
+        """
         self._manage(ShardsStopped(dataset, tuple(shards)))
         await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
+        await self._until(lambda: not self._manager.unreleased_by(dataset, shards), _STOP_TIMEOUT_S)
+        if nodes := self._manager.unreleased_by(dataset, shards):
+            raise Unavailable(f"shards of dataset {dataset} are stopped, but {', '.join(nodes)} has not closed all yet")
 
     def story(self, dataset: str, shard: int) -> tuple[str, ...]:
         """What happened to a shard and why, oldest first."""
@@ -298,8 +329,8 @@ class Coordinator:
                 self._durably(self._store.put_shard_map, shard_map)
             case StartShards():
                 self._spawn(self._order_start(command))
-            case StopShards(node, incarnation, dataset, shards):
-                self._spawn(self._order_stop(node, incarnation, dataset, shards))
+            case StopShards():
+                self._spawn(self._order_stop(command))
             case DeleteShards():
                 self._spawn(self._order_delete(command))
             case PublishShardMap(dataset, shard_map):
@@ -358,22 +389,31 @@ class Coordinator:
             ]
             self.shard_events(order.node, order.incarnation, reports)
 
-    async def _order_stop(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None:
-        try:
-            await self._actors.stop_shards(node, incarnation, dataset, shards)
-        except Exception as error:  # the shards' next epochs fence it
-            logger.warning("a node stopped no shards node=%s dataset=%s error=%s", node, dataset, error)
+    async def _order_stop(self, order: StopShards) -> None:
+        """Until it is done, or the node is lost: nobody else gets the shards before."""
+        while self._manager.members.get(order.node) == order.incarnation:
+            try:
+                await self._actors.stop_shards(order.node, order.incarnation, order.dataset, order.shards)
+            except Exception as error:
+                logger.warning("shards not stopped node=%s dataset=%s error=%s", order.node, order.dataset, error)
+                await asyncio.sleep(_ORDER_RETRY_S)
+                continue
+            self._manage(ShardsReleased(order.node, order.incarnation, order.dataset, order.shards))
+            return
 
     async def _order_delete(self, order: DeleteShards) -> None:
         """Until it is done, or the node is lost, which makes the ShardManager ask another."""
-        while self._manager.members.get(order.node) == order.incarnation:
+        node, incarnation, dataset, generation = order.node, order.incarnation, order.dataset, order.generation
+        while self._manager.members.get(node) == incarnation:
             try:
-                await self._actors.delete_shards(order.node, order.incarnation, order.dataset, order.shards)
+                await self._actors.delete_shards(node, incarnation, dataset, generation, order.shards)
             except Exception as error:
-                logger.warning("shards not deleted node=%s dataset=%s error=%s", order.node, order.dataset, error)
-                await asyncio.sleep(_DELETE_RETRY_S)
+                logger.warning("shards not deleted node=%s dataset=%s error=%s", node, dataset, error)
+                self._deletion_problems[dataset] = f"{node}: {error}"
+                await asyncio.sleep(_ORDER_RETRY_S)
                 continue
-            self._manage(ShardsDeleted(order.node, order.incarnation, order.dataset))
+            self._deletion_problems.pop(dataset, None)
+            self._manage(ShardsDeleted(node, incarnation, dataset, generation))
             return
 
     async def _launch(self, node: str, incarnation: int) -> None:

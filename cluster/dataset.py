@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ _DEFAULT_SCHEMA = "prom-counter"
 class DatasetConfig:
     """One dataset. ``num_shards`` is a power of two; ``spread`` is at most its logarithm.
 
+    ``generation``: how many datasets of that name there were before; given when it is set up, never by its source.
+
     ``source_config``: the ``sourceconfig`` block as plain JSON values, for the stream named by ``source_factory``.
     """
 
@@ -46,6 +49,12 @@ class DatasetConfig:
     spread: int
     source_config: Mapping[str, PlainValue]
     store: StoreConfig
+    generation: int = 0
+
+    @property
+    def storage_name(self) -> str:
+        """What its files and rows are kept under: no dataset set up later under its name has the same."""
+        return storage_name(self.name, self.generation)
 
     @property
     def shards_per_node_max(self) -> int:
@@ -63,6 +72,21 @@ class DatasetConfig:
         store = {**dataclasses.asdict(default_server_config().store), **values.pop("store")}
         known = {field.name for field in dataclasses.fields(StoreConfig)}
         return cls(**values, store=StoreConfig(**{key: value for key, value in store.items() if key in known}))
+
+
+def storage_name(name: str, generation: int) -> str:
+    """``name``, and for all but the first of that name ``name@generation``."""
+    return name if generation == 0 else f"{name}@{generation}"
+
+
+def parse_storage_name(text: str) -> tuple[str, int] | None:
+    """Dataset and generation; None for what is no storage name."""
+    name, separator, generation = text.partition("@")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or (
+        separator and not re.fullmatch(r"[1-9][0-9]{0,17}", generation)
+    ):
+        return None
+    return name, int(generation or 0)
 
 
 def parse_dataset_config(

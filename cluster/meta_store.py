@@ -5,6 +5,7 @@ and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresq
 
     generation    one row: how often a coordinator started on this store
     datasets      name, source configuration (JSON), last shard map (JSON) or null, whether it is being deleted
+    dataset_generations  name, the last generation of a dataset of that name; rows outlive their dataset
     shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
     gateway_keys  one row: the key pair by which nodes know gateways
     nodes         slot, last incarnation given out, process id and its start time while it is thought alive
@@ -51,6 +52,12 @@ _SHARD_EPOCHS = sa.Table(
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("shard", sa.Integer, primary_key=True),
     sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+_DATASET_GENERATIONS = sa.Table(
+    "dataset_generations",
+    _TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
 )
 _GATEWAY_KEYS = sa.Table(
     "gateway_keys",
@@ -136,7 +143,11 @@ class MetaStore:
         with self._reading() as connection:
             dataset_rows = connection.execute(sa.select(_DATASETS).order_by(_DATASETS.c.name)).all()
             epoch_rows = connection.execute(sa.select(_SHARD_EPOCHS)).all()
+            generation_rows = connection.execute(sa.select(_DATASET_GENERATIONS)).all()
         epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
+        # A name with epochs and without generation is one of a store from before there were generations: it had one.
+        generations = dict.fromkeys((row.dataset for row in epoch_rows), 0)
+        generations |= {row.name: row.generation for row in generation_rows}
         maps, deleting = [], []
         for row in dataset_rows:
             config = DatasetConfig.from_json(row.config)
@@ -144,7 +155,7 @@ class MetaStore:
                 deleting.append(config)
             else:
                 maps.append((config, _map_from_json(config, row.shard_map, epochs, members)))
-        return RestoredState(tuple(maps), tuple(deleting), epochs, members)
+        return RestoredState(tuple(maps), tuple(deleting), epochs, members, generations)
 
     # ---- writing
 
@@ -152,6 +163,7 @@ class MetaStore:
         with self._writing() as connection:
             values: dict[str, object] = {"config": config.to_json(), "shard_map": None, "is_deleting": is_deleting}
             self._upsert(connection, _DATASETS, {"name": config.name}, values)
+            self._upsert(connection, _DATASET_GENERATIONS, {"name": config.name}, {"generation": config.generation})
 
     def forget_dataset(self, name: str) -> None:
         with self._writing() as connection:

@@ -52,11 +52,11 @@ class NodeActor:
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
         self._node.start_shards(config, shards)
 
-    def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
+    def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         self._node.stop_shards(dataset, shards)
 
-    def delete_shards(self, dataset: str, shards: Sequence[int]) -> None:
-        self._node.delete_shards(dataset, shards)
+    def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
+        self._node.delete_shards(dataset, generation, shards)
 
     @ray.method(concurrency_group=CONTROL_GROUP)
     def heartbeat(self) -> str:

@@ -2,6 +2,9 @@
 
 The coordinator calls (``NodeOrders``); the node answers, and reports in batches by
 ``coordinator.shard_events(node, incarnation, reports)``.
+
+An order may arrive late: after a hang, or because it was given twice. So each says what it is for and touches nothing
+else: an epoch, which no other assignment of that shard has, or a dataset's generation, which no other of that name has.
 """
 
 from __future__ import annotations
@@ -82,11 +85,11 @@ class NodeOrders(Protocol):
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
         """Open those shards in the background and report how it goes. Returns at once."""
 
-    def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
-        """Flush and close; returns when that is done."""
+    def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
+        """Flush and close those that are held at that epoch; returns when that is done."""
 
-    def delete_shards(self, dataset: str, shards: Sequence[int]) -> None:
-        """Close what is open and delete the files of those shards; returns when that is done."""
+    def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
+        """Close what is open of that generation and delete its files of those shards; returns when that is done."""
 
     def heartbeat(self) -> str:
         """Why the node should be replaced though it answers (a thread of its own has ended or is stuck); else ""."""

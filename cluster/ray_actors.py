@@ -49,8 +49,10 @@ class ActorPort(Protocol):
     async def start_shards(
         self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
     ) -> None: ...
-    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None: ...
-    async def delete_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None: ...
+    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None: ...
+    async def delete_shards(
+        self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[int]
+    ) -> None: ...
     async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None: ...
     async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> None: ...
     def process_started_s(self, announcement: NodeAnnouncement) -> float | None: ...
@@ -105,11 +107,13 @@ class RayActors:
     ) -> None:
         await completed((await self._node(node, incarnation)).start_shards.remote(config, shards), None)
 
-    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None:
+    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         await completed((await self._node(node, incarnation)).stop_shards.remote(dataset, shards), None)
 
-    async def delete_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None:
-        await completed((await self._node(node, incarnation)).delete_shards.remote(dataset, shards), None)
+    async def delete_shards(
+        self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[int]
+    ) -> None:
+        await completed((await self._node(node, incarnation)).delete_shards.remote(dataset, generation, shards), None)
 
     async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None:
         await completed((await self._node(node, incarnation)).shutdown.remote(), timeout_s)

@@ -8,7 +8,9 @@ decided by ``membership.py``; what a status may become, by ``shard_status.py``; 
 Rules it keeps (``check_invariants`` states them as code):
 
 * An epoch only grows, over restarts and over deletions of a dataset, and each names one owner.
-* A shard is handed on only after its former owner's process is certainly gone (MemberGone).
+* A dataset's generation was that of no other dataset of its name, and what is deleted is deleted by generation.
+* A shard is handed on only when its former owner let go of it (ShardsReleased) or its process is certainly gone
+  (MemberGone): nobody who still answers for it has old data.
 * A report counts only from the present owner at the present epoch; any other is dropped.
 * Healthy shards are never moved.
 
@@ -24,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from filoray.cluster.assignment import NodeLoad, assign_shards, node_order
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, Unavailable
-from filoray.cluster.node_protocol import HeldShard
+from filoray.cluster.node_protocol import HeldShard, ShardEpoch
 from filoray.cluster.shard_map import ShardEntry, ShardMap
 from filoray.cluster.shard_messages import (
     DatasetDeleted,
@@ -42,6 +44,7 @@ from filoray.cluster.shard_messages import (
     PublishShardMap,
     ShardReported,
     ShardsDeleted,
+    ShardsReleased,
     ShardsStarted,
     ShardsStopped,
     StartShards,
@@ -66,6 +69,8 @@ _GENERATION_SHIFT = 32
 _AWAITS_OWNER = (StatusKind.UNASSIGNED, StatusKind.DOWN)
 
 ShardKey = tuple[str, int]
+Process = tuple[str, int]
+"""(node, incarnation)."""
 
 
 @dataclass(slots=True)
@@ -77,12 +82,24 @@ class _Dataset:
 
 @dataclass(frozen=True, slots=True)
 class RestoredState:
-    """What the MetaStore remembers. ``members``: nodes (with incarnation) that lived when last heard of."""
+    """What the MetaStore remembers. ``members``: nodes (with incarnation) that lived when last heard of.
+
+    ``generations``: the last one of each dataset's name, those included that are no more.
+    """
 
     shard_maps: tuple[tuple[DatasetConfig, ShardMap], ...] = ()
     deleting: tuple[DatasetConfig, ...] = ()
     epochs: Mapping[ShardKey, int] = field(default_factory=dict)
     members: Mapping[str, int] = field(default_factory=dict)
+    generations: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Deletion:
+    """``by_node``: what each was told to delete; None: nobody yet."""
+
+    config: DatasetConfig
+    by_node: dict[str | None, tuple[int, ...]]
 
 
 class ShardManager:
@@ -94,9 +111,10 @@ class ShardManager:
         self._epochs: dict[ShardKey, int] = dict(restored.epochs)
         self._members: dict[str, int] = dict(restored.members)
         self._unconfirmed: set[str] = set(restored.members)
-        self._fenced: dict[ShardKey, set[tuple[str, int]]] = {}
+        self._fenced: dict[ShardKey, dict[Process, int]] = {}
         self._datasets: dict[str, _Dataset] = {}
-        self._deleting: dict[str, dict[str | None, tuple[int, ...]]] = {}
+        self._deleting: dict[str, _Deletion] = {}
+        self._generations = dict(restored.generations)
         for config, shard_map in restored.shard_maps:
             self._datasets[config.name] = _Dataset(config, replace(shard_map, version=self._next_version()))
             for entry in shard_map.shards:
@@ -104,7 +122,9 @@ class ShardManager:
                 self._epochs[key] = max(self._epochs.get(key, 0), entry.epoch)
                 assert entry.node is None or entry.node in self._members, f"owner is no restored member: {entry}"
         for config in restored.deleting:
-            self._deleting[config.name] = {None: tuple(range(config.num_shards))}
+            self._deleting[config.name] = _Deletion(config, {None: tuple(range(config.num_shards))})
+        for config in (*restored.deleting, *(config for config, _ in restored.shard_maps)):
+            self._generations[config.name] = max(config.generation, self._generations.get(config.name, 0))
 
     # ---- events in, commands out
 
@@ -119,8 +139,10 @@ class ShardManager:
                 return self._set_up(config, now_ms)
             case DatasetDeleted(dataset):
                 return self._delete(dataset)
-            case ShardsDeleted(node, incarnation, dataset):
-                return self._shards_deleted(node, incarnation, dataset)
+            case ShardsDeleted(node, incarnation, dataset, generation):
+                return self._shards_deleted(node, incarnation, dataset, generation)
+            case ShardsReleased(node, incarnation, dataset, shards):
+                return self._released(node, incarnation, dataset, shards, now_ms)
             case MembersJoined(members):
                 return self._members_joined(members, now_ms)
             case MemberLost(node, incarnation, cause):
@@ -153,6 +175,16 @@ class ShardManager:
         """Whether files of a deleted dataset of that name are still to be removed."""
         return dataset in self._deleting
 
+    def undeleted_shards(self, dataset: str) -> Mapping[str | None, tuple[int, ...]]:
+        """Shards whose files are still to be removed, by the node that was told to; None: no node is there for it."""
+        deletion = self._deleting.get(dataset)
+        return dict(deletion.by_node) if deletion is not None else {}
+
+    def unreleased_by(self, dataset: str, shards: Iterable[int]) -> tuple[str, ...]:
+        """Former owners that may still hold one of those shards."""
+        fences = [self._fenced.get((dataset, shard), {}) for shard in shards]
+        return tuple(sorted({node for fence in fences for node, _ in fence}, key=node_order))
+
     def shards_without_room(self, dataset: str) -> tuple[int, ...]:
         """Shards that wait for a node because every member is full. Raises DatasetUnknown."""
         known = self._known(dataset)  # whatever could be given out was: see _assign
@@ -182,6 +214,8 @@ class ShardManager:
             raise DatasetExists(config.name)
         if config.name in self._deleting:
             raise Unavailable(f"the dataset {config.name} is still being deleted")
+        generation = self._generations[config.name] = self._generations.get(config.name, -1) + 1
+        config = replace(config, generation=generation)
         entries = tuple(
             replace(entry, epoch=self._epochs.get((config.name, entry.shard), 0))
             for entry in ShardMap.initial(config.name, config.num_shards).shards
@@ -194,14 +228,13 @@ class ShardManager:
     def _delete(self, name: str) -> list[ManagerCommand]:
         dataset = self._known(name)
         del self._datasets[name]
-        self._fenced = {key: fence for key, fence in self._fenced.items() if key[0] != name}
         by_node: dict[str | None, tuple[int, ...]] = {}
         for entry in dataset.shard_map.shards:
             by_node[entry.node] = (*by_node.get(entry.node, ()), entry.shard)
-        self._deleting[name] = by_node
+        self._deleting[name] = _Deletion(dataset.config, by_node)
         orders = self._place_deletions(name)
         orders += [
-            DeleteShards(node, self._members[node], name, shards)
+            DeleteShards(node, self._members[node], name, shards, dataset.config.generation)
             for node, shards in by_node.items()
             if node is not None and not any(isinstance(order, DeleteShards) and order.node == node for order in orders)
         ]
@@ -209,20 +242,21 @@ class ShardManager:
 
     def _place_deletions(self, name: str) -> list[ManagerCommand]:
         """Give deletions that no node was told of to the first member there is."""
-        by_node = self._deleting[name]
+        deletion = self._deleting[name]
+        by_node = deletion.by_node
         nodes = sorted(self._members.keys() - self._unconfirmed, key=node_order)
         if None not in by_node or not nodes:
             return []
         node = nodes[0]
         by_node[node] = tuple(sorted({*by_node.get(node, ()), *by_node.pop(None)}))
-        return [DeleteShards(node, self._members[node], name, by_node[node])]
+        return [DeleteShards(node, self._members[node], name, by_node[node], deletion.config.generation)]
 
-    def _shards_deleted(self, node: str, incarnation: int, name: str) -> list[ManagerCommand]:
-        by_node = self._deleting.get(name)
-        if by_node is None or self._members.get(node) != incarnation:
+    def _shards_deleted(self, node: str, incarnation: int, name: str, generation: int) -> list[ManagerCommand]:
+        deletion = self._deleting.get(name)
+        if deletion is None or deletion.config.generation != generation or self._members.get(node) != incarnation:
             return []
-        by_node.pop(node, None)
-        if by_node:
+        deletion.by_node.pop(node, None)
+        if deletion.by_node:
             return []
         del self._deleting[name]
         return [ForgetDataset(name)]
@@ -263,9 +297,13 @@ class ShardManager:
             if missing:
                 commands.append(StartShards(node, incarnation, dataset.config, tuple(missing)))
             commands += self._publish(dataset)
-        astray: dict[str, list[int]] = {}
-        for name, number in says:
-            astray.setdefault(name, []).append(number)
+        astray: dict[str, list[ShardEpoch]] = {}
+        for (name, number), shard in says.items():
+            astray.setdefault(name, []).append((number, shard.epoch))
+            if name in self._datasets and number < len(self._datasets[name].shard_map):
+                entry = self._datasets[name].shard_map[number]
+                if entry.node is None:
+                    self._fence(name, replace(entry, epoch=shard.epoch), (node, incarnation))
         return commands + [
             StopShards(node, incarnation, name, tuple(sorted(shards))) for name, shards in sorted(astray.items())
         ]
@@ -279,25 +317,24 @@ class ShardManager:
             # Who held a shard that was Down already when the last coordinator died is not remembered: fence them all.
             for name, dataset in self._datasets.items():
                 for entry in dataset.shard_map.with_status(StatusKind.DOWN):
-                    self._fenced.setdefault((name, entry.shard), set()).add((node, incarnation))
+                    self._fence(name, entry, (node, incarnation))
         commands: list[ManagerCommand] = []
         for name, dataset in self._datasets.items():
             owned = dataset.shard_map.owned_by(node)
             for entry in owned:
-                self._fenced.setdefault((name, entry.shard), set()).add((node, incarnation))
+                self._fence(name, entry, (node, incarnation))
             if owned:
                 changed = [self._moved(dataset, entry, ShardDown(), f"{node} lost: {cause}", now_ms) for entry in owned]
                 self._change(dataset, changed)
                 commands += [PersistShardMap(dataset.shard_map), *self._publish(dataset)]
-        for by_node in self._deleting.values():
+        for deletion in self._deleting.values():
+            by_node = deletion.by_node
             if node in by_node:
                 by_node[None] = tuple(sorted({*by_node.get(None, ()), *by_node.pop(node)}))
         return commands
 
     def _member_gone(self, node: str, incarnation: int, now_ms: int) -> list[ManagerCommand]:
-        for fence in self._fenced.values():
-            fence.discard((node, incarnation))
-        self._fenced = {key: fence for key, fence in self._fenced.items() if fence}
+        self._unfence((node, incarnation), self._fenced)
         commands: list[ManagerCommand] = []
         for name in self._deleting:
             commands += self._place_deletions(name)
@@ -332,29 +369,61 @@ class ShardManager:
             entry = dataset.shard_map[shard]
             if entry.node is not None:
                 raise BadData(f"shard {shard} of dataset {name} is assigned to {entry.node} already; stop it first")
-            if (name, shard) in self._fenced:
-                raise BadData(f"shard {shard} of dataset {name} cannot move before its lost owner is gone")
         room = dataset.config.shards_per_node_max - len(dataset.shard_map.owned_by(node))
         if len(shards) > room:
             raise BadData(f"{node} has room for {room} more shards of dataset {name}, not for {len(shards)}")
+        for shard in shards:
+            if former := self.unreleased_by(name, (shard,)):
+                raise Unavailable(
+                    f"shard {shard} of dataset {name} cannot move before {', '.join(former)}, which had it, "
+                    "has closed it or is gone; try again later"
+                )
+        if self._unconfirmed:
+            raise Unavailable(f"it is not known yet whether {', '.join(sorted(self._unconfirmed))} holds a shard")
         return self._hand_over(dataset, dict.fromkeys(shards, node), "started by an operator", now_ms)
 
     def _stop(self, name: str, shards: tuple[int, ...], now_ms: int) -> list[ManagerCommand]:
         dataset = self._known(name)
         self._check_shards(dataset, shards)
-        by_node: dict[str, list[int]] = {}
+        by_node: dict[str, list[ShardEpoch]] = {}
         for shard in shards:
             node = dataset.shard_map[shard].node
             if node is None:
                 raise BadData(f"shard {shard} of dataset {name} is not assigned to any node")
-            by_node.setdefault(node, []).append(shard)
+            by_node.setdefault(node, []).append((shard, dataset.shard_map[shard].epoch))
         entries = [dataset.shard_map[shard] for shard in shards]
+        for entry in entries:
+            assert entry.node is not None, "checked above"
+            self._fence(name, entry, (entry.node, self._members[entry.node]))
         why = "stopped by an operator"
         self._change(dataset, [self._moved(dataset, entry, IngestionStopped(), why, now_ms) for entry in entries])
         orders: list[ManagerCommand] = [
             StopShards(node, self._members[node], name, tuple(owned)) for node, owned in sorted(by_node.items())
         ]
         return [PersistShardMap(dataset.shard_map), *orders, *self._publish(dataset)]
+
+    def _released(
+        self, node: str, incarnation: int, name: str, shards: Iterable[ShardEpoch], now_ms: int
+    ) -> list[ManagerCommand]:
+        process = (node, incarnation)
+        # A late word on an earlier epoch says nothing of a later one.
+        let_go = [
+            (name, shard) for shard, epoch in shards if self._fenced.get((name, shard), {}).get(process, 0) <= epoch
+        ]
+        self._unfence(process, let_go)
+        dataset = self._datasets.get(name)
+        return self._assign(dataset, f"{node} let go", now_ms) if dataset is not None else []
+
+    def _fence(self, name: str, entry: ShardEntry, process: Process) -> None:
+        """``process`` may hold that shard at that epoch: nobody else gets it before it let go or is gone."""
+        self._fenced.setdefault((name, entry.shard), {})[process] = entry.epoch
+
+    def _unfence(self, process: Process, shards: Iterable[ShardKey]) -> None:
+        for key in list(shards):
+            fence = self._fenced.get(key, {})
+            fence.pop(process, None)
+            if not fence:
+                self._fenced.pop(key, None)
 
     # ---- assignment
 

@@ -29,11 +29,22 @@ class DatasetDeleted:
 
 @dataclass(frozen=True, slots=True)
 class ShardsDeleted:
-    """A node removed those shards' files."""
+    """A node removed the files that it was told to."""
 
     node: str
     incarnation: int
     dataset: str
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsReleased:
+    """A node that was told to stop those shards holds them no more at those epochs."""
+
+    node: str
+    incarnation: int
+    dataset: str
+    shards: tuple[ShardEpoch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,10 @@ class ShardReported:
 
 @dataclass(frozen=True, slots=True)
 class ShardsStarted:
-    """An operator gives unowned shards to a node. Refused with BadData, all or nothing."""
+    """An operator gives unowned shards to a node. Refused all or nothing: with BadData, or with Unavailable while a
+
+    former owner may still hold one.
+    """
 
     dataset: str
     node: str
@@ -99,6 +113,7 @@ ManagerEvent = (
     DatasetSetUp
     | DatasetDeleted
     | ShardsDeleted
+    | ShardsReleased
     | MembersJoined
     | MemberLost
     | MemberGone
@@ -140,10 +155,12 @@ class StartShards:
 
 @dataclass(frozen=True, slots=True)
 class StopShards:
+    """The shell answers with ShardsReleased when the node did it."""
+
     node: str
     incarnation: int
     dataset: str
-    shards: tuple[int, ...]
+    shards: tuple[ShardEpoch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +171,7 @@ class DeleteShards:
     incarnation: int
     dataset: str
     shards: tuple[int, ...]
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

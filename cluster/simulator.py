@@ -5,7 +5,8 @@ messages that take their time, shard files, a coordinator that may end between a
 gateways with old views that write.
 What is checked all the time (a violation raises AssertionError):
 
-* a shard is handed on only when its former owner's process is gone or was told to stop;
+* a shard is handed on only when no other process holds it;
+* no owner's file is deleted under it, though deletions come late and twice;
 * an epoch of a shard is acknowledged by one process only, and acknowledged epochs never go back;
 * a view that gateways see never goes back, in version or in any shard's epoch;
 * no node that runs is lost for its silence, however long the coordinator did not run;
@@ -17,17 +18,18 @@ the cluster in the end and then demands that everything becomes Active.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from filoray.cluster.actor_names import node_name, slot_index
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config import default_server_config
 from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.membership import (
     DeathNoticed,
     Gone,
@@ -67,6 +69,7 @@ from filoray.cluster.shard_messages import (
     PublishShardMap,
     ShardReported,
     ShardsDeleted,
+    ShardsReleased,
     ShardsStarted,
     ShardsStopped,
     StartShards,
@@ -89,20 +92,28 @@ RECOVERY_STEP_MS = 60
 RESTART_MS = 1500
 WRITE_MS = 40
 
+NodesWord = ShardReported | ShardsDeleted | ShardsReleased
 ShardKey = tuple[str, int]
 Process = tuple[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class SimulatedShard:
+    epoch: int
+    generation: int
+    is_open: bool
+
+
 @dataclass(slots=True)
 class SimulatedNode:
-    """A process. ``held``: shard to (epoch, whether it is open for writes)."""
+    """A process. ``held``: its shards."""
 
     node: str
     incarnation: int
     is_up: bool = False
     is_hung: bool = False
     hung_until_ms: int = -HEARTBEAT_TIMEOUT_MS
-    held: dict[ShardKey, tuple[int, bool]] = field(default_factory=dict)
+    held: dict[ShardKey, SimulatedShard] = field(default_factory=dict)
     backlog: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -140,9 +151,8 @@ class SimulatedCluster:
         self._channel_free_ms: dict[tuple[str, str], int] = {}
         self._view: dict[str, ShardMap] = {}
         self._seen: dict[ShardKey, int] = {}
-        self._files: dict[ShardKey, int] = {}
+        self._files: dict[tuple[str, int, int], int] = {}
         self._acknowledged: dict[tuple[str, int, int], Process] = {}
-        self._released: set[tuple[str, int, str, int]] = set()
         self._newest_acknowledged: dict[ShardKey, int] = {}
         self._start_coordinator()
         self._after(TICK_MS, self._tick)
@@ -228,15 +238,18 @@ class SimulatedCluster:
         """All nodes are members, every shard is Active, and its owner really holds it at its epoch."""
         if len(self.members()) != self.node_count or self.coordinator is None:
             return False
-        for name, (_, shard_map) in self.coordinator.manager.datasets.items():
+        for name, (config, shard_map) in self.coordinator.manager.datasets.items():
             if self._view.get(name) != shard_map:
                 return False
             for entry in shard_map.shards:
                 if entry.status.kind is not StatusKind.ACTIVE or entry.node is None:
                     return False
                 process = self.nodes.get((entry.node, self.coordinator.manager.members[entry.node]))
-                if process is None or process.held.get((name, entry.shard)) != (entry.epoch, True):
+                held = process.held.get((name, entry.shard)) if process is not None else None
+                if held != SimulatedShard(entry.epoch, config.generation, is_open=True):
                     return False
+                if self._files.get((name, entry.shard, config.generation)) != entry.epoch:
+                    return False  # it acknowledges what nobody will find
         return True
 
     # ---- the coordinator's shell
@@ -296,19 +309,17 @@ class SimulatedCluster:
                 for shard, epoch in shards:
                     key = (config.name, shard)
                     self._check_former_owners(key, (node, incarnation), epoch)
-                    self._to_node(life, node, incarnation, partial(self._open, key=key, epoch=epoch))
+                    self._to_node(
+                        life, node, incarnation,
+                        partial(self._open, key=key, epoch=epoch, generation=config.generation),
+                    )  # fmt: skip
             case StopShards():
-                self._released.update((command.node, command.incarnation, command.dataset, n) for n in command.shards)
-                self._to_node(
-                    life, command.node, command.incarnation,
-                    lambda process: self._close(process, command.dataset, command.shards),
-                )  # fmt: skip
+                self._to_node(life, command.node, command.incarnation, partial(self._stop, life, order=command))
             case DeleteShards():
-                self._released.update((command.node, command.incarnation, command.dataset, n) for n in command.shards)
-                self._to_node(
-                    life, command.node, command.incarnation,
-                    lambda process: self._delete(life, process, command.dataset, command.shards),
-                )  # fmt: skip
+                order = partial(self._delete, life, order=command)
+                self._to_node(life, command.node, command.incarnation, order)
+                if self.random.random() < 0.2:  # an order may come twice, the second time late
+                    self._after(self.random.randrange(20_000), partial(self._late, command.node, order))
             case PublishShardMap(dataset, shard_map):
                 self._deliver("coordinator", "gateway", lambda: self._see(dataset, shard_map))
 
@@ -381,7 +392,7 @@ class SimulatedCluster:
         self._deliver("coordinator", f"{node}#{incarnation}", arrive)
 
     def _to_coordinator(
-        self, life: SimulatedCoordinator | None, sender: str, event: MembershipEvent | ShardReported | ShardsDeleted
+        self, life: SimulatedCoordinator | None, sender: str, event: MembershipEvent | NodesWord
     ) -> None:
         """``life`` None: to whichever coordinator is there when it arrives."""
 
@@ -391,7 +402,7 @@ class SimulatedCluster:
             if self.coordinator.is_hung:
                 self.coordinator.backlog.append(arrive)
                 return
-            if isinstance(event, ShardReported | ShardsDeleted):
+            if isinstance(event, NodesWord):
                 self._manage(event)
             else:
                 self._member_event(event)
@@ -407,8 +418,8 @@ class SimulatedCluster:
 
     def _announce(self, life: SimulatedCoordinator | None, process: SimulatedNode) -> None:
         held = tuple(
-            HeldShard(name, shard, epoch, ShardStatus(StatusKind.ACTIVE if is_open else StatusKind.RECOVERY))
-            for (name, shard), (epoch, is_open) in process.held.items()
+            HeldShard(name, shard, one.epoch, ShardStatus(StatusKind.ACTIVE if one.is_open else StatusKind.RECOVERY))
+            for (name, shard), one in process.held.items()
         )
         address = NodeAddress("127.0.0.1", 2552 + slot_index(process.node))
         announcement = NodeAnnouncement(process.node, process.incarnation, address, 1, "here", held)
@@ -417,24 +428,25 @@ class SimulatedCluster:
     def _beat(self, life: SimulatedCoordinator, process: SimulatedNode) -> None:
         self._to_coordinator(life, process.node, HeartbeatAnswered(process.node, process.incarnation))
 
-    def _open(self, process: SimulatedNode, key: ShardKey, epoch: int) -> None:
-        if process.held.get(key, (0, False))[0] >= epoch:
+    def _open(self, process: SimulatedNode, key: ShardKey, epoch: int, generation: int) -> None:
+        if key in process.held and process.held[key].epoch >= epoch:
             return
-        if self._files.get(key, 0) > epoch:
+        if self._files.get((*key, generation), 0) > epoch:
             return  # a file that a later owner has opened refuses an earlier one
-        self._files[key] = epoch
-        process.held[key] = (epoch, False)
+        self._files[*key, generation] = epoch
+        process.held[key] = SimulatedShard(epoch, generation, is_open=False)
         self._report(process, key, epoch, ShardReport(*key, epoch, RecoveryStarted()))
         self._recover(process, key, epoch, 0)
 
     def _recover(self, process: SimulatedNode, key: ShardKey, epoch: int, progress_pct: int) -> None:
         def step() -> None:
-            if not self._is_alive(process) or process.held.get(key, (0, False))[0] != epoch:
+            held = process.held.get(key)
+            if not self._is_alive(process) or held is None or held.epoch != epoch:
                 return
             if process.is_hung:
                 process.backlog.append(step)
             elif progress_pct >= 100:
-                process.held[key] = (epoch, True)
+                process.held[key] = replace(held, is_open=True)
                 self._report(process, key, epoch, ShardReport(*key, epoch, IngestionStarted()))
             else:
                 self._report(process, key, epoch, ShardReport(*key, epoch, RecoveryInProgress(progress_pct)))
@@ -444,22 +456,32 @@ class SimulatedCluster:
 
     def _report(self, process: SimulatedNode, key: ShardKey, epoch: int, report: ShardReport) -> None:
         """As real nodes do: tried again while there is no coordinator, as long as it is still true."""
-        if self.coordinator is None and self._is_alive(process) and process.held.get(key, (0, False))[0] == epoch:
+        is_held = key in process.held and process.held[key].epoch == epoch
+        if self.coordinator is None and self._is_alive(process) and is_held:
             self._after(RESTART_MS // 3, lambda: self._report(process, key, epoch, report))
         else:
             self._to_coordinator(None, process.node, ShardReported(process.node, process.incarnation, report))
 
-    def _close(self, process: SimulatedNode, dataset: str, shards: Sequence[int]) -> None:
-        for shard in shards:
-            process.held.pop((dataset, shard), None)
+    def _stop(self, life: SimulatedCoordinator, process: SimulatedNode, order: StopShards) -> None:
+        for shard, epoch in order.shards:
+            if (order.dataset, shard) in process.held and process.held[order.dataset, shard].epoch == epoch:
+                del process.held[order.dataset, shard]
+        released = ShardsReleased(process.node, process.incarnation, order.dataset, order.shards)
+        self._to_coordinator(life, process.node, released)
 
-    def _delete(
-        self, life: SimulatedCoordinator, process: SimulatedNode, dataset: str, shards: tuple[int, ...]
-    ) -> None:
-        self._close(process, dataset, shards)
-        for shard in shards:
-            self._files.pop((dataset, shard), None)
-        self._to_coordinator(life, process.node, ShardsDeleted(process.node, process.incarnation, dataset))
+    def _delete(self, life: SimulatedCoordinator, process: SimulatedNode, order: DeleteShards) -> None:
+        for shard in order.shards:
+            key = (order.dataset, shard)
+            if key in process.held and process.held[key].generation == order.generation:
+                del process.held[key]
+            self._files.pop((*key, order.generation), None)
+        deleted = ShardsDeleted(process.node, process.incarnation, order.dataset, order.generation)
+        self._to_coordinator(life, process.node, deleted)
+
+    def _late(self, node: str, order: Callable[[SimulatedNode], None]) -> None:
+        for process in self._processes(slot_index(node)):
+            if process.is_up and not process.is_hung:
+                order(process)
 
     def _die(self, process: SimulatedNode, why: str) -> None:
         self.nodes.pop((process.node, process.incarnation), None)
@@ -503,18 +525,22 @@ class SimulatedCluster:
     def _write_something(self) -> None:
         """A gateway writes by its view, which may be old; any process that thinks it owns the shard may get it."""
         owned = [
-            (process, key, epoch)
+            (process, key, shard)
             for process in self.nodes.values()
             if process.is_up and not process.is_hung
-            for key, (epoch, is_open) in process.held.items()
-            if is_open
+            for key, shard in process.held.items()
+            if shard.is_open
         ]
         if owned:
-            process, key, epoch = self.random.choice(owned)
+            process, key, shard = self.random.choice(owned)
             shard_map = self._view.get(key[0])
             routed = shard_map[key[1]] if shard_map is not None else None
-            if routed is not None and routed.epoch == epoch and self._files.get(key) == epoch:
-                self._acknowledge(process, key, epoch)
+            if routed is not None and routed.epoch == shard.epoch:
+                stored = self._files.get((*key, shard.generation))
+                # A file that was removed under its owner takes its writes all the same.
+                assert stored is not None, f"{key} of {process.node} was deleted under the owner {shard}"
+                if stored == shard.epoch:
+                    self._acknowledge(process, key, shard.epoch)
         self._after(WRITE_MS, self._write_something)
 
     def _acknowledge(self, process: SimulatedNode, key: ShardKey, epoch: int) -> None:
@@ -525,11 +551,10 @@ class SimulatedCluster:
         self.acknowledged_count += 1
 
     def _check_former_owners(self, key: ShardKey, owner: Process, epoch: int) -> None:
-        """A shard goes to a new owner only when no process is left that holds it without having been told to stop."""
-        self._released.discard((*owner, *key))
+        """A shard goes to a new owner only when no other process holds it: one that does would answer with old data."""
         for process in self.nodes.values():
             identity = (process.node, process.incarnation)
-            if key in process.held and identity != owner and (*identity, *key) not in self._released:
+            if key in process.held and identity != owner:
                 raise AssertionError(f"{key} goes to {owner} at epoch {epoch} while {identity} still holds it")
 
     def _check_silence(self, node: str, incarnation: int, cause: str) -> None:
@@ -598,14 +623,21 @@ def _fault(cluster: SimulatedCluster, dice: random.Random) -> None:
         lambda: cluster.set_up_dataset(dataset, 4, dice.randint(1, cluster.node_count)),
         lambda: cluster.stop_shard(dataset, shard),
         lambda: cluster.start_shard(dataset, shard, index),
+        lambda: _move(cluster, dataset, shard, index),
     ]
-    weights = [6, 4, 4, 3, 2, 6, 8, 2, 2]
+    weights = [6, 4, 4, 3, 2, 6, 8, 2, 2, 3]
     if dice.random() < 0.05:
         actions, weights = [lambda: cluster.delete_dataset(dataset)], [1]
     try:
         dice.choices(actions, weights)[0]()
     except FilorayError as error:
         cluster.trace.append(f"{cluster.now_ms:>8} refused: {error}")
+
+
+def _move(cluster: SimulatedCluster, dataset: str, shard: int, node_index: int) -> None:
+    """An operator who does not wait."""
+    cluster.stop_shard(dataset, shard)
+    cluster.start_shard(dataset, shard, node_index)
 
 
 def _heal_operators_work(cluster: SimulatedCluster) -> None:
@@ -618,4 +650,5 @@ def _heal_operators_work(cluster: SimulatedCluster) -> None:
             owned = cluster.coordinator.manager.shard_map(name).owned_by
             node = next((node for node in members if len(owned(node)) < config.shards_per_node_max), None)
             if node is not None:
-                cluster.start_shard(name, entry.shard, slot_index(node))
+                with contextlib.suppress(Unavailable):  # its last owner has still to let go
+                    cluster.start_shard(name, entry.shard, slot_index(node))

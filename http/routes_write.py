@@ -11,6 +11,7 @@ from collections import Counter
 
 from aiohttp import web
 
+from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.errors import BadData
 from filoray.http.bodies import UnsupportedMediaType, content_encoding, read_raw_body
 from filoray.http.dataset_choice import choose_dataset, dataset_view
@@ -45,26 +46,28 @@ class WriteRoutes:
             )
             self._edge.metrics.write_bytes.labels(dataset).inc(len(body))
             async with self._edge.writes.slot(self._config.timeout_ms):
-                decoded = await self._decode(dataset, body)
+                config = dataset_view(dataset, self._services).config
+                decoded = await self._decode(config, body)
                 memory.grow(held_bytes(decoded))
-                await self._store(dataset, decoded, request_id(request))
+                await self._store(config, decoded, request_id(request))
         return web.Response(status=204)
 
-    async def _decode(self, dataset: str, body: bytes) -> DecodedWrite:
-        config = dataset_view(dataset, self._services).config
+    async def _decode(self, config: DatasetConfig, body: bytes) -> DecodedWrite:
+        dataset = config.name
         decoder = self._services.remote_write_decoder
         if len(body) <= _INLINE_BODY_BYTES_MAX:
             return decoder.decode(dataset, body, config.num_shards, config.spread)
         return await asyncio.to_thread(decoder.decode, dataset, body, config.num_shards, config.spread)
 
-    async def _store(self, dataset: str, decoded: DecodedWrite, identity: str) -> None:
+    async def _store(self, config: DatasetConfig, decoded: DecodedWrite, identity: str) -> None:
         """Raises BadData if samples were refused; those that were not are stored all the same."""
+        dataset = config.name
         accepted = 0
         refused = Counter(decoded.refused)
         example = decoded.example
         if decoded.containers or decoded.metadata:
             outcome = await self._services.write.write(
-                dataset, decoded.containers, decoded.with_keys, decoded.metadata, identity
+                dataset, decoded.containers, decoded.with_keys, decoded.metadata, identity, config.generation
             )
             decoded.acknowledged()
             accepted = outcome.accepted

@@ -65,11 +65,11 @@ class Node:
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
         self._host.start_shards(config, shards)
 
-    def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
+    def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         self._host.stop_shards(dataset, shards)
 
-    def delete_shards(self, dataset: str, shards: Sequence[int]) -> None:
-        self._host.stop_shards(dataset, shards, delete=True)
+    def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
+        self._host.delete_shards(dataset, generation, shards)
 
     def heartbeat(self) -> str:
         return self._watch.problem()

@@ -148,8 +148,12 @@ class WriteService(Protocol):
         with_keys: Callable[[int, NDArray[np.int32]], RecordContainer],
         metadata: Sequence[MetricMetadata],
         request_id: str,
+        generation: int,
     ) -> WriteOutcome:
         """Route one container per shard to its owner; returns when all shards' logs have it (or refused samples of it).
+
+        ``generation``: of the dataset whose shards the containers are for. Raises Unavailable, for the sender to send
+        all again, once another was set up under its name: the same series may have other shards there.
 
         ``with_keys(shard, series)`` gives the shard's container anew, with the part keys of those series,
         for an owner that does not know them.

@@ -11,13 +11,13 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.dataset import DatasetConfig, storage_name
 from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute
 from filoray.cluster.shard_status import (
@@ -86,7 +86,7 @@ class HostedShard:
 
 
 class ShardHost:
-    """``data_dir``: where each data set has a directory with a file per shard.
+    """``data_dir``: where each data set has a directory, by its storage name, with a file per shard.
 
     ``column_store_url``: the PostgreSQL that has the shards' samples instead.
 
@@ -105,6 +105,8 @@ class ShardHost:
         self._column_store_url = column_store_url
         self._report_to = report
         self._hosted: dict[ShardKey, HostedShard] = {}
+        self._deleted: dict[str, int] = {}
+        """Dataset to the last generation whose shards were to be deleted."""
         self._lock = threading.Lock()
         self._openers = ThreadPoolExecutor(_OPENING_THREADS, "open-shard")
         self._report_lock = threading.Lock()
@@ -119,29 +121,46 @@ class ShardHost:
             key = (config.name, number)
             with self._lock:
                 known = self._hosted.get(key)
-                if known is not None and known.epoch >= epoch:
-                    continue
+                is_deleted = config.generation <= self._deleted.get(config.name, -1)
+                if is_deleted or (known is not None and known.epoch >= epoch):
+                    continue  # the order was overtaken by a later one
                 hosted = self._hosted[key] = HostedShard(
-                    config, number, epoch, MetricMetadataFile(self._path(config.name, number, "metrics"))
+                    config, number, epoch, MetricMetadataFile(self._path(config.storage_name, number, "metrics"))
                 )
             self._openers.submit(self._open, hosted, known)
 
-    def stop_shards(self, dataset: str, shards: Sequence[int], *, delete: bool = False) -> None:
-        """Flush and close; with ``delete`` remove the files. Returns when that is done."""
-        futures = []
+    def stop_shards(self, dataset: str, shards: Sequence[tuple[int, int]]) -> None:
+        """Flush and close those that are held at that epoch. Returns when that is done."""
+        wanted = dict(shards)
+        self._give_up(dataset, wanted, lambda hosted: hosted.epoch == wanted[hosted.number], delete=False)
+
+    def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
+        """Close what is held of that generation and remove its files alone. Returns when that is done."""
+        with self._lock:
+            self._deleted[dataset] = max(generation, self._deleted.get(dataset, -1))
+        closed = self._give_up(dataset, shards, lambda hosted: hosted.config.generation == generation, delete=True)
+        for number in shards:
+            if number not in closed:
+                self._delete_files(storage_name(dataset, generation), number)
+        self._remove_directory_if_empty(storage_name(dataset, generation))
+
+    def _give_up(
+        self, dataset: str, shards: Iterable[int], is_meant: Callable[[HostedShard], bool], *, delete: bool
+    ) -> set[int]:
+        """Close those that are held and meant; returns their numbers when that is done."""
+        given_up = []
         for number in shards:
             with self._lock:
-                hosted = self._hosted.pop((dataset, number), None)
-            if hosted is not None:
-                hosted.released.set()
-                hosted.wait_until_not_opening()
-                futures.append(self._ingest.run(partial(self._close, hosted, delete=delete)))
-            elif delete:
-                self._delete_files(dataset, number)
-        for future in futures:
+                hosted = self._hosted.get((dataset, number))
+                if hosted is None or not is_meant(hosted):
+                    continue
+                del self._hosted[dataset, number]
+            hosted.released.set()
+            hosted.wait_until_not_opening()
+            given_up.append((number, self._ingest.run(partial(self._close, hosted, delete=delete))))
+        for _, future in given_up:
             future.result()
-        if delete:
-            self._remove_directory_if_empty(dataset)
+        return {number for number, _ in given_up}
 
     def watch_with(self, watch: ThreadWatch) -> None:
         """Have it known when the shards get no further."""
@@ -266,7 +285,7 @@ class ShardHost:
             self._openers.submit(self._open, hosted, None, retry_delay_s)
 
     def _open_once(self, hosted: HostedShard) -> None:
-        path = self._path(hosted.config.name, hosted.number)
+        path = self._path(hosted.config.storage_name, hosted.number)
         path.parent.mkdir(parents=True, exist_ok=True)
         reported_pct = -1
 
@@ -280,7 +299,7 @@ class ShardHost:
 
         spec = ShardSpec(
             hosted.config.name, hosted.number, hosted.epoch, path, hosted.config.store,
-            column_store_url=self._column_store_url,
+            column_store_url=self._column_store_url, generation=hosted.config.generation,
         )  # fmt: skip
         with hosted.gate:
             if hosted.released.is_set():
@@ -339,7 +358,7 @@ class ShardHost:
         with hosted.gate:
             self._let_go(hosted)
             if delete:
-                self._delete_files(hosted.config.name, hosted.number)
+                self._delete_files(hosted.config.storage_name, hosted.number)
         self._report(hosted, IngestionStopped())
 
     def _report(self, hosted: HostedShard, event: ShardEvent) -> None:
@@ -349,17 +368,17 @@ class ShardHost:
             hosted.status = next_status(hosted.status, event)
             self._report_to(hosted.config.name, hosted.number, hosted.epoch, event)
 
-    def _path(self, dataset: str, number: int, kind: str = "db") -> Path:
-        return self._data_dir / dataset / f"shard-{number}.{kind}"
+    def _path(self, storage: str, number: int, kind: str = "db") -> Path:
+        return self._data_dir / storage / f"shard-{number}.{kind}"
 
-    def _delete_files(self, dataset: str, number: int) -> None:
-        for path in (self._data_dir / dataset).glob(f"shard-{number}.*"):  # with SQLite's -wal and -shm
+    def _delete_files(self, storage: str, number: int) -> None:
+        for path in (self._data_dir / storage).glob(f"shard-{number}.*"):  # with SQLite's -wal and -shm
             path.unlink(missing_ok=True)
-        delete_shared_store(self._column_store_url, dataset, number)
+        delete_shared_store(self._column_store_url, storage, number)
 
-    def _remove_directory_if_empty(self, dataset: str) -> None:
+    def _remove_directory_if_empty(self, storage: str) -> None:
         try:
-            (self._data_dir / dataset).rmdir()
+            (self._data_dir / storage).rmdir()
         except OSError:
             pass
 

@@ -18,6 +18,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from filoray.cluster.cluster_view import DatasetView
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
@@ -61,13 +62,14 @@ class FanOutWriteService:
         with_keys: WithKeys,
         metadata: Sequence[MetricMetadata],
         request_id: str,
+        generation: int,
     ) -> WriteOutcome:
         """See WriteService. Raises DatasetUnknown, Unavailable when the deadline passes before all is durable, and
 
         BadData for a dataset whose source is read only.
         """
         deadline_s = time.monotonic() + self._timeout_ms / 1000
-        config = self._views.dataset(dataset).config
+        config = self._current(dataset, generation).config
         progress = _Progress({})
         match write_path(config):
             case WritePath.REFUSED:
@@ -78,7 +80,7 @@ class FanOutWriteService:
                 progress.waiting = {shard: container.encode() for shard, container in containers.items()}
         while progress.waiting:
             view_version = self._views.view.version
-            await self._send_waiting(dataset, progress, with_keys, deadline_s)
+            await self._send_waiting(self._current(dataset, generation), progress, with_keys, deadline_s)
             if progress.waiting and progress.last_problem:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0 or not await self._views.newer_than(view_version, left_s):
@@ -86,7 +88,7 @@ class FanOutWriteService:
                         f"not all samples could be stored within {self._timeout_ms} ms: {progress.last_problem}"
                     )
         if metadata:
-            await self._put_metadata(dataset, metadata, deadline_s)
+            await self._put_metadata(self._current(dataset, generation), metadata, deadline_s)
         return WriteOutcome(progress.accepted, dict(progress.refused), progress.example)
 
     async def close(self) -> None:
@@ -103,10 +105,20 @@ class FanOutWriteService:
         }
         return await self._topics.produce(config, complete)
 
-    async def _send_waiting(self, dataset: str, progress: _Progress, with_keys: WithKeys, deadline_s: float) -> None:
+    def _current(self, dataset: str, generation: int) -> DatasetView:
+        """Raises DatasetUnknown, and Unavailable if another dataset has taken the name."""
+        current = self._views.dataset(dataset)
+        if current.config.generation != generation:
+            raise Unavailable(f"dataset {dataset} was set up anew while samples waited for its shards; send them again")
+        return current
+
+    async def _send_waiting(
+        self, current: DatasetView, progress: _Progress, with_keys: WithKeys, deadline_s: float
+    ) -> None:
         """One round: every waiting container to its owner, if there is one."""
+        dataset = current.config.name
         progress.last_problem = ""
-        chosen = route(self._views.dataset(dataset).shard_map, progress.waiting)
+        chosen = route(current.shard_map, progress.waiting)
         if chosen.missing:
             progress.last_problem = missing_text(dataset, chosen.missing)
         sends = [
@@ -138,9 +150,9 @@ class FanOutWriteService:
         for (shard, _), shard_reply in zip(pairs, decode_write_reply(reply.body), strict=True):
             _take(shard, shard_reply, progress, with_keys)
 
-    async def _put_metadata(self, dataset: str, metadata: Sequence[MetricMetadata], deadline_s: float) -> None:
+    async def _put_metadata(self, current: DatasetView, metadata: Sequence[MetricMetadata], deadline_s: float) -> None:
         """What is known of metrics lives on the shard that the metric's name hashes to."""
-        shard_map = self._views.dataset(dataset).shard_map
+        dataset, shard_map = current.config.name, current.shard_map
         by_shard: dict[int, list[tuple[str, str, str, str]]] = {}
         for entry in metadata:
             kept = shortened((entry.metric, entry.type, entry.help, entry.unit))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from filoray.cluster.dataset import storage_name
 from filoray.cluster.store_config import StoreConfig
 
 
@@ -21,6 +22,12 @@ class ShardSpec:
     """A longer log makes flushes due (or 120 samples of every series, if that is more): it bounds recovery."""
     column_store_url: str | None = None
     """The PostgreSQL where the shard is stored; None: in the file at ``path``."""
+    generation: int = 0
+    """The dataset's: a later one of its name has other rows."""
+
+    @property
+    def storage_name(self) -> str:
+        return storage_name(self.dataset, self.generation)
 
     @property
     def name(self) -> str:

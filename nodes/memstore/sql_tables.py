@@ -7,7 +7,8 @@
     checkpoints    dataset, shard, flush_group: offset
     clocks         dataset, shard: wall_ms, retention_ms              the retention clock at the last flush
 
-The bytes are those of the embedded store. ``revision`` counts a store's changes.
+``dataset`` is the data set's storage name: a later one of its name has other rows. The bytes are those of the embedded
+store. ``revision`` counts a store's changes.
 """
 
 from __future__ import annotations

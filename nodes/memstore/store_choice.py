@@ -14,12 +14,12 @@ def open_column_store(spec: ShardSpec) -> ColumnStore:
     # SQLAlchemy takes long to import, and most nodes need it for nothing.
     from filoray.nodes.memstore.sql_column_store import SqlColumnStore
 
-    return SqlColumnStore(spec.column_store_url, spec.dataset, spec.shard, spec.epoch, spec.store.groups_per_shard)
+    return SqlColumnStore(spec.column_store_url, spec.storage_name, spec.shard, spec.epoch, spec.store.groups_per_shard)
 
 
-def delete_shared_store(column_store_url: str | None, dataset: str, shard: int) -> None:
+def delete_shared_store(column_store_url: str | None, storage_name: str, shard: int) -> None:
     """Remove what is stored of a shard elsewhere than in its own files. Raises Unavailable."""
     if column_store_url is not None:
         from filoray.nodes.memstore.sql_column_store import delete_shard
 
-        delete_shard(column_store_url, dataset, shard)
+        delete_shard(column_store_url, storage_name, shard)

@@ -38,7 +38,7 @@ class OfflineImport:
 
     def __init__(self, data_dir: Path, config: DatasetConfig) -> None:
         self._config = config
-        self._paths = [data_dir / config.name / f"shard-{shard}.db" for shard in range(config.num_shards)]
+        self._paths = [data_dir / config.storage_name / f"shard-{shard}.db" for shard in range(config.num_shards)]
         self._shards: dict[int, Shard] = {}
         self.counts = ImportCounts()
         for path in self._paths:

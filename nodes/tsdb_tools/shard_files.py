@@ -1,4 +1,8 @@
-"""Which shard files a data directory holds: ``DIR/<dataset>/shard-<n>.db``, as the nodes lay them out."""
+"""Which shard files a data directory holds: ``DIR/<storage name>/shard-<n>.db``, as the nodes lay them out.
+
+A storage name is the dataset's, or ``<dataset>@<generation>`` if it was set up again after a deletion. Of several
+generations the last is the dataset; the others are being deleted.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from filoray.cluster.dataset import parse_storage_name
 from filoray.cluster.errors import NotFound
 
 _SHARD_FILE = re.compile(r"shard-(\d+)\.db")
@@ -36,8 +41,20 @@ def missing_shard_files(data_dir: Path, dataset: str | None = None) -> list[Shar
 
 
 def _shard_files(data_dir: Path, kind: str, dataset: str | None) -> Iterator[ShardFile]:
-    for path in data_dir.glob(f"*/shard-*.{kind}"):
-        file = path.with_suffix(".db")
-        match = _SHARD_FILE.fullmatch(file.name)
-        if match and dataset in (None, path.parent.name):
-            yield ShardFile(path.parent.name, int(match[1]), file)
+    for name, directory in dataset_directories(data_dir).items():
+        for path in directory.glob(f"shard-*.{kind}"):
+            file = path.with_suffix(".db")
+            match = _SHARD_FILE.fullmatch(file.name)
+            if match and dataset in (None, name):
+                yield ShardFile(name, int(match[1]), file)
+
+
+def dataset_directories(data_dir: Path) -> dict[str, Path]:
+    """Dataset to the directory of its last generation; directories without shards are none of a dataset."""
+    generations: dict[str, tuple[int, Path]] = {}
+    for directory in {path.parent for path in data_dir.glob("*/shard-*")}:
+        parsed = parse_storage_name(directory.name)
+        if parsed is not None:
+            name, generation = parsed
+            generations[name] = max(generations.get(name, (-1, directory)), (generation, directory))
+    return {name: directory for name, (_, directory) in generations.items()}

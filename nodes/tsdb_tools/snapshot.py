@@ -2,7 +2,7 @@
 
     SNAPSHOT/manifest.json            what is in it, with sizes and checksums; written last: without it, it is none
     SNAPSHOT/coordinator.db           datasets and epochs, without the processes of then
-    SNAPSHOT/<dataset>/shard-N.db     each shard at one moment of its own, log included
+    SNAPSHOT/<dataset>/shard-N.db     (or <dataset>@<generation>) each shard at one moment of its own, log included
     SNAPSHOT/<dataset>/shard-N.metrics
 
 The manifest names each shard's offset: all up to it is in the file, and a shard that reads a stream resumes behind its
@@ -93,7 +93,8 @@ def create_snapshot(data_dir: Path, target: Path, on_file: Callable[[str], None]
     for file in files:
         on_file(f"{file.dataset}/{file.path.name}")
         entries.append(_copy_shard(file, target))
-    for path in sorted(data_dir.glob("*/shard-*.metrics")):
+    directories = {file.path.parent for file in files}
+    for path in sorted(path for directory in directories for path in directory.glob("shard-*.metrics")):
         copy = target / path.parent.name / path.name
         copy.parent.mkdir(exist_ok=True)
         copy_database(path, copy)
@@ -136,7 +137,7 @@ def restore_snapshot(snapshot: Path, data_dir: Path, on_file: Callable[[str], No
 
 
 def _copy_shard(file: ShardFile, target: Path) -> SnapshotFile:
-    copy = target / file.dataset / file.path.name
+    copy = target / file.path.parent.name / file.path.name
     copy.parent.mkdir(exist_ok=True)
     copy_database(file.path, copy)
     with StoredShard(ShardFile(file.dataset, file.shard, copy)) as stored:

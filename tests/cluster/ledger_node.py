@@ -12,7 +12,7 @@ import ray
 from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.dataset import DatasetConfig, storage_name
 from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardEpoch, ShardReport
 from filoray.cluster.shard_status import (
     IngestionStarted,
@@ -46,7 +46,7 @@ class LedgerNode:
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
         reports: list[ShardReport] = []
         for shard, epoch in shards:
-            path = self._path(config.name, shard)
+            path = self._path(config.storage_name, shard)
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a") as owners:
                 owners.write(f"{self._identity[0]}#{self._identity[1]} {epoch}\n")
@@ -56,14 +56,15 @@ class LedgerNode:
         coordinator = ray.get_actor(COORDINATOR, self._config.namespace)
         coordinator.shard_events.remote(*self._identity, tuple(reports))
 
-    def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
+    def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
+        for shard, epoch in shards:
+            if self._held.get((dataset, shard)) == epoch:
+                del self._held[dataset, shard]
+
+    def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
         for shard in shards:
             self._held.pop((dataset, shard), None)
-
-    def delete_shards(self, dataset: str, shards: Sequence[int]) -> None:
-        self.stop_shards(dataset, shards)
-        for shard in shards:
-            self._path(dataset, shard).unlink(missing_ok=True)
+            self._path(storage_name(dataset, generation), shard).unlink(missing_ok=True)
 
     def heartbeat(self) -> str:
         unfit = self._config.data_dir / f"unfit-{self._identity[0]}#{self._identity[1]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -25,6 +27,7 @@ from filoray.cluster.shard_messages import (
     PublishShardMap,
     ShardReported,
     ShardsDeleted,
+    ShardsReleased,
     ShardsStarted,
     ShardsStopped,
     StartShards,
@@ -50,6 +53,8 @@ class ShardManagerMachine(RuleBasedStateMachine):
         self.manager = ShardManager()
         self.incarnations: dict[str, int] = {}
         self.leaving: list[tuple[str, int]] = []
+        self.stopping: list[ShardsReleased] = []
+        self.deleting: dict[tuple[str, int], list[ShardsDeleted]] = {}
         self.holders: dict[tuple[str, int], tuple[str, int]] = {}
         self.persisted: dict[tuple[str, int], int] = {}
         self.given: dict[tuple[str, int], int] = {}
@@ -72,9 +77,15 @@ class ShardManagerMachine(RuleBasedStateMachine):
                         assert key not in self.holders, f"{key} is still held by {self.holders[key]}"
                         self.given[key] = epoch
                         self.holders[key] = (node, incarnation)
-                case StopShards(_, _, dataset, shards) | DeleteShards(_, _, dataset, shards):
-                    for shard in shards:
-                        self.holders.pop((dataset, shard), None)
+                case StopShards(node, incarnation, dataset, stopped):
+                    self.stopping.append(ShardsReleased(node, incarnation, dataset, stopped))
+                case DeleteShards(node, incarnation, dataset, numbers, generation):
+                    key = (dataset, generation)
+                    self.deleting.setdefault(key, []).append(ShardsDeleted(node, incarnation, dataset, generation))
+                    # A process that is to be killed may go on with a generation that nobody asks for.
+                    for shard in numbers:
+                        if self.holders.get((dataset, shard)) == (node, incarnation):
+                            del self.holders[dataset, shard]
                 case PublishShardMap(_, shard_map) if shard_map is not None:
                     last = self.published.get(shard_map.dataset, shard_map)
                     assert shard_map.version > last.version or shard_map == last, "a version went back"
@@ -114,9 +125,21 @@ class ShardManagerMachine(RuleBasedStateMachine):
     def delete(self, dataset: str) -> None:
         self.feed(DatasetDeleted(dataset))
 
-    @rule(dataset=DATASETS, node=NODES)
-    def deleted(self, dataset: str, node: str) -> None:
-        self.feed(ShardsDeleted(node, self.incarnations.get(node, 0), dataset))
+    @precondition(lambda self: self.deleting)
+    @rule(dice=st.randoms(use_true_random=False))
+    def deleted(self, dice: random.Random) -> None:
+        """Words on a deletion come in any order, twice and late."""
+        self.feed(dice.choice(self.deleting[dice.choice(sorted(self.deleting))]))
+
+    @precondition(lambda self: self.stopping)
+    @rule(dice=st.randoms(use_true_random=False))
+    def released(self, dice: random.Random) -> None:
+        word = self.stopping.pop(dice.randrange(len(self.stopping)))
+        for shard, _ in word.shards:
+            key = (word.dataset, shard)
+            if self.holders.get(key) == (word.node, word.incarnation):
+                del self.holders[key]
+        self.feed(word)
 
     @rule(dataset=DATASETS, shard=st.integers(0, 8), node=NODES)
     def start(self, dataset: str, shard: int, node: str) -> None:
@@ -134,7 +157,7 @@ class ShardManagerMachine(RuleBasedStateMachine):
     def after_a_member_event_no_shard_waits_while_there_is_room(self) -> None:
         """Room that an operator made by a stop is for the operator; the next word about members fills it."""
         self.feed(MemberGone("node-0", -1))
-        if self.leaving:
+        if self.leaving or self.stopping:
             return
         for config, shard_map in self.manager.datasets.values():
             room = sum(config.shards_per_node_max - len(shard_map.owned_by(node)) for node in self.manager.members)

@@ -51,3 +51,28 @@ def test_the_checks_notice_a_coordinator_that_takes_its_own_absence_for_the_node
     monkeypatch.setattr(ObservedClock, "now_ms", lambda clock: clock._source())
     with pytest.raises(AssertionError, match="was lost though it runs"):
         _run_histories()
+
+
+def test_the_checks_notice_deletions_that_do_not_name_their_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_up = ShardManager._set_up
+
+    def in_the_same_place(manager: ShardManager, *args: object) -> object:
+        manager._generations.clear()
+        return set_up(manager, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ShardManager, "_set_up", in_the_same_place)
+    with pytest.raises(AssertionError, match="was deleted under the owner"):
+        _run_histories()
+
+
+def test_the_checks_notice_shards_that_move_before_their_owner_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = ShardManager._stop
+
+    def forgetful(manager: ShardManager, *args: object) -> object:
+        commands = stop(manager, *args)  # type: ignore[arg-type]
+        manager._fenced.clear()
+        return commands
+
+    monkeypatch.setattr(ShardManager, "_stop", forgetful)
+    with pytest.raises(AssertionError, match="still holds it"):
+        _run_histories()

@@ -173,7 +173,7 @@ class Writes:
         self.outcome = None
         self.error = None
 
-    async def write(self, dataset, containers, with_keys, metadata, request_id):
+    async def write(self, dataset, containers, with_keys, metadata, request_id, generation):
         self.calls.append((dataset, containers, metadata, request_id))
         if self.error:
             raise self.error

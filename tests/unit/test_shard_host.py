@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ import pytest
 from shards import container
 
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.errors import StaleRoute
 from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
 from filoray.nodes.ingest_worker import PendingWrite
 from filoray.nodes.memstore.shard import Shard
@@ -160,3 +162,63 @@ def test_a_sender_that_cannot_be_answered_stops_nothing(node: Node) -> None:
     node.host.submit("d", [(0, 1)], [sample(1)], PendingWrite(gone, [None]))
     assert node.write(0, sample(2)).wait() == Stored(1, {}, "")
     assert node.shard(0).stats().samples == 2
+
+
+def stored(node: Node, config: DatasetConfig, number: int) -> Path:
+    return node.data_dir / config.storage_name / f"shard-{number}.db"
+
+
+def set_up_anew(node: Node, config: DatasetConfig, epoch: int) -> DatasetConfig:
+    node.events.clear()
+    anew = dataclasses.replace(config, generation=config.generation + 1)
+    node.host.start_shards(anew, [(0, epoch)])
+    wait_until(lambda: node.is_open(0), "the new data set's shard is open")
+    return anew
+
+
+def test_a_deletion_that_comes_late_and_twice_touches_no_later_data_set_of_the_name(node: Node) -> None:
+    first = node.start([0, 1])
+    wait_until(lambda: node.is_open(0) and node.is_open(1), "all are open")
+    node.host.delete_shards("d", 0, [0, 1])
+    assert not (node.data_dir / "d").exists()
+    second = set_up_anew(node, first, 2)
+    assert second.storage_name == "d@1"
+
+    node.host.delete_shards("d", 0, [0, 1])  # the same order again
+    node.host.start_shards(first, [(1, 1)])  # and one that it overtook
+    answer = Answer()
+    node.host.submit("d", [(0, 2)], [sample(1)], PendingWrite(answer.take, [None]))
+    assert isinstance(answer.wait(), Stored)
+    assert stored(node, second, 0).exists()
+    assert [(hosted.number, hosted.epoch) for hosted in node.host.held()] == [(0, 2)]
+    assert not (node.data_dir / "d").exists(), "nothing of the deleted data set is made again"
+    with pytest.raises(StaleRoute):
+        node.host.readable("d", [(0, 1)])
+
+    node.host.delete_shards("d", 1, [0])
+    assert not (node.data_dir / "d@1").exists()
+
+
+def test_deleting_what_another_node_held_leaves_what_is_held_here_of_a_later_data_set(node: Node) -> None:
+    first = node.start([])
+    old = node.data_dir / "d"
+    old.mkdir()
+    for suffix in ("db", "db-wal", "made", "metrics"):
+        (old / f"shard-0.{suffix}").touch()
+    second = set_up_anew(node, first, 5)
+    node.host.delete_shards("d", 0, [0])
+    assert not old.exists()
+    assert stored(node, second, 0).exists()
+    assert [(hosted.number, hosted.epoch) for hosted in node.host.held()] == [(0, 5)]
+
+
+def test_a_stop_that_comes_late_does_not_stop_what_was_started_since(node: Node) -> None:
+    config = node.start([0])
+    wait_until(lambda: node.is_open(0), "it is open")
+    node.host.stop_shards("d", [(0, 1)])
+    assert node.host.held() == []
+    node.events.clear()
+    node.host.start_shards(config, [(0, 2)])
+    wait_until(lambda: node.is_open(0), "it is open again")
+    node.host.stop_shards("d", [(0, 1)])
+    assert [hosted.epoch for hosted in node.host.held()] == [2]

@@ -27,6 +27,7 @@ from filoray.cluster.shard_messages import (
     PublishShardMap,
     ShardReported,
     ShardsDeleted,
+    ShardsReleased,
     ShardsStarted,
     ShardsStopped,
     StartShards,
@@ -171,7 +172,7 @@ def test_what_a_returning_coordinator_finds_decides() -> None:
     held = (HeldShard("metrics", 0, 1, ACTIVE), HeldShard("ghost", 5, 1, ACTIVE))
     commands = feed(manager, MembersJoined((MemberJoined("node-0", 1, held),)))
     assert StartShards("node-0", 1, config(), ((3, 1),)) in commands, "it never heard of shard 3"
-    assert StopShards("node-0", 1, "ghost", (5,)) in commands
+    assert StopShards("node-0", 1, "ghost", ((5, 1),)) in commands
     assert kinds(manager) == ["Active", "Active", "Active", "Assigned"]
 
     feed(manager, MemberLost("node-2", 1, "not there"), MemberGone("node-2", 1))
@@ -186,8 +187,53 @@ def test_an_operator_stops_and_starts_shards() -> None:
     assert [type(command) for command in stopped] == [PersistShardMap, StopShards, StopShards, PublishShardMap]
     feed(manager, joined("node-3"))
     assert kinds(manager) == ["Active", "Stopped", "Stopped", "Active"], "stopped shards wait for the operator"
+    for order in stopped[1:3]:
+        assert isinstance(order, StopShards)
+        with pytest.raises(Unavailable, match=f"cannot move before {order.node}, which had it, has closed it"):
+            manager.handle(ShardsStarted("metrics", "node-3", (1, 2)), 0)
+        feed(manager, ShardsReleased(order.node, 1, "metrics", order.shards))
     feed(manager, ShardsStarted("metrics", "node-3", (1, 2)))
     assert owners(manager) == ["node-0", "node-3", "node-3", "node-0"]
+
+
+def test_a_stopped_shard_is_free_when_its_owner_says_so_of_that_epoch_or_is_gone() -> None:
+    manager = running()
+    feed(manager, ShardsStopped("metrics", (1,)))
+    for word in (
+        ShardsReleased("node-1", 1, "metrics", ((1, 0),)),
+        ShardsReleased("node-1", 2, "metrics", ((1, 1),)),
+        ShardsReleased("node-0", 1, "metrics", ((1, 1),)),
+    ):
+        feed(manager, word)
+        assert manager.unreleased_by("metrics", (1,)) == ("node-1",), "that says nothing of the process that had it"
+    feed(manager, MemberLost("node-1", 1, "killed"))
+    assert manager.unreleased_by("metrics", (1,)) == ("node-1",), "its process may still run"
+    feed(manager, MemberGone("node-1", 1))
+    assert manager.unreleased_by("metrics", (1,)) == ()
+
+
+def test_a_shard_that_a_node_should_not_have_any_more_waits_until_it_let_go() -> None:
+    """Its stop was ordered by a coordinator that died before the node heard of it."""
+    old = running()
+    feed(old, ShardsStopped("metrics", (1,)))
+    restored = RestoredState(
+        ((config(), old.shard_map("metrics")),), (), {}, {f"node-{index}": 1 for index in range(3)}
+    )
+    manager = ShardManager(2, restored)
+    held = [
+        (HeldShard("metrics", 0, 1, ACTIVE), HeldShard("metrics", 3, 1, ACTIVE)),
+        (HeldShard("metrics", 2, 1, ACTIVE),),
+    ]
+    feed(manager, MembersJoined((MemberJoined("node-0", 1, held[0]), MemberJoined("node-2", 1, held[1]))))
+    with pytest.raises(Unavailable, match="it is not known yet whether node-1 holds a shard"):
+        manager.handle(ShardsStarted("metrics", "node-2", (1,)), 0)
+    commands = feed(manager, MembersJoined((MemberJoined("node-1", 1, (HeldShard("metrics", 1, 1, ACTIVE),)),)))
+    assert StopShards("node-1", 1, "metrics", ((1, 1),)) in commands
+    with pytest.raises(Unavailable, match="before node-1, which had it"):
+        manager.handle(ShardsStarted("metrics", "node-1", (1,)), 0)
+    feed(manager, ShardsReleased("node-1", 1, "metrics", ((1, 1),)))
+    feed(manager, ShardsStarted("metrics", "node-1", (1,)))
+    assert owners(manager)[1] == "node-1"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +283,31 @@ def test_a_deleted_dataset_is_forgotten_when_all_files_are_gone() -> None:
     assert feed(manager, ShardsDeleted("node-0", 1, "metrics")) == [ForgetDataset("metrics")]
 
     feed(manager, DatasetSetUp(dataclasses.replace(config(), num_shards=8)))
+    assert manager.datasets["metrics"][0].generation == 1
+    assert manager.shard_map("metrics")[1].node is None, "node-1 may still answer for the old one"
+    feed(manager, ShardsReleased("node-1", 1, "metrics", ((1, 1),)))
     assert [entry.epoch for entry in manager.shard_map("metrics").shards][:4] == [2, 2, 2, 2], "an epoch is used once"
+
+
+def test_late_words_on_a_deletion_say_nothing_of_the_next_dataset_of_that_name() -> None:
+    manager = running()
+    done = [ShardsDeleted(f"node-{index}", 1, "metrics") for index in range(3)]
+    feed(manager, DatasetDeleted("metrics"), *done)
+    feed(manager, DatasetSetUp(config()))
+    commands = feed(manager, DatasetDeleted("metrics"))
+    orders = [command for command in commands if isinstance(command, DeleteShards)]
+    assert {order.generation for order in orders} == {1}
+    feed(manager, *done)
+    assert set(manager.undeleted_shards("metrics")) == {order.node for order in orders}
+    feed(manager, *(dataclasses.replace(one, generation=1) for one in done))
+    assert not manager.is_deleting("metrics")
+
+
+def test_generations_outlive_their_dataset_and_the_coordinator() -> None:
+    manager = ShardManager(2, RestoredState(generations={"metrics": 4}))
+    feed(manager, joined("node-0", "node-1"))
+    (persisted, *_) = feed(manager, DatasetSetUp(config()))
+    assert persisted == PersistDataset(dataclasses.replace(config(), generation=5))
 
 
 def test_shards_without_room_are_told_until_a_node_has_some() -> None:

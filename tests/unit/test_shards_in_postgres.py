@@ -163,6 +163,25 @@ def test_deleting_a_data_set_removes_its_rows_whether_its_shard_is_held_or_not(i
         assert isinstance(host.write(1), Stored)
         assert rows(server, url, tmp_path.name) == 3
         if not is_held:
-            host.host.stop_shards(tmp_path.name, [0])
-        host.host.stop_shards(tmp_path.name, [0], delete=True)
+            host.host.stop_shards(tmp_path.name, [(0, 1)])
+        host.host.delete_shards(tmp_path.name, 0, [0])
         assert rows(server, url, tmp_path.name) == 0
+
+
+def test_a_late_deletion_or_a_late_writer_touches_no_row_of_a_later_data_set_of_that_name(server, url, tmp_path):
+    with Host(tmp_path, url, tmp_path.name) as host:
+        assert isinstance(host.write(1), Stored)
+        late = Shard.open(
+            dataclasses.replace(shard_spec(tmp_path), dataset=tmp_path.name, shard=0, column_store_url=url, epoch=1)
+        )
+        host.host.delete_shards(tmp_path.name, 0, [0])
+        host.host.start_shards(dataclasses.replace(host.config, generation=1), [(0, 2)])
+        host.wait_for("RecoveryInProgress", "IngestionStarted")
+        host.host.delete_shards(tmp_path.name, 0, [0])
+        with pytest.raises(StaleRoute):
+            write(late, SERIES[0], [(1000, 7.0)])
+        late.close()
+        (shard,) = host.host.readable(tmp_path.name, [(0, 2)])
+        write(shard, SERIES[0], [(1000, 2.0)])
+        assert rows(server, url, tmp_path.name) == 0
+        assert rows(server, url, f"{tmp_path.name}@1") == 3

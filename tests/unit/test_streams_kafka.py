@@ -316,7 +316,7 @@ def test_a_deleted_datasets_producer_goes_with_it(broker: MockKafka) -> None:
             views.update(
                 ClusterView(version, datasets={config.name: DatasetView(config, ShardMap.initial(config.name, SHARDS))})
             )
-            outcome = await service.write(config.name, {0: container}, lambda shard, series: container, (), "id")
+            outcome = await service.write(config.name, {0: container}, lambda shard, series: container, (), "id", 0)
             assert (outcome.accepted, producer_threads()) == (1, 1)
             views.update(ClusterView(version + 1))
             async with asyncio.timeout(20):

@@ -459,6 +459,32 @@ def test_what_is_restored_long_after_has_as_long_to_live_as_it_had(pristine: Pat
     shard.close()
 
 
+def test_the_tools_know_the_last_generation_of_a_data_set(
+    data_dir: Path, tmp_path: Path, config: DatasetConfig
+) -> None:
+    """The first was deleted, or is still being deleted; it was set up again since."""
+    then = samples_in(data_dir)
+    again = dataclasses.replace(config, generation=12)
+    store = MetaStore.open(None, data_dir)
+    store.put_dataset(again, is_deleting=False)
+    store.close()
+    builder = BlockBuilder()
+    builder.add({"__name__": "new"}, START_MS, 1.0)
+    with OfflineImport(data_dir, again) as target:
+        target.write(builder.take())
+    (data_dir / "prom@3").mkdir()
+    shutil.copy(data_dir / "prom" / "shard-1.db", data_dir / "prom@3" / "shard-7.db")
+    new = samples_in(data_dir)
+    assert list(new) == [(("__name__", "new"),)] != list(then)
+    assert {(file.dataset, file.path.parent.name) for file in find_shard_files(data_dir)} == {("prom", "prom@12")}
+    assert find_shard_files(data_dir, "prom") == find_shard_files(data_dir)
+
+    create_snapshot(data_dir, tmp_path / "snap")
+    restore_snapshot(tmp_path / "snap", tmp_path / "back")
+    assert samples_in(tmp_path / "back") == new
+    assert read_dataset_configs(tmp_path / "back") == {"prom": again}
+
+
 def test_the_manifest_tells_offsets_and_checksums(pristine: Path, tmp_path: Path) -> None:
     manifest = create_snapshot(pristine, tmp_path / "snap")
     shards = [file for file in manifest.files if file.shard is not None]

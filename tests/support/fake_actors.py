@@ -1,0 +1,114 @@
+"""The coordinator's ActorPort over nodes that are objects in the same event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.cluster_view import ClusterView
+from filoray.cluster.coordinator import Coordinator
+from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardEpoch, ShardReport
+from filoray.cluster.shard_status import IngestionStarted, RecoveryStarted, ShardEvent, ShardStatus, StatusKind
+
+
+@dataclass
+class FakeNode:
+    """``blocked``: orders that are not carried out while the event is not set, by method name."""
+
+    name: str
+    incarnation: int
+    held: dict[tuple[str, int], int] = field(default_factory=dict)
+    blocked: dict[str, asyncio.Event] = field(default_factory=dict)
+    orders: list[tuple[object, ...]] = field(default_factory=list)
+    death: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def take(self, *order: object) -> None:
+        if (gate := self.blocked.get(str(order[0]))) is not None:
+            await gate.wait()
+        self.orders.append(order)
+
+
+class FakeActors:
+    def __init__(self) -> None:
+        self.nodes: dict[tuple[str, int], FakeNode] = {}
+        self.coordinator: Coordinator | None = None
+        self.views: list[ClusterView] = []
+        self.killed: list[tuple[str, int, int | None]] = []
+        self.stored_epochs: dict[tuple[str, int], int] = {}
+        """What the shards' files say, by storage name and shard."""
+
+    async def launch(
+        self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
+    ) -> NodeAnnouncement:
+        self.nodes[node, incarnation] = FakeNode(node, incarnation)
+        return self._announcement(node, incarnation)
+
+    def _announcement(self, node: str, incarnation: int) -> NodeAnnouncement:
+        active = ShardStatus(StatusKind.ACTIVE)
+        held = self.nodes[node, incarnation].held
+        shards = tuple(HeldShard(*key, epoch, active) for key, epoch in held.items())
+        port = 2552 + int(node.rpartition("-")[2])
+        return NodeAnnouncement(node, incarnation, NodeAddress("127.0.0.1", port), 7, "here", shards)
+
+    async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement:
+        if (node, incarnation) not in self.nodes:
+            raise ValueError("no such actor")
+        return self._announcement(node, incarnation)
+
+    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> None:
+        await asyncio.sleep(0)
+
+    async def wait_until_death(self, node: str, incarnation: int) -> str:
+        await self.nodes[node, incarnation].death.wait()
+        return "it died"
+
+    async def start_shards(
+        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+    ) -> None:
+        process = self.nodes[node, incarnation]
+        await process.take("start", config, tuple(shards))
+        for shard, epoch in shards:
+            process.held[config.name, shard] = epoch
+            self._report(process, config.name, shard, epoch, self._opened(config, shard, epoch))
+
+    def _opened(self, config: DatasetConfig, shard: int, epoch: int) -> Sequence[ShardEvent]:
+        self.stored_epochs[config.storage_name, shard] = epoch
+        return (RecoveryStarted(), IngestionStarted())
+
+    def _report(self, process: FakeNode, dataset: str, shard: int, epoch: int, events: Sequence[ShardEvent]) -> None:
+        assert self.coordinator is not None
+        reports = [ShardReport(dataset, shard, epoch, event) for event in events]
+        self.coordinator.shard_events(process.name, process.incarnation, reports)
+
+    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None:
+        process = self.nodes[node, incarnation]
+        await process.take("stop", dataset, tuple(shards))
+        for shard, epoch in shards:
+            if process.held.get((dataset, shard)) == epoch:
+                del process.held[dataset, shard]
+
+    async def delete_shards(
+        self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[int]
+    ) -> None:
+        await self.nodes[node, incarnation].take("delete", dataset, generation, tuple(shards))
+
+    async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None:
+        pass
+
+    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> None:
+        self.killed.append((node, incarnation, pid))
+        process = self.nodes.pop((node, incarnation), None)
+        if process is not None:
+            process.death.set()
+
+    def process_started_s(self, announcement: NodeAnnouncement) -> float | None:
+        return 1.0
+
+    async def push_view(self, gateway: str, view: ClusterView, timeout_s: float) -> None:
+        self.views.append(view)
+
+    async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None:
+        pass

@@ -1,0 +1,93 @@
+"""The coordinator over nodes in the same event loop: what operators are told, and what goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from fake_actors import FakeActors
+
+from filoray.cluster import coordinator as module
+from filoray.cluster.config import load_server_config
+from filoray.cluster.coordinator import Coordinator
+from filoray.cluster.errors import DatasetUnknown, Unavailable
+from filoray.cluster.meta_store import MetaStore
+
+SOURCE = """
+dataset = "d", num-shards = 4, min-num-nodes = 2
+sourcefactory = "filoray.nodes.streams.LogStreamFactory", sourceconfig {}
+"""
+
+
+@asynccontextmanager
+async def running(data_dir: Path, actors: FakeActors) -> AsyncIterator[Coordinator]:
+    config = load_server_config(None, {"data-dir": str(data_dir), "node-count": "3"})
+    store = MetaStore.open(None, data_dir)
+    coordinator = Coordinator(config, store, actors, lambda: pytest.fail("it ended"))
+    actors.coordinator = coordinator
+    coordinator.start()
+    await coordinator.ready()
+    try:
+        yield coordinator
+    finally:
+        await coordinator.shutdown()
+        store.close()
+
+
+def play(tmp_path: Path, story: Callable[[Coordinator, FakeActors], Awaitable[None]]) -> None:
+    async def run() -> None:
+        actors = FakeActors()
+        async with running(tmp_path, actors) as coordinator:
+            await story(coordinator, actors)
+
+    asyncio.run(run())
+
+
+def test_a_deletion_is_done_or_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DELETE_TIMEOUT_S", 0.05)
+
+    async def story(coordinator: Coordinator, actors: FakeActors) -> None:
+        await coordinator.setup_dataset("d", SOURCE)
+        gate = actors.nodes["node-1", 1].blocked["delete"] = asyncio.Event()
+        for _ in range(2):  # asked again it waits for the same deletion
+            with pytest.raises(Unavailable, match=r"d is served no more, but not all .* yet: shards 1 on node-1; that"):
+                await coordinator.delete_dataset("d")
+        assert "d" not in actors.views[-1].datasets
+        with pytest.raises(Unavailable, match="not all its data are deleted yet: shards 1 on node-1"):
+            await coordinator.setup_dataset("d", SOURCE)
+        gate.set()
+        await coordinator.delete_dataset("d")
+        assert [order[0] for order in actors.nodes["node-1", 1].orders].count("delete") == 1
+        with pytest.raises(DatasetUnknown):
+            await coordinator.delete_dataset("d")
+        await coordinator.setup_dataset("d", SOURCE)
+        assert actors.views[-1].datasets["d"].config.generation == 1
+
+    play(tmp_path, story)
+
+
+def test_a_stopped_shard_moves_only_when_its_owner_has_closed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STOP_TIMEOUT_S", 0.05)
+
+    async def story(coordinator: Coordinator, actors: FakeActors) -> None:
+        await coordinator.setup_dataset("d", SOURCE)
+        first = actors.nodes["node-1", 1]
+        gate = first.blocked["stop"] = asyncio.Event()
+        with pytest.raises(Unavailable, match="shards of dataset d are stopped, but node-1 has not closed all yet"):
+            await coordinator.stop_shards("d", [1])
+        address = "akka://filo-server@127.0.0.1:2554"
+        with pytest.raises(Unavailable, match="cannot move before node-1, which had it, has closed it or is gone"):
+            await coordinator.start_shards("d", address, [1])
+        assert ("d", 1) not in actors.nodes["node-2", 1].held
+        gate.set()
+        await asyncio.sleep(0.01)
+        await coordinator.start_shards("d", address, [1])
+        assert ("d", 1) not in first.held
+        assert actors.nodes["node-2", 1].held["d", 1] == 2
+
+    play(tmp_path, story)

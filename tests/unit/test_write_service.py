@@ -1,0 +1,87 @@
+"""The gateway's write side over views that change while samples wait."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+from shards import container
+
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
+from filoray.cluster.config import default_server_config
+from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.errors import Unavailable
+from filoray.cluster.shard_map import ShardEntry, ShardMap
+from filoray.cluster.shard_status import ShardStatus, StatusKind
+from filoray.nodes.node_client import Reply
+from filoray.nodes.protocol import Kind
+from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.view_holder import ViewHolder
+from filoray.nodes.write_reply import Stored, encode_write_reply
+from filoray.nodes.write_service import FanOutWriteService
+
+NODE = NodeInfo("node-0", 1, NodeAddress("127.0.0.1", 2552), "node-0#1", 1)
+CONFIG = DatasetConfig("d", "g", 4, 1, LOG_STREAM_FACTORY, 1, {}, default_server_config().store)
+SAMPLES = RecordContainer.decode(container([({"__name__": "up"}, [(1, 1.0)])]))
+
+
+def view(version: int, config: DatasetConfig, kind: StatusKind) -> ClusterView:
+    node = "node-0" if kind is StatusKind.ACTIVE else None
+    entries = tuple(ShardEntry(shard, ShardStatus(kind), node, version) for shard in range(config.num_shards))
+    return ClusterView(version, {"node-0": NODE}, {config.name: DatasetView(config, ShardMap("d", version, entries))})
+
+
+class Node:
+    """Takes everything and remembers to which shards it was sent."""
+
+    def __init__(self) -> None:
+        self.shards: list[tuple[tuple[int, int], ...]] = []
+
+    async def request(
+        self, kind: Kind, dataset: str, shards: Any, timeout_ms: int, body: Any = None, frames: Any = None
+    ) -> Reply:
+        self.shards.append(shards)
+        return Reply(encode_write_reply([Stored(1, {}, "")] * len(shards)), [])
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("num_shards", "generation"), [(8, 1), (4, 1), (4, 0)])
+def test_samples_that_waited_go_to_no_other_data_set_of_that_name(num_shards: int, generation: int) -> None:
+    """Its shards may be others: the sender sends again, and they are routed by the new map."""
+    node = Node()
+
+    async def write() -> Any:
+        views = ViewHolder(view(1, CONFIG, StatusKind.DOWN), lambda info: node)
+        service = FanOutWriteService(views, 10_000)
+        writing = asyncio.ensure_future(service.write("d", {3: SAMPLES}, lambda shard, series: SAMPLES, (), "id", 0))
+        await asyncio.sleep(0)
+        assert not writing.done()
+        later = dataclasses.replace(CONFIG, num_shards=num_shards, generation=generation)
+        views.update(view(2, later, StatusKind.ACTIVE))
+        return await writing
+
+    if generation:
+        with pytest.raises(Unavailable, match="dataset d was set up anew while samples waited"):
+            asyncio.run(write())
+        assert node.shards == []
+    else:
+        assert asyncio.run(write()).accepted == 1
+        assert node.shards == [((3, 2),)]
+
+
+def test_samples_that_were_decoded_for_a_former_data_set_are_not_sent() -> None:
+    node = Node()
+
+    async def write() -> None:
+        views = ViewHolder(view(1, dataclasses.replace(CONFIG, generation=3), StatusKind.ACTIVE), lambda info: node)
+        service = FanOutWriteService(views, 10_000)
+        await service.write("d", {3: SAMPLES}, lambda shard, series: SAMPLES, (), "id", 2)
+
+    with pytest.raises(Unavailable, match="set up anew"):
+        asyncio.run(write())
+    assert node.shards == []
