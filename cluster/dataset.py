@@ -174,6 +174,7 @@ def _as_keys(store: StoreConfig, *, with_chunk_time: bool) -> dict[str, PlainVal
         "max-namespace-series-per-shard": store.max_namespace_series_per_shard,
         "flush-when-idle": format_duration(store.flush_when_idle_ms),
         "clock-jump-wait": format_duration(store.clock_jump_wait_ms),
+        "max-future-time": None if store.max_future_ms is None else format_duration(store.max_future_ms),
     }
     if with_chunk_time and store.max_chunk_time_ms is not None:
         keys["max-chunk-time"] = format_duration(store.max_chunk_time_ms)

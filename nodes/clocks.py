@@ -13,3 +13,15 @@ def steady_ms() -> int:
 def wall_ms() -> int:
     """Since 1970, as the machine believes; it may jump."""
     return time.time_ns() // 1_000_000
+
+
+class LatestCalendar:
+    """The calendar, but never behind what it said before and the time that passed since: it may have been set back."""
+
+    def __init__(self) -> None:
+        self._latest_ms, self._steady_ms = wall_ms(), steady_ms()
+
+    def now_ms(self) -> int:
+        now_ms = steady_ms()
+        self._latest_ms, self._steady_ms = max(wall_ms(), self._latest_ms + now_ms - self._steady_ms), now_ms
+        return self._latest_ms

@@ -396,10 +396,4 @@ def _store(shard: Shard, containers: Sequence[bytes | memoryview]) -> list[Shard
 def _reply(result: AppendResult) -> ShardWriteReply:
     if len(result.unknown_series):
         return UnknownSeries(result.unknown_series)
-    refused = result.refused
-    counts = {
-        "too old": refused.too_old,
-        "different value at a stored timestamp": refused.duplicates_different,
-        "over a series limit": refused.over_limit,
-    }
-    return Stored(result.accepted, {reason: count for reason, count in counts.items() if count}, refused.example)
+    return Stored(result.accepted, result.refused.by_reason(), result.refused.example)

@@ -22,11 +22,14 @@ from filoray.cluster.cluster_view import DatasetView
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
+from filoray.nodes.clocks import LatestCalendar
+from filoray.nodes.memstore.refusal_text import out_of_bounds_text
 from filoray.nodes.metric_metadata import shortened
 from filoray.nodes.protocol import Kind, error_named
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.requests import MetricMetadata, WriteOutcome
 from filoray.nodes.routing import ShardEpochs, missing_text, route
+from filoray.nodes.streams.record_batches import without_later_samples
 from filoray.nodes.streams.sources import WritePath, write_path
 from filoray.nodes.streams.topic_writers import TopicWriters
 from filoray.nodes.view_holder import ViewHolder
@@ -53,6 +56,7 @@ class FanOutWriteService:
         self._views = views
         self._timeout_ms = timeout_ms
         self._topics = TopicWriters(timeout_ms, limits)
+        self._calendar = LatestCalendar()
         views.on_update(lambda view: self._topics.keep_only(view.datasets))
 
     async def write(
@@ -75,7 +79,7 @@ class FanOutWriteService:
             case WritePath.REFUSED:
                 raise BadData(f"dataset {dataset} is fed by {config.source_factory} and takes no remote writes")
             case WritePath.TOPIC:
-                progress.accepted = await self._produce(config, containers, with_keys)
+                progress.accepted = await self._produce(config, containers, with_keys, progress)
             case WritePath.SHARDS:
                 progress.waiting = {shard: container.encode() for shard, container in containers.items()}
         while progress.waiting:
@@ -96,14 +100,32 @@ class FanOutWriteService:
         await self._topics.close()
 
     async def _produce(
-        self, config: DatasetConfig, containers: Mapping[int, RecordContainer], with_keys: WithKeys
+        self,
+        config: DatasetConfig,
+        containers: Mapping[int, RecordContainer],
+        with_keys: WithKeys,
+        progress: _Progress,
     ) -> int:
-        """Every container with all its part keys, as whoever reads the topic later knows no series."""
+        """Every container with all its part keys, as whoever reads the topic later knows no series.
+
+        What the shards would refuse for its time is refused here: nobody hears of what they do later.
+        """
         complete = {
             shard: with_keys(shard, np.arange(container.series_count, dtype=np.int32))
             for shard, container in containers.items()
         }
-        return await self._topics.produce(config, complete)
+        if config.store.max_future_ms is not None:
+            now_ms = self._calendar.now_ms()
+            limit_ms = now_ms + config.store.max_future_ms
+            for shard, container in complete.items():
+                later = np.flatnonzero(container.timestamps > limit_ms)
+                if len(later):
+                    complete[shard] = without_later_samples(container, limit_ms)
+                    progress.refused["out of bounds"] += len(later)
+                    time_ms, value = int(container.timestamps[later[0]]), float(container.values[later[0]])
+                    progress.example = out_of_bounds_text(time_ms, value, now_ms, config.store.max_future_ms)
+        produced = {shard: container for shard, container in complete.items() if container.sample_count}
+        return await self._topics.produce(config, produced)
 
     def _current(self, dataset: str, generation: int) -> DatasetView:
         """Raises DatasetUnknown, and Unavailable if another dataset has taken the name."""

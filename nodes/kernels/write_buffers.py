@@ -38,13 +38,13 @@ def take_block(pool, free_blocks, next_block):
 
 @njit(
     types.void(
-        READ_I32, READ_I32, READ_I64, READ_F64, types.uint64, types.int64,
+        READ_I32, READ_I32, READ_I64, READ_F64, types.uint64, types.int64, types.int64,
         U32_ROWS, F64_ROWS, I32, I32, I64, I32, I32, I32, I64, I64, I64, I32, I32, I64,
     ),
     cache=True, nogil=True,
 )  # fmt: skip
 def append_samples(
-    partitions, sample_counts, times, values, window_ms, full_count,
+    partitions, sample_counts, times, values, window_ms, full_count, shut_ms,
     block_times, block_values, next_block, free_blocks, pool,
     first_block, last_block, counts, base_ms, newest_ms, oldest_ms,
     late, full, outcome,
@@ -52,9 +52,10 @@ def append_samples(
     """Put n series' samples (``sample_counts`` int32[n] each, flat in ``times`` ms and ``values``) into their buffers.
 
     A series with partition -1 is passed over. In order: appended. Between buffered samples: inserted if not
-    older than newest - ``window_ms``; there already: SAME if the bits are equal, else DIFFERENT. What the
-    buffer alone cannot decide (before its first sample, or too far after it) goes by sample index to ``late``
-    int32[total]. Series whose buffer reaches ``full_count`` go to ``full`` int32[n].
+    older than newest - ``window_ms`` (any age where newest is later than ``shut_ms``); there already: SAME if the bits
+    are equal, else DIFFERENT. What the buffer alone cannot decide (before its first sample, or too far after it) goes
+    by sample index to ``late`` int32[total]; so does what would be inserted into a buffer that is full, as each
+    insertion goes through all of it. Series whose buffer reaches ``full_count`` go to ``full`` int32[n].
     """
     outcome[:] = 0
     outcome[TOO_OLD_EXAMPLE] = -1
@@ -104,7 +105,7 @@ def append_samples(
                     filled += 1
                 at += 1
                 continue
-            if count == 0 or time < base_ms[partition]:
+            if count == 0 or count >= full_count or time < base_ms[partition]:
                 late[late_count] = at
                 late_count += 1
                 at += 1
@@ -129,7 +130,7 @@ def append_samples(
                         outcome[DIFFERENT_EXAMPLE] = at
                 at += 1
                 continue
-            if types.uint64(newest) - types.uint64(time) > window_ms:
+            if newest <= shut_ms and types.uint64(newest) - types.uint64(time) > window_ms:
                 outcome[TOO_OLD] += 1
                 if outcome[TOO_OLD_EXAMPLE] < 0:
                     outcome[TOO_OLD_EXAMPLE] = at

@@ -15,11 +15,23 @@ class RefusedSamples:
     too_old: int = 0
     duplicates_different: int = 0
     over_limit: int = 0
+    out_of_bounds: int = 0
+    """Too far ahead of the clock."""
     example: str = ""
 
     @property
     def count(self) -> int:
-        return self.too_old + self.duplicates_different + self.over_limit
+        return sum(self.by_reason().values())
+
+    def by_reason(self) -> dict[str, int]:
+        """Counts by the reasons' names in answers and metrics, those of 0 left out."""
+        counts = {
+            "too old": self.too_old,
+            "different value at a stored timestamp": self.duplicates_different,
+            "over a series limit": self.over_limit,
+            "out of bounds": self.out_of_bounds,
+        }
+        return {reason: count for reason, count in counts.items() if count}
 
 
 @dataclass(slots=True)

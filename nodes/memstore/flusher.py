@@ -14,6 +14,7 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.nodes.kernels.write_buffers import NOTHING_YET_MS
 from filoray.nodes.memstore.cardinality import Cardinality
 from filoray.nodes.memstore.chunk_batch import BatchMeta, encode_batch_meta
 from filoray.nodes.memstore.chunk_reader import ChunkReader
@@ -21,7 +22,7 @@ from filoray.nodes.memstore.chunk_table import NO_CHUNK, OpenBatch
 from filoray.nodes.memstore.column_store import ChunkBatchRow, ColumnStore, Flush
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.part_key_rows import merge_small_rows, without_series
-from filoray.nodes.memstore.retention_clock import ClockReading, RetentionClock, time_text
+from filoray.nodes.memstore.retention_clock import RetentionClock, time_text
 from filoray.nodes.memstore.shard_memory import ShardMemory, StoredBatch
 from filoray.nodes.memstore.shard_spec import ShardSpec
 
@@ -45,6 +46,7 @@ class Flusher:
         ingestion: Ingestion,
         chunks: ChunkReader,
         cardinality: Cardinality,
+        clock: RetentionClock,
     ) -> None:
         self._spec = spec
         self._memory = memory
@@ -53,7 +55,7 @@ class Flusher:
         self._chunks = chunks
         self._cardinality = cardinality
         self._next_batch_id = store.state.next_batch_id
-        self._clock = RetentionClock(store.state.clock or _reading_of_batches(memory), spec.store.clock_jump_wait_ms)
+        self._clock = clock
         self._notices: list[str] = []
         self._due_ms: NDArray[np.int64] | None = None
         self._seen_rounds = -1
@@ -199,7 +201,7 @@ class Flusher:
         waits = np.zeros(memory.group_count, np.bool_)
         buffered = np.flatnonzero(memory.buffers.counts.data[: memory.index.count] > 0).astype(np.int32)
         waits[memory.groups_of(buffered)] = True
-        waits[memory.groups_of(memory.late.partitions)] = True
+        waits[memory.groups_of(memory.late.all().partitions)] = True
         waits[[group for group, batch in enumerate(memory.open_batches) if batch.chunks]] = True
         waits[list(flushed)] = False
         known = self._ingestion.checkpoints
@@ -306,8 +308,26 @@ class Flusher:
         partitions = table.chunks.partition.data[: table.chunks.count]
         columns = table.chunks.time_column.data[: table.chunks.count]
         np.minimum.at(oldest, partitions, table.times.first_ms.data[columns])
-        np.minimum.at(oldest, memory.late.partitions, memory.late.times)
+        late = memory.late.all()
+        np.minimum.at(oldest, late.partitions, late.times)
         memory.buffers.oldest_ms.data[: len(oldest)] = oldest
+        self._lower_newest()
+
+    def _lower_newest(self) -> None:
+        """A series whose newest sample was of the future, and is gone, takes samples of now without looking back."""
+        memory = self._memory
+        count = memory.index.count
+        newest = memory.buffers.newest_ms.data[:count]
+        ahead = np.flatnonzero(newest > self._clock.reading.wall_ms)
+        if not len(ahead):
+            return
+        table, late = memory.chunks, memory.late.all()
+        left = np.full(count, NOTHING_YET_MS, np.int64)
+        columns = table.chunks.time_column.data[: table.chunks.count]
+        np.maximum.at(left, table.chunks.partition.data[: table.chunks.count], table.times.last_ms.data[columns])
+        np.maximum.at(left, late.partitions, late.times)
+        chosen = ahead[memory.buffers.counts.data[ahead] == 0]
+        newest[chosen] = left[chosen]
 
     def _make_room(self, now_ms: int) -> bool:
         """Series without data must not use a limit up that refuses new ones. True if there were any."""
@@ -322,7 +342,7 @@ class Flusher:
         memory = self._memory
         count = memory.index.count
         living = (memory.chunks.newest_chunk.data[:count] != NO_CHUNK) | (memory.buffers.counts.data[:count] > 0)
-        living[memory.late.partitions] = True
+        living[memory.late.all().partitions] = True
         dead = count - int(living.sum())
         if dead < (max(_DEAD_MIN, count // _DEAD_SHARE) if dead_min is None else dead_min):
             return False
@@ -343,11 +363,3 @@ class Flusher:
         if dropped:
             self._store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
         return self._store.reclaim()
-
-
-def _reading_of_batches(memory: ShardMemory) -> ClockReading | None:
-    """A shard that no retention clock was stored with: as if it had been closed when it was last flushed."""
-    if not memory.batches:
-        return None
-    newest_ms = next(reversed(memory.batches.values())).written_ms
-    return ClockReading(newest_ms, newest_ms)

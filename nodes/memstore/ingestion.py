@@ -16,27 +16,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import BadData
+from filoray.cluster.store_config import StoreConfig
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.cardinality import NAMESPACE_LABEL, WORKSPACE_LABEL, Cardinality
 from filoray.nodes.memstore.column_store import ColumnStore, Commit, LogRow
 from filoray.nodes.memstore.late_arrival import LateArrival
-from filoray.nodes.memstore.log_record import LogRecord, encode_log_record
+from filoray.nodes.memstore.log_record import NEVER_SHUT_MS, LogRecord, encode_log_record
 from filoray.nodes.memstore.part_key_codec import QUICK_LEVEL, encode_part_keys
 from filoray.nodes.memstore.part_key_index import hash_part_keys
-from filoray.nodes.memstore.refusal_text import sample_text, series_text
+from filoray.nodes.memstore.refusal_text import out_of_bounds_text, sample_text, series_text
+from filoray.nodes.memstore.retention_clock import RetentionClock
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.sharding import decode_part_key
 
 NOTHING_DONE = -1
 
 
 @dataclass(slots=True)
 class Prepared:
-    """A container whose series are looked up: ``partitions`` int32[n], -1 for a series that is refused."""
+    """A container whose series are looked up: ``partitions`` int32[n], -1 for a series that is refused.
+
+    ``counts``, ``times``, ``values``: the container's without the samples that are too far ahead. ``shut_ms``: nothing
+    is too old for series whose newest sample is later than this.
+    """
 
     container: RecordContainer
     partitions: NDArray[np.int32]
     offset: int
+    counts: NDArray[np.int32]
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
+    shut_ms: int = NEVER_SHUT_MS
     result: AppendResult = field(default_factory=AppendResult)
 
 
@@ -49,14 +60,17 @@ class Ingestion:
         store: ColumnStore,
         late: LateArrival,
         cardinality: Cardinality,
-        window_ms: int,
+        clock: RetentionClock,
+        store_config: StoreConfig,
         checkpoints: NDArray[np.int64],
     ) -> None:
         self._memory = memory
         self._store = store
         self._late = late
         self._cardinality = cardinality
-        self._window_ms = window_ms
+        self._clock = clock
+        self._window_ms = store_config.out_of_order_window_ms
+        self._max_future_ms = store_config.max_future_ms
         self.checkpoints = checkpoints
         known = memory.index.count
         # A number is never given twice, whatever the stored counter says: samples would be of two series.
@@ -73,14 +87,19 @@ class Ingestion:
         self.newest_sample_ms: int | None = None
         """Of all that was appended since the shard was opened."""
 
-    def append(self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None) -> list[AppendResult]:
+    def append(
+        self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None, wall_ms: int
+    ) -> list[AppendResult]:
         """One transaction for all; see Shard.append."""
+        # A clock that went back must not refuse what is of now: the latest that it was, and what passed since, counts.
+        now_ms = max(wall_ms, self._clock.reading.wall_ms)
         memory = self._memory
         series_before, pairs_before = memory.index.count, memory.index.labels.pair_count
         fresh: list[bytes] = []
         try:
             prepared = [
-                self._prepare(data, -1 if offsets is None else offsets[i], fresh) for i, data in enumerate(containers)
+                self._prepare(data, -1 if offsets is None else offsets[i], fresh, now_ms)
+                for i, data in enumerate(containers)
             ]
             self._commit(prepared, fresh, series_before, writes_log=offsets is None)
         except BaseException:
@@ -92,7 +111,7 @@ class Ingestion:
         for item in prepared:
             if not len(item.result.unknown_series):
                 self._apply(item)
-                self._note_newest(item.container.timestamps)
+                self._note_newest(item.times)
         self.rounds += 1
         return [item.result for item in prepared]
 
@@ -103,25 +122,56 @@ class Ingestion:
 
     # ---- before the commit
 
-    def _prepare(self, data: bytes | memoryview, offset: int, fresh: list[bytes]) -> Prepared:
+    def _prepare(self, data: bytes | memoryview, offset: int, fresh: list[bytes], now_ms: int) -> Prepared:
         container = RecordContainer.decode(data)
+        limit_ms = NEVER_SHUT_MS if self._max_future_ms is None else now_ms + self._max_future_ms
         high, low = np.require(container.hash_high, requirements="A"), np.require(container.hash_low, requirements="A")
         partitions, missing = self._memory.index.find(high, low)
-        prepared = Prepared(container, partitions, offset)
+        times, values = container.timestamps, container.values
+        prepared = Prepared(container, partitions, offset, container.counts, times, values)
+        if len(times) and int(times.max()) > limit_ms:
+            self._refuse_future(prepared, limit_ms, now_ms)
         if missing:
             self._add_series(prepared, fresh)
         if offset >= 0:
             # From a stream that is replayed: what a group's chunks have already is passed over.
             known = partitions >= 0
             done = self.checkpoints[self._memory.groups_of(partitions[known])] >= offset
-            prepared.result.accepted += int(container.counts[known][done].sum())
+            prepared.result.accepted += int(prepared.counts[known][done].sum())
             partitions[np.flatnonzero(known)[done]] = NOTHING_DONE
+        newest = self._memory.buffers.newest_ms.data[partitions[partitions >= 0]]
+        if len(newest) and int(newest.max()) > limit_ms:
+            prepared.shut_ms = limit_ms
         return prepared
+
+    def _refuse_future(self, prepared: Prepared, limit_ms: int, now_ms: int) -> None:
+        """Leave the samples out that are later than ``limit_ms``."""
+        container, result = prepared.container, prepared.result
+        taken = container.timestamps <= limit_ms
+        owners = np.repeat(np.arange(container.series_count), container.counts)
+        prepared.counts = np.bincount(owners[taken], minlength=container.series_count).astype(np.int32)
+        prepared.times, prepared.values = container.timestamps[taken], container.values[taken]
+        result.refused.out_of_bounds += int((~taken).sum())
+        if not result.refused.example:
+            first = int(np.flatnonzero(~taken)[0])
+            series, time_ms = int(owners[first]), int(container.timestamps[first])
+            result.refused.example = f"{self._series_text(prepared, series)}: " + out_of_bounds_text(
+                time_ms, float(container.values[first]), now_ms, limit_ms - now_ms
+            )
+
+    def _series_text(self, prepared: Prepared, series: int) -> str:
+        partition = int(prepared.partitions[series])
+        if partition >= 0:
+            return series_text(self._memory.index.label_set(partition))
+        key = prepared.container.part_keys().get(series)
+        return "a series" if key is None else series_text(decode_part_key(key))
 
     def _add_series(self, prepared: Prepared, fresh: list[bytes]) -> None:
         """Enter the container's new series, or say which come without key."""
         container, partitions, result = prepared.container, prepared.partitions, prepared.result
-        missing = np.flatnonzero(partitions < 0)
+        missing = np.flatnonzero((partitions < 0) & ((prepared.counts > 0) | (container.counts == 0)))
+        if not len(missing):
+            return
         has_key = np.isin(missing, container.key_series)
         if not has_key.all():
             result.unknown_series = missing[~has_key].astype(np.int32)
@@ -171,7 +221,7 @@ class Ingestion:
             if reason:
                 taken[i] = False
                 refused = prepared.result.refused
-                refused.over_limit += int(prepared.container.counts[series[i]])
+                refused.over_limit += int(prepared.counts[series[i]])
                 if not refused.example:
                     texts = dict(
                         labels.pair_text(pair) for pair in pair_ids[ends[i] - pair_counts[i] : ends[i]].tolist()
@@ -219,14 +269,13 @@ class Ingestion:
     # ---- after the commit
 
     def _apply(self, item: Prepared) -> None:
-        container, result = item.container, item.result
-        counts = np.require(container.counts, requirements="A")
         self.apply(
             item.partitions,
-            counts,
-            np.require(container.timestamps, requirements="A"),
-            np.require(container.values, requirements="A"),
-            result,
+            np.require(item.counts, requirements="A"),
+            np.require(item.times, requirements="A"),
+            np.require(item.values, requirements="A"),
+            item.shut_ms,
+            item.result,
         )
         if item.offset >= 0:
             # Not before: what could not be applied must be read again, so no flush may checkpoint it.
@@ -238,12 +287,15 @@ class Ingestion:
         counts: NDArray[np.int32],
         times: NDArray[np.int64],
         values: NDArray[np.float64],
+        shut_ms: int,
         result: AppendResult,
     ) -> None:
         """Samples into memory; what cannot be there is counted in ``result``."""
         memory = self._memory
         with memory.lock:
-            outcome = memory.buffers.append(partitions, counts, times, values, self._window_ms, memory.chunk_samples)
+            outcome = memory.buffers.append(
+                partitions, counts, times, values, self._window_ms, memory.chunk_samples, shut_ms
+            )
         result.accepted += outcome.accepted + outcome.same
         self.unflushed_samples += outcome.accepted
         result.refused.too_old += outcome.too_old
@@ -257,20 +309,19 @@ class Ingestion:
                 result.refused.example = sample_text(memory, int(owner), times[example], values[example], reason)
         if len(outcome.late):
             owners = np.repeat(partitions, counts)[outcome.late]
-            self.unflushed_samples += self._late.apply(owners, times[outcome.late], values[outcome.late], result)
+            late = outcome.late
+            self.unflushed_samples += self._late.apply(owners, times[late], values[late], shut_ms, result)
         if len(outcome.full):
             memory.seal(outcome.full)
 
 
 def _log_record(item: Prepared, series_ids: NDArray[np.int64]) -> LogRecord:
-    container, partitions = item.container, item.partitions
+    partitions, counts, times, values = item.partitions, item.counts, item.times, item.values
     known = partitions >= 0
     if known.all():
-        return LogRecord(series_ids[partitions], container.counts, container.timestamps, container.values)
-    samples = np.repeat(known, container.counts)
-    return LogRecord(
-        series_ids[partitions[known]], container.counts[known], container.timestamps[samples], container.values[samples]
-    )
+        return LogRecord(series_ids[partitions], counts, times, values, item.shut_ms)
+    samples = np.repeat(known, counts)
+    return LogRecord(series_ids[partitions[known]], counts[known], times[samples], values[samples], item.shut_ms)
 
 
 def count_series(memory: ShardMemory, cardinality: Cardinality) -> None:

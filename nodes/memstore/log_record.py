@@ -9,6 +9,7 @@ Several records follow each other in one row, each 8-byte aligned:
     flag 1  times are uint32 ms after the first time, else int64
     flag 2  series ids are uint32 after the first, else int64
     flag 4  every series has one sample: counts (uint32[series]) are left out
+    flag 8  the record ends with i64 shut ms: series with samples later than this took samples of any age
 
 That is 16 bytes a sample for a scrape where a record container takes 36; part keys are stored beside the log.
 """
@@ -27,18 +28,24 @@ from filoray.nodes.memstore.store_errors import DamagedStore
 
 _HEADER = struct.Struct("<QIB3xIIqq")
 _CHECKED_FROM = 8
-_SHORT_TIMES, _SHORT_IDS, _SINGLE = 1, 2, 4
+_SHORT_TIMES, _SHORT_IDS, _SINGLE, _SHUT = 1, 2, 4, 8
+_SHUT_MS = struct.Struct("<q")
+NEVER_SHUT_MS = 2**63 - 1
 _SHORT_MAX = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """``counts`` int32[series] samples of each series, flat in ``times`` int64 ms and ``values`` float64."""
+    """``counts`` int32[series] samples of each series, flat in ``times`` int64 ms and ``values`` float64.
+
+    ``shut_ms``: see the table; a replay must judge samples as they were judged when they came.
+    """
 
     series_ids: NDArray[np.int64]
     counts: NDArray[np.int32]
     times: NDArray[np.int64]
     values: NDArray[np.float64]
+    shut_ms: int = NEVER_SHUT_MS
 
 
 def encode_log_record(record: LogRecord) -> bytes:
@@ -61,6 +68,9 @@ def encode_log_record(record: LogRecord) -> bytes:
         parts.append(counts.astype(np.uint32).tobytes())
     body = b"".join(parts)
     body += b"\0" * (-len(body) % 8)
+    if record.shut_ms != NEVER_SHUT_MS:
+        flags |= _SHUT
+        body += _SHUT_MS.pack(record.shut_ms)
     length = _HEADER.size - _CHECKED_FROM + len(body)
     tail = _HEADER.pack(0, length, flags, len(ids), len(times), first_id, first_time)[_CHECKED_FROM:] + body
     return struct.pack("<Q", xxhash.xxh3_64_intdigest(tail)) + tail
@@ -98,5 +108,6 @@ def decode_log_records(data: bytes, what: str) -> Iterator[LogRecord]:
             counts = np.ones(series, np.int32)
         else:
             counts = np.frombuffer(view, "<u4", series, position).astype(np.int32)
-        yield LogRecord(ids, counts, times, values)
+        shut_ms = _SHUT_MS.unpack_from(view, end - _SHUT_MS.size)[0] if flags & _SHUT else NEVER_SHUT_MS
+        yield LogRecord(ids, counts, times, values, shut_ms)
         at = end

@@ -111,7 +111,7 @@ def _replay(
     partitions = partition_of(record.series_ids)
     groups = record.series_ids // GROUP_RUN % memory.group_count
     partitions[ingestion.checkpoints[groups] >= offset] = -1
-    ingestion.apply(partitions, record.counts, record.times, record.values, AppendResult())
+    ingestion.apply(partitions, record.counts, record.times, record.values, record.shut_ms, AppendResult())
 
 
 class PartitionOfSeriesId:

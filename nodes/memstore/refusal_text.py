@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from filoray.nodes.memstore.retention_clock import span_text, time_text
 from filoray.nodes.memstore.shard_memory import ShardMemory
 
 _TEXT_MAX = 500
@@ -16,3 +17,11 @@ def series_text(labels: dict[str, str]) -> str:
 
 def sample_text(memory: ShardMemory, partition: int, time_ms: int, value: float, reason: str) -> str:
     return f"{series_text(memory.index.label_set(partition))}: the sample {value} at {time_ms} ms {reason}"
+
+
+def out_of_bounds_text(time_ms: int, value: float, now_ms: int, max_future_ms: int) -> str:
+    """What is said of a sample that is too far ahead of the clock."""
+    return (
+        f"the sample {value} at {time_ms} ms is out of bounds: {span_text(time_ms - now_ms)} ahead of the clock here, "
+        f"{time_text(now_ms)}; max-future-time allows {span_text(max_future_ms)}"
+    )

@@ -66,16 +66,12 @@ class SampleReader:
         overlaps = (buffers.oldest_ms.data[found] <= end_ms) & (buffers.newest_ms.data[found] >= start_ms)
         return found if overlaps.all() else found[overlaps]
 
-    def read(
-        self, partitions: NDArray[np.int32], start_ms: int, end_ms: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], list[str]]:
-        """Offsets int64[n + 1], times, values of ascending partitions; for the thread that renumbers them."""
-        while True:
-            listed = self._list(partitions, start_ms, end_ms, _NO_LIMIT)
-            try:
-                return self._gather(partitions, listed, start_ms, end_ms)
-            except Renumbered:
-                continue
+    def read_chunks(
+        self, chunks: NDArray[np.int32], start_ms: int, end_ms: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Counts per chunk, times and values in range; for the thread that renumbers chunks. Damaged ones have none."""
+        counts, times, values, _ = self._chunks.read(chunks, self._memory.chunks.generation, start_ms, end_ms)
+        return counts, times, values
 
     def _list(
         self, partitions: NDArray[np.int32], start_ms: int, end_ms: int, bytes_max: int

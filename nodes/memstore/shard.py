@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from filoray.cluster.errors import LimitExceeded
+from filoray.nodes.clocks import wall_ms
 from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.cardinality import Cardinality
@@ -26,6 +27,7 @@ from filoray.nodes.memstore.flusher import Flusher
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_keys, replay_log
+from filoray.nodes.memstore.retention_clock import ClockReading, RetentionClock
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.shard_spec import ShardSpec, ShardStats
@@ -52,12 +54,11 @@ class Shard:
         checkpoints = np.array([state.checkpoints.get(group, -1) for group in range(state.group_count)], np.int64)
         cardinality = Cardinality(spec.store)
         late = LateArrival(self._memory, self._reader, spec.store.out_of_order_window_ms)
-        self._ingestion = Ingestion(
-            self._memory, store, late, cardinality, spec.store.out_of_order_window_ms, checkpoints
-        )
+        clock = RetentionClock(state.clock or _reading_of_batches(self._memory), spec.store.clock_jump_wait_ms)
+        self._ingestion = Ingestion(self._memory, store, late, cardinality, clock, spec.store, checkpoints)
         count_series(self._memory, cardinality)
         replay_log(self._memory, store, self._ingestion, spec.name, on_progress)
-        self._flusher = Flusher(spec, self._memory, store, self._ingestion, self._chunks, cardinality)
+        self._flusher = Flusher(spec, self._memory, store, self._ingestion, self._chunks, cardinality, clock)
 
     @classmethod
     def open(cls, spec: ShardSpec, on_progress: OnProgress = lambda percent: None) -> Shard:
@@ -76,15 +77,20 @@ class Shard:
     # ---- writing
 
     def append(
-        self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None = None
+        self,
+        containers: Sequence[bytes | memoryview],
+        offsets: Sequence[int] | None = None,
+        calendar_ms: int | None = None,
     ) -> list[AppendResult]:
         """Encoded RecordContainers, all in one transaction; one result each, durable when it returns.
 
         ``offsets``: each container's place in the stream that it came from, which then is the log: samples are not
         written to the embedded one, and flushes checkpoint those offsets. Raises StaleRoute if another owner
         has the shard, Unavailable if nothing could be written, BadData for what is no container: nothing is applied.
+
+        ``calendar_ms`` (None: the machine's clock): samples further ahead of it than max-future-time are refused.
         """
-        return self._ingestion.append(containers, offsets)
+        return self._ingestion.append(containers, offsets, wall_ms() if calendar_ms is None else calendar_ms)
 
     @property
     def trouble(self) -> str | None:
@@ -195,3 +201,11 @@ class Shard:
     def delete(self) -> None:
         """Stop and remove all that is stored."""
         self._store.delete()
+
+
+def _reading_of_batches(memory: ShardMemory) -> ClockReading | None:
+    """A shard that no retention clock was stored with: as if it had been closed when it was last flushed."""
+    if not memory.batches:
+        return None
+    newest_ms = next(reversed(memory.batches.values())).written_ms
+    return ClockReading(newest_ms, newest_ms)

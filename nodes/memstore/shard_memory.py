@@ -83,11 +83,13 @@ class ShardMemory:
         """Turn the late samples of these groups' series into chunks."""
         if not len(self.late):
             return
-        chosen = np.isin(self.groups_of(self.late.partitions), groups)
+        late = self.late.all()
+        chosen = np.isin(self.groups_of(late.partitions), groups)
+        series, counts = np.unique(late.partitions[chosen], return_counts=True)
+        sealed = self._encode(series.astype(np.int32), counts, late.times[chosen], late.values[chosen])
         with self.lock:
-            partitions, times, values = self.late.take(chosen)
-            series, counts = np.unique(partitions, return_counts=True)
-            self._install(self._encode(series.astype(np.int32), counts, times, values))
+            self._install(sealed)
+            self.late.drop(chosen)
 
     def _encode(
         self,

@@ -65,6 +65,7 @@ class WriteBuffers:
         values: NDArray[np.float64],
         window_ms: int,
         full_count: int,
+        shut_ms: int,
     ) -> AppendOutcome:
         """Samples of n series (-1: pass over), flat; see the kernel."""
         self._reserve_blocks(len(partitions) + len(times) // BLOCK_SAMPLES + 1)
@@ -72,7 +73,7 @@ class WriteBuffers:
         full = np.empty(len(partitions), np.int32)
         outcome = np.empty(8, np.int64)
         kernels.append_samples(
-            partitions, sample_counts, times, values, window_ms, full_count,
+            partitions, sample_counts, times, values, window_ms, full_count, shut_ms,
             self._times, self._values, self._next_block, self._free_blocks, self._pool,
             self._first_block.data, self._last_block.data, self.counts.data, self._base_ms.data,
             self.newest_ms.data, self.oldest_ms.data, late, full, outcome,

@@ -49,6 +49,27 @@ class ContainerBuilder:
         return container
 
 
+def without_later_samples(container: RecordContainer, limit_ms: int) -> RecordContainer:
+    """The samples up to ``limit_ms`` and their series. ``container`` carries all its part keys, in order."""
+    taken = container.timestamps <= limit_ms
+    if taken.all():
+        return container
+    owners = np.repeat(np.arange(container.series_count), container.counts)
+    counts = np.bincount(owners[taken], minlength=container.series_count).astype(np.int32)
+    kept = counts > 0
+    key_lengths = np.diff(container.key_ends, prepend=0)
+    return RecordContainer(
+        container.hash_high[kept],
+        container.hash_low[kept],
+        counts[kept],
+        container.timestamps[taken],
+        container.values[taken],
+        np.arange(int(kept.sum()), dtype=np.int32),
+        np.cumsum(key_lengths[kept], dtype=np.int64),
+        container.key_bytes[np.repeat(kept, key_lengths)],
+    )
+
+
 def split_container(container: RecordContainer, max_bytes: int) -> Iterator[RecordContainer]:
     """The same samples in containers whose encoded form is at most ``max_bytes``; order is kept.
 

@@ -31,7 +31,7 @@ class ImportCounts:
 
 
 class OfflineImport:
-    """Use as a context manager. Samples of any age are taken; each shard keeps its owner's epoch.
+    """Use as a context manager. Samples of any time are taken; each shard keeps its owner's epoch.
 
     Raises Unavailable if a running cluster has one of the files open.
     """
@@ -62,12 +62,9 @@ class OfflineImport:
         for number, container in containers_of(batch, self._config.num_shards, self._config.spread).items():
             shard = self._shard(number)
             (result,) = shard.append([container.encode()])
-            refused = result.refused
             self.counts.accepted += result.accepted
-            self.counts.refused["too old"] += refused.too_old
-            self.counts.refused["different value at a stored timestamp"] += refused.duplicates_different
-            self.counts.refused["over a series limit"] += refused.over_limit
-            self.counts.example = self.counts.example or refused.example
+            self.counts.refused.update(result.refused.by_reason())
+            self.counts.example = self.counts.example or result.refused.example
             while shard.upkeep(steady_ms(), wall_ms()):
                 pass
 
@@ -87,6 +84,6 @@ class OfflineImport:
                 with StoredShard(ShardFile(self._config.name, number, path)) as stored:
                     epoch = stored.state.epoch
             # What is older than a day's retention was written just now: its time on disk begins here.
-            store = dataclasses.replace(self._config.store, out_of_order_window_ms=_ANY_AGE_MS)
+            store = dataclasses.replace(self._config.store, out_of_order_window_ms=_ANY_AGE_MS, max_future_ms=None)
             self._shards[number] = Shard.open(ShardSpec(self._config.name, number, epoch, path, store))
         return self._shards[number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -528,6 +529,22 @@ def test_writes_as_prometheus_answers_them(cluster):
     unsorted = {"z": "1", "__name__": "unsorted", "a": "1", "empty": ""}
     assert cluster.write([(unsorted, [START_MS], [1.0])]).status_code == 204
     assert cluster.query("unsorted", START_MS / 1000)[0]["metric"] == {"__name__": "unsorted", "a": "1", "z": "1"}
+
+
+def test_a_sample_of_the_future_is_refused_and_shuts_nothing(cluster):
+    series = {"__name__": "clock_put_right"}
+    now_ms = int(time.time() * 1000)
+    for ahead_ms, value in ((-30_000, 1.0), (3_600_000, 9.0), (now_ms * 999, 9.0), (-15_000, 2.0)):
+        answer = cluster.write([(series, [now_ms + ahead_ms], [value])])
+        if ahead_ms < 0:
+            assert answer.status_code == 204
+            continue
+        status, kind, text = error_of(answer)
+        assert (status, kind) == (400, "bad_data")
+        assert "1 samples were refused (out of bounds: 1), 0 were stored; for example clock_put_right{}: " in text
+        assert "ahead of the clock here" in text
+    assert cluster.number("count_over_time(clock_put_right[1m])", now_ms / 1000) == 2
+    assert cluster.number("clock_put_right", now_ms / 1000) == 2
 
 
 @pytest.mark.parametrize("path", ["/promql/timeseries/api/v1/write", "/api/v1/write"])

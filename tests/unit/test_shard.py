@@ -56,7 +56,8 @@ class TestWriting:
         assert shard.stats().series == 0
         assert write(shard, UP, [(1, 1.0)]).accepted == 1
 
-    def test_extreme_times_keep_apart(self, shard):
+    def test_extreme_times_keep_apart(self, tmp_path):
+        shard = Shard.open(shard_spec(tmp_path, max_future_ms=None))
         times = [ALL_TIME[0] + 1, -1, 0, 1, 1 << 40, ALL_TIME[1]]
         assert write(shard, UP, [(time, float(i)) for i, time in enumerate(times)]).accepted == 6
         assert [time for time, _ in read(shard)] == times
