@@ -75,7 +75,7 @@ from filoray.cluster.shard_messages import (
     StartShards,
     StopShards,
 )
-from filoray.cluster.shard_status import IngestionError, InvalidTransition
+from filoray.cluster.shard_status import IngestionError, IngestionStarted, InvalidTransition
 from filoray.cluster.view_publisher import ViewPublisher
 
 logger = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ class Coordinator:
         incarnations = {name: row.incarnation for name, row in rows.items()}
         generation = store.next_generation()
         self._gateway_keys = store.gateway_keys()
+        self._opened = store.opened_shards()
         self._setup_problem = ""
         self._deletion_problems: dict[str, str] = {}
         self._shards_moved_s = time.monotonic()
@@ -265,6 +266,24 @@ class Coordinator:
                     "a report does not fit dataset=%s shard=%d epoch=%d node=%s: %s",
                     report.dataset, report.shard, report.epoch, node, error,
                 )  # fmt: skip
+        self._note_opened(node, reports)
+
+    def _note_opened(self, node: str, reports: Sequence[ShardReport]) -> None:
+        """A shard that is Active has a store from now on: whoever opens it later must find that."""
+        fresh: dict[tuple[str, int], int] = {}
+        for report in reports:
+            key, known = (report.dataset, report.shard), self._manager.datasets.get(report.dataset)
+            if known is None or not isinstance(report.event, IngestionStarted):
+                continue
+            config, shard_map = known
+            is_current = report.shard < len(shard_map) and (
+                (shard_map[report.shard].node, shard_map[report.shard].epoch) == (node, report.epoch)
+            )
+            if is_current and self._opened.get(key) != config.generation:
+                fresh[key] = config.generation
+        if fresh:
+            self._opened |= fresh
+            self._durably(self._store.put_opened, fresh)
 
     async def ready(self) -> ReadyReport:
         """Return when all nodes are members and nothing more becomes of any shard, or will for now.
@@ -389,7 +408,9 @@ class Coordinator:
 
     async def _order_start(self, order: StartShards) -> None:
         try:
-            await self._actors.start_shards(order.node, order.incarnation, order.config, order.shards)
+            name, generation = order.config.name, order.config.generation
+            opened = [shard for shard, _ in order.shards if self._opened.get((name, shard)) == generation]
+            await self._actors.start_shards(order.node, order.incarnation, order.config, order.shards, opened)
         except Exception as error:  # its death is heard of elsewhere; anything else is the shards' error
             logger.warning("a node took no shards node=%s dataset=%s error=%s", order.node, order.config.name, error)
             reports = [
