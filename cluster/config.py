@@ -61,6 +61,11 @@ class HttpConfig:
     min_compressed_bytes: int
     allowed_hosts: tuple[str, ...]
     cors_origin: str
+    web_config_file: Path | None
+    web_config_check_interval_ms: int
+    allow_open: bool
+    launcher_token_sha256: str | None = None
+    """Of the token by which the launcher, and what it starts, prove themselves; no key, made at each launch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +218,7 @@ def _read_server(section: ConfigSection, inline: tuple[InlineDataset, ...], conf
         default_dataset=section.optional_text("default-dataset"),
         node_count=section.integer("node-count", minimum=1, maximum=256),
         spread_default=section.integer("spread-default", maximum=16),
-        http=_read_http(section.section("http")),
+        http=_read_http(section.section("http"), config_dir),
         node=_read_node(section.section("node")),
         seed=_read_seed(section.section("seed")),
         supervisor=_read_supervisor(section.section("supervisor")),
@@ -256,7 +261,7 @@ def _cluster_name(section: ConfigSection) -> str:
     return name
 
 
-def _read_http(section: ConfigSection) -> HttpConfig:
+def _read_http(section: ConfigSection, config_dir: Path) -> HttpConfig:
     config = HttpConfig(
         host=section.text("host"),
         port=section.integer("port", minimum=1, maximum=_HIGHEST_PORT),
@@ -269,6 +274,9 @@ def _read_http(section: ConfigSection) -> HttpConfig:
         min_compressed_bytes=section.size_bytes("min-compressed-size"),
         allowed_hosts=_host_names(section, "allowed-hosts"),
         cors_origin=_regular_expression(section, "cors-origin"),
+        web_config_file=_file(section, "web-config-file", config_dir),
+        web_config_check_interval_ms=section.duration_ms("web-config-check-interval", minimum=10),
+        allow_open=section.boolean("allow-open"),
     )
     section.finish()
     return config
@@ -282,6 +290,17 @@ def _host_names(section: ConfigSection, key: str) -> tuple[str, ...]:
                 key, f'{name!r} is not a host; "db.example.org", ".example.org" (and all below), an address or "*" is'
             )
     return names
+
+
+def _file(section: ConfigSection, key: str, config_dir: Path) -> Path | None:
+    """Looked up from the working directory, then from the configuration's own folder; absolute."""
+    text = section.optional_text(key)
+    if text is None:
+        return None
+    found = next((path for path in (Path(text), config_dir / text) if path.is_file()), None)
+    if found is None:
+        raise section.error(key, f"there is no file {text}")
+    return found.resolve()
 
 
 def _regular_expression(section: ConfigSection, key: str) -> str:

@@ -15,16 +15,19 @@ from filoray.http.routes_metadata import MetadataRoutes
 from filoray.http.routes_query import QueryRoutes
 from filoray.http.routes_read import ReadRoutes
 from filoray.http.routes_write import WriteRoutes
+from filoray.http.web_config_file import WebConfigFile
 
 
-def build_application(services: GatewayServices) -> web.Application:
-    """Routes, gates, metrics and error answers around ``services``.
+def build_application(services: GatewayServices, access_file: WebConfigFile | None = None) -> web.Application:
+    """Routes, gates, metrics and error answers around ``services``. ``access_file`` None: nobody is asked who they are.
 
     Serve it with ``handler_cancellation=True``: a client that goes away then cancels its handler, and with it the
     query on the nodes. Bodies are read and bounded by the routes, not by aiohttp.
     """
     edge = Edge(services)
-    guard = RequestGuard(edge.config.http)
+    access_file = access_file or WebConfigFile(None)
+    edge.metrics.follow(access_file)
+    guard = RequestGuard(edge.config.http, access_file)
     application = web.Application(middlewares=[context_middleware(edge.metrics), guard.middleware])
     application[BODY_TIMEOUT_MS] = edge.config.http.body_timeout_ms
     application[SEND_TIMEOUT_MS] = edge.config.http.send_timeout_ms

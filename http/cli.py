@@ -1,4 +1,4 @@
-"""The ``filoray`` command: ``up``, ``down``, ``status``, ``query``, ``write-demo``, ``tsdb``.
+"""The ``filoray`` command: ``up``, ``down``, ``status``, ``query``, ``write-demo``, ``tsdb`` and two small ones.
 
 Arguments in, exit code out (0 done, 1 it failed and said why, 2 the arguments are wrong). What a command
 does lives in a module of its own, imported only when asked for: ``filoray query`` needs no Ray.
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filoray.cluster.errors import FilorayError
+from filoray.http import cli_access
 from filoray.http.process_environment import without_proxies
 
 DEFAULT_DATA_DIR = "data"
-DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_status(commands.add_parser("status", help="show members, data sets and shards"))
     _add_query(commands.add_parser("query", help="ask a PromQL query"))
     _add_write_demo(commands.add_parser("write-demo", help="write generated metrics"))
+    hashing = commands.add_parser("password-hash", help="hash a password for basic_auth_users")
+    hashing.set_defaults(run=lambda _: cli_access.password_hash())
+    token = commands.add_parser("new-token", help="make a bearer token, and its hash for filoray.tokens")
+    token.set_defaults(run=lambda _: cli_access.new_token())
     _add_tsdb(commands.add_parser("tsdb", help="look into, check, export and import stored data"))
     return parser
 
@@ -64,12 +68,12 @@ def _add_down(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
-    _add_url(parser)
+    cli_access.add_client_options(parser)
     parser.set_defaults(run=_status)
 
 
 def _add_query(parser: argparse.ArgumentParser) -> None:
-    _add_url(parser)
+    cli_access.add_client_options(parser)
     parser.add_argument("promql")
     parser.add_argument("--dataset", metavar="NAME", help="default: the gateway's own choice")
     parser.add_argument("--start", metavar="TIME", help="unix seconds or RFC 3339; makes it a range query")
@@ -80,7 +84,7 @@ def _add_query(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_write_demo(parser: argparse.ArgumentParser) -> None:
-    _add_url(parser)
+    cli_access.add_client_options(parser)
     parser.add_argument("--dataset", default="timeseries", metavar="NAME")
     parser.add_argument("--instances", type=_positive, default=20, metavar="N", help="generated targets (20)")
     parser.add_argument("--minutes", type=_positive, default=60, metavar="N", help="how far back the data start (60)")
@@ -92,10 +96,6 @@ def _add_tsdb(parser: argparse.ArgumentParser) -> None:
     from filoray.http import cli_tsdb
 
     cli_tsdb.add_arguments(parser)
-
-
-def _add_url(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", default=DEFAULT_URL, help=f"a gateway ({DEFAULT_URL})")
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
@@ -139,21 +139,28 @@ def _down(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from filoray.http import cli_client
 
-    return cli_client.status(options.url)
+    return cli_client.status(cli_access.client_access_of(options))
 
 
 def _query(options: argparse.Namespace) -> int:
     from filoray.http import cli_client
 
     return cli_client.query(
-        options.url, options.promql, options.dataset, options.time, options.start, options.end, options.step
+        cli_access.client_access_of(options),
+        options.promql,
+        options.dataset,
+        options.time,
+        options.start,
+        options.end,
+        options.step,
     )
 
 
 def _write_demo(options: argparse.Namespace) -> int:
     from filoray.http import demo
 
-    return demo.write_demo(options.url, options.dataset, options.instances, options.minutes, follow=options.follow)
+    access = cli_access.client_access_of(options)
+    return demo.write_demo(access, options.dataset, options.instances, options.minutes, follow=options.follow)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,61 +13,62 @@ from rich.console import Console
 from rich.table import Table
 
 from filoray.cluster.errors import FilorayError
+from filoray.http.client_access import ClientAccess
 
 _TIMEOUT_S = 130
 
 
-def get_json(url: str, path: str, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+def get_json(access: ClientAccess, path: str, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The JSON of a gateway's answer. Raises FilorayError with the gateway's own words, or that nobody answers."""
-    address = url.rstrip("/") + path
-    if parameters:
-        address += "?" + urllib.parse.urlencode(parameters)
-    return _send(urllib.request.Request(address))
-
-
-def _send(request: urllib.request.Request) -> dict[str, Any]:
+    target = path + ("?" + urllib.parse.urlencode(parameters) if parameters else "")
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+        with access.open(target, None, {}, _TIMEOUT_S) as response:
             body = response.read()
     except urllib.error.HTTPError as error:
         body = error.read()
         try:
             raise FilorayError(orjson.loads(body)["error"]) from None
         except (ValueError, KeyError, TypeError):
-            raise FilorayError(f"{request.full_url} answered {error.code} {error.reason}") from None
+            raise FilorayError(f"{access.url}{target} answered {error.code} {error.reason}") from None
     except OSError as error:
-        raise FilorayError(f"no gateway answers at {request.full_url}: {getattr(error, 'reason', error)}") from None
+        raise FilorayError(f"no gateway answers at {access.url}: {getattr(error, 'reason', error)}") from None
     answer: dict[str, Any] = orjson.loads(body)
     return answer
 
 
-def status(url: str) -> int:
+def status(access: ClientAccess) -> int:
     """Print members, and each data set's shards."""
     console = Console()
-    members = get_json(url, "/__members")["members"]
+    members = get_json(access, "/__members")["members"]
     console.print(f"{len(members)} members: " + ", ".join(members))
-    datasets = get_json(url, "/api/v1/cluster")["data"]
+    datasets = get_json(access, "/api/v1/cluster")["data"]
     if not datasets:
         console.print("no data set is set up")
     for dataset in datasets:
         table = Table("shard", "status", "address", title=dataset, title_justify="left")
-        for entry in get_json(url, f"/api/v1/cluster/{dataset}/status")["data"]:
+        for entry in get_json(access, f"/api/v1/cluster/{urllib.parse.quote(dataset)}/status")["data"]:
             table.add_row(str(entry["shard"]), entry["status"], entry["address"])
         console.print(table)
     return 0
 
 
 def query(
-    url: str, promql: str, dataset: str | None, at: str | None, start: str | None, end: str | None, step: str
+    access: ClientAccess,
+    promql: str,
+    dataset: str | None,
+    at: str | None,
+    start: str | None,
+    end: str | None,
+    step: str,
 ) -> int:
     """Print an instant or (with ``start``) range query's answer, warnings included."""
     prefix = f"/promql/{urllib.parse.quote(dataset)}/api/v1" if dataset else "/api/v1"
     if start is None:
         parameters = {"query": promql, **({"time": at} if at else {})}
-        answer = get_json(url, f"{prefix}/query", parameters)
+        answer = get_json(access, f"{prefix}/query", parameters)
     else:
         parameters = {"query": promql, "start": start, "end": end or str(time.time()), "step": step}
-        answer = get_json(url, f"{prefix}/query_range", parameters)
+        answer = get_json(access, f"{prefix}/query_range", parameters)
     console = Console()
     _print_result(console, answer["data"])
     for level in ("warnings", "infos"):

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from filoray.cluster.errors import BadData
+from filoray.http.cli_access import add_client_options, client_access_of
 
 if TYPE_CHECKING:
     from filoray.nodes.promql.ast import LabelMatcher
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     target = importing.add_mutually_exclusive_group(required=True)
     target.add_argument("--url", metavar="URL", help="a gateway of a running cluster: by remote write")
     target.add_argument("--into", type=Path, metavar="DIR", help="a data directory whose cluster is stopped")
+    add_client_options(importing, with_url=False)
     importing.set_defaults(run=_import)
 
     snapshot = tools.add_parser("snapshot", help="copy a data directory while its cluster runs")
@@ -233,7 +235,7 @@ def _import(options: argparse.Namespace) -> int:
 
     problems = ProblemReport("import")
     if options.url:
-        target = RemoteWriteTarget(options.url, options.dataset)
+        target = RemoteWriteTarget(client_access_of(options), options.dataset)
         _import_files(options, target, problems)
         return _tell_import(target.counts, problems)
     config = choose_dataset(read_dataset_configs(options.into), options.dataset, options.into)

@@ -5,27 +5,33 @@ from __future__ import annotations
 from aiohttp import web
 
 from filoray.cluster.cluster_view import DatasetView
-from filoray.cluster.errors import BadData, DatasetUnknown, NotFound
+from filoray.cluster.errors import BadData, DatasetUnknown, Forbidden, NotFound
 from filoray.http.gateway_services import GatewayServices
 from filoray.http.parameters import Parameters
+from filoray.http.request_access import check_dataset, identity_of, may_read
 
 
 def choose_dataset(request: web.Request, parameters: Parameters, services: GatewayServices) -> str:
     """The path's dataset; else the ``dataset`` parameter's, else the configured default, else the only one there is.
 
-    Raises DatasetUnknown, NotFound when none is set up, BadData naming them when there are several and no choice.
+    Only what whoever asks may read is chosen by itself. Raises Forbidden where they may not do what the endpoint does,
+    DatasetUnknown, NotFound when none is set up, BadData naming them when there are several and no choice.
     """
     datasets = services.control.view().datasets
     name = request.match_info.get("dataset") or parameters.text("dataset") or services.config.default_dataset
     if name is None:
-        if len(datasets) > 1:
+        seen = [name for name in datasets if may_read(request, name)]
+        if len(seen) > 1:
             raise BadData(
                 f"there are several datasets, choose one with the parameter dataset or under /promql/{{dataset}}: "
-                f"{', '.join(sorted(datasets))}"
+                f"{', '.join(sorted(seen))}"
             )
         if not datasets:
             raise NotFound("no dataset is set up; POST /api/v1/cluster/{dataset} sets one up")
-        return next(iter(datasets))
+        if not seen:
+            raise Forbidden(f"{identity_of(request).name} has no role for any dataset that is set up")
+        name = seen[0]
+    check_dataset(request, name)
     if name not in datasets:
         raise DatasetUnknown(name)
     return name

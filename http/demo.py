@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import numpy as np
-import orjson
 import xxhash
 from numpy.typing import NDArray
 from rich.progress import Progress
 
 from filoray.cluster.config import shipped_config_text
 from filoray.cluster.errors import FilorayError
-from filoray.http.remote_write_client import encode_write_request
+from filoray.http.client_access import ClientAccess, error_text
+from filoray.http.remote_write_client import WRITE_HEADERS, encode_write_request
 
 INTERVAL_MS = 15_000
 _WINDOW_SAMPLES = 120
@@ -33,16 +33,18 @@ Labels = dict[str, str]
 DemoSeries = tuple[Labels, NDArray[np.int64], NDArray[np.float64]]
 
 
-def write_demo(url: str, dataset: str, instances: int, minutes: int, *, follow: bool, quiet: bool = False) -> int:
+def write_demo(
+    access: ClientAccess, dataset: str, instances: int, minutes: int, *, follow: bool, quiet: bool = False
+) -> int:
     """Write ``minutes`` of history; with ``follow`` go on with each new scrape until the process is ended."""
-    target = f"{url.rstrip('/')}/promql/{dataset}/api/v1/write"
+    path = f"/promql/{quote(dataset, safe='')}/api/v1/write"
     now_ms = _aligned(time.time() * 1000)
     written_ms = _aligned(now_ms - minutes * 60_000)
     with Progress(disable=quiet) as progress:
         task = progress.add_task("writing samples", total=now_ms - written_ms)
         while written_ms < now_ms:
             end_ms = min(now_ms, written_ms + _WINDOW_SAMPLES * INTERVAL_MS)
-            _post(target, encode_write_request(demo_series(instances, written_ms, end_ms)))
+            _post(access, path, encode_write_request(demo_series(instances, written_ms, end_ms)))
             progress.update(task, advance=end_ms - written_ms)
             written_ms = end_ms
     while follow:
@@ -50,23 +52,22 @@ def write_demo(url: str, dataset: str, instances: int, minutes: int, *, follow: 
         end_ms = _aligned(time.time() * 1000)
         if end_ms > written_ms:
             try:
-                _post(target, encode_write_request(demo_series(instances, written_ms, end_ms)))
+                _post(access, path, encode_write_request(demo_series(instances, written_ms, end_ms)))
                 written_ms = end_ms
             except FilorayError as error:
                 print(f"{error.message}; trying again with the next scrape", flush=True)
     return 0
 
 
-def set_up(url: str, dataset: str) -> None:
+def set_up(access: ClientAccess, dataset: str) -> None:
     """Set up the data set of ``conf/timeseries-dev-source.conf``, unless it is there. Raises FilorayError."""
     text = shipped_config_text("timeseries-dev-source.conf").encode()
     try:
-        with urllib.request.urlopen(f"{url}/api/v1/cluster/{dataset}", text, timeout=60):
+        with access.open(f"/api/v1/cluster/{dataset}", text, {}, 60):
             return
     except urllib.error.HTTPError as error:
         if error.code != 409:  # it is set up already
-            reason = error.read().decode(errors="replace")
-            raise FilorayError(f"the demo data set could not be set up: {reason}") from None
+            raise FilorayError(f"the demo data set could not be set up: {error_text(error.read())}") from None
 
 
 def demo_series(instances: int, after_ms: int, until_ms: int) -> Iterator[DemoSeries]:
@@ -126,21 +127,12 @@ def _aligned(time_ms: float) -> int:
     return int(time_ms) // INTERVAL_MS * INTERVAL_MS
 
 
-def _post(target: str, body: bytes) -> None:
-    headers = {
-        "Content-Encoding": "snappy",
-        "Content-Type": "application/x-protobuf",
-        "X-Prometheus-Remote-Write-Version": "0.1.0",
-    }
+def _post(access: ClientAccess, path: str, body: bytes) -> None:
     try:
-        with urllib.request.urlopen(urllib.request.Request(target, body, headers), timeout=60):
+        with access.open(path, body, WRITE_HEADERS, 60):
             return
     except urllib.error.HTTPError as error:
-        text = error.read().decode(errors="replace")
-        try:
-            text = orjson.loads(text)["error"]
-        except (ValueError, KeyError, TypeError):
-            pass
-        raise FilorayError(f"{target} refused the samples ({error.code}): {text}") from None
+        text = error_text(error.read())
+        raise FilorayError(f"{access.url} refused the samples ({error.code}): {text}") from None
     except OSError as error:
-        raise FilorayError(f"no gateway answers at {target}: {error}") from None
+        raise FilorayError(f"no gateway answers at {access.url}: {getattr(error, 'reason', error)}") from None

@@ -91,15 +91,24 @@ class Gateway:
         from filoray.cluster.ray_actors import reachable_host
         from filoray.http.application import build_application
         from filoray.http.http_server import HttpServer
+        from filoray.http.launch_access import launcher_tokens
         from filoray.http.services import make_services
+        from filoray.http.web_config_file import WebConfigFile
         from filoray.nodes.process_memory import release_freed_memory_regularly
 
         release_freed_memory_regularly()
         wired: WiredServices = await make_services(self._config, self.name, f"node-{self._index}")
         self._wired = wired
         http = self._config.http
-        server = HttpServer(build_application(wired.services), http, http.port + self._index, reachable_host(http.host))
         try:
+            access_file = WebConfigFile(http.web_config_file, launcher_tokens(http))
+            server = HttpServer(
+                build_application(wired.services, access_file),
+                http,
+                http.port + self._index,
+                reachable_host(http.host),
+                access_file.listening_context(),
+            )
             url = await server.start()
         except BaseException:
             await wired.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ssl
 
 from aiohttp import web
 
@@ -14,11 +15,20 @@ _BACKLOG = 1024
 
 
 class HttpServer:
-    """An application on a host and port. ``reachable_host``: what its URL names, where that is not the host itself."""
+    """An application on a host and port. ``reachable_host``: what its URL names, where that is not the host itself.
+
+    ``tls``: what is spoken on it, None for plain HTTP.
+    """
 
     def __init__(
-        self, application: web.Application, config: HttpConfig, port: int, reachable_host: str | None = None
+        self,
+        application: web.Application,
+        config: HttpConfig,
+        port: int,
+        reachable_host: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._host = config.host
         self._reachable_host = reachable_host or config.host
         self._port = port
@@ -26,13 +36,16 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        return f"http://{self._reachable_host}:{self._port}"
+        host = f"[{self._reachable_host}]" if ":" in self._reachable_host else self._reachable_host
+        return f"{'http' if self._tls is None else 'https'}://{host}:{self._port}"
 
     async def start(self) -> str:
         """Listen; returns the URL. Raises FilorayError that says so if the port is taken."""
         await self._runner.setup()
         try:
-            site = web.TCPSite(self._runner, self._host, self._port, backlog=_BACKLOG, reuse_address=True)
+            site = web.TCPSite(
+                self._runner, self._host, self._port, ssl_context=self._tls, backlog=_BACKLOG, reuse_address=True
+            )
             await site.start()
         except OSError as error:
             await self._runner.cleanup()

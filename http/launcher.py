@@ -12,6 +12,7 @@ import errno
 import os
 import pickle
 import secrets
+import ssl
 import subprocess
 import sys
 import threading
@@ -31,6 +32,15 @@ from filoray.cluster.errors import FilorayError
 from filoray.cluster.process_identity import ProcessIdentity
 from filoray.http.actor_closing import close_actors_in_time
 from filoray.http.cluster_start import StartReport, Undo, start_cluster, undo_all, undo_when_interrupted
+from filoray.http.launch_access import (
+    access_environment,
+    access_hint,
+    check_demo,
+    launch_remarks,
+    launcher_access,
+    scheme,
+    settle_access,
+)
 from filoray.http.launch_state import STATE_FILE, LaunchState
 from filoray.http.private_files import PRIVATE_UMASK, make_private
 from filoray.http.process_environment import prepare_environment
@@ -71,6 +81,9 @@ def up(options: LaunchOptions) -> int:
             _refuse_if_running(before, config.data_dir)
             _end_leftovers(before)
         _check_http_ports(config)
+        config = settle_access(config)
+        if options.demo:
+            check_demo(config.http)
         undo: Undo = [lambda: (config.data_dir / STATE_FILE).unlink(missing_ok=True)]
         undo_when_interrupted()
         with _time_limit(config.seed.timeout_ms / 1000 + _RAY_START_S, undo):
@@ -129,8 +142,8 @@ def _answers(url: str) -> bool:
             return True
     except urllib.error.HTTPError:
         return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(getattr(error, "reason", error), ssl.SSLError)  # whoever it is, and whatever it trusts
 
 
 def _launch(config: ServerConfig, options: LaunchOptions, undo: Undo) -> None:
@@ -167,7 +180,8 @@ def _supervision(config: ServerConfig, state: LaunchState) -> Settings:
 
 
 def _expected_urls(config: ServerConfig) -> list[str]:
-    return [f"http://{config.http.host}:{config.http.port + index}" for index in range(config.node_count)]
+    spoken = scheme(config.http)
+    return [f"{spoken}://{config.http.host}:{config.http.port + index}" for index in range(config.node_count)]
 
 
 def _config(options: LaunchOptions) -> ServerConfig:
@@ -212,11 +226,13 @@ def _check_http_ports(config: ServerConfig) -> None:
 def _start_demo(config: ServerConfig, state: LaunchState, undo: Undo) -> None:
     from filoray.http import demo
 
-    demo.set_up(state.urls[0], DEMO_DATASET)
-    demo.write_demo(state.urls[0], DEMO_DATASET, instances=20, minutes=60, follow=False)
+    access = launcher_access(config, state.urls[0])
+    demo.set_up(access, DEMO_DATASET)
+    demo.write_demo(access, DEMO_DATASET, instances=20, minutes=60, follow=False)
     log = (config.data_dir / "demo-feeder.log").open("wb")
     feeder = subprocess.Popen(
         [sys.executable, "-m", "filoray.http.cli", "write-demo", "--url", state.urls[0], "--minutes", "1", "--follow"],
+        env={**os.environ, **access_environment(config)},
         stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     log.close()
@@ -254,10 +270,10 @@ def _print_ready(state: LaunchState, started: StartReport, took_s: float, config
     console.print(f"filoray is ready after {took_s:.1f} s, data in {config.data_dir}\n")
     for address, url in zip(report.addresses, state.urls, strict=True):
         console.print(f"  {address}   {url}")
-    for problem in report.problems:
+    for problem in (*report.problems, *launch_remarks(config.http)):
         console.print(f"  {problem}", style="red")
     base = state.urls[0]
-    console.print("\nTry:")
+    console.print("\nTry:" + access_hint(config))
     console.print(f"  open {base}/ in a browser: shards, and PromQL with graphs")
     if demo:
         console.print(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from filoray.http.web_config_file import WebConfigFile
+
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -42,8 +44,22 @@ class GatewayMetrics:
         self.shards = Gauge(
             "filoray_shards", "Shards by status in this gateway's view.", ["dataset", "status"], registry=self.registry
         )
+        self.web_config_right = Gauge(
+            "filoray_web_config_last_reload_successful",
+            "Whether the web configuration was right when it was read last.",
+            registry=self.registry,
+        )
+        self.web_config_read = Gauge(
+            "filoray_web_config_last_reload_success_timestamp_seconds",
+            "When a web configuration that is right was read last.",
+            registry=self.registry,
+        )
         build = Gauge("filoray_build_info", "1, labelled with the version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
+
+    def follow(self, access_file: WebConfigFile) -> None:
+        self.web_config_right.set_function(lambda: float(access_file.last_reload_right))
+        self.web_config_read.set_function(lambda: access_file.last_reload_s)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The text and its content type, in the format that the Accept header prefers."""

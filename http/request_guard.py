@@ -1,31 +1,38 @@
-"""Before every handler, and before a body is read: is the request for this server, and from a page that may ask this?
+"""Before every handler, and before a body is read: is the request for this server, and may whoever asks do this?
 
-A shell around ``origin_policy``. The Host header is checked on everything, known or not; what a route needs beyond that
-(``route_access``) is checked around its handler. Headers that keep browsers from guessing, framing and running things
-are on every answer.
+A shell around ``origin_policy``, ``authentication`` and ``access_policy``. The Host header and who asks are checked on
+everything, known or not; what an endpoint needs beyond that (``route_access``) is checked around its handler. Headers
+that keep browsers from guessing, framing and running things are on every answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from filoray.cluster.config import HttpConfig
 from filoray.cluster.errors import Forbidden
+from filoray.http.access_policy import ANYBODY
 from filoray.http.origin_policy import CorsPolicy, HostPolicy, check_same_origin
+from filoray.http.request_access import access_of, identity_of, set_access, set_identity
 from filoray.http.request_context import Handler
-from filoray.http.route_access import RouteAccess, route_access
+from filoray.http.route_access import Scope, route_access
+from filoray.http.tls import has_name
+from filoray.http.web_config_file import WebConfigFile
 
 _NOTHING_RUNS = "default-src 'none'; frame-ancestors 'none'"
-_ACCESS: Any = web.RequestKey("access", RouteAccess) if hasattr(web, "RequestKey") else "access"
 
 
 class RequestGuard:
     """One for each application. ``middleware`` goes innermost, ``protect`` around every route."""
 
-    def __init__(self, config: HttpConfig) -> None:
+    def __init__(self, config: HttpConfig, access_file: WebConfigFile) -> None:
+        self._access_file = access_file
+        self._check_interval_ms = config.web_config_check_interval_ms
         self._hosts = HostPolicy(config.host, config.allowed_hosts, {socket.gethostname()})
         self._cors = CorsPolicy(config.cors_origin)
 
@@ -34,6 +41,7 @@ class RequestGuard:
         @web.middleware
         async def at_the_door(request: web.Request, handler: Handler) -> web.StreamResponse:
             self._check_host(request)
+            await self._ask_who(request)
             return await handler(request)
 
         return at_the_door
@@ -41,6 +49,7 @@ class RequestGuard:
     def install(self, application: web.Application, routes: list[web.RouteDef]) -> None:
         """The routes, each behind its checks, with preflights for the query API."""
         application.on_response_prepare.append(self._add_headers)
+        application.cleanup_ctx.append(self._watch_file)
         application.add_routes([self._protected(route) for route in routes])
         readable = {route.path for route in routes if route_access(route.method, route.path).is_query_api}
         application.add_routes([self._protected(web.options(path, _preflight)) for path in sorted(readable)])
@@ -52,13 +61,32 @@ class RequestGuard:
         if given:  # only programs leave it out; no browser does
             self._hosts.check(given[0], _local_address(request))
 
+    async def _ask_who(self, request: web.Request) -> None:
+        access = self._access_file.loaded
+        if access.config.tls is not None and access.config.tls.client_sans:
+            _check_certificate(request, access.config.tls.client_sans)
+        resource = request.match_info.route.resource
+        if resource is not None and route_access(request.method, resource.canonical).scope is Scope.OPEN:
+            set_identity(request, ANYBODY)
+        else:
+            set_identity(request, await access.authenticator.identify(request.headers.get(hdrs.AUTHORIZATION)))
+
+    async def _watch_file(self, application: web.Application) -> AsyncIterator[None]:
+        watching = asyncio.create_task(self._access_file.watch(self._check_interval_ms))
+        yield
+        watching.cancel()
+
     def _protected(self, route: web.RouteDef) -> web.RouteDef:
         access, handler = route_access(route.method, route.path), route.handler
 
         async def checked(request: web.Request) -> web.StreamResponse:
-            request[_ACCESS] = access
+            set_access(request, access)
             if access.changes_state:
                 _check_page(request)
+            if access.scope is Scope.CLUSTER:
+                identity_of(request).check(access.role, None)
+            elif access.scope is Scope.DATASET and "dataset" in request.match_info:
+                identity_of(request).check(access.role, request.match_info["dataset"])
             answer: web.StreamResponse = await handler(request)  # type: ignore[misc, operator]
             return answer
 
@@ -68,7 +96,8 @@ class RequestGuard:
         headers = response.headers
         headers["X-Content-Type-Options"] = "nosniff"
         headers.setdefault("Content-Security-Policy", _NOTHING_RUNS)
-        access = request.get(_ACCESS)
+        headers.update(self._access_file.loaded.config.headers)
+        access = access_of(request)
         origin = request.headers.get(hdrs.ORIGIN)
         if origin and access is not None and access.is_query_api:
             varies = headers.get(hdrs.VARY)
@@ -88,6 +117,12 @@ def _check_page(request: web.Request) -> None:
         ", ".join(sites) if sites else None,
         f"{request.method} {request.path}",
     )
+
+
+def _check_certificate(request: web.Request, names: tuple[str, ...]) -> None:
+    certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
+    if certificate and not has_name(certificate, names):
+        raise Forbidden("none of the names in your certificate is in client_allowed_sans")
 
 
 def _local_address(request: web.Request) -> str | None:

@@ -20,6 +20,7 @@ from filoray.cluster.shard_map import ShardEntry
 from filoray.http.bodies import read_body
 from filoray.http.dataset_choice import dataset_view
 from filoray.http.gateway_services import Edge
+from filoray.http.request_access import may_read
 from filoray.http.responses import success
 
 _SOURCE_CONFIG_BYTES_MAX = 1024 * 1024
@@ -45,7 +46,7 @@ class ClusterRoutes:
         ]
 
     async def datasets(self, request: web.Request) -> web.Response:
-        return self._success(request, sorted(self._control.view().datasets))
+        return self._success(request, sorted(name for name in self._control.view().datasets if may_read(request, name)))
 
     async def status(self, request: web.Request) -> web.Response:
         statuses = [

@@ -20,6 +20,7 @@ from filoray.http.dataset_choice import choose_dataset
 from filoray.http.gateway_services import Edge
 from filoray.http.json_encoding import point_count, result_json
 from filoray.http.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter, parse_duration_parameter_ms
+from filoray.http.request_access import check_dataset, may_read
 from filoray.http.request_context import request_id
 from filoray.http.responses import enveloped, json_stream, query_data, success
 from filoray.http.route_access import PREFIXES
@@ -159,11 +160,15 @@ class QueryRoutes:
                 "elapsedSeconds": query.elapsed_ms / 1000,
             }
             for query in self._service.running()
+            if may_read(request, query.dataset)
         ]
         return success(request, queries, self._min_compressed_bytes)
 
     async def cancel(self, request: web.Request) -> web.Response:
         identity = request.match_info["id"]
+        for query in self._service.running():
+            if query.id == identity:
+                check_dataset(request, query.dataset)
         if not self._service.cancel(identity):
             raise NotFound(f"no query {identity} runs on this gateway")
         return success(request, [], self._min_compressed_bytes)

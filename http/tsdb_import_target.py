@@ -6,11 +6,9 @@ import re
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
-
-import orjson
 
 from filoray.cluster.errors import FilorayError
+from filoray.http.client_access import ClientAccess, error_text
 from filoray.http.remote_write_client import WRITE_HEADERS, encode_write_request
 from filoray.nodes.series_batch import SeriesBatch
 from filoray.nodes.tsdb_tools.offline_import import ImportCounts
@@ -24,11 +22,12 @@ _REFUSED = re.compile(r"(\d+) samples were refused \((.*?)\), (\d+) were stored(
 
 
 class RemoteWriteTarget:
-    """``url``: a gateway; ``dataset`` None: its own choice."""
+    """``access``: a gateway; ``dataset`` None: its own choice."""
 
-    def __init__(self, url: str, dataset: str | None) -> None:
-        path = f"/promql/{urllib.parse.quote(dataset, safe='')}/api/v1/write" if dataset else "/api/v1/write"
-        self._address = url.rstrip("/") + path
+    def __init__(self, access: ClientAccess, dataset: str | None) -> None:
+        self._access = access
+        self._path = f"/promql/{urllib.parse.quote(dataset, safe='')}/api/v1/write" if dataset else "/api/v1/write"
+        self._address = access.url.rstrip("/") + self._path
         self.counts = ImportCounts()
 
     def write(self, batch: SeriesBatch) -> None:
@@ -43,13 +42,12 @@ class RemoteWriteTarget:
 
     def _send(self, body: bytes, samples: int) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
-            request = urllib.request.Request(self._address, body, WRITE_HEADERS)
             try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
+                with self._access.open(self._path, body, WRITE_HEADERS, _TIMEOUT_S):
                     self.counts.accepted += samples
                     return
             except urllib.error.HTTPError as error:
-                text = _error_text(error.read())
+                text = error_text(error.read())
                 refused = _REFUSED.fullmatch(text) if error.code == 400 else None
                 if refused is not None:
                     self._count(refused)
@@ -72,10 +70,3 @@ class RemoteWriteTarget:
         for reason in refused[2].split(", "):
             name, _, count = reason.rpartition(": ")
             self.counts.refused[name] += int(count)
-
-
-def _error_text(body: bytes) -> str:
-    try:
-        return str(orjson.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace")[:500]

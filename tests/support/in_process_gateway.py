@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
-from aiohttp import ClientSession
+from aiohttp import ClientSession, TCPConnector
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
@@ -20,6 +20,7 @@ from filoray.http.application import build_application
 from filoray.http.gateway_services import GatewayServices
 from filoray.http.http_server import HttpServer
 from filoray.http.remote_write import RemoteWriteDecoder
+from filoray.http.web_config_file import WebConfigFile
 from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.engine.query_params import QueryResult
@@ -183,9 +184,11 @@ class Writes:
 class Api:
     """A client of a server over those services."""
 
-    def __init__(self, server, client, control, queries, writes):
+    def __init__(self, server, client, services):
         self.server, self.url = server, server.url
-        self.client, self.control, self.queries, self.writes = client, control, queries, writes
+        self.services = services
+        self.client = client
+        self.control, self.queries, self.writes = services.control, services.query, services.write
 
     async def get(self, path, **options):
         return await self.ask("GET", path, **options)
@@ -207,8 +210,11 @@ class Gateways:
     def __init__(self):
         self._started = []
 
-    async def start(self, *names, query=None, write=None, http=None, default=None):
-        """An Api over datasets of these names; the keyword arguments change the configuration."""
+    async def start(self, *names, query=None, write=None, http=None, default=None, access=None, trusted=None):
+        """An Api over datasets of these names; the keyword arguments change the configuration.
+
+        ``access``: the web configuration; ``trusted``: an SSL context that its client has.
+        """
         config = default_server_config()
         config = replace(
             config,
@@ -219,10 +225,11 @@ class Gateways:
         )
         control, queries, writes = Control(*names), Queries(), Writes()
         services = GatewayServices(queries, writes, control, config, RemoteWriteDecoder(config.write), version="1.2")
-        server = HttpServer(build_application(services), config.http, 0)
-        client = ClientSession(await server.start())
+        access = access or WebConfigFile(None)
+        server = HttpServer(build_application(services, access), config.http, 0, tls=access.listening_context())
+        client = ClientSession(await server.start(), connector=TCPConnector(ssl=trusted or True))
         self._started.append((client, server))
-        return Api(server, client, control, queries, writes)
+        return Api(server, client, services)
 
     async def stop(self):
         for client, server in self._started:
