@@ -27,8 +27,9 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.assignment import node_order
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.dataset import DatasetConfig, check_room_for, parse_dataset_config
+from filoray.cluster.dataset import check_room_for, parse_dataset_config
 from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, FilorayError, Unavailable
+from filoray.cluster.launch_report import dataset_problems, is_settled
 from filoray.cluster.membership import (
     DeathNoticed,
     Gone,
@@ -74,7 +75,7 @@ from filoray.cluster.shard_messages import (
     StartShards,
     StopShards,
 )
-from filoray.cluster.shard_status import IngestionError, InvalidTransition, StatusKind
+from filoray.cluster.shard_status import IngestionError, IngestionStarted, InvalidTransition
 from filoray.cluster.view_publisher import ViewPublisher
 
 logger = logging.getLogger(__name__)
@@ -86,10 +87,9 @@ _KNOWN_TIMEOUT_S = 2.0
 _DELETE_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0
 _ORDER_RETRY_S = 1.0
+_STALL_POLL_S = 0.25
 _ABSENCE_WORTH_A_WORD_MS = 1000
 P = ParamSpec("P")
-_SETTLED = frozenset({StatusKind.ACTIVE, StatusKind.ERROR, StatusKind.STOPPED, StatusKind.UNASSIGNED})
-"""Nothing more will become of a shard by itself, provided that all nodes are up."""
 
 
 def _end_process() -> None:
@@ -98,7 +98,7 @@ def _end_process() -> None:
 
 @dataclass(frozen=True, slots=True)
 class ReadyReport:
-    """What the launcher shows. ``addresses``: by node. ``problems``: shards in Error, with their reasons."""
+    """What the launcher shows. ``addresses``: by node. ``problems``: shards that are not served, with the reasons."""
 
     addresses: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -119,8 +119,10 @@ class Coordinator:
         incarnations = {name: row.incarnation for name, row in rows.items()}
         generation = store.next_generation()
         self._gateway_keys = store.gateway_keys()
+        self._opened = store.opened_shards()
         self._setup_problem = ""
         self._deletion_problems: dict[str, str] = {}
+        self._shards_moved_s = time.monotonic()
         self._manager = ShardManager(generation, store.restored_state(incarnations))
         node = config.node
         limits = MembershipLimits(
@@ -264,24 +266,49 @@ class Coordinator:
                     "a report does not fit dataset=%s shard=%d epoch=%d node=%s: %s",
                     report.dataset, report.shard, report.epoch, node, error,
                 )  # fmt: skip
+        self._note_opened(node, reports)
+
+    def _note_opened(self, node: str, reports: Sequence[ShardReport]) -> None:
+        """A shard that is Active has a store from now on: whoever opens it later must find that."""
+        fresh: dict[tuple[str, int], int] = {}
+        for report in reports:
+            key, known = (report.dataset, report.shard), self._manager.datasets.get(report.dataset)
+            if known is None or not isinstance(report.event, IngestionStarted):
+                continue
+            config, shard_map = known
+            is_current = report.shard < len(shard_map) and (
+                (shard_map[report.shard].node, shard_map[report.shard].epoch) == (node, report.epoch)
+            )
+            if is_current and self._opened.get(key) != config.generation:
+                fresh[key] = config.generation
+        if fresh:
+            self._opened |= fresh
+            self._durably(self._store.put_opened, fresh)
 
     async def ready(self) -> ReadyReport:
-        """Return when all nodes are members and nothing more is going on with any shard.
+        """Return when all nodes are members and nothing more becomes of any shard, or will for now.
 
-        Raises FilorayError with the cause if a node does not come up, a configured dataset cannot be set up or a
-        shard has no room on any node, Unavailable after ``seed.timeout``.
+        Raises FilorayError with the cause if a node does not come up or a configured dataset cannot be set up,
+        Unavailable if nodes are missing after ``seed.timeout``. Datasets that are not wholly served are the report's.
         """
-        await self._until(lambda: self._is_ready() or bool(self._launch_problem()), self._config.seed.timeout_ms / 1000)
+        deadline_s = time.monotonic() + self._config.seed.timeout_ms / 1000
+        while not (self._is_ready() or self._launch_problem()):
+            wait_s = min(deadline_s, self._shards_stall_at_s(deadline_s)) - time.monotonic()
+            if wait_s <= 0:
+                break
+            await self._until(lambda: self._is_ready() or bool(self._launch_problem()), min(wait_s, _STALL_POLL_S))
         if problem := self._launch_problem():
             raise FilorayError(problem)
-        if not self._is_ready():
+        if not self._are_all_up():
             waiting = {node: slot.state.value for node, slot in self._membership.slots.items()}
             raise Unavailable(f"not ready after {self._config.seed.timeout_ms} ms; nodes: {waiting}")
         await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
         problems = tuple(
-            f"{name} shard {entry.shard}: {entry.status.reason}"
-            for name, (_, shard_map) in self._manager.datasets.items()
-            for entry in shard_map.with_status(StatusKind.ERROR)
+            problem
+            for name, (config, shard_map) in self._manager.datasets.items()
+            for problem in dataset_problems(
+                config, shard_map, self._manager.shards_without_room(name), len(self._membership.slots)
+            )
         )
         nodes = [self._view.nodes[node] for node in sorted(self._view.nodes, key=node_order)]
         addresses = tuple(str(info.address) for info in nodes)
@@ -311,6 +338,7 @@ class Coordinator:
     def _manage(self, event: ManagerEvent) -> None:
         for command in self._manager.handle(event, time.time_ns() // 1_000_000):
             self._carry_out(command)
+        self._shards_moved_s = time.monotonic()
         self._notify()
 
     def _member_event(self, event: MembershipEvent) -> None:
@@ -380,7 +408,9 @@ class Coordinator:
 
     async def _order_start(self, order: StartShards) -> None:
         try:
-            await self._actors.start_shards(order.node, order.incarnation, order.config, order.shards)
+            name, generation = order.config.name, order.config.generation
+            opened = [shard for shard, _ in order.shards if self._opened.get((name, shard)) == generation]
+            await self._actors.start_shards(order.node, order.incarnation, order.config, order.shards, opened)
         except Exception as error:  # its death is heard of elsewhere; anything else is the shards' error
             logger.warning("a node took no shards node=%s dataset=%s error=%s", order.node, order.config.name, error)
             reports = [
@@ -563,10 +593,10 @@ class Coordinator:
 
     def _is_settled(self, name: str) -> bool:
         try:
-            entries = self._manager.shard_map(name).shards
+            shard_map = self._manager.shard_map(name)
         except DatasetUnknown:
             return True  # deleted meanwhile
-        return all(entry.status.kind in _SETTLED for entry in entries)
+        return is_settled(shard_map, self._manager.shards_without_room(name))
 
     def _is_ready(self) -> bool:
         configured = {dataset.name for dataset in self._config.datasets}
@@ -580,16 +610,16 @@ class Coordinator:
         return len(self._membership.members()) == len(self._membership.slots)
 
     def _launch_problem(self) -> str:
-        """Why not all will become ready: a node that failed twice, a dataset of the configuration, a lack of room."""
+        """Why the launch fails: a node that failed twice, a dataset of the configuration that cannot be set up."""
         for node, slot in self._membership.slots.items():
             if slot.failures >= 2 and slot.state is not SlotState.UP:
                 return f"{node} does not come up: {slot.last_cause}"
-        if self._setup_problem or not self._are_all_up():
-            return self._setup_problem
-        for name, (config, _) in self._manager.datasets.items():
-            if shards := self._manager.shards_without_room(name):
-                return _lack_of_room(config, shards, len(self._membership.slots))
-        return ""
+        return self._setup_problem
+
+    def _shards_stall_at_s(self, deadline_s: float) -> float:
+        """When nothing will have been heard of any shard for so long that a launch waits no more."""
+        stall_s = self._shards_moved_s + self._config.seed.stall_timeout_ms / 1000
+        return stall_s if self._are_all_up() else deadline_s
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -600,16 +630,6 @@ class Coordinator:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a task of the coordinator failed", exc_info=error)
-
-
-def _lack_of_room(config: DatasetConfig, shards: Sequence[int], node_count: int) -> str:
-    numbers = ", ".join(map(str, shards))
-    needed = -(-config.num_shards // config.shards_per_node_max)
-    return (
-        f"dataset {config.name} needs {needed} nodes and this launch has {node_count}: a node may hold "
-        f"{config.shards_per_node_max} of its {config.num_shards} shards (min-num-nodes = {config.min_num_nodes}), "
-        f"which leaves none for shards {numbers}; start it with --nodes {needed} or more"
-    )
 
 
 def _node_info(announcement: NodeAnnouncement) -> NodeInfo:

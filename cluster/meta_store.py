@@ -7,6 +7,7 @@ and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresq
     datasets      name, source configuration (JSON), last shard map (JSON) or null, whether it is being deleted
     dataset_generations  name, the last generation of a dataset of that name; rows outlive their dataset
     shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
+    opened_shards dataset, shard, the last generation in which it was Active: what it stored then must be there
     gateway_keys  one row: the key pair by which nodes know gateways
     nodes         slot, last incarnation given out, process id and its start time while it is thought alive
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,13 @@ _DATASET_GENERATIONS = sa.Table(
     "dataset_generations",
     _TABLES,
     sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+)
+_OPENED_SHARDS = sa.Table(
+    "opened_shards",
+    _TABLES,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True),
     sa.Column("generation", sa.BigInteger, nullable=False),
 )
 _GATEWAY_KEYS = sa.Table(
@@ -157,7 +165,21 @@ class MetaStore:
                 maps.append((config, _map_from_json(config, row.shard_map, epochs, members)))
         return RestoredState(tuple(maps), tuple(deleting), epochs, members, generations)
 
+    def opened_shards(self) -> dict[tuple[str, int], int]:
+        """(dataset, shard) to the last generation in which it was Active."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(_OPENED_SHARDS)).all()
+        return {(row.dataset, row.shard): row.generation for row in rows}
+
     # ---- writing
+
+    def put_opened(self, opened: Mapping[tuple[str, int], int]) -> None:
+        """As ``opened_shards`` gives them."""
+        rows = [{"dataset": name, "shard": shard, "generation": number} for (name, shard), number in opened.items()]
+        insert = self._insert(_OPENED_SHARDS)
+        newer = {"generation": insert.excluded.generation}
+        with self._writing() as connection:
+            connection.execute(insert.on_conflict_do_update(index_elements=["dataset", "shard"], set_=newer), rows)
 
     def put_dataset(self, config: DatasetConfig, is_deleting: bool) -> None:
         with self._writing() as connection:

@@ -49,8 +49,8 @@ class NodeActor:
     def announce(self) -> NodeAnnouncement:
         return self._node.announce()
 
-    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
-        self._node.start_shards(config, shards)
+    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
+        self._node.start_shards(config, shards, opened)
 
     def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         self._node.stop_shards(dataset, shards)

@@ -82,8 +82,11 @@ class NodeOrders(Protocol):
 
     def announce(self) -> NodeAnnouncement: ...
 
-    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
-        """Open those shards in the background and report how it goes. Returns at once."""
+    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
+        """Open those shards in the background and report how it goes. Returns at once.
+
+        ``opened``: those that were Active before; what they stored must be there, or they are in Error.
+        """
 
     def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         """Flush and close those that are held at that epoch; returns when that is done."""

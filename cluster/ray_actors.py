@@ -47,7 +47,12 @@ class ActorPort(Protocol):
     async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> str: ...
     async def wait_until_death(self, node: str, incarnation: int) -> str: ...
     async def start_shards(
-        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+        self,
+        node: str,
+        incarnation: int,
+        config: DatasetConfig,
+        shards: Sequence[ShardEpoch],
+        opened: Sequence[int],
     ) -> None: ...
     async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None: ...
     async def delete_shards(
@@ -103,9 +108,14 @@ class RayActors:
         return "its watch ended"
 
     async def start_shards(
-        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+        self,
+        node: str,
+        incarnation: int,
+        config: DatasetConfig,
+        shards: Sequence[ShardEpoch],
+        opened: Sequence[int],
     ) -> None:
-        await completed((await self._node(node, incarnation)).start_shards.remote(config, shards), None)
+        await completed((await self._node(node, incarnation)).start_shards.remote(config, shards, opened), None)
 
     async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         await completed((await self._node(node, incarnation)).stop_shards.remote(dataset, shards), None)

@@ -62,8 +62,8 @@ class Node:
             self._name, self._incarnation, self._address, os.getpid(), ray_node_id, shards, self._server.public_key
         )
 
-    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
-        self._host.start_shards(config, shards)
+    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
+        self._host.start_shards(config, shards, opened)
 
     def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         self._host.stop_shards(dataset, shards)

@@ -76,6 +76,8 @@ class HostedShard:
     status: ShardStatus = field(default_factory=lambda: ShardStatus(ASSIGNED))
     released: threading.Event = field(default_factory=threading.Event)
     gate: threading.Lock = field(default_factory=threading.Lock)
+    was_open: bool = False
+    """Here or elsewhere: what it stored must be there when it is opened."""
     upkeep_at_s: float = 0.0
     upkeep_delay_s: float = _RETRY_DELAY_S_MIN
 
@@ -115,8 +117,13 @@ class ShardHost:
 
     # ---- what the coordinator says
 
-    def start_shards(self, config: DatasetConfig, shards: Sequence[tuple[int, int]]) -> None:
-        """Take (shard, epoch) pairs over; returns at once, ``report`` tells how it goes. Twice is as once."""
+    def start_shards(
+        self, config: DatasetConfig, shards: Sequence[tuple[int, int]], opened: Sequence[int] = ()
+    ) -> None:
+        """Take (shard, epoch) pairs over; returns at once, ``report`` tells how it goes. Twice is as once.
+
+        ``opened``: those that were open before, here or elsewhere.
+        """
         for number, epoch in shards:
             key = (config.name, number)
             with self._lock:
@@ -127,6 +134,7 @@ class ShardHost:
                 hosted = self._hosted[key] = HostedShard(
                     config, number, epoch, MetricMetadataFile(self._path(config.storage_name, number, "metrics"))
                 )
+                hosted.was_open = number in opened
             self._openers.submit(self._open, hosted, known)
 
     def stop_shards(self, dataset: str, shards: Sequence[tuple[int, int]]) -> None:
@@ -286,7 +294,8 @@ class ShardHost:
 
     def _open_once(self, hosted: HostedShard) -> None:
         path = self._path(hosted.config.storage_name, hosted.number)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if self._column_store_url is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)  # for the metrics' types; a store of files makes its own
         reported_pct = -1
 
         def on_progress(progress_pct: int) -> None:
@@ -299,7 +308,7 @@ class ShardHost:
 
         spec = ShardSpec(
             hosted.config.name, hosted.number, hosted.epoch, path, hosted.config.store,
-            column_store_url=self._column_store_url, generation=hosted.config.generation,
+            column_store_url=self._column_store_url, generation=hosted.config.generation, was_open=hosted.was_open,
         )  # fmt: skip
         with hosted.gate:
             if hosted.released.is_set():
@@ -310,6 +319,7 @@ class ShardHost:
             else:
                 shard = Shard.open(spec, on_progress)
             hosted.shard = shard
+            hosted.was_open = True
         for damage in shard.stats().damages:
             logger.error("%s", damage)
         self._report(hosted, IngestionStarted())

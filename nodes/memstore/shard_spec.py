@@ -24,6 +24,8 @@ class ShardSpec:
     """The PostgreSQL where the shard is stored; None: in the file at ``path``."""
     generation: int = 0
     """The dataset's: a later one of its name has other rows."""
+    was_open: bool = False
+    """It was open before: what it stored must be there. An empty store in its place would hide that it is not."""
 
     @property
     def storage_name(self) -> str:

@@ -49,7 +49,10 @@ class SqlColumnStore:
     ``url``: ``postgresql+psycopg://…``.
     """
 
-    def __init__(self, url: str, dataset: str, shard: int, epoch: int, group_count: int) -> None:
+    def __init__(
+        self, url: str, dataset: str, shard: int, epoch: int, group_count: int, *, was_open: bool = False
+    ) -> None:
+        self._was_open = was_open
         self._shard = {"dataset": dataset, "shard": shard}
         self._epoch = epoch
         self._database = SqlDatabase.acquire(url)
@@ -83,6 +86,11 @@ class SqlColumnStore:
         )
         with self._database.writing() as connection, connection.begin():
             is_new = connection.execute(insert_if_new).one_or_none() is not None
+            if is_new and self._was_open:
+                raise DamagedStore(
+                    f"{self._place}: nothing is stored of a shard that was open before; if its tables were emptied on "
+                    "purpose, delete the dataset and set it up again"
+                )
             row = connection.execute(update).one_or_none()
             if row is None:
                 epoch = connection.execute(self._select(STORES, STORES.c.epoch)).scalar()

@@ -12,8 +12,10 @@ process. ``power`` (synchronous=FULL): each commit is on the disk, and so is the
 transactions are SQLite's to undo.
 
 Beside the file, ``shard-N.made`` says that it was made once: if the file is missing then, a new one is made and
-``StoreState.lost`` says so. ``shard-N.suspect`` says that a change met damage: the next opening looks at the whole file
-before anything is promised again.
+``StoreState.lost`` says so. If both are missing of a shard that was open before, its place is (a volume that is not
+mounted): nothing is made then.
+
+``shard-N.suspect`` says that a change met damage: the next opening looks at the whole file before anything is promised.
 
 A file that is unlinked or replaced while it is open takes commits that nobody will ever find: each commit looks whether
 the paths still lead to what was opened.
@@ -64,7 +66,9 @@ CREATE TABLE IF NOT EXISTS clock(
 class SqliteColumnStore:
     """See ColumnStore. Opening takes the shard over: owners with a lower epoch cannot commit from then on."""
 
-    def __init__(self, path: Path, epoch: int, durability: Durability, group_count: int) -> None:
+    def __init__(
+        self, path: Path, epoch: int, durability: Durability, group_count: int, *, was_open: bool = False
+    ) -> None:
         self._path = path
         self._epoch = epoch
         self._durability: Durability = durability
@@ -73,6 +77,12 @@ class SqliteColumnStore:
         self._trouble: str | None = None
         self._read_lock = threading.Lock()
         with database_errors(path, "open"):
+            if was_open and not path.exists() and not self._made.exists():
+                raise DamagedStore(
+                    f"{path}: the shard was open before, and nothing of it is here; is the volume mounted? "
+                    "It is opened when the file is back; to have it begin anew, empty, "
+                    f"make a file {self._made.name} in its place"
+                )
             path.parent.mkdir(parents=True, exist_ok=True)
             lost = f"{path}: the file is gone that was made before" if self._made.exists() and not path.exists() else ""
             self._writer = self._connect()

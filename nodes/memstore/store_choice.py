@@ -10,11 +10,16 @@ from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
 def open_column_store(spec: ShardSpec) -> ColumnStore:
     """Take the shard's store over with ``spec.epoch``. Raises as Shard.open."""
     if spec.column_store_url is None:
-        return SqliteColumnStore(spec.path, spec.epoch, spec.store.durability, spec.store.groups_per_shard)
+        return SqliteColumnStore(
+            spec.path, spec.epoch, spec.store.durability, spec.store.groups_per_shard, was_open=spec.was_open
+        )
     # SQLAlchemy takes long to import, and most nodes need it for nothing.
     from filoray.nodes.memstore.sql_column_store import SqlColumnStore
 
-    return SqlColumnStore(spec.column_store_url, spec.storage_name, spec.shard, spec.epoch, spec.store.groups_per_shard)
+    return SqlColumnStore(
+        spec.column_store_url, spec.storage_name, spec.shard, spec.epoch, spec.store.groups_per_shard,
+        was_open=spec.was_open,
+    )  # fmt: skip
 
 
 def delete_shared_store(column_store_url: str | None, storage_name: str, shard: int) -> None:

@@ -43,7 +43,7 @@ class LedgerNode:
         ray_node_id = ray.get_runtime_context().get_node_id()
         return NodeAnnouncement(*self._identity, self._address, os.getpid(), ray_node_id, held)
 
-    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
+    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
         reports: list[ShardReport] = []
         for shard, epoch in shards:
             path = self._path(config.storage_name, shard)

@@ -38,6 +38,7 @@ class FakeActors:
         self.views: list[ClusterView] = []
         self.killed: list[tuple[str, int, int | None]] = []
         self.stored_epochs: dict[tuple[str, int], int] = {}
+        self.was_open: dict[tuple[str, int, int], bool] = {}
         """What the shards' files say, by storage name and shard."""
 
     async def launch(
@@ -66,11 +67,17 @@ class FakeActors:
         return "it died"
 
     async def start_shards(
-        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+        self,
+        node: str,
+        incarnation: int,
+        config: DatasetConfig,
+        shards: Sequence[ShardEpoch],
+        opened: Sequence[int],
     ) -> None:
         process = self.nodes[node, incarnation]
         await process.take("start", config, tuple(shards))
         for shard, epoch in shards:
+            self.was_open[config.storage_name, shard, epoch] = shard in opened
             process.held[config.name, shard] = epoch
             self._report(process, config.name, shard, epoch, self._opened(config, shard, epoch))
 

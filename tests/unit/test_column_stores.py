@@ -14,6 +14,7 @@ from postgres_server import PostgresServer, running_postgres
 from filoray.cluster.errors import StaleRoute, Unavailable
 from filoray.nodes.memstore.column_store import ChunkBatchRow, ColumnStore, Commit, Flush, LogRow, PartKeyRow
 from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
+from filoray.nodes.memstore.store_errors import DamagedStore
 
 OpenStore = Callable[..., ColumnStore]
 
@@ -35,11 +36,13 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenS
     """``open_store(epoch, shard=0)``; what it opened is closed at the end."""
     opened: list[ColumnStore] = []
 
-    def open_one(epoch: int = 1, shard: int = 0, group_count: int = 4) -> ColumnStore:
+    def open_one(epoch: int = 1, shard: int = 0, group_count: int = 4, *, was_open: bool = False) -> ColumnStore:
         if request.param == "sqlite":
-            store: ColumnStore = SqliteColumnStore(tmp_path / f"shard-{shard}.db", epoch, "process", group_count)
+            path = tmp_path / f"shard-{shard}.db"
+            store: ColumnStore = SqliteColumnStore(path, epoch, "process", group_count, was_open=was_open)
         else:
-            store = postgres_store(request.getfixturevalue("database"), tmp_path.name, epoch, shard, group_count)
+            url = request.getfixturevalue("database")
+            store = postgres_store(url, tmp_path.name, epoch, shard, group_count, was_open=was_open)
         opened.append(store)
         return store
 
@@ -48,10 +51,12 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenS
         store.close()
 
 
-def postgres_store(url: str, dataset: str, epoch: int = 1, shard: int = 0, group_count: int = 4):
+def postgres_store(
+    url: str, dataset: str, epoch: int = 1, shard: int = 0, group_count: int = 4, *, was_open: bool = False
+):
     from filoray.nodes.memstore.sql_column_store import SqlColumnStore
 
-    return SqlColumnStore(url, dataset, shard, epoch, group_count)
+    return SqlColumnStore(url, dataset, shard, epoch, group_count, was_open=was_open)
 
 
 def log_commit(offset: int, data: bytes = b"samples", part_keys: bytes | None = None) -> Commit:
@@ -73,6 +78,13 @@ class TestAnyStore:
         assert (state.is_new, state.group_count, state.next_series_id, state.next_offset) == (True, 7, 0, 0)
         assert (dict(state.checkpoints), state.log_bytes, store.trouble) == ({}, 0, None)
         assert (list(store.part_keys()), list(store.batch_metas()), log_of(store)) == ([], [], [])
+
+    def test_what_was_open_and_is_not_there_is_not_made_anew(self, open_store):
+        for _ in range(2):
+            with pytest.raises(DamagedStore, match="open before"):
+                open_store(3, was_open=True)
+        open_store(3).commit(log_commit(0))
+        assert len(log_of(open_store(4, was_open=True))) == 1
 
     def test_commits_are_there_for_the_next_owner(self, open_store):
         first = open_store(1)

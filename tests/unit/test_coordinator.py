@@ -91,3 +91,26 @@ def test_a_stopped_shard_moves_only_when_its_owner_has_closed_it(
         assert actors.nodes["node-2", 1].held["d", 1] == 2
 
     play(tmp_path, story)
+
+
+def test_an_order_says_which_shards_were_open_before_in_this_generation(tmp_path: Path) -> None:
+    actors = FakeActors()
+
+    async def first() -> None:
+        async with running(tmp_path, actors) as coordinator:
+            await coordinator.setup_dataset("d", SOURCE)
+            await coordinator.stop_shards("d", [1])
+            await coordinator.start_shards("d", "akka://filo-server@127.0.0.1:2554", [1])
+
+    async def later() -> None:
+        async with running(tmp_path, actors) as coordinator:
+            await coordinator.delete_dataset("d")
+            await coordinator.setup_dataset("d", SOURCE)
+
+    asyncio.run(first())
+    assert [actors.was_open["d", 1, epoch] for epoch in (1, 2)] == [False, True]
+    assert [actors.was_open["d", shard, 1] for shard in range(4)] == [False] * 4
+    asyncio.run(later())  # another coordinator, which has it from its store
+    assert all(actors.was_open["d", shard, 3 if shard == 1 else 2] for shard in range(4))
+    of_the_next = [was_open for (name, _, _), was_open in actors.was_open.items() if name == "d@1"]
+    assert of_the_next == [False] * 4, "a dataset made anew has nothing yet"

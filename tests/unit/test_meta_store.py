@@ -90,6 +90,15 @@ def test_epochs_outlive_their_dataset(open_store: OpenStore) -> None:
     assert state.epochs == {("a", 0): 3, ("a", 1): 5}
 
 
+def test_which_shards_were_open_is_remembered(open_store: OpenStore) -> None:
+    store = open_store()
+    assert store.opened_shards() == {}
+    store.put_opened({("a", 0): 0, ("a", 1): 0})
+    store.put_opened({("a", 1): 3, ("b", 7): 1})
+    store.close()
+    assert open_store().opened_shards() == {("a", 0): 0, ("a", 1): 3, ("b", 7): 1}
+
+
 def test_a_dataset_that_was_never_assigned_is_unassigned(open_store: OpenStore) -> None:
     store = open_store()
     store.put_dataset(_config("a"), is_deleting=False)

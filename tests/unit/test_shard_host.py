@@ -222,3 +222,41 @@ def test_a_stop_that_comes_late_does_not_stop_what_was_started_since(node: Node)
     wait_until(lambda: node.is_open(0), "it is open again")
     node.host.stop_shards("d", [(0, 1)])
     assert [hosted.epoch for hosted in node.host.held()] == [2]
+
+
+def test_a_shard_whose_place_is_gone_is_in_error_until_it_is_back(node: Node) -> None:
+    """As a volume that is not mounted: at the start, under a living owner, and by itself when it is there again."""
+    config = node.start([0])
+    wait_until(lambda: node.is_open(0), "it is open")
+    assert isinstance(node.write(0, sample(1)).wait(), Stored)
+    place, away = node.data_dir / "d", node.data_dir / "unmounted"
+    place.rename(away)
+    refused = node.write(0, sample(2)).wait()
+    assert isinstance(refused, Refused)
+    assert "was removed or replaced while it was open" in refused.message or "not held here" in refused.message
+    wait_until(lambda: len(node.reasons(0)) >= 2, "it says so, and why it does not open")
+    assert "was removed or replaced while it was open" in node.reasons(0)[0]
+    assert "the shard was open before, and nothing of it is here; is the volume mounted?" in node.reasons(0)[1]
+    assert not place.exists(), "nothing is made in its place"
+
+    node.host.stop_shards("d", [(0, 1)])
+    node.events.clear()
+    node.host.start_shards(config, [(0, 2)], [0])
+    wait_until(lambda: bool(node.reasons(0)), "the next owner says so too")
+    assert not place.exists()
+    away.rename(place)
+    wait_until(lambda: node.is_open(0), "it is back")
+    (shard,) = node.host.readable("d", [(0, 2)])
+    assert shard.stats().samples == 1
+
+
+def test_an_operator_may_have_a_lost_shard_begin_anew(node: Node) -> None:
+    config = node.start([])
+    node.host.start_shards(config, [(0, 2)], [0])
+    wait_until(lambda: bool(node.reasons(0)), "nothing is there")
+    (node.data_dir / "d").mkdir()
+    assert "make a file shard-0.made" in node.reasons(0)[0]
+    (node.data_dir / "d" / "shard-0.made").touch()
+    wait_until(lambda: node.is_open(0), "it begins anew")
+    (shard,) = node.host.readable("d", [(0, 2)])
+    assert "its samples are missing" in shard.stats().damages[0]
