@@ -120,10 +120,12 @@ class QueryConfig:
     max_waiting: int
     max_query_bytes: int
     max_depth: int
+    max_terms: int
     label_values_limit: int
     experimental_functions: bool
     duration_expressions: bool
     extended_range_selectors: bool
+    delayed_name_removal: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,10 +373,12 @@ def _read_query(section: ConfigSection) -> QueryConfig:
         max_waiting=section.integer("max-waiting"),
         max_query_bytes=section.size_bytes("max-query-size", minimum=1),
         max_depth=section.integer("max-depth", minimum=1, maximum=500),
+        max_terms=section.integer("max-terms", minimum=1),
         label_values_limit=section.integer("label-values-limit"),
         experimental_functions=section.boolean("experimental-functions"),
         duration_expressions=section.boolean("duration-expressions"),
         extended_range_selectors=section.boolean("extended-range-selectors"),
+        delayed_name_removal=section.boolean("delayed-name-removal"),
     )
     section.finish()
     return config

@@ -42,13 +42,7 @@ class Edge:
         # Writers have their own queues and retry: whoever comes waits as long as an acknowledgement may take.
         self.writes = AdmissionGate("writes", config.write.max_concurrent, 10_000, "filoray.write.max-concurrent")
         self.pending_writes = ByteBudget(config.write.max_pending_bytes, "filoray.write.max-pending-size")
-        self.parser_options = ParserOptions(
-            experimental_functions=config.query.experimental_functions,
-            duration_expressions=config.query.duration_expressions,
-            extended_range_selectors=config.query.extended_range_selectors,
-            max_query_bytes=config.query.max_query_bytes,
-            max_depth=config.query.max_depth,
-        )
+        self.parser_options = ParserOptions.of_config(config.query)
 
     @property
     def form_bytes_max(self) -> int:

@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 from isal import isal_zlib
 
+from filoray.http.deep_json import deep_json
 from filoray.http.error_responses import printable
 from filoray.http.request_context import request_id
 
@@ -30,10 +31,15 @@ _INLINE_GZIP_BYTES_MAX = 64 * 1024
 _QUALITY_ZERO = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
-def success(request: web.Request, data: Any, min_compressed_bytes: int, **beside: Any) -> web.Response:
-    """``{"status":"success","data":…}`` with ``beside`` (empty ones left out) next to data."""
+def success(
+    request: web.Request, data: Any, min_compressed_bytes: int, *, deep: bool = False, **beside: Any
+) -> web.Response:
+    """``{"status":"success","data":…}`` with ``beside`` (empty ones left out) next to data.
+
+    ``deep``: data may nest deeper than orjson allows.
+    """
     body = {"status": "success", "data": data, **{key: value for key, value in beside.items() if value}}
-    return json_response(request, orjson.dumps(body), min_compressed_bytes)
+    return json_response(request, deep_json(body) if deep else orjson.dumps(body), min_compressed_bytes)
 
 
 def json_response(request: web.Request, body: bytes, min_compressed_bytes: int) -> web.Response:
@@ -112,7 +118,7 @@ def query_data(result: Iterable[bytes], stats: Mapping[str, Any] | None) -> Iter
     yield b"{"
     yield from result
     if stats is not None:
-        yield b',"stats":' + orjson.dumps(stats, option=orjson.OPT_SERIALIZE_NUMPY)
+        yield b',"stats":' + deep_json(stats)
     yield b"}"
 
 

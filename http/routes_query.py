@@ -179,7 +179,8 @@ class QueryRoutes:
         return success(request, pretty(await self._parsed(request)), self._min_compressed_bytes)
 
     async def parse_query(self, request: web.Request) -> web.Response:
-        return success(request, json_tree(await self._parsed(request)), self._min_compressed_bytes)
+        tree = json_tree(await self._parsed(request))
+        return success(request, tree, self._min_compressed_bytes, deep=True)
 
     async def _parsed(self, request: web.Request) -> Expr:
         parameters = await self._parameters(request)

@@ -96,13 +96,7 @@ class FanOutQueryService:
         self._views = views
         self._config = config
         self._local_node = local_node
-        self._parser_options = ParserOptions(
-            experimental_functions=config.experimental_functions,
-            duration_expressions=config.duration_expressions,
-            extended_range_selectors=config.extended_range_selectors,
-            max_query_bytes=config.max_query_bytes,
-            max_depth=config.max_depth,
-        )
+        self._parser_options = ParserOptions.of_config(config)
         self._limits = EvalLimits(config.max_samples, config.max_series, config.max_result_bytes)
         self._running: dict[str, _Running] = {}
         self._ids = itertools.count(1)

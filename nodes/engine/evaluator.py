@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -35,13 +34,13 @@ from filoray.nodes.promql.ast import (
     LabelMatcher,
     MatrixSelector,
     NumberLiteral,
-    Paren,
     StepInvariant,
     StringLiteral,
     Subquery,
     Unary,
     VectorSelector,
 )
+from filoray.nodes.promql.deep_trees import make_room
 from filoray.nodes.series_batch import SeriesBatch, SeriesSource
 
 if TYPE_CHECKING:
@@ -93,22 +92,23 @@ class Evaluator:
         self.fragments = fragments
         self.answers = answers
         self.stats = StageStats("") if wants_stats else None
+        self._level = 0
 
     # ---- by kind of value
 
     def vector(self, expr: Expr, grid: TimeGrid) -> Frame:
         value = self.evaluate(expr, grid)
-        assert isinstance(value, Frame), expr
+        assert isinstance(value, Frame), type(expr)
         return value
 
     def scalar(self, expr: Expr, grid: TimeGrid) -> ScalarSeries:
         value = self.evaluate(expr, grid)
-        assert isinstance(value, ScalarSeries), expr
+        assert isinstance(value, ScalarSeries), type(expr)
         return value
 
     def string(self, expr: Expr) -> str:
         literal = unwrap_parens(expr)
-        assert isinstance(literal, StringLiteral), expr
+        assert isinstance(literal, StringLiteral), type(expr)
         return literal.value
 
     # ---- the walk
@@ -116,9 +116,15 @@ class Evaluator:
     def evaluate(self, expr: Expr, grid: TimeGrid) -> Value:
         """The value of an expression at every time of the grid. Raises ExecutionError, LimitExceeded, Query* errors."""
         self.cancel.check()
-        if self.stats is None:
-            return self._evaluate(expr, grid)
-        parent, stage = self.stats, StageStats(stage_name(expr))
+        make_room(self._level)
+        self._level += 1
+        try:
+            return self._evaluate(expr, grid) if self.stats is None else self._measured(expr, grid, self.stats)
+        finally:
+            self._level -= 1
+
+    def _measured(self, expr: Expr, grid: TimeGrid, parent: StageStats) -> Value:
+        stage = StageStats(stage_name(expr))
         self.stats = stage
         started_s, samples = time.perf_counter(), self.leaves.queryable_samples
         try:
@@ -134,9 +140,8 @@ class Evaluator:
         return value
 
     def _evaluate(self, expr: Expr, grid: TimeGrid) -> Value:
+        expr = unwrap_parens(expr)
         match expr:
-            case Paren():
-                return self._evaluate(expr.expr, grid)
             case NumberLiteral():
                 return ScalarSeries(np.full(grid.count, expr.value))
             case StringLiteral():
@@ -159,7 +164,7 @@ class Evaluator:
                 return self._checked(self._call(expr, grid))
             case Subquery():
                 return self.leaves.subquery_samples(expr, grid, self)
-        raise AssertionError(expr)
+        raise AssertionError(type(expr).__name__)
 
     def _checked(self, value: Value) -> Value:
         if isinstance(value, Frame):
@@ -188,30 +193,47 @@ class Evaluator:
         return Frame(value.labels, -value.values, value.valid, np.ones(value.series_count, np.bool_))
 
     def _binary(self, expr: Binary, grid: TimeGrid) -> Value:
-        if expr.op in HISTOGRAM_OPERATORS:
-            # They trim native histograms; between floats nothing is left but a remark, if there were any.
-            result = self._binary(replace(expr, op="-"), grid)
-            if not isinstance(result, Frame):
-                raise ExecutionError(f'operator "{expr.op}" not allowed for Scalar operations')
-            if result.series_count:
-                self.annotations.add(AnnotationKind.INCOMPATIBLE_TYPES, expr.op, position=expr.position)
-            return Frame.empty(grid.count)
-        left = self.evaluate(expr.left, grid)
-        right = self.evaluate(expr.right, grid)
+        """A chain of operations in a loop, operands from the left: it may be thousands of terms long."""
+        pending: list[tuple[Expr, bool]] = [(expr, False)]
+        values: list[Value] = []
+        while pending:
+            one, has_operands = pending.pop()
+            if not isinstance(one, Binary):
+                values.append(self.evaluate(one, grid))
+            elif has_operands:
+                right = values.pop()
+                values[-1] = self._operation(one, values[-1], right, grid)
+            else:
+                pending += ((one, True), (one.right, False), (one.left, False))
+        return values[0]
+
+    def _operation(self, expr: Binary, left: Value, right: Value, grid: TimeGrid) -> Value:
+        self.cancel.check()
+        if expr.op not in HISTOGRAM_OPERATORS:
+            return self._combined(expr, expr.op, left, right)
+        # They trim native histograms; between floats nothing is left but a remark, if there were any.
+        result = self._combined(expr, "-", left, right)
+        if not isinstance(result, Frame):
+            raise ExecutionError(f'operator "{expr.op}" not allowed for Scalar operations')
+        if result.series_count:
+            self.annotations.add(AnnotationKind.INCOMPATIBLE_TYPES, expr.op, position=expr.position)
+        return Frame.empty(grid.count)
+
+    def _combined(self, expr: Binary, op: str, left: Value, right: Value) -> Value:
         with np.errstate(all="ignore"):
             if isinstance(left, ScalarSeries) and isinstance(right, ScalarSeries):
-                return scalar_operation(expr.op, left, right)
+                return scalar_operation(op, left, right)
             if isinstance(left, Frame) and isinstance(right, Frame):
                 assert expr.matching is not None
                 return self._checked(
-                    vector_operation(expr.op, left, right, expr.matching, self.limits, return_bool=expr.return_bool)
+                    vector_operation(op, left, right, expr.matching, self.limits, return_bool=expr.return_bool)
                 )
             if isinstance(left, Frame):
                 assert isinstance(right, ScalarSeries)
-                return vector_scalar_operation(expr.op, left, right, swapped=False, return_bool=expr.return_bool)
+                return vector_scalar_operation(op, left, right, swapped=False, return_bool=expr.return_bool)
             assert isinstance(left, ScalarSeries)
             assert isinstance(right, Frame)
-            return vector_scalar_operation(expr.op, right, left, swapped=True, return_bool=expr.return_bool)
+            return vector_scalar_operation(op, right, left, swapped=True, return_bool=expr.return_bool)
 
     # ---- aggregations
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from filoray.nodes.engine.fragments import Fragment
 from filoray.nodes.engine.frame import TimeGrid
 from filoray.nodes.engine.leaves import window_span
-from filoray.nodes.engine.planner import ExecPlan, children_of, is_pure
+from filoray.nodes.engine.planner import ExecPlan
 from filoray.nodes.engine.range_functions import RANGE_FUNCTIONS
 from filoray.nodes.engine.time_resolution import invariant_grid, subquery_grid, unwrap_parens
+from filoray.nodes.engine.tree_facts import TreeFacts, children_of, subtrees_of
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
@@ -31,6 +32,7 @@ from filoray.nodes.promql.ast import (
     Unary,
     VectorSelector,
 )
+from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.printer import to_text
 
 _OPERATORS = {
@@ -56,6 +58,7 @@ _FILTERS = {
     MatchOp.REGEX: "EqualsRegex",
     MatchOp.NOT_REGEX: "NotEqualsRegex",
 }
+_DASHES_MAX = 500  # each term of a chain is deeper; beyond this the text would grow with the chain's square
 _SORTS = frozenset({"sort", "sort_desc", "sort_by_label", "sort_by_label_desc"})
 _LABEL_FUNCTIONS = frozenset({"label_replace", "label_join", "info"})
 
@@ -63,7 +66,7 @@ _LABEL_FUNCTIONS = frozenset({"label_replace", "label_join", "info"})
 def explain(plan: ExecPlan, node_shards: Mapping[str, Sequence[int]], dataset: str = "timeseries") -> list[str]:
     """One line for each step. ``node_shards``: the shards that are asked, by the address of the node that owns them."""
     explainer = _Explainer(plan.fragments, node_shards, dataset)
-    explainer.root(plan.root, plan.params.grid, 0)
+    walked(explainer.root(plan.root, plan.params.grid, 0))
     return explainer.lines
 
 
@@ -73,51 +76,54 @@ class _Explainer:
         self.node_shards = node_shards
         self.dataset = dataset
         self.lines: list[str] = []
+        self.facts = TreeFacts()
 
     def add(self, depth: int, text: str) -> None:
-        self.lines.append("-" * depth + text)
+        self.lines.append("-" * min(depth, _DASHES_MAX) + text)
 
     # ---- the gateway's part
 
-    def root(self, expr: Expr, grid: TimeGrid, depth: int) -> None:
+    def root(self, expr: Expr, grid: TimeGrid, depth: int) -> Walk[None]:
         match expr:
             case Paren():
-                self.root(expr.expr, grid, depth)
+                yield self.root(expr.expr, grid, depth)
             case StepInvariant():
                 self.add(
                     depth, f"T~RepeatTransformer(startMs={grid.start_ms}, stepMs={grid.step_ms}, endMs={grid.end_ms})"
                 )
-                self.root(expr.expr, invariant_grid(grid), depth + 1)
+                yield self.root(expr.expr, invariant_grid(grid), depth + 1)
             case FragmentRef():
-                self._gathered(self.fragments[expr.index], depth, "E~LocalPartitionDistConcatExec()")
+                yield self._gathered(self.fragments[expr.index], depth, "E~LocalPartitionDistConcatExec()")
             case MatrixSelector():
-                fragment = next(one for one in self.fragments if one.expr == expr)
-                self._gathered(fragment, depth, "E~LocalPartitionDistConcatExec()")
+                fragment = next(
+                    one for one in self.fragments if isinstance(one.expr, MatrixSelector) and one.expr == expr
+                )
+                yield self._gathered(fragment, depth, "E~LocalPartitionDistConcatExec()")
             case Aggregate():
-                self._aggregate(expr, grid, depth)
+                yield self._aggregate(expr, grid, depth)
             case Binary() if expr.matching is not None:
                 kind = "SetOperatorExec" if expr.matching.cardinality is Cardinality.MANY_TO_MANY else "BinaryJoinExec"
                 labels = _list(expr.matching.labels)
                 on, ignoring = (labels, "List()") if expr.matching.on else ("List()", labels)
                 self.add(depth, f"E~{kind}(binaryOp={_operator(expr)}, on={on}, ignoring={ignoring})")
-                self.root(expr.left, grid, depth + 1)
-                self.root(expr.right, grid, depth + 1)
-            case _ if is_pure(expr):
+                yield self.root(expr.left, grid, depth + 1)
+                yield self.root(expr.right, grid, depth + 1)
+            case _ if self.facts.is_pure(expr):
                 self._pure(expr, grid, depth)
             case _:
-                self._transformed(expr, grid, depth, gateway=True)
+                yield self._transformed(expr, grid, depth)
 
-    def _aggregate(self, expr: Aggregate, grid: TimeGrid, depth: int) -> None:
+    def _aggregate(self, expr: Aggregate, grid: TimeGrid, depth: int) -> Walk[None]:
         op, params = _camel(expr.op), _list([] if expr.param is None else [_text(expr.param)])
         self.add(depth, f"T~AggregatePresenter(aggrOp={op}, aggrParams={params})")
         reducer = f"E~LocalPartitionReduceAggregateExec(aggrOp={op}, aggrParams={params})"
         inner = unwrap_parens(expr.expr)
         if isinstance(inner, FragmentRef) and self.fragments[inner.index].map_phase is not None:
-            self._gathered(self.fragments[inner.index], depth + 1, reducer)
+            yield self._gathered(self.fragments[inner.index], depth + 1, reducer)
             return
         self.add(depth + 1, reducer)
         self.add(depth + 2, _map_reduce(expr))
-        self.root(expr.expr, grid, depth + 3)
+        yield self.root(expr.expr, grid, depth + 3)
 
     def _pure(self, expr: Expr, grid: TimeGrid, depth: int) -> None:
         ranges = f"RangeParams({grid.start_ms // 1000},{grid.step_ms // 1000},{grid.end_ms // 1000})"
@@ -130,7 +136,7 @@ class _Explainer:
 
     # ---- the nodes' part
 
-    def _gathered(self, fragment: Fragment, depth: int, gatherer: str) -> None:
+    def _gathered(self, fragment: Fragment, depth: int, gatherer: str) -> Walk[None]:
         self.add(depth, gatherer)
         for address, shards in sorted(self.node_shards.items()):
             for shard in shards:
@@ -138,9 +144,13 @@ class _Explainer:
                 if fragment.map_phase is not None:
                     self.add(below, _map_reduce(fragment.map_phase))
                     below += 1
-                self._on_shard(fragment.expr, fragment.grid, below, f"shard={shard}", address, fragment.lookback_ms)
+                yield self._on_shard(
+                    fragment.expr, fragment.grid, below, f"shard={shard}", address, fragment.lookback_ms
+                )
 
-    def _on_shard(self, expr: Expr, grid: TimeGrid, depth: int, shard: str, address: str, lookback_ms: int) -> None:
+    def _on_shard(
+        self, expr: Expr, grid: TimeGrid, depth: int, shard: str, address: str, lookback_ms: int
+    ) -> Walk[None]:
         inner = unwrap_parens(expr)
         if isinstance(inner, StepInvariant):
             grid, inner = invariant_grid(grid), unwrap_parens(inner.expr)
@@ -151,12 +161,12 @@ class _Explainer:
         elif isinstance(inner, MatrixSelector):
             self._partitions(inner, grid, depth, shard, address, lookback_ms)
         elif isinstance(inner, Subquery):
-            self._on_shard(inner.expr, subquery_grid(inner, grid), depth, shard, address, lookback_ms)
+            yield self._on_shard(inner.expr, subquery_grid(inner, grid), depth, shard, address, lookback_ms)
         else:
             below = self._transformer(inner, grid, depth)
             for child in children_of(inner):
-                if not is_pure(child):
-                    self._on_shard(child, grid, below, shard, address, lookback_ms)
+                if not self.facts.is_pure(child):
+                    yield self._on_shard(child, grid, below, shard, address, lookback_ms)
 
     def _partitions(
         self, argument: MatrixSelector, grid: TimeGrid, depth: int, shard: str, address: str, lookback_ms: int
@@ -170,12 +180,12 @@ class _Explainer:
             f"schema=None) on {address}",
         )
 
-    def _transformed(self, expr: Expr, grid: TimeGrid, depth: int, *, gateway: bool) -> None:
+    def _transformed(self, expr: Expr, grid: TimeGrid, depth: int) -> Walk[None]:
         below = self._transformer(expr, grid, depth)
         inner_grid = subquery_grid(expr, grid) if isinstance(expr, Subquery) else grid
         for child in children_of(expr):
-            if not is_pure(child) and not _is_label_argument(expr, child):
-                self.root(child, inner_grid, below)
+            if not self.facts.is_pure(child) and not _is_label_argument(expr, child):
+                yield self.root(child, inner_grid, below)
 
     def _transformer(self, expr: Expr, grid: TimeGrid, depth: int) -> int:
         """A line for what ``expr`` does to its child; returns the child's depth."""
@@ -199,7 +209,7 @@ class _Explainer:
             case Call():
                 text = f"T~InstantVectorFunctionMapper(function={_camel(expr.function)})"
             case Binary():
-                side = "true" if is_pure(expr.left) else "false"
+                side = "true" if self.facts.is_pure(expr.left) else "false"
                 text = f"T~ScalarOperationMapper(operator={_operator(expr)}, scalarOnLhs={side})"
             case Unary():
                 text = "T~ScalarOperationMapper(operator=SUB, scalarOnLhs=true)"
@@ -263,4 +273,4 @@ def _text(expr: Expr) -> str:
 
 def _has_planned(expr: Expr) -> bool:
     """Whether the planner's own nodes are inside, which PromQL text cannot show."""
-    return isinstance(expr, FragmentRef | StepInvariant) or any(_has_planned(child) for child in children_of(expr))
+    return any(isinstance(one, FragmentRef | StepInvariant) for one in subtrees_of(expr))

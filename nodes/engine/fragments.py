@@ -93,7 +93,7 @@ def run_fragments(
             results.append(evaluator.map_phase(fragment.map_phase, fragment.expr, fragment.grid))
         else:
             value = evaluator.evaluate(fragment.expr, fragment.grid)
-            assert isinstance(value, Frame | SeriesBatch), fragment
+            assert isinstance(value, Frame | SeriesBatch)
             results.append(value)
         loaded_samples = evaluator.leaves.loaded_samples
         annotations.merge(evaluator.annotations)

@@ -12,27 +12,29 @@ from filoray.nodes.promql.ast import (
     Call,
     Expr,
     MatrixSelector,
+    NumberLiteral,
     Paren,
     StepInvariant,
+    StringLiteral,
     Subquery,
     TimeModifier,
     Unary,
     ValueType,
     VectorSelector,
 )
-from filoray.nodes.promql.types import value_type
+from filoray.nodes.promql.deep_trees import Walk, walked
+from filoray.nodes.promql.function_table import FUNCTIONS
 
 EVALUATION_TIME = TimeModifier()
-_SCALAR_TYPES = (ValueType.SCALAR, ValueType.STRING)
 
 
 def info_time(argument: Expr) -> TimeModifier:
     """The one time that all vectors inside are of, as an ``@`` or as an offset; else the evaluation time."""
-    times = _times(argument)
+    times = walked(_times(argument))
     return times.pop() if len(times) == 1 else EVALUATION_TIME
 
 
-def _times(expr: Expr) -> set[TimeModifier]:
+def _times(expr: Expr) -> Walk[set[TimeModifier]]:
     """Of every path that brings vectors into the expression; scalars bring none."""
     match expr:
         case VectorSelector():
@@ -40,19 +42,24 @@ def _times(expr: Expr) -> set[TimeModifier]:
         case MatrixSelector():
             return {_reference(expr.selector.time)}
         case Subquery():
-            return {_behind(time, expr.time) for time in _times(expr.expr)}
+            inside: set[TimeModifier] = yield _times(expr.expr)
+            return {_behind(time, expr.time) for time in inside}
         case Paren() | Unary() | StepInvariant() | Aggregate():
-            return _times(expr.expr)
+            inside = yield _times(expr.expr)
+            return inside
         case Binary():
-            parts: tuple[Expr, ...] = (expr.left, expr.right)
-        case Call(function="info"):
-            parts = expr.args[:1]
+            left: set[TimeModifier] = yield _times(expr.left)
+            return left | (yield _times(expr.right))
+        case Call() if FUNCTIONS[expr.function].return_type is not ValueType.VECTOR:
+            return set()
         case Call():
-            parts = expr.args
-        case _:
-            return {EVALUATION_TIME}
-    found = [_times(part) for part in parts if value_type(part) not in _SCALAR_TYPES]
-    return set().union(*found) or {EVALUATION_TIME}
+            found: set[TimeModifier] = set()
+            for arg in expr.args[:1] if expr.function == "info" else expr.args:
+                found |= yield _times(arg)
+            return found or {EVALUATION_TIME}
+        case NumberLiteral() | StringLiteral():
+            return set()
+    return {EVALUATION_TIME}
 
 
 def _reference(time: TimeModifier) -> TimeModifier:

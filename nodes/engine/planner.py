@@ -18,6 +18,7 @@ from filoray.nodes.engine.info_reference import info_time
 from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.engine.time_resolution import invariant_grid, resolve_times, subquery_grid
+from filoray.nodes.engine.tree_facts import Matchers, TreeFacts, children_of, selectors_of, subtrees_of
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
@@ -35,19 +36,11 @@ from filoray.nodes.promql.ast import (
     ValueType,
     VectorSelector,
 )
+from filoray.nodes.promql.deep_trees import Walk, all_of, walked
 from filoray.nodes.promql.duration_resolution import durations_resolved
 from filoray.nodes.promql.types import value_type
 
-Matchers = tuple[LabelMatcher, ...]
 Colocated = Callable[[Sequence[Matchers]], bool]
-
-GLOBAL_FUNCTIONS = frozenset(
-    {
-        "absent", "absent_over_time", "histogram_fraction", "histogram_quantile", "histogram_quantiles", "info",
-        "label_join", "label_replace", "scalar", "sort", "sort_by_label", "sort_by_label_desc", "sort_desc", "vector",
-    }
-)  # fmt: skip
-"""Functions that must see all series at once (``vector`` has none: it is not a fragment)."""
 
 ANCHORED_FUNCTIONS = ("changes", "delta", "increase", "rate", "resets")
 SMOOTHED_FUNCTIONS = ("delta", "increase", "rate")
@@ -81,87 +74,29 @@ def plan(expr: Expr, params: QueryParams, colocated: Colocated = never_colocated
     no duration, ExecutionError for a function that cannot have an ``anchored`` or ``smoothed`` range.
     """
     duration_free = durations_resolved(expr, params.step_ms, params.end_ms - params.start_ms, query)
-    resolved = _with_info_selectors(resolve_times(duration_free, params))
+    resolved = resolve_times(duration_free, params)
+    if any(isinstance(one, Call) and one.function == "info" for one in subtrees_of(resolved)):
+        resolved = walked(_with_info_selectors(resolved))
     _check_extended_ranges(resolved)
-    splitter = _Splitter(params, whole=not is_pure(resolved) and colocated(selectors_of(resolved)))
-    root = splitter.split(resolved, params.grid)
+    selectors = selectors_of(resolved)
+    splitter = _Splitter(params, whole=bool(selectors) and colocated(selectors))
+    root = walked(splitter.split(resolved, params.grid))
     return ExecPlan(root, tuple(splitter.fragments), params, value_type(expr))
 
 
 def _check_extended_ranges(expr: Expr) -> None:
-    if isinstance(expr, Call):
-        for arg in expr.args:
+    for call in subtrees_of(expr):
+        if not isinstance(call, Call):
+            continue
+        for arg in call.args:
             if isinstance(arg, MatrixSelector):
-                _check_extension(expr.function, "anchored", arg.selector.anchored, ANCHORED_FUNCTIONS)
-                _check_extension(expr.function, "smoothed", arg.selector.smoothed, SMOOTHED_FUNCTIONS)
-    for child in children_of(expr):
-        _check_extended_ranges(child)
+                _check_extension(call.function, "anchored", arg.selector.anchored, ANCHORED_FUNCTIONS)
+                _check_extension(call.function, "smoothed", arg.selector.smoothed, SMOOTHED_FUNCTIONS)
 
 
 def _check_extension(function: str, modifier: str, is_set: bool, functions: tuple[str, ...]) -> None:
     if is_set and function not in functions:
         raise ExecutionError(f"{modifier} modifier can only be used with: {', '.join(functions)} - not with {function}")
-
-
-def selectors_of(expr: Expr) -> tuple[Matchers, ...]:
-    """The matchers of every selector inside, in order, each once."""
-    found: dict[Matchers, None] = {}
-    _collect_selectors(expr, found)
-    return tuple(found)
-
-
-def _collect_selectors(expr: Expr, found: dict[Matchers, None]) -> None:
-    match expr:
-        case VectorSelector():
-            found[expr.matchers] = None
-        case MatrixSelector():
-            found[expr.selector.matchers] = None
-        case _:
-            for child in children_of(expr):
-                _collect_selectors(child, found)
-
-
-def children_of(expr: Expr) -> tuple[Expr, ...]:
-    """The direct subexpressions, in source order."""
-    match expr:
-        case Call():
-            return expr.args
-        case Aggregate():
-            return (expr.expr,) if expr.param is None else (expr.param, expr.expr)
-        case Binary():
-            return (expr.left, expr.right)
-        case MatrixSelector():
-            return (expr.selector,)
-        case Subquery() | Unary() | Paren() | StepInvariant():
-            return (expr.expr,)
-    return ()
-
-
-def is_pure(expr: Expr) -> bool:
-    """It needs no series: any process evaluates it alike."""
-    return not selectors_of(expr) and not _has_reference(expr)
-
-
-def _has_reference(expr: Expr) -> bool:
-    return isinstance(expr, FragmentRef) or any(_has_reference(child) for child in children_of(expr))
-
-
-def is_pushable(expr: Expr) -> bool:
-    """Each node can evaluate it over its own series, and the answer is the union of theirs."""
-    match expr:
-        case VectorSelector() | MatrixSelector():
-            return True
-        case Subquery() | Unary() | Paren() | StepInvariant():
-            return is_pushable(expr.expr)
-        case Call():
-            if expr.function in GLOBAL_FUNCTIONS:
-                return False
-            with_series = [arg for arg in expr.args if not is_pure(arg)]
-            return len(with_series) == 1 and is_pushable(with_series[0])
-        case Binary() if expr.matching is None:
-            left, right = is_pure(expr.left), is_pure(expr.right)
-            return left != right and is_pushable(expr.right if left else expr.left)
-    return False
 
 
 class _Splitter:
@@ -170,59 +105,66 @@ class _Splitter:
     def __init__(self, params: QueryParams, *, whole: bool) -> None:
         self.params = params
         self.whole = whole
+        self.facts = TreeFacts()
         self.fragments: list[Fragment] = []
 
-    def split(self, expr: Expr, grid: TimeGrid) -> Expr:
+    def split(self, expr: Expr, grid: TimeGrid) -> Walk[Expr]:
         """The expression with its pushable parts replaced by references."""
-        if is_pure(expr) or grid.count <= 0:
+        if self.facts.is_pure(expr) or grid.count <= 0:
             return expr
         match expr:
             case StepInvariant():
-                return replace(expr, expr=self.split(expr.expr, invariant_grid(grid)))
+                return replace(expr, expr=(yield self.split(expr.expr, invariant_grid(grid))))
             case Paren():
-                return replace(expr, expr=self.split(expr.expr, grid))
+                return replace(expr, expr=(yield self.split(expr.expr, grid)))
             case Subquery():
-                return replace(expr, expr=self.split(expr.expr, subquery_grid(expr, grid)))
+                return replace(expr, expr=(yield self.split(expr.expr, subquery_grid(expr, grid))))
             case MatrixSelector():
                 # Stays where it is: the gateway reads the fragment's raw samples as if they were its own.
                 self._fragment(expr, grid, None)
                 return expr
-        if is_pushable(expr) or (self.whole and value_type(expr) is ValueType.VECTOR):
+        if self.facts.is_pushable(expr) or (self.whole and value_type(expr) is ValueType.VECTOR):
             return self._fragment(expr, grid, None)
+        split: Expr
         match expr:
             case Aggregate():
-                return self._split_aggregate(expr, grid)
+                split = yield self._split_aggregate(expr, grid)
+                return split
             case Call():
-                return self._split_call(expr, grid)
+                split = yield self._split_call(expr, grid)
+                return split
             case Binary():
-                return replace(expr, left=self.split(expr.left, grid), right=self.split(expr.right, grid))
+                left = yield self.split(expr.left, grid)
+                return replace(expr, left=left, right=(yield self.split(expr.right, grid)))
             case Unary():
-                return replace(expr, expr=self.split(expr.expr, grid))
-        raise AssertionError(expr)
+                return replace(expr, expr=(yield self.split(expr.expr, grid)))
+        raise AssertionError(type(expr).__name__)
 
-    def _split_call(self, expr: Call, grid: TimeGrid) -> Expr:
+    def _split_call(self, expr: Call, grid: TimeGrid) -> Walk[Expr]:
         match expr.function:
             case "absent":
                 # All that matters is whether there is anything; the labels come from the argument as written.
                 anything = Aggregate("group", expr.args[0], position=expr.position)
-                return replace(expr, args=(self.split(anything, grid), expr.args[0]))
+                return replace(expr, args=((yield self.split(anything, grid)), expr.args[0]))
             case "absent_over_time":
                 present = Call("present_over_time", expr.args, expr.position)
                 anything = Aggregate("group", present, position=expr.position)
-                return replace(expr, args=(self.split(anything, grid), expr.args[0]))
+                return replace(expr, args=((yield self.split(anything, grid)), expr.args[0]))
             case "info":
                 base, times, selector = expr.args
-                return replace(expr, args=(self.split(base, grid), self.split(times, grid), selector))
-        return replace(expr, args=tuple(self.split(arg, grid) for arg in expr.args))
+                base = yield self.split(base, grid)
+                return replace(expr, args=(base, (yield self.split(times, grid)), selector))
+        args = yield all_of(self.split(arg, grid) for arg in expr.args)
+        return replace(expr, args=tuple(args))
 
-    def _split_aggregate(self, expr: Aggregate, grid: TimeGrid) -> Expr:
-        param = None if expr.param is None else self.split(expr.param, grid)
-        parameter_travels = param is None or is_pure(param) or expr.op == "quantile"
-        if parameter_travels and is_pushable(expr.expr):
+    def _split_aggregate(self, expr: Aggregate, grid: TimeGrid) -> Walk[Expr]:
+        param = None if expr.param is None else (yield self.split(expr.param, grid))
+        parameter_travels = param is None or self.facts.is_pure(param) or expr.op == "quantile"
+        if parameter_travels and self.facts.is_pushable(expr.expr):
             # The fragment has the input by itself, and quantile's parameter is for the reduce phase only.
             map_phase = replace(expr, expr=_NO_INPUT, param=None if expr.op == "quantile" else expr.param)
             return replace(expr, param=param, expr=self._fragment(expr.expr, grid, map_phase))
-        return replace(expr, param=param, expr=self.split(expr.expr, grid))
+        return replace(expr, param=param, expr=(yield self.split(expr.expr, grid)))
 
     def _fragment(self, expr: Expr, grid: TimeGrid, map_phase: Aggregate | None) -> FragmentRef:
         fragment = Fragment(
@@ -238,13 +180,13 @@ class _Splitter:
         return FragmentRef(len(self.fragments) - 1, value_type(expr), expr.position)
 
 
-def _with_info_selectors(expr: Expr) -> Expr:
+def _with_info_selectors(expr: Expr) -> Walk[Expr]:
     """``info(v, {m})`` becomes ``info(v, timestamp(target_info{m}), target_info{m})``.
 
     The function needs the info series' sample times, to choose among those that overlap, not their values; the
     third argument is never evaluated: its matchers say which labels are wanted.
     """
-    children = tuple(_with_info_selectors(child) for child in children_of(expr))
+    children: list[Expr] = yield all_of(map(_with_info_selectors, children_of(expr)))
     match expr:
         case Call(function="info"):
             given = children[1] if len(children) > 1 else VectorSelector("", (), position=expr.position)
@@ -252,7 +194,7 @@ def _with_info_selectors(expr: Expr) -> Expr:
             selector = replace(_named_info_selector(given), time=info_time(children[0]))
             return replace(expr, args=(children[0], Call("timestamp", (selector,), given.position), selector))
         case Call():
-            return replace(expr, args=children)
+            return replace(expr, args=tuple(children))
         case Aggregate():
             return replace(expr, expr=children[-1], param=children[0] if len(children) > 1 else None)
         case Binary():

@@ -47,7 +47,7 @@ def _range_function(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
             argument = inner
         else:
             params.append(evaluator.scalar(arg, grid).values)
-    assert argument is not None, call
+    assert argument is not None, call.function
     frame, samples = evaluator.leaves.range_function(call.function, argument, params, grid, evaluator)
     if call.function == "quantile_over_time":
         warn_of_quantiles(evaluator, params[0][samples > 0], call.args[0].position)

@@ -21,30 +21,55 @@ class StageStats:
 
     @property
     def total_samples(self) -> int:
-        return self.samples + sum(child.total_samples for child in self.children)
+        return sum(stage.samples for stage in self._all())
+
+    def _all(self) -> list[StageStats]:
+        """The stage and all below, each before its children."""
+        found: list[StageStats] = []
+        pending = [self]
+        while pending:
+            stage = pending.pop()
+            found.append(stage)
+            pending += reversed(stage.children)
+        return found
 
     def to_plain(self) -> list[Any]:
+        """Flat, children behind their parent with their number: msgpack nests only so deep."""
         return [
-            self.name,
-            self.samples,
-            self.result_series,
-            self.result_bytes,
-            self.wall_ms,
-            [child.to_plain() for child in self.children],
+            [
+                stage.name,
+                stage.samples,
+                stage.result_series,
+                stage.result_bytes,
+                stage.wall_ms,
+                len(stage.children),
+            ]
+            for stage in self._all()
         ]
 
     @classmethod
     def from_plain(cls, plain: list[Any]) -> StageStats:
-        name, samples, result_series, result_bytes, wall_ms, children = plain
-        return cls(name, samples, result_series, result_bytes, wall_ms, [cls.from_plain(child) for child in children])
+        done: list[StageStats] = []
+        for *figures, child_count in reversed(plain):
+            stage = cls(*figures)
+            stage.children = [done.pop() for _ in range(child_count)]
+            done.append(stage)
+        (root,) = done
+        return root
 
     def to_json(self) -> dict[str, Any]:
-        """The tree for the API's ``stats``."""
-        return {
-            "stage": self.name,
-            "samples": self.samples,
-            "series": self.result_series,
-            "bytes": self.result_bytes,
-            "wallMs": round(self.wall_ms, 3),
-            "children": [child.to_json() for child in self.children],
-        }
+        """The tree for the API's ``stats``, as deep as the query nests: see ``deep_json`` for an encoder."""
+        done: list[dict[str, Any]] = []
+        for stage in reversed(self._all()):
+            children = [done.pop() for _ in stage.children]
+            done.append(
+                {
+                    "stage": stage.name,
+                    "samples": stage.samples,
+                    "series": stage.result_series,
+                    "bytes": stage.result_bytes,
+                    "wallMs": round(stage.wall_ms, 3),
+                    "children": children,
+                }
+            )
+        return done[0]

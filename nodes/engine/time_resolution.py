@@ -28,10 +28,13 @@ from filoray.nodes.promql.ast import (
     Unary,
     VectorSelector,
 )
+from filoray.nodes.promql.deep_trees import Walk, all_of, walked
 
 _DATE_FUNCTIONS = (
     "days_in_month", "day_of_month", "day_of_week", "day_of_year", "hour", "minute", "month", "year",
 )  # fmt: skip
+_Wrapped = tuple[Expr, bool, bool]
+
 AT_UNSAFE_FUNCTIONS = frozenset({*_DATE_FUNCTIONS, "predict_linear", "time", "timestamp"})
 """Functions whose value depends on the evaluation time even over pinned arguments."""
 
@@ -44,8 +47,8 @@ _RANGE_CONSTANTS = frozenset({"start", "end", "step", "range"})
 
 def resolve_times(expr: Expr, params: QueryParams) -> Expr:
     """The expression with absolute times, constants for ``start() end() step() range()``, and StepInvariants."""
-    resolved = _resolve(expr, params)
-    wrapped, invariant, should_wrap = _wrap(resolved)
+    resolved = walked(_resolve(expr, params))
+    wrapped, invariant, should_wrap = walked(_wrap(resolved))
     return _step_invariant(wrapped) if invariant and should_wrap else wrapped
 
 
@@ -73,7 +76,7 @@ def subquery_grid(subquery: Subquery, grid: TimeGrid) -> TimeGrid:
     return TimeGrid(start_ms, step_ms, max((end_ms - start_ms) // step_ms + 1, 0))
 
 
-def _resolve(expr: Expr, params: QueryParams) -> Expr:
+def _resolve(expr: Expr, params: QueryParams) -> Walk[Expr]:
     match expr:
         case VectorSelector():
             return replace(expr, time=_resolve_time(expr.time, params))
@@ -82,21 +85,23 @@ def _resolve(expr: Expr, params: QueryParams) -> Expr:
         case Subquery():
             return replace(
                 expr,
-                expr=_resolve(expr.expr, params),
+                expr=(yield _resolve(expr.expr, params)),
                 step_ms=expr.step_ms or params.default_step_ms,
                 time=_resolve_time(expr.time, params),
             )
         case Call() if expr.function in _RANGE_CONSTANTS and not expr.args:
             return NumberLiteral(_range_constant(expr.function, params), expr.position)
         case Call():
-            return replace(expr, args=tuple(_resolve(unwrap_parens(arg), params) for arg in expr.args))
+            args = yield all_of(_resolve(unwrap_parens(arg), params) for arg in expr.args)
+            return replace(expr, args=tuple(args))
         case Aggregate():
-            param = None if expr.param is None else _resolve(unwrap_parens(expr.param), params)
-            return replace(expr, expr=_resolve(unwrap_parens(expr.expr), params), param=param)
+            param = None if expr.param is None else (yield _resolve(unwrap_parens(expr.param), params))
+            return replace(expr, expr=(yield _resolve(unwrap_parens(expr.expr), params)), param=param)
         case Binary():
-            return replace(expr, left=_resolve(expr.left, params), right=_resolve(expr.right, params))
+            left = yield _resolve(expr.left, params)
+            return replace(expr, left=left, right=(yield _resolve(expr.right, params)))
         case Unary() | Paren():
-            return replace(expr, expr=_resolve(expr.expr, params))
+            return replace(expr, expr=(yield _resolve(expr.expr, params)))
     return expr
 
 
@@ -134,7 +139,7 @@ def _step_invariant(expr: Expr) -> Expr:
     return StepInvariant(expr, expr.position)
 
 
-def _wrap(expr: Expr) -> tuple[Expr, bool, bool]:
+def _wrap(expr: Expr) -> Walk[_Wrapped]:
     """(expression with invariant parts wrapped, it is itself invariant, it may be wrapped when invariant)."""
     match expr:
         case VectorSelector():
@@ -143,29 +148,29 @@ def _wrap(expr: Expr) -> tuple[Expr, bool, bool]:
         case MatrixSelector():
             return expr, expr.selector.time.at_ms is not None, False
         case Subquery():
-            inner, invariant, _ = _wrap(expr.expr)
+            inner, invariant, _ = yield _wrap(expr.expr)
             pinned = expr.time.at_ms is not None
             return replace(expr, expr=_step_invariant(inner) if invariant else inner), pinned, False
         case Aggregate():
-            inner, invariant, should_wrap = _wrap(expr.expr)
+            inner, invariant, should_wrap = yield _wrap(expr.expr)
             if expr.param is None:
                 return replace(expr, expr=inner), invariant, should_wrap
-            param, param_invariant, param_wrap = _wrap(expr.param)
+            param, param_invariant, param_wrap = yield _wrap(expr.param)
             if invariant and param_invariant:
                 return replace(expr, expr=inner, param=param), True, True
             inner = _step_invariant(inner) if invariant and should_wrap else inner
             param = _step_invariant(param) if param_invariant and param_wrap else param
             return replace(expr, expr=inner, param=param), False, False
         case Binary():
-            left, left_invariant, left_wrap = _wrap(expr.left)
-            right, right_invariant, right_wrap = _wrap(expr.right)
+            left, left_invariant, left_wrap = yield _wrap(expr.left)
+            right, right_invariant, right_wrap = yield _wrap(expr.right)
             if left_invariant and right_invariant:
                 return replace(expr, left=left, right=right), True, True
             left = _step_invariant(left) if left_invariant and left_wrap else left
             right = _step_invariant(right) if right_invariant and right_wrap else right
             return replace(expr, left=left, right=right), False, False
         case Call():
-            parts = [_wrap(arg) for arg in expr.args]
+            parts: list[_Wrapped] = yield all_of(map(_wrap, expr.args))
             if expr.function == "info":
                 return _wrapped_info(expr, parts)
             if expr.function not in AT_UNSAFE_FUNCTIONS and all(invariant for _, invariant, _ in parts):
@@ -175,14 +180,14 @@ def _wrap(expr: Expr) -> tuple[Expr, bool, bool]:
             )
             return replace(expr, args=args), False, False
         case Unary() | Paren():
-            inner, invariant, should_wrap = _wrap(expr.expr)
+            inner, invariant, should_wrap = yield _wrap(expr.expr)
             return replace(expr, expr=inner), invariant, should_wrap
         case NumberLiteral() | StringLiteral():
             return expr, True, isinstance(expr, NumberLiteral)
     return expr, False, False
 
 
-def _wrapped_info(expr: Call, parts: list[tuple[Expr, bool, bool]]) -> tuple[Expr, bool, bool]:
+def _wrapped_info(expr: Call, parts: list[_Wrapped]) -> _Wrapped:
     """Info series are looked at as of the first argument's time; the second argument is matchers, no vector."""
     base, invariant, should_wrap = parts[0]
     if invariant and info_time(base).at_ms is not None:

@@ -25,6 +25,7 @@ from filoray.nodes.promql.ast import (
     VectorMatching,
     VectorSelector,
 )
+from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.errors import PromqlError
 from filoray.nodes.promql.function_table import AGGREGATIONS, FUNCTIONS, FunctionSignature
 from filoray.nodes.promql.operators import COMPARISONS, SET_OPERATORS
@@ -40,7 +41,7 @@ _SPACES = b" \t\r\n"
 
 def checked(expr: Expr, query: str) -> Expr:
     """The tree, checked. Raises PromqlError with the place in ``query``, the text it was parsed from."""
-    return _Checker(query).check(expr)[0]
+    return walked(_Checker(query).check(expr))[0]
 
 
 def matches_empty(matcher: LabelMatcher) -> bool:
@@ -59,7 +60,7 @@ class _Checker:
     def __init__(self, query: str) -> None:
         self._query = query
 
-    def check(self, expr: Expr) -> tuple[Expr, ValueType]:
+    def check(self, expr: Expr) -> Walk[tuple[Expr, ValueType]]:
         match expr:
             case VectorSelector():
                 self._selector(expr, needs_matcher=True)
@@ -68,40 +69,44 @@ class _Checker:
                 self._selector(expr.selector, needs_matcher=True)
                 return expr, ValueType.MATRIX
             case Binary():
-                return self._binary(expr)
+                checked: tuple[Expr, ValueType] = yield self._binary(expr)
+                return checked
             case Call():
-                return self._call(expr)
+                checked = yield self._call(expr)
+                return checked
             case Aggregate():
-                return self._aggregate(expr), ValueType.VECTOR
+                return (yield self._aggregate(expr)), ValueType.VECTOR
             case Paren():
-                inner, type_ = self.check(expr.expr)
+                inner, type_ = yield self.check(expr.expr)
                 return (expr if inner is expr.expr else replace(expr, expr=inner)), type_
             case Unary():
-                return self._unary(expr)
+                checked = yield self._unary(expr)
+                return checked
             case Subquery():
-                return self._subquery(expr), ValueType.MATRIX
+                return (yield self._subquery(expr)), ValueType.MATRIX
         return expr, value_type(expr)
 
     def _fail(self, offset: int, reason: str) -> NoReturn:
         raise PromqlError(self._query, offset, reason)
 
-    def _expect(self, expr: Expr, wanted: ValueType, context: str) -> Expr:
-        inner, found = self.check(expr)
+    def _expect(self, expr: Expr, wanted: ValueType, context: str) -> Walk[Expr]:
+        inner: Expr
+        inner, found = yield self.check(expr)
         if found is not wanted:
             self._fail(expr.position.start, f"expected type {wanted.value} in {context}, got {found.value}")
         return inner
 
-    def _aggregate(self, expr: Aggregate) -> Aggregate:
-        inner = self._expect(expr.expr, ValueType.VECTOR, "aggregation expression")
+    def _aggregate(self, expr: Aggregate) -> Walk[Aggregate]:
+        inner = yield self._expect(expr.expr, ValueType.VECTOR, "aggregation expression")
         param, param_type = expr.param, AGGREGATIONS[expr.op].param_type
         if param is not None and param_type is not None:
-            param = self._expect(param, param_type, "aggregation parameter")
+            param = yield self._expect(param, param_type, "aggregation parameter")
         if inner is expr.expr and param is expr.param:
             return expr
         return replace(expr, expr=inner, param=param)
 
-    def _unary(self, expr: Unary) -> tuple[Unary, ValueType]:
-        inner, type_ = self.check(expr.expr)
+    def _unary(self, expr: Unary) -> Walk[tuple[Unary, ValueType]]:
+        inner, type_ = yield self.check(expr.expr)
         if type_ not in _OPERAND_TYPES:
             self._fail(
                 expr.position.start,
@@ -110,17 +115,17 @@ class _Checker:
             )
         return (expr if inner is expr.expr else replace(expr, expr=inner)), type_
 
-    def _subquery(self, expr: Subquery) -> Subquery:
-        inner, type_ = self.check(expr.expr)
+    def _subquery(self, expr: Subquery) -> Walk[Subquery]:
+        inner, type_ = yield self.check(expr.expr)
         if type_ is not ValueType.VECTOR:
             self._fail(
                 expr.position.start, f"subquery is only allowed on instant vector, got {api_name(type_)} instead"
             )
         return expr if inner is expr.expr else replace(expr, expr=inner)
 
-    def _binary(self, expr: Binary) -> tuple[Binary, ValueType]:
-        left, left_type = self.check(expr.left)
-        right, right_type = self.check(expr.right)
+    def _binary(self, expr: Binary) -> Walk[tuple[Binary, ValueType]]:
+        left, left_type = yield self.check(expr.left)
+        right, right_type = yield self.check(expr.right)
         matching = expr.matching or VectorMatching()
         is_comparison = expr.op in COMPARISONS
         scalars = (left_type is ValueType.SCALAR) + (right_type is ValueType.SCALAR)
@@ -171,7 +176,7 @@ class _Checker:
             offset += 1
         return offset
 
-    def _call(self, expr: Call) -> tuple[Call, ValueType]:
+    def _call(self, expr: Call) -> Walk[tuple[Call, ValueType]]:
         signature = FUNCTIONS[expr.function]
         self._argument_count(expr, signature)
         if expr.function == "info" and len(expr.args) > 1:
@@ -182,7 +187,7 @@ class _Checker:
             if expr.function == "info" and index == 1:
                 args.append(arg)
                 continue
-            args.append(self._expect(arg, signature.type_of_argument(index), context))
+            args.append((yield self._expect(arg, signature.type_of_argument(index), context)))
         if all(new is old for new, old in zip(args, expr.args, strict=True)):
             return expr, signature.return_type
         return replace(expr, args=tuple(args)), signature.return_type

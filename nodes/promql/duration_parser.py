@@ -11,7 +11,8 @@ from dataclasses import replace
 from filoray.nodes.promql.ast import DurationExpr, NumberLiteral, Position
 from filoray.nodes.promql.durations import duration_out_of_range, parse_duration_ms
 from filoray.nodes.promql.number_literals import parse_number
-from filoray.nodes.promql.operators import MULTIPLICATIVE, PRECEDENCE, RIGHT_ASSOCIATIVE
+from filoray.nodes.promql.operator_chain import OperatorChain
+from filoray.nodes.promql.operators import MULTIPLICATIVE, PRECEDENCE
 from filoray.nodes.promql.positions import merge
 from filoray.nodes.promql.token_reader import TokenReader
 from filoray.nodes.promql.tokens import TokenKind
@@ -67,24 +68,24 @@ class DurationParser(TokenReader):
         return ""
 
     def _sum(self, binding: int) -> Duration:
+        """Terms and operators that bind at least as tightly as ``binding``."""
         self.enter()
-        left = self._signed_term(MULTIPLICATIVE + 1)
-        height = self.height
+        chain: OperatorChain[Duration, Position] = OperatorChain(self._signed_term(MULTIPLICATIVE + 1), self._combined)
         while self.token.kind is TokenKind.OPERATOR and self.token.text in _OPERATORS:
             operator = self.token.text
-            level = PRECEDENCE[operator]
-            if level < binding:
+            if PRECEDENCE[operator] < binding:
                 break
-            operator_position = self.advance().position
-            right = self._sum(level if operator in RIGHT_ASSOCIATIVE else level + 1)
-            self._require_experimental(left)
-            if operator in "/%" and isinstance(right, NumberLiteral) and right.value == 0:
-                self.fail(operator_position.start, "division by zero" if operator == "/" else "modulo by zero")
-            left = DurationExpr(operator, left, right, position=merge(left.position, right.position))
-            height = max(height, self.height) + 1
-            self.set_height(height)
+            position = self.advance().position
+            chain.add_operator(operator, position)
+            chain.add_operand(self._signed_term(MULTIPLICATIVE + 1))
         self.leave()
-        return left
+        return chain.tree()
+
+    def _combined(self, operator: str, position: Position, left: Duration, right: Duration) -> Duration:
+        self._require_experimental(left)
+        if operator in "/%" and isinstance(right, NumberLiteral) and right.value == 0:
+            self.fail(position.start, "division by zero" if operator == "/" else "modulo by zero")
+        return DurationExpr(operator, left, right, position=merge(left.position, right.position))
 
     def _signed_term(self, operand_binding: int | None) -> Duration:
         """A term with an optional sign, whose operand takes operators from ``operand_binding`` up (None: none)."""
@@ -100,12 +101,10 @@ class DurationParser(TokenReader):
             return replace(operand, value=value, position=position)
         if sign.text == "+":
             return operand
-        self.set_height(self.height + 1)
         return DurationExpr("-", None, operand, position=position)
 
     def _term(self) -> Duration:
         self.count_term()
-        self.height = 1
         token = self.token
         if token.kind in (TokenKind.NUMBER, TokenKind.DURATION):
             literal = self.parse_number_or_duration()
@@ -130,7 +129,6 @@ class DurationParser(TokenReader):
         inner = self._sum(0)
         end = self.expect(")").end
         self._require_experimental(inner)
-        self.set_height(self.height + 1)
         position = Position(start, end)
         if isinstance(inner, DurationExpr) and not inner.wrapped:
             return replace(inner, wrapped=True, position=position)
@@ -140,13 +138,11 @@ class DurationParser(TokenReader):
         token = self.advance()
         self.expect("(")
         left = self._sum(0)
-        height = self.height
         self.expect(",")
         right = self._sum(0)
         end = self.expect(")").end
         choice = DurationExpr(_CHOICES[token.word], left, right, position=Position(token.start, end))
         self._require_experimental(choice)
-        self.set_height(max(height, self.height) + 1)
         return choice
 
     def _require_experimental(self, duration: Duration) -> None:

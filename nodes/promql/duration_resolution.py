@@ -20,6 +20,7 @@ from filoray.nodes.promql.ast import (
     Unary,
     VectorSelector,
 )
+from filoray.nodes.promql.deep_trees import Walk, all_of, walked
 from filoray.nodes.promql.durations import duration_out_of_range
 from filoray.nodes.promql.errors import PromqlError
 
@@ -30,7 +31,7 @@ def durations_resolved(expr: Expr, step_ms: int, range_ms: int, query: str = "")
     The same object where there is none. Raises PromqlError where a range or step is not positive, a divisor
     is zero or the result is out of range; ``query`` is the text that the error's place is in.
     """
-    return _Resolver(step_ms / 1000, range_ms / 1000, query).resolve(expr)
+    return _Resolver(step_ms / 1000, range_ms / 1000, query).resolved(expr)
 
 
 class _Resolver:
@@ -39,7 +40,10 @@ class _Resolver:
         self._range_s = range_s
         self._query = query
 
-    def resolve(self, expr: Expr) -> Expr:
+    def resolved(self, expr: Expr) -> Expr:
+        return walked(self._resolve(expr))
+
+    def _resolve(self, expr: Expr) -> Walk[Expr]:
         match expr:
             case VectorSelector():
                 return self._selector(expr)
@@ -50,22 +54,24 @@ class _Resolver:
                     return expr
                 return replace(expr, selector=selector, range_ms=range_ms, range_expr=None)
             case Subquery():
-                return self._subquery(expr)
+                subquery: Expr = yield self._subquery(expr)
+                return subquery
             case Call():
-                args = tuple([self.resolve(arg) for arg in expr.args])
+                args: list[Expr] = yield all_of(map(self._resolve, expr.args))
                 same = all(new is old for new, old in zip(args, expr.args, strict=True))
-                return expr if same else replace(expr, args=args)
+                return expr if same else replace(expr, args=tuple(args))
             case Aggregate():
-                inner = self.resolve(expr.expr)
-                param = None if expr.param is None else self.resolve(expr.param)
+                inner = yield self._resolve(expr.expr)
+                param = None if expr.param is None else (yield self._resolve(expr.param))
                 same = inner is expr.expr and param is expr.param
                 return expr if same else replace(expr, expr=inner, param=param)
             case Binary():
-                left, right = self.resolve(expr.left), self.resolve(expr.right)
+                left = yield self._resolve(expr.left)
+                right = yield self._resolve(expr.right)
                 same = left is expr.left and right is expr.right
                 return expr if same else replace(expr, left=left, right=right)
             case Unary() | Paren() | StepInvariant():
-                inner = self.resolve(expr.expr)
+                inner = yield self._resolve(expr.expr)
                 return expr if inner is expr.expr else replace(expr, expr=inner)
         return expr
 
@@ -73,11 +79,12 @@ class _Resolver:
         time = self._time(expr.time)
         return expr if time is expr.time else replace(expr, time=time)
 
-    def _subquery(self, expr: Subquery) -> Subquery:
-        inner, time = self.resolve(expr.expr), self._time(expr.time)
+    def _subquery(self, expr: Subquery) -> Walk[Subquery]:
+        inner = yield self._resolve(expr.expr)
+        time = self._time(expr.time)
         range_ms = self._positive_ms(expr.range_ms, expr.range_expr)
         step_ms = self._positive_ms(expr.step_ms, expr.step_expr)
-        if (inner, time, range_ms, step_ms) == (expr.expr, expr.time, expr.range_ms, expr.step_ms):
+        if inner is expr.expr and (time, range_ms, step_ms) == (expr.time, expr.range_ms, expr.step_ms):
             return expr
         return replace(expr, expr=inner, time=time, range_ms=range_ms, step_ms=step_ms, range_expr=None, step_expr=None)
 
@@ -95,12 +102,12 @@ class _Resolver:
         return resolved_ms
 
     def _milliseconds(self, expr: DurationExpr) -> int:
-        seconds = self._seconds(expr)
+        seconds = walked(self._seconds(expr))
         if duration_out_of_range(seconds):
             raise PromqlError(self._query, expr.position.start, "duration is out of range")
         return int(seconds * 1000)
 
-    def _seconds(self, expr: DurationExpr | NumberLiteral | None) -> float:
+    def _seconds(self, expr: DurationExpr | NumberLiteral | None) -> Walk[float]:
         if expr is None:
             return 0.0
         if isinstance(expr, NumberLiteral):
@@ -111,8 +118,10 @@ class _Resolver:
             case "range":
                 return self._range_s
             case "()":
-                return self._seconds(expr.right)
-        left, right = self._seconds(expr.left), self._seconds(expr.right)
+                inner: float = yield self._seconds(expr.right)
+                return inner
+        left: float = yield self._seconds(expr.left)
+        right: float = yield self._seconds(expr.right)
         match expr.op:
             case "+":
                 return left + right

@@ -22,6 +22,7 @@ from filoray.nodes.promql.ast import (
     VectorMatching,
     VectorSelector,
 )
+from filoray.nodes.promql.deep_trees import Walk, all_of, walked
 from filoray.nodes.promql.function_table import FUNCTIONS
 from filoray.nodes.promql.number_format import format_float_f
 from filoray.nodes.promql.quoting import valid_text
@@ -31,7 +32,11 @@ JsonObject = dict[str, Any]
 
 
 def json_tree(expr: Expr) -> JsonObject:
-    """A dictionary that any JSON encoder takes."""
+    """Dictionaries as deep as the tree is high: see ``deep_json`` for an encoder."""
+    return walked(_tree(expr))
+
+
+def _tree(expr: Expr) -> Walk[JsonObject]:
     match expr:
         case NumberLiteral():
             return {"type": "numberLiteral", "val": format_float_f(expr.value)}
@@ -44,19 +49,20 @@ def json_tree(expr: Expr) -> JsonObject:
         case Subquery():
             return {
                 "type": "subquery",
-                "expr": json_tree(expr.expr),
+                "expr": (yield _tree(expr.expr)),
                 "range": expr.range_ms,
                 "step": expr.step_ms,
                 **_time(expr.time),
             }
         case Call():
-            return {"type": "call", "func": _function(expr.function), "args": [json_tree(arg) for arg in expr.args]}
+            args: list[JsonObject] = yield all_of(map(_tree, expr.args))
+            return {"type": "call", "func": _function(expr.function), "args": args}
         case Aggregate():
             return {
                 "type": "aggregation",
                 "op": expr.op,
-                "expr": json_tree(expr.expr),
-                "param": None if expr.param is None else json_tree(expr.param),
+                "expr": (yield _tree(expr.expr)),
+                "param": None if expr.param is None else (yield _tree(expr.param)),
                 "grouping": list(expr.grouping),
                 "without": expr.without,
             }
@@ -64,17 +70,18 @@ def json_tree(expr: Expr) -> JsonObject:
             return {
                 "type": "binaryExpr",
                 "op": expr.op,
-                "lhs": json_tree(expr.left),
-                "rhs": json_tree(expr.right),
+                "lhs": (yield _tree(expr.left)),
+                "rhs": (yield _tree(expr.right)),
                 "matching": None if expr.matching is None else _matching(expr.matching),
                 "bool": expr.return_bool,
             }
         case Unary():
-            return {"type": "unaryExpr", "op": expr.op, "expr": json_tree(expr.expr)}
+            return {"type": "unaryExpr", "op": expr.op, "expr": (yield _tree(expr.expr))}
         case Paren():
-            return {"type": "parenExpr", "expr": json_tree(expr.expr)}
+            return {"type": "parenExpr", "expr": (yield _tree(expr.expr))}
         case StepInvariant():
-            return json_tree(expr.expr)
+            inner: JsonObject = yield _tree(expr.expr)
+            return inner
     raise TypeError(f"not a parsed PromQL expression: {expr!r}")
 
 

@@ -1,14 +1,15 @@
 """What the parser accepts: experimental syntax by flag, and the limits that keep every later stage safe.
 
-A syntax tree is walked recursively by the printer, the codec, the planner and the evaluator, and CPython
-stops at 1,000 frames. ``max_depth`` therefore bounds the height of the tree itself, in which a chain
-``a + b + c`` of left-associative operators counts one level a term: at 150 levels a consumer may spend five
-frames on each and still leave 250 to whoever called it. Parser limits raise PromqlError (400) like bad syntax.
+``max_depth`` bounds how deep calls, parentheses and signs nest, which what reads and evaluates queries recurses over.
+The terms of a chain ``a + b + c`` are no depth (see ``deep_trees``); their number is bounded by ``max_terms``. Parser
+limits raise PromqlError (400) like bad syntax.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from filoray.cluster.config import QueryConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,15 +17,26 @@ class ParserOptions:
     """The flags are Prometheus's ``--enable-feature`` values of the same names (``promql-...``).
 
     ``experimental_functions`` also allows the ``fill`` modifiers (``promql-binop-fill-modifiers``).
-    ``max_depth`` is the height of the tree, ``max_terms`` the number of its leaves, calls and parentheses.
+    ``max_terms`` is the number of leaves, matchers, calls, parentheses and subqueries.
     """
 
     experimental_functions: bool = False
     duration_expressions: bool = False
     extended_range_selectors: bool = False
-    max_query_bytes: int = 131_072
-    max_depth: int = 150
-    max_terms: int = 5_000
+    max_query_bytes: int = 1_048_576
+    max_depth: int = 200
+    max_terms: int = 10_000
+
+    @classmethod
+    def of_config(cls, config: QueryConfig) -> ParserOptions:
+        return cls(
+            config.experimental_functions,
+            config.duration_expressions,
+            config.extended_range_selectors,
+            config.max_query_bytes,
+            config.max_depth,
+            config.max_terms,
+        )
 
 
 DEFAULT = ParserOptions()

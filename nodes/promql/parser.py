@@ -41,7 +41,8 @@ from filoray.nodes.promql.modifiers import (
     with_query_edge,
     with_timestamp,
 )
-from filoray.nodes.promql.operators import MULTIPLICATIVE, PRECEDENCE, RIGHT_ASSOCIATIVE
+from filoray.nodes.promql.operator_chain import OperatorChain
+from filoray.nodes.promql.operators import MULTIPLICATIVE, PRECEDENCE
 from filoray.nodes.promql.options import DEFAULT, EXPERIMENTAL, ParserOptions
 from filoray.nodes.promql.positions import merge
 from filoray.nodes.promql.quoting import quote, unquote
@@ -54,6 +55,7 @@ _OFFSET_WANTED = "number, duration, step(), or range()"
 _STEP_WANTED = 'number, duration, step(), range(), or "]"'
 _REMEMBERED_TREES = 512
 _REMEMBERED_CHARACTERS_MAX = 2_048
+_Modifiers = tuple[VectorMatching, bool]
 _NAMING_KINDS = (TokenKind.IDENTIFIER, TokenKind.AGGREGATOR, TokenKind.QUERY_FUNCTION)
 
 
@@ -83,29 +85,27 @@ class _Parser(SelectorParser):
     def parse_expression(self, binding: int = 0) -> Expr:
         """An expression whose operators all bind at least as tightly as ``binding``."""
         self.enter()
-        left = self._operand()
+        chain: OperatorChain[Expr, _Modifiers] = OperatorChain(self._operand(), self._binary)
         while self.token.kind is TokenKind.OPERATOR:
             operator = self.token.word
-            level = PRECEDENCE.get(operator, -1)
-            if level < max(binding, 0):
+            if PRECEDENCE.get(operator, -1) < max(binding, 0):
                 break
-            height = self.height
             self.advance()
-            matching, return_bool = self._binary_modifiers()
-            right = self.parse_expression(level if operator in RIGHT_ASSOCIATIVE else level + 1)
-            position = merge(left.position, right.position)
-            if (matching.fill_left, matching.fill_right) != (None, None) and not self.options.experimental_functions:
-                self.fail(position.start, "binop fill modifiers are experimental and not enabled")
-            left = Binary(operator, left, right, matching, return_bool, position)
-            self.set_height(max(height, self.height) + 1)
+            chain.add_operator(operator, self._binary_modifiers())
+            chain.add_operand(self._operand())
+        tree = chain.tree()
         self.leave()
-        return left
+        return tree
+
+    def _binary(self, operator: str, modifiers: _Modifiers, left: Expr, right: Expr) -> Expr:
+        matching, return_bool = modifiers
+        position = merge(left.position, right.position)
+        if (matching.fill_left, matching.fill_right) != (None, None) and not self.options.experimental_functions:
+            self.fail(position.start, "binop fill modifiers are experimental and not enabled")
+        return Binary(operator, left, right, matching, return_bool, position)
 
     def _operand(self) -> Expr:
-        """A signed operand, or a primary with the modifiers behind it.
-
-        Calls nest through four frames a level (this one among them), which the limits count on.
-        """
+        """A signed operand, or a primary with the modifiers behind it."""
         token = self.token
         if token.kind is TokenKind.OPERATOR and token.text in ("+", "-"):
             return self._signed()
@@ -136,7 +136,6 @@ class _Parser(SelectorParser):
         position = Position(sign.start, operand.position.end)
         if isinstance(operand, NumberLiteral):
             return replace(operand, value=-operand.value if sign.text == "-" else operand.value, position=position)
-        self.set_height(self.height + 1)
         return Unary(sign.text, operand, position)
 
     def _leaf(self) -> Expr:
@@ -144,11 +143,9 @@ class _Parser(SelectorParser):
         token = self.token
         if token.kind in (TokenKind.NUMBER, TokenKind.DURATION):
             self.count_term()
-            self.height = 1
             return self.parse_number_or_duration()
         if token.kind is TokenKind.STRING:
             self.count_term()
-            self.height = 1
             self.advance()
             return StringLiteral(unquote(token.text), token.position)
         return self.parse_vector_selector()
@@ -158,7 +155,6 @@ class _Parser(SelectorParser):
         start = self.advance().start
         inner = self.parse_expression()
         end = self.expect(")").end
-        self.set_height(self.height + 1)
         return Paren(inner, Position(start, end))
 
     def _aggregate(self, operator_token: Token) -> Aggregate:
@@ -206,20 +202,17 @@ class _Parser(SelectorParser):
         return Call(function, args, Position(name.start, self.closing_end))
 
     def _arguments(self) -> tuple[Expr, ...]:
-        """``(a, b)``; the height is one more than the highest argument's."""
+        """``(a, b)``."""
         self.expect("(")
         args: list[Expr] = []
-        height = 0
         while not self.at(")"):
             args.append(self.parse_expression())
-            height = max(height, self.height)
             if not self.at(","):
                 break
             comma = self.advance()
             if self.token.kind is not TokenKind.ERROR and not self._starts_expression():
                 self.fail(comma.start, "trailing commas not allowed in function call args")
         self.expect(")")
-        self.set_height(height + 1)
         return tuple(args)
 
     def _starts_expression(self) -> bool:
@@ -272,10 +265,8 @@ class _Parser(SelectorParser):
     def _offset(self, expr: Expr) -> Expr:
         self.advance()
         self.contexts.append(("offset", _OFFSET_WANTED))
-        height = self.height
         duration = self.parse_offset_duration()
         self.contexts.pop()
-        self.set_height(max(height, self.height + 1))
         try:
             return with_offset(expr, duration, self.closing_end)
         except ModifierError as error:
@@ -308,15 +299,14 @@ class _Parser(SelectorParser):
             self._fail_at(expr, error)
 
     def _range_or_subquery(self, expr: Expr) -> Expr:
-        height = self.height
+        self.count_term()
         bracket = self.advance()
         self.contexts.append(("subquery or range selector", _OFFSET_WANTED))
         range_ = self.parse_positive_duration()
         self.contexts.pop()
-        height = max(height, self.height) + 1
         if self.at(":"):
             self.advance()
-            return self._subquery(expr, range_, height)
+            return self._subquery(expr, range_)
         if not self.at("]"):
             self.unexpected("subquery or range", '":" or "]"')
         end = self.advance().end
@@ -326,21 +316,18 @@ class _Parser(SelectorParser):
             self.fail(bracket.start, "no offset modifiers allowed before range")
         if expr.time.at_ms is not None:
             self.fail(bracket.start, "no @ modifiers allowed before range")
-        self.set_height(height)
         range_ms, range_expr = _split(range_)
         return MatrixSelector(expr, range_ms, range_expr, Position(expr.position.start, end))
 
-    def _subquery(self, expr: Expr, range_: Duration, height: int) -> Subquery:
+    def _subquery(self, expr: Expr, range_: Duration) -> Subquery:
         step_ms, step_expr = 0, None
         if not self.at("]"):
             self.contexts.append(("subquery selector", _STEP_WANTED))
             step_ms, step_expr = _split(self.parse_positive_duration())
             self.contexts.pop()
-            height = max(height, self.height + 1)
             if not self.at("]"):
                 self.unexpected("subquery selector", '"]"')
         end = self.advance().end
-        self.set_height(height)
         range_ms, range_expr = _split(range_)
         return Subquery(expr, range_ms, step_ms, range_expr, step_expr, position=Position(expr.position.start, end))
 

@@ -6,37 +6,61 @@ level indented by two spaces.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from filoray.nodes.promql.ast import Aggregate, Binary, Call, Expr, Paren, Subquery, Unary
-from filoray.nodes.promql.printer import aggregate_head, binary_head, subquery_suffix, to_text
+from filoray.nodes.promql.deep_trees import Walk, walked
+from filoray.nodes.promql.printer import aggregate_head, binary_head, short_text, subquery_suffix, to_text
 
 _LINE_BYTES_MAX = 100
 _INDENT = "  "
+_INDENTS_MAX = 500  # a chain indents each of its terms further; beyond this its text would grow with its square
 
 
 def pretty(expr: Expr) -> str:
     """The query text of a tree, laid out over lines."""
-    return _pretty(expr, 0)
+    pieces: list[str] = []
+    walked(_write(expr, 0, pieces.append))
+    return "".join(pieces)
 
 
-def _pretty(expr: Expr, level: int) -> str:
-    indent = _INDENT * level
+def _write(expr: Expr, level: int, add: Callable[[str], None], *, indented: bool = True) -> Walk[None]:
+    """``indented``: whether the first line is (behind a sign it is not)."""
+    indent = _INDENT * min(level, _INDENTS_MAX)
+    first_indent = indent if indented else ""
     if isinstance(expr, Unary):
-        return f"{indent}{expr.op}{_pretty(expr.expr, level).strip()}"
-    text = to_text(expr)
-    if len(text.encode("utf-8", "surrogatepass")) <= _LINE_BYTES_MAX:
-        return text if isinstance(expr, Subquery) else f"{indent}{text}"
+        add(f"{first_indent}{expr.op}")
+        yield _write(expr.expr, level, add, indented=False)
+        return
+    text = short_text(expr, _LINE_BYTES_MAX)
+    if text is not None:
+        add(text if isinstance(expr, Subquery) else f"{first_indent}{text}")
+        return
     match expr:
         case Aggregate():
-            param = "" if expr.param is None else f"{_pretty(expr.param, level + 1)},\n"
-            return f"{indent}{aggregate_head(expr)}(\n{param}{_pretty(expr.expr, level + 1)}\n{indent})"
+            add(f"{first_indent}{aggregate_head(expr)}(\n")
+            if expr.param is not None:
+                yield _write(expr.param, level + 1, add)
+                add(",\n")
+            yield _write(expr.expr, level + 1, add)
+            add(f"\n{indent})")
         case Binary():
-            left, right = _pretty(expr.left, level + 1), _pretty(expr.right, level + 1)
-            return f"{left}\n{indent}{binary_head(expr)}\n{right}"
+            yield _write(expr.left, level + 1, add, indented=indented)
+            add(f"\n{indent}{binary_head(expr)}\n")
+            yield _write(expr.right, level + 1, add)
         case Call():
-            args = ",\n".join([_pretty(arg, level + 1) for arg in expr.args])
-            return f"{indent}{expr.function}(\n{args}\n{indent})"
+            add(f"{first_indent}{expr.function}(\n")
+            for index, arg in enumerate(expr.args):
+                if index:
+                    add(",\n")
+                yield _write(arg, level + 1, add)
+            add(f"\n{indent})")
         case Paren():
-            return f"{indent}(\n{_pretty(expr.expr, level + 1)}\n{indent})"
+            add(f"{first_indent}(\n")
+            yield _write(expr.expr, level + 1, add)
+            add(f"\n{indent})")
         case Subquery():
-            return f"{_pretty(expr.expr, level)}{subquery_suffix(expr)}"
-    return f"{indent}{text}"
+            yield _write(expr.expr, level, add, indented=indented)
+            add(subquery_suffix(expr))
+        case _:
+            add(f"{first_indent}{to_text(expr)}")

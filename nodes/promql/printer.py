@@ -5,7 +5,7 @@ Parsing the text gives the same tree again (positions aside), for every tree tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from filoray.nodes.promql.ast import (
     Aggregate,
@@ -28,6 +28,7 @@ from filoray.nodes.promql.ast import (
     VectorMatching,
     VectorSelector,
 )
+from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.durations import format_duration
 from filoray.nodes.promql.number_format import format_float_f, format_float_g
 from filoray.nodes.promql.quoting import label_name_text, quote
@@ -39,39 +40,85 @@ _CHOICES = ("min", "max")
 
 def to_text(expr: Expr) -> str:
     """The query text of a tree."""
+    pieces: list[str] = []
+    walked(_write(expr, pieces.append))
+    return "".join(pieces)
+
+
+def short_text(expr: Expr, bytes_max: int) -> str | None:
+    """The text if it is no longer than that; looks no further into the tree than it must."""
+    pieces: list[str] = []
+    left = bytes_max
+
+    def add(piece: str) -> None:
+        nonlocal left
+        left -= len(piece.encode("utf-8", "surrogatepass"))
+        if left < 0:
+            raise _TooLongError
+        pieces.append(piece)
+
+    try:
+        walked(_write(expr, add))
+    except _TooLongError:
+        return None
+    return "".join(pieces)
+
+
+class _TooLongError(Exception):
+    """Ends a walk."""
+
+
+def _write(expr: Expr, add: Callable[[str], None]) -> Walk[None]:
     match expr:
         case NumberLiteral():
-            return number_text(expr)
+            add(number_text(expr))
         case StringLiteral():
-            return quote(expr.value)
+            add(quote(expr.value))
         case VectorSelector():
-            return f"{_selector_text(expr)}{_at_text(expr.time)}{_extension_text(expr)}{_offset_text(expr.time)}"
+            add(f"{_selector_text(expr)}{_at_text(expr.time)}{_extension_text(expr)}{_offset_text(expr.time)}")
         case MatrixSelector():
             selector = expr.selector
             range_ = duration_text(expr.range_ms, expr.range_expr)
             suffix = f"{_extension_text(selector)}{_at_text(selector.time)}{_offset_text(selector.time)}"
-            return f"{_selector_text(selector)}[{range_}]{suffix}"
+            add(f"{_selector_text(selector)}[{range_}]{suffix}")
         case Subquery():
-            return f"{to_text(expr.expr)}{subquery_suffix(expr)}"
+            yield _write(expr.expr, add)
+            add(subquery_suffix(expr))
         case Call():
-            return f"{expr.function}({', '.join(map(to_text, expr.args))})"
+            add(f"{expr.function}(")
+            for index, arg in enumerate(expr.args):
+                if index:
+                    add(", ")
+                yield _write(arg, add)
+            add(")")
         case Aggregate():
-            param = "" if expr.param is None else f"{to_text(expr.param)}, "
-            return f"{aggregate_head(expr)}({param}{to_text(expr.expr)})"
+            add(f"{aggregate_head(expr)}(")
+            if expr.param is not None:
+                yield _write(expr.param, add)
+                add(", ")
+            yield _write(expr.expr, add)
+            add(")")
         case Binary():
-            left = to_text(expr.left)
             if expr.op == "^" and isinstance(expr.left, NumberLiteral):
-                left = left.removeprefix("+")  # of +Inf: the sign would take the whole power as its operand
-            return f"{left} {binary_head(expr)} {to_text(expr.right)}"
+                # Of +Inf: the sign would take the whole power as its operand.
+                add(number_text(expr.left).removeprefix("+"))
+            else:
+                yield _write(expr.left, add)
+            add(f" {binary_head(expr)} ")
+            yield _write(expr.right, add)
         case Unary():
-            return f"{expr.op}{to_text(expr.expr)}"
+            add(expr.op)
+            yield _write(expr.expr, add)
         case Paren():
-            return f"({to_text(expr.expr)})"
+            add("(")
+            yield _write(expr.expr, add)
+            add(")")
         case StepInvariant():
-            return to_text(expr.expr)
+            yield _write(expr.expr, add)
         case FragmentRef():
-            return f"fragment_{expr.index}"
-    raise TypeError(f"not a PromQL expression: {expr!r}")
+            add(f"fragment_{expr.index}")
+        case _:
+            raise TypeError(f"not a PromQL expression: {type(expr).__name__}")
 
 
 def number_text(literal: NumberLiteral) -> str:
@@ -158,19 +205,36 @@ def _extension_text(selector: VectorSelector) -> str:
     return " anchored" if selector.anchored else " smoothed" if selector.smoothed else ""
 
 
-def _duration_expr_text(expr: DurationExpr | NumberLiteral | None) -> str:
+def _duration_expr_text(expr: DurationExpr) -> str:
+    pieces: list[str] = []
+    walked(_write_duration(expr, pieces.append))
+    return "".join(pieces)
+
+
+def _write_duration(expr: DurationExpr | NumberLiteral | None, add: Callable[[str], None]) -> Walk[None]:
     if expr is None:
-        return ""
+        return
     if isinstance(expr, NumberLiteral):
-        return number_text(expr)
+        add(number_text(expr))
+        return
+    if expr.wrapped:
+        add("(")
     if expr.op in _CONSTANT_DURATIONS:
-        text = f"{expr.op}()"
+        add(f"{expr.op}()")
     elif expr.op in _CHOICES:
-        text = f"{expr.op}_of({_duration_expr_text(expr.left)}, {_duration_expr_text(expr.right)})"
+        add(f"{expr.op}_of(")
+        yield _write_duration(expr.left, add)
+        add(", ")
+        yield _write_duration(expr.right, add)
+        add(")")
     elif expr.op == "()":
-        text = _duration_expr_text(expr.right)
+        yield _write_duration(expr.right, add)
     elif expr.left is None:
-        text = f"{expr.op}{_duration_expr_text(expr.right)}"
+        add(expr.op)
+        yield _write_duration(expr.right, add)
     else:
-        text = f"{_duration_expr_text(expr.left)} {expr.op} {_duration_expr_text(expr.right)}"
-    return f"({text})" if expr.wrapped else text
+        yield _write_duration(expr.left, add)
+        add(f" {expr.op} ")
+        yield _write_duration(expr.right, add)
+    if expr.wrapped:
+        add(")")

@@ -32,7 +32,6 @@ class SelectorParser(DurationParser):
     def parse_vector_selector(self) -> VectorSelector:
         """``name``, ``name{...}`` or ``{...}``, without modifiers."""
         self.count_term()
-        self.height = 1
         start = self.token.start
         if self.at("{"):
             matchers = self._matchers()

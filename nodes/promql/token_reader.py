@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from filoray.nodes.promql.deep_trees import make_room
 from filoray.nodes.promql.errors import PromqlError
 from filoray.nodes.promql.lexer import Lexer
 from filoray.nodes.promql.options import ParserOptions
@@ -35,7 +36,6 @@ class TokenReader:
         self._lexer = Lexer(text)
         self._terms = 0
         self._nesting = 0
-        self.height = 0  # of the tree that was parsed last
         self.contexts: list[tuple[str, str]] = []
         self.closing_end = 0
         self.token = self._lexer.next_token()
@@ -86,29 +86,19 @@ class TokenReader:
         self.fail(token.start, f"unexpected {token.describe()}{where}{wanted}")
 
     def count_term(self) -> None:
-        """One more leaf, call or parenthesis."""
+        """One more leaf, call, parenthesis or subquery."""
         self._terms += 1
         if self._terms > self.options.max_terms:
-            self.fail(self.token.start, f"query has more than {self.options.max_terms} terms")
+            self.fail(self.token.start, f"query has more than {self.options.max_terms} terms (filoray.query.max-terms)")
 
     def enter(self) -> None:
-        """One level deeper into brackets, calls, signs or right operands; pair with ``leave``."""
+        """One level deeper into brackets, calls or signs; pair with ``leave``. The terms of a chain are one level."""
         self._nesting += 1
         if self._nesting > self.options.max_depth:
-            self._too_deep()
+            self.fail(
+                self.token.start, f"query nests deeper than {self.options.max_depth} levels (filoray.query.max-depth)"
+            )
+        make_room(self._nesting)
 
     def leave(self) -> None:
         self._nesting -= 1
-
-    def set_height(self, height: int) -> None:
-        """Notes the height of the tree just built."""
-        if height > self.options.max_depth:
-            self._too_deep()
-        self.height = height
-
-    def _too_deep(self) -> NoReturn:
-        self.fail(
-            self.token.start,
-            f"query nests deeper than {self.options.max_depth} levels (filoray.query.max-depth; "
-            "each term of a chain such as a + b + c is one)",
-        )

@@ -29,7 +29,24 @@ _PROMETHEUS_NAMES = {
 
 
 def value_type(expr: Expr) -> ValueType:
-    """What ``expr`` evaluates to. Walks down only through parentheses, signs and left operands."""
+    """What ``expr`` evaluates to. Of operations it looks at operands until one is a vector."""
+    operands = [expr]
+    while operands:
+        expr = operands.pop()
+        if isinstance(expr, Paren | Unary | StepInvariant):
+            operands.append(expr.expr)
+        elif isinstance(expr, Binary):
+            if expr.matching is not None:
+                return ValueType.VECTOR
+            operands += (expr.right, expr.left)
+        else:
+            type_ = _own_type(expr)
+            if type_ is not ValueType.SCALAR:
+                return type_
+    return ValueType.SCALAR
+
+
+def _own_type(expr: Expr) -> ValueType:
     match expr:
         case VectorSelector() | Aggregate():
             return ValueType.VECTOR
@@ -41,11 +58,6 @@ def value_type(expr: Expr) -> ValueType:
             return ValueType.STRING
         case Call():
             return FUNCTIONS[expr.function].return_type
-        case Paren() | Unary() | StepInvariant():
-            return value_type(expr.expr)
-        case Binary():
-            both_scalar = value_type(expr.left) is ValueType.SCALAR and value_type(expr.right) is ValueType.SCALAR
-            return ValueType.SCALAR if both_scalar else ValueType.VECTOR
         case FragmentRef():
             return expr.type
     raise TypeError(f"not a PromQL expression: {expr!r}")

@@ -144,7 +144,7 @@ NO_DURATION = 'cannot parse "{}" to a valid duration'
         ("query?query=1&time=x", "time", BAD_TIME.format("time")),
         ("query?query=1&timeout=x", "timeout", NO_DURATION.format("x")),
         ("query?query=1&lookback_delta=x", "", f"error parsing lookback delta duration: {NO_DURATION.format('x')}"),
-        ("query?query=1&spread=x", "spread", '"x" is not a whole number'),
+        ("query?query=1&spread=x", "spread", 'strconv.Atoi: parsing "x": invalid syntax'),
         ("query?query=1&explainOnly=x", "explainOnly", '"x" is not true or false'),
         ("query_range?query=1", "start", 'cannot parse "" to a valid timestamp'),
         ("query_range?query=1&start=x", "start", 'cannot parse "x" to a valid timestamp'),
