@@ -289,8 +289,9 @@ class FanOutQueryService:
 
     async def series(self, request: MetadataRequest) -> SeriesAnswer:
         replies, warnings = await self._ask_metadata(Kind.SERIES, request)
-        tables = [_batch(reply).labels for reply in replies]
-        labels = LabelTable.concat(tables) if tables else LabelTable.empty_sets(0)
+        batches = [_batch(reply) for reply in replies]
+        labels = LabelTable.concat([batch.labels for batch in batches]) if batches else LabelTable.empty_sets(0)
+        warnings = (*warnings, *dict.fromkeys(warning for batch in batches for warning in batch.warnings))
         self._limits.check_series(labels.count)
         if request.limit and labels.count > request.limit:
             labels = labels.take(labels.sorted_rows()[: request.limit])
@@ -402,7 +403,9 @@ def _is_partial(warnings: Sequence[str]) -> bool:
 
 
 def _merged_names(replies: Sequence[Reply], limit: int, warnings: tuple[str, ...]) -> Names:
-    merged = sorted(set().union(*(reply.body for reply in replies)) if replies else ())
+    """Each reply's body: texts, and what to warn of."""
+    merged = sorted(set().union(*(reply.body[0] for reply in replies)) if replies else ())
+    warnings = (*warnings, *dict.fromkeys(warning for reply in replies for warning in reply.body[1]))
     if limit and len(merged) > limit:
         merged = merged[:limit]
         warnings = (*warnings, "results truncated due to limit")

@@ -221,31 +221,35 @@ class RequestHandler:
     def _series(self, work: _Work) -> None:
         question = _metadata_question(work)
         tables: list[LabelTable] = []
-        for shard in self._readable(work):
+        shards = self._readable(work)
+        for shard in shards:
             work.token.check()
             tables.append(shard.label_table(question.selectors, question.start_ms, question.end_ms))
             self._limits.check_series(sum(table.count for table in tables))
-        work.responder.reply(frames=wire.encode_answers(FragmentAnswers((labels_only(LabelTable.concat(tables)),))))
+        answer = labels_only(LabelTable.concat(tables), _damages(shards))
+        work.responder.reply(frames=wire.encode_answers(FragmentAnswers((answer,))))
 
     def _names(self, work: _Work) -> None:
         question = _metadata_question(work)
         names: set[str] = set()
-        for shard in self._readable(work):
+        shards = self._readable(work)
+        for shard in shards:
             work.token.check()
             names.update(shard.label_names(question.selectors, question.start_ms, question.end_ms))
-        work.responder.reply(sorted(names))
+        work.responder.reply([sorted(names), _damages(shards)])
 
     def _values(self, work: _Work) -> None:
         question = _metadata_question(work)
         # One more than asked for, so that the gateway can tell that there are more.
         limit = question.limit and question.limit + 1
         values: set[str] = set()
-        for shard in self._readable(work):
+        shards = self._readable(work)
+        for shard in shards:
             work.token.check()
             values.update(
                 shard.label_values(question.name, question.selectors, question.start_ms, question.end_ms, limit)
             )
-        work.responder.reply(sorted(values)[:limit] if limit else sorted(values))
+        work.responder.reply([sorted(values)[:limit] if limit else sorted(values), _damages(shards)])
 
     def _raw(self, work: _Work) -> None:
         question = _metadata_question(work)
@@ -278,6 +282,11 @@ def _metadata_question(work: _Work) -> MetadataQuestion:
     return work.body
 
 
-def labels_only(labels: LabelTable) -> SeriesBatch:
+def labels_only(labels: LabelTable, warnings: tuple[str, ...] = ()) -> SeriesBatch:
     """Series without samples, in the form that the wire has for series."""
-    return SeriesBatch(labels, np.zeros(labels.count + 1, np.int64), np.empty(0, np.int64), np.empty(0))
+    return SeriesBatch(labels, np.zeros(labels.count + 1, np.int64), np.empty(0, np.int64), np.empty(0), warnings)
+
+
+def _damages(shards: Sequence[Shard]) -> tuple[str, ...]:
+    """Series may be missing from the answer for them."""
+    return tuple(dict.fromkeys(damage for shard in shards for damage in shard.damages))

@@ -172,6 +172,11 @@ class Shard:
         ids, groups = table.grouped()
         return groups, np.bincount(ids, minlength=groups.count).tolist()
 
+    @property
+    def damages(self) -> tuple[str, ...]:
+        """What could not be read when the shard was opened: every answer of it is to say so."""
+        return tuple(self._memory.damages)
+
     def stats(self) -> ShardStats:
         memory = self._memory
         with memory.lock:

@@ -1,0 +1,124 @@
+"""Damage is told in every kind of answer, from a shard's file to what a gateway's routes are given."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from shards import container
+
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
+from filoray.cluster.config import default_server_config
+from filoray.cluster.dataset import parse_dataset_config
+from filoray.cluster.shard_map import ShardEntry, ShardMap
+from filoray.cluster.shard_status import IngestionStarted, ShardStatus, StatusKind
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.shard_spec import ShardSpec
+from filoray.nodes.node_client import Reply
+from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
+from filoray.nodes.query_service import FanOutQueryService
+from filoray.nodes.request_handler import RequestHandler
+from filoray.nodes.requests import MetadataRequest, QueryRequest
+from filoray.nodes.shard_host import ShardHost
+from filoray.nodes.transport import Responder
+from filoray.nodes.view_holder import ViewHolder
+
+CONFIG = parse_dataset_config(
+    orjson.dumps({
+        "dataset": "d", "num-shards": 1, "min-num-nodes": 1, "sourceconfig": {},
+        "sourcefactory": "filoray.nodes.streams.LogStreamFactory",
+    }).decode(),
+    "d",
+)  # fmt: skip
+
+
+class InProcess:
+    """A node's transport and a gateway's client in one: frames go through the same encodings."""
+
+    def __init__(self, handler: RequestHandler) -> None:
+        self._handler = handler
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+
+    async def request(
+        self, kind: Kind, dataset: str, shards: Any, timeout_ms: int, body: Any = None, frames: Frames | None = None
+    ) -> Reply:
+        number = len(self._waiting) + 1
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        header = RequestHeader.decode(RequestHeader(number, kind, 1, dataset, shards, timeout_ms, body).encode())
+        self._handler.dispatch(header, frames or [], Responder(self, b"gateway", number))  # type: ignore[arg-type]
+        return await self._waiting[number]
+
+    def send(self, identity: bytes, frames: Frames) -> None:
+        header = ReplyHeader.decode(bytes(frames[0]))
+        future = self._waiting[header.request_id]
+        future.get_loop().call_soon_threadsafe(self._settle, future, header, frames[1:])
+
+    def _settle(self, future: asyncio.Future[Reply], header: ReplyHeader, frames: Frames) -> None:
+        try:
+            header.raise_error()
+            future.set_result(Reply(header.body, frames))
+        except Exception as error:
+            future.set_exception(error)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[FanOutQueryService]:
+    """Over a shard with a damaged row of part keys: the series "hidden" is not in it any more."""
+    path = tmp_path / "d" / "shard-0.db"
+    shard = Shard.open(ShardSpec("d", 0, 1, path, CONFIG.store))
+    for name in ("seen", "hidden"):
+        shard.append([container([({"__name__": name}, [(1_000, 1.0)])])])
+    shard.close()
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE part_keys SET data = CAST(data || x'00' AS BLOB) WHERE row_id = 2")
+    is_open = threading.Event()
+
+    def report(dataset: str, number: int, epoch: int, event: object) -> None:
+        if isinstance(event, IngestionStarted):
+            is_open.set()
+
+    host = ShardHost(tmp_path, report)
+    host.start_shards(CONFIG, [(0, 2)])
+    assert is_open.wait(20)
+    server_config = default_server_config()
+    handler = RequestHandler(host, server_config, incarnation=1)
+    client = InProcess(handler)
+    views = ViewHolder(ClusterView(0), lambda info: client)
+    entries = (ShardEntry(0, ShardStatus(StatusKind.ACTIVE), "node-0", 2),)
+    node = NodeInfo("node-0", 1, NodeAddress("127.0.0.1", 1), "node-0#1", 1)
+    views.update(ClusterView(1, {"node-0": node}, {"d": DatasetView(CONFIG, ShardMap("d", 1, entries))}))
+    yield FanOutQueryService(views, server_config.query, "node-0")
+    handler.close()
+    host.close()
+
+
+def test_every_kind_of_answer_warns_of_damage(service: FanOutQueryService) -> None:
+    asked = MetadataRequest("d", [], 0, 10_000)
+    limited = dataclasses.replace(asked, limit=1)
+
+    async def ask() -> dict[str, tuple[str, ...]]:
+        query = await service.query(QueryRequest("d", "count({__name__=~'.+'})", 2_000, 2_000, 0, is_range=False))
+        answers = {
+            "series": await service.series(asked),
+            "labels": await service.label_names(asked),
+            "values": await service.label_values("__name__", asked),
+            "limited values": await service.label_values("__name__", limited),
+            "local values": await service.local_label_values("__name__", asked),
+            "raw": await service.read_raw(dataclasses.replace(asked, selectors=[()])),
+        }
+        assert list(answers["values"].values) == ["seen"]  # type: ignore[union-attr]
+        return {"query": query.warnings, **{name: answer.warnings for name, answer in answers.items()}}
+
+    for name, warnings in asyncio.run(ask()).items():
+        assert len([text for text in warnings if "part keys of row 2: checksum does not match" in text]) == 1, name
