@@ -55,6 +55,9 @@ class HttpConfig:
     keepalive_timeout_ms: int
     body_timeout_ms: int
     send_timeout_ms: int
+    max_unsent_bytes: int
+    slow_client_patience_ms: int
+    max_client_percent: int
     max_url_bytes: int
     max_header_bytes: int
     shutdown_timeout_ms: int
@@ -118,6 +121,7 @@ class QueryConfig:
     max_result_bytes: int
     max_concurrent: int
     max_waiting: int
+    max_concurrent_metadata: int
     max_query_bytes: int
     max_depth: int
     max_terms: int
@@ -270,6 +274,9 @@ def _read_http(section: ConfigSection, config_dir: Path) -> HttpConfig:
         keepalive_timeout_ms=section.duration_ms("keepalive-timeout", minimum=100),
         body_timeout_ms=section.duration_ms("body-timeout", minimum=100),
         send_timeout_ms=section.duration_ms("send-timeout", minimum=100),
+        max_unsent_bytes=section.size_bytes("max-unsent-size", minimum=1),
+        slow_client_patience_ms=section.duration_ms("slow-client-patience", minimum=1),
+        max_client_percent=section.integer("max-client-percent", minimum=1, maximum=100),
         max_url_bytes=section.size_bytes("max-url-size", minimum=1024),
         max_header_bytes=section.size_bytes("max-header-size", minimum=1024),
         shutdown_timeout_ms=section.duration_ms("shutdown-timeout"),
@@ -370,6 +377,7 @@ def _read_query(section: ConfigSection) -> QueryConfig:
         max_points_per_series=section.integer("max-points-per-series", minimum=1),
         max_result_bytes=section.size_bytes("max-result-size", minimum=1024),
         max_concurrent=section.integer("max-concurrent", minimum=1),
+        max_concurrent_metadata=section.integer("max-concurrent-metadata", minimum=1),
         max_waiting=section.integer("max-waiting"),
         max_query_bytes=section.size_bytes("max-query-size", minimum=1),
         max_depth=section.integer("max-depth", minimum=1, maximum=500),

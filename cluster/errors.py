@@ -94,6 +94,8 @@ class LimitExceeded(ExecutionError):
 
 
 class QueryTimeout(FilorayError):
+    """A query took longer than it may (503). It is not sent again by itself: it would take as long again."""
+
     http_status = 503
     error_type = "timeout"
 
@@ -112,9 +114,7 @@ class Unavailable(FilorayError):
 
 
 class TooManyRequests(Unavailable):
-    """A queue is full (429)."""
-
-    http_status = 429
+    """A queue is full. 503, not 429: on that Prometheus's remote write drops what it was about to send."""
 
 
 class StaleRoute(Unavailable):

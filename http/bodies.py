@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable
 
 from aiohttp import web
 
 from filoray.cluster.errors import BadData, FilorayError, PayloadTooLarge
+from filoray.http.byte_budgets import Share
 
 BODY_TIMEOUT_MS = web.AppKey("body_timeout_ms", int)
 """The application's limit for the arrival of a body; without it bodies take what time they take."""
@@ -46,21 +46,26 @@ async def read_body(request: web.Request, max_bytes: int, rule: str) -> bytes:
     return _decompressed(body, encoding, max_bytes, rule) if encoding in _WINDOW_BITS else body
 
 
-async def read_raw_body(
-    request: web.Request, max_bytes: int, rule: str, on_bytes: Callable[[int], None] | None = None
-) -> bytes:
-    """The whole body as it came. ``on_bytes`` hears how many more there are, and may refuse them.
+async def read_raw_body(request: web.Request, max_bytes: int, rule: str, memory: Share | None = None) -> bytes:
+    """The whole body as it came. ``memory`` grows by what has arrived, whatever length was declared.
 
-    Raises PayloadTooLarge, BodyTimeout, BadData and whatever ``on_bytes`` raises.
+    Raises PayloadTooLarge, BodyTimeout, BadData, and Unavailable where memory is too short.
     """
     timeout_ms = request.app.get(BODY_TIMEOUT_MS)
     try:
-        async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
-            return await _read(request, max_bytes, rule, on_bytes)
+        async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000) as deadline:
+            if memory is not None:
+                memory.cut_off = lambda: deadline.reschedule(asyncio.get_running_loop().time())
+            return await _read(request, max_bytes, rule, memory)
     except TimeoutError:
+        if memory is not None and memory.refusal is not None:
+            raise memory.refusal from None
         raise BodyTimeout(
             f"the body did not arrive within {timeout_ms} ms, as filoray.http.body-timeout demands"
         ) from None
+    finally:
+        if memory is not None:
+            memory.cut_off = None
 
 
 def content_encoding(request: web.Request) -> str:
@@ -68,7 +73,7 @@ def content_encoding(request: web.Request) -> str:
     return ", ".join(part.strip() for part in request.headers.getall("Content-Encoding", ())).lower()
 
 
-async def _read(request: web.Request, max_bytes: int, rule: str, on_bytes: Callable[[int], None] | None) -> bytes:
+async def _read(request: web.Request, max_bytes: int, rule: str, memory: Share | None) -> bytes:
     declared = request.content_length
     if declared is not None and declared > max_bytes:
         raise PayloadTooLarge(f"the body has {declared} bytes; {rule} {max_bytes}")
@@ -79,8 +84,8 @@ async def _read(request: web.Request, max_bytes: int, rule: str, on_bytes: Calla
             size_bytes += len(piece)
             if size_bytes > max_bytes:
                 raise PayloadTooLarge(f"the body has more than {size_bytes - 1} bytes; {rule} {max_bytes}")
-            if on_bytes is not None:
-                on_bytes(len(piece))
+            if memory is not None:
+                memory.grow(len(piece))
             pieces.append(piece)
     except (FilorayError, ConnectionError):
         raise

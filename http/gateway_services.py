@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from filoray.cluster.config import ServerConfig
-from filoray.http.admission import AdmissionGate, ByteBudget
+from filoray.http.admission import AdmissionGate, ClientShare
+from filoray.http.byte_budgets import ByteBudget, UnsentBudget
 from filoray.http.own_metrics import GatewayMetrics
 from filoray.http.remote_write import RemoteWriteDecoder
 from filoray.nodes.promql.options import ParserOptions
@@ -36,12 +37,24 @@ class Edge:
         self.services = services
         self.config = config = services.config
         self.metrics = GatewayMetrics(services.version)
+        share = ClientShare(config.http.max_client_percent)
+        query, write = config.query, config.write
         self.queries = AdmissionGate(
-            "queries", config.query.max_concurrent, config.query.max_waiting, "filoray.query.max-concurrent"
+            "queries", query.max_concurrent, query.max_waiting, "filoray.query.max-concurrent", share
+        )
+        self.metadata = AdmissionGate(
+            "metadata requests",
+            query.max_concurrent_metadata,
+            query.max_waiting,
+            "filoray.query.max-concurrent-metadata",
+            share,
         )
         # Writers have their own queues and retry: whoever comes waits as long as an acknowledgement may take.
-        self.writes = AdmissionGate("writes", config.write.max_concurrent, 10_000, "filoray.write.max-concurrent")
-        self.pending_writes = ByteBudget(config.write.max_pending_bytes, "filoray.write.max-pending-size")
+        self.writes = AdmissionGate("writes", write.max_concurrent, 10_000, "filoray.write.max-concurrent", share)
+        self.pending_writes = ByteBudget(write.max_pending_bytes, "filoray.write.max-pending-size", share)
+        self.unsent = UnsentBudget(
+            config.http.max_unsent_bytes, "filoray.http.max-unsent-size", config.http.slow_client_patience_ms, share
+        )
         self.parser_options = ParserOptions.of_config(config.query)
 
     @property

@@ -18,6 +18,7 @@ from enum import IntEnum
 import numpy as np
 
 from filoray.cluster.errors import BadData, LimitExceeded
+from filoray.http.answer_sizes import batch_bytes
 from filoray.http.bodies import UnsupportedMediaType
 from filoray.http.protobuf_reader import Field, fields
 from filoray.http.protobuf_writer import bytes_field, label_fields, sample_fields, varint, varint_field
@@ -80,6 +81,8 @@ class RemoteReadAnswer:
     frames: Iterable[bytes]
     warnings: tuple[str, ...] = ()
     partial: bool = False
+    held_bytes: int = 0
+    """What it takes in memory until it is sent."""
 
 
 async def answer_remote_read(
@@ -116,9 +119,10 @@ async def answer_remote_read(
     partial = any(answer.partial for answer in answers)
     if request.response_type is ResponseType.STREAMED_XOR_CHUNKS:
         frames = _joined(stream_frames(batches, limits.frame_bytes_max))
-        return RemoteReadAnswer(CHUNKS_CONTENT_TYPE, None, frames, warnings, partial)
+        held_bytes = sum(batch_bytes(batch) for batch in batches)
+        return RemoteReadAnswer(CHUNKS_CONTENT_TYPE, None, frames, warnings, partial, held_bytes)
     message = await asyncio.to_thread(encode_read_response, batches, limits.answer_bytes_max)
-    return RemoteReadAnswer(SAMPLES_CONTENT_TYPE, "snappy", (message,), warnings, partial)
+    return RemoteReadAnswer(SAMPLES_CONTENT_TYPE, "snappy", (message,), warnings, partial, len(message))
 
 
 def decode_read_request(body: bytes, content_encoding: str | None, limits: RemoteReadLimits) -> ReadRequest:

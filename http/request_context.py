@@ -8,13 +8,16 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
+from filoray.http.access_policy import ANYBODY
 from filoray.http.error_responses import error_response, http_exception_response
 from filoray.http.own_metrics import GatewayMetrics
+from filoray.http.request_access import identity_of
 
 _log = logging.getLogger("filoray.http.access")
 _ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -29,6 +32,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def request_id(request: web.Request) -> str:
     """The id that the client sent as X-Request-Id, or the one made up for it."""
     return str(request[_REQUEST_ID])
+
+
+def client_of(request: web.Request) -> str:
+    """Who is asking, to share out what all need: the user; else the address, of IPv6 the network that one host has."""
+    identity = identity_of(request)
+    if identity is not ANYBODY:
+        return f"user {identity.name}"
+    try:
+        address = ip_address((request.remote or "").partition("%")[0])
+    except ValueError:
+        return request.remote or ""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return str(IPv6Network((address, 64), strict=False))
+    return str(address)
 
 
 def context_middleware(metrics: GatewayMetrics) -> Any:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import orjson
 from aiohttp import web
 from isal import isal_zlib
 
+from filoray.http.byte_budgets import UnsentAnswer
 from filoray.http.deep_json import deep_json
 from filoray.http.error_responses import printable
 from filoray.http.request_context import request_id
@@ -38,8 +40,12 @@ def success(
 
     ``deep``: data may nest deeper than orjson allows.
     """
+    return json_response(request, success_body(data, deep=deep, **beside), min_compressed_bytes)
+
+
+def success_body(data: Any, *, deep: bool = False, **beside: Any) -> bytes:
     body = {"status": "success", "data": data, **{key: value for key, value in beside.items() if value}}
-    return json_response(request, deep_json(body) if deep else orjson.dumps(body), min_compressed_bytes)
+    return deep_json(body) if deep else orjson.dumps(body)
 
 
 def json_response(request: web.Request, body: bytes, min_compressed_bytes: int) -> web.Response:
@@ -52,14 +58,32 @@ def json_response(request: web.Request, body: bytes, min_compressed_bytes: int) 
 
 
 async def json_stream(
-    request: web.Request, pieces: Iterator[bytes], points: int, min_compressed_bytes: int
+    request: web.Request,
+    pieces: Iterator[bytes],
+    points: int,
+    min_compressed_bytes: int,
+    unsent: UnsentAnswer | None = None,
 ) -> web.StreamResponse:
-    """The pieces' JSON, whole if there are few ``points``, else as they are made."""
+    """The pieces' JSON, whole if there are few ``points``, else as they are made.
+
+    ``unsent``: what is held of the answer while it is sent.
+    """
     if points <= _INLINE_POINTS_MAX:
-        body = b"".join(pieces)
-        if len(body) < _INLINE_GZIP_BYTES_MAX:
-            return json_response(request, body, min_compressed_bytes)
-        return await asyncio.to_thread(json_response, request, body, min_compressed_bytes)
+        return await json_body(request, b"".join(pieces), min_compressed_bytes, unsent)
+    return await _streamed(request, pieces, unsent)
+
+
+async def json_body(
+    request: web.Request, body: bytes, min_compressed_bytes: int, unsent: UnsentAnswer | None = None
+) -> web.StreamResponse:
+    """A JSON body of any size, sent in pieces if it is large."""
+    if len(body) < _INLINE_GZIP_BYTES_MAX:
+        return json_response(request, body, min_compressed_bytes)
+    pieces = (body[first : first + _SENT_BYTES] for first in range(0, len(body), _SENT_BYTES))
+    return await _streamed(request, pieces, unsent)
+
+
+async def _streamed(request: web.Request, pieces: Iterator[bytes], unsent: UnsentAnswer | None) -> web.StreamResponse:
     response = web.StreamResponse()
     response.content_type = JSON_TYPE
     response.headers["Vary"] = "Accept-Encoding"
@@ -67,15 +91,20 @@ async def json_stream(
     if accepts_gzip(request):
         response.headers["Content-Encoding"] = "gzip"
         pieces = _gzip_pieces(pieces)
-    await send_pieces(request, response, pieces)
+    await send_pieces(request, response, pieces, unsent)
     return response
 
 
-async def send_pieces(request: web.Request, response: web.StreamResponse, pieces: Iterator[bytes]) -> None:
+async def send_pieces(
+    request: web.Request, response: web.StreamResponse, pieces: Iterator[bytes], unsent: UnsentAnswer | None = None
+) -> None:
     """Make the pieces in a thread and send each before the next is made.
 
-    A client that takes none of it for the configured time is cut off: it holds the answer in memory, and a slot.
+    A client that takes none of it for the configured time is cut off: it holds the answer in memory. So is one that
+    takes none of it for a shorter time when ``unsent`` is needed for others.
     """
+    if unsent is not None:
+        unsent.cut_off = lambda: _cut_off(request)
     # The first piece is made before the head is sent: what fails by then can still be answered as an error.
     piece = await asyncio.to_thread(next, pieces, None)
     await response.prepare(request)
@@ -85,14 +114,19 @@ async def send_pieces(request: web.Request, response: web.StreamResponse, pieces
         while piece is not None:
             for first in range(0, len(piece), _SENT_BYTES):
                 async with asyncio.timeout(timeout_s):
-                    await response.write(piece[first : first + _SENT_BYTES])
+                    with nullcontext() if unsent is None else unsent.waiting():
+                        await response.write(piece[first : first + _SENT_BYTES])
             piece = await asyncio.to_thread(next, pieces, None)
         async with asyncio.timeout(timeout_s):
             await response.write_eof()
     except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
+        _cut_off(request)
         raise ConnectionResetError(f"the client took nothing of its answer for {timeout_ms} ms") from None
+
+
+def _cut_off(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def enveloped(

@@ -18,7 +18,7 @@ from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.errors import BadData, NotFound
 from filoray.cluster.shard_map import ShardEntry
 from filoray.http.bodies import read_body
-from filoray.http.dataset_choice import dataset_view
+from filoray.http.dataset_choice import dataset_view, first_view
 from filoray.http.gateway_services import Edge
 from filoray.http.request_access import may_read
 from filoray.http.responses import success
@@ -46,26 +46,27 @@ class ClusterRoutes:
         ]
 
     async def datasets(self, request: web.Request) -> web.Response:
-        return self._success(request, sorted(name for name in self._control.view().datasets if may_read(request, name)))
+        datasets = (await first_view(self._edge.services)).datasets
+        return self._success(request, sorted(name for name in datasets if may_read(request, name)))
 
     async def status(self, request: web.Request) -> web.Response:
         statuses = [
             {"shard": entry.shard, "status": str(entry.status), "address": address}
-            for entry, address in self._shards(request)
+            for entry, address in await self._shards(request)
         ]
         return self._success(request, statuses)
 
     async def status_by_address(self, request: web.Request) -> web.Response:
         by_address: dict[str, list[dict[str, Any]]] = {}
-        for entry, address in self._shards(request):
+        for entry, address in await self._shards(request):
             by_address.setdefault(address, []).append({"shard": entry.shard, "status": str(entry.status)})
         groups = [{"address": address, "shardList": shards} for address, shards in sorted(by_address.items())]
         return self._success(request, groups)
 
-    def _shards(self, request: web.Request) -> list[tuple[ShardEntry, str]]:
+    async def _shards(self, request: web.Request) -> list[tuple[ShardEntry, str]]:
         """Every shard of the path's dataset with its owner's address, "" while there is none."""
+        shard_map = (await dataset_view(request.match_info["dataset"], self._edge.services)).shard_map
         view = self._control.view()
-        shard_map = dataset_view(request.match_info["dataset"], self._edge.services).shard_map
         return [(entry, _address(view, entry.node)) for entry in shard_map.shards]
 
     async def setup(self, request: web.Request) -> web.Response:
@@ -105,14 +106,14 @@ class ClusterRoutes:
         """These two endpoints answer 400, not 404, for what they do not know."""
         name = request.match_info["dataset"]
         try:
-            dataset_view(name, self._edge.services)
+            await dataset_view(name, self._edge.services)
             await act(name)
         except NotFound as error:
             raise BadData(error.message) from None
 
     async def story(self, request: web.Request) -> web.Response:
         name, shard_text = request.match_info["dataset"], request.match_info["shard"]
-        count = len(dataset_view(name, self._edge.services).shard_map.shards)
+        count = len((await dataset_view(name, self._edge.services)).shard_map.shards)
         if not re.fullmatch(r"[0-9]{1,9}", shard_text) or int(shard_text) >= count:
             raise NotFound(f"dataset {name} has no shard {shard_text}; it has 0 to {count - 1}")
         return self._success(request, list(await self._control.story(name, int(shard_text))))

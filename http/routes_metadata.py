@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from aiohttp import web
 
 from filoray.cluster.errors import BadData
+from filoray.http.answer_sizes import labels_bytes
 from filoray.http.dataset_choice import choose_dataset
 from filoray.http.gateway_services import Edge
 from filoray.http.json_encoding import label_sets_json
 from filoray.http.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter
-from filoray.http.request_context import request_id
-from filoray.http.responses import enveloped, json_stream, success
+from filoray.http.request_context import client_of, request_id
+from filoray.http.responses import enveloped, json_body, json_stream, success, success_body
 from filoray.http.route_access import PREFIXES
 from filoray.http.routes_query import TRUNCATED
 from filoray.http.selector_parameters import read_selectors
@@ -53,56 +56,72 @@ class MetadataRoutes:
     async def series(self, request: web.Request) -> web.StreamResponse:
         parameters = await self._parameters(request)
         limit = parameters.limit()
-        asked = self._request(request, parameters, limit, selectors_needed=True)
-        async with self._edge.queries.slot(asked.timeout_ms or self._edge.config.query.timeout_ms):
-            answer = await self._service.series(asked)
-            labels = answer.labels
-            warnings = answer.warnings
-            if labels.count <= _SORTED_INLINE_MAX:
-                labels = _sorted(labels)
-            else:
-                labels = await asyncio.to_thread(_sorted, labels)
-        if limit and labels.count > limit:
-            labels = labels.take(np.arange(limit))
-            warnings = _with_truncation(warnings)
-        pieces = enveloped(label_sets_json(labels), warnings, partial=answer.partial)
-        return await json_stream(request, pieces, labels.count, self._min_compressed_bytes)
+        asked = await self._request(request, parameters, limit, selectors_needed=True)
+        client = client_of(request)
+        with self._edge.unsent.answer(client) as unsent:
+            async with self._edge.metadata.slot(self._timeout_ms(asked), client) as left_ms:
+                answer = await self._service.series(asked)
+                labels = answer.labels
+                warnings = answer.warnings
+                if labels.count <= _SORTED_INLINE_MAX:
+                    labels = _sorted(labels)
+                else:
+                    labels = await asyncio.to_thread(_sorted, labels)
+                await unsent.take(labels_bytes(labels), left_ms)
+            if limit and labels.count > limit:
+                labels = labels.take(np.arange(limit))
+                warnings = _with_truncation(warnings)
+            pieces = enveloped(label_sets_json(labels), warnings, partial=answer.partial)
+            return await json_stream(request, pieces, labels.count, self._min_compressed_bytes, unsent)
 
-    async def label_names(self, request: web.Request) -> web.Response:
+    async def label_names(self, request: web.Request) -> web.StreamResponse:
         parameters = await self._parameters(request)
         limit = parameters.limit()
-        return self._names(request, await self._service.label_names(self._request(request, parameters, limit)), limit)
+        asked = await self._request(request, parameters, limit)
+        return await self._names(request, self._timeout_ms(asked), limit, partial(self._service.label_names, asked))
 
-    async def label_values(self, request: web.Request) -> web.Response:
+    async def label_values(self, request: web.Request) -> web.StreamResponse:
         name = _label_name(request)
         parameters = await self._parameters(request)
         limit = self._values_limit(parameters)
-        answer = await self._service.label_values(name, self._request(request, parameters, limit))
-        return self._names(request, answer, limit)
+        asked = await self._request(request, parameters, limit)
+        return await self._names(
+            request, self._timeout_ms(asked), limit, partial(self._service.label_values, name, asked)
+        )
 
-    async def local_label_values(self, request: web.Request) -> web.Response:
+    async def local_label_values(self, request: web.Request) -> web.StreamResponse:
         name = _label_name(request)
         parameters = await self._parameters(request)
         limit = self._values_limit(parameters)
-        answer = await self._service.local_label_values(name, self._request(request, parameters, limit))
-        return self._names(request, answer, limit)
+        asked = await self._request(request, parameters, limit)
+        return await self._names(
+            request, self._timeout_ms(asked), limit, partial(self._service.local_label_values, name, asked)
+        )
 
-    async def metadata(self, request: web.Request) -> web.Response:
+    async def metadata(self, request: web.Request) -> web.StreamResponse:
         parameters = await self._parameters(request)
         limit = _metadata_limit(parameters, "limit")
         per_metric = _metadata_limit(parameters, "limit_per_metric")
-        dataset = choose_dataset(request, parameters, self._edge.services)
+        dataset = await choose_dataset(request, parameters, self._edge.services)
         if limit == 0:
             return success(request, {}, self._min_compressed_bytes)
-        entries = await self._service.metadata(dataset, parameters.text("metric"), max(0, limit))
-        return success(request, _by_metric(entries, limit, per_metric), self._min_compressed_bytes)
+
+        async def answer() -> Mapping[str, Any]:
+            entries = await self._service.metadata(dataset, parameters.text("metric"), max(0, limit))
+            return {"data": _by_metric(entries, limit, per_metric)}
+
+        return await self._answer(request, self._edge.config.query.timeout_ms, answer)
+
+    def _timeout_ms(self, asked: MetadataRequest) -> int:
+        configured_ms = self._edge.config.query.timeout_ms
+        return min(asked.timeout_ms or configured_ms, configured_ms)
 
     def _values_limit(self, parameters: Parameters) -> int:
         """The smaller of what is asked for and what is configured; 0 means none of either."""
         limits = [limit for limit in (parameters.limit(), self._edge.config.query.label_values_limit) if limit]
         return min(limits, default=0)
 
-    def _request(
+    async def _request(
         self, request: web.Request, parameters: Parameters, limit: int, *, selectors_needed: bool = False
     ) -> MetadataRequest:
         # Prometheus looks at match[] before the times where it is needed, which decides who complains first.
@@ -114,7 +133,7 @@ class MetadataRoutes:
         if timeout_ms is not None and timeout_ms <= 0:
             raise invalid_parameter("timeout", "a timeout must be positive")
         return MetadataRequest(
-            dataset=choose_dataset(request, parameters, self._edge.services),
+            dataset=await choose_dataset(request, parameters, self._edge.services),
             selectors=read_selectors(parameters, self._edge.parser_options, needed=selectors_needed),
             start_ms=start_ms,
             end_ms=end_ms,
@@ -124,12 +143,28 @@ class MetadataRoutes:
             request_id=request_id(request),
         )
 
-    def _names(self, request: web.Request, answer: Names, limit: int) -> web.Response:
-        values, warnings = list(answer.values), answer.warnings
-        if limit and len(values) > limit:
-            values = values[:limit]
-            warnings = _with_truncation(warnings)
-        return success(request, values, self._min_compressed_bytes, partial=answer.partial, warnings=warnings)
+    async def _names(
+        self, request: web.Request, timeout_ms: int, limit: int, ask: Callable[[], Awaitable[Names]]
+    ) -> web.StreamResponse:
+        async def answer() -> Mapping[str, Any]:
+            found = await ask()
+            values, warnings = found.values, found.warnings
+            if limit and len(values) > limit:
+                values, warnings = values[:limit], _with_truncation(warnings)
+            return {"data": list(values), "partial": found.partial, "warnings": warnings}
+
+        return await self._answer(request, timeout_ms, answer)
+
+    async def _answer(
+        self, request: web.Request, timeout_ms: int, ask: Callable[[], Awaitable[Mapping[str, Any]]]
+    ) -> web.StreamResponse:
+        """An envelope with ``data`` and what else ``ask`` gives when its turn has come."""
+        client = client_of(request)
+        with self._edge.unsent.answer(client) as unsent:
+            async with self._edge.metadata.slot(timeout_ms, client) as left_ms:
+                body = success_body(**await ask())
+                await unsent.take(len(body), left_ms)
+            return await json_body(request, body, self._min_compressed_bytes, unsent)
 
     async def _parameters(self, request: web.Request) -> Parameters:
         return await Parameters.read(request, self._edge.form_bytes_max)

@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from filoray.cluster.errors import BadData, NotFound, QueryTimeout
+from filoray.http.answer_sizes import result_bytes
+from filoray.http.byte_budgets import UnsentAnswer
 from filoray.http.dataset_choice import choose_dataset
 from filoray.http.gateway_services import Edge
 from filoray.http.json_encoding import point_count, result_json
 from filoray.http.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter, parse_duration_parameter_ms
 from filoray.http.request_access import check_dataset, may_read
-from filoray.http.request_context import request_id
+from filoray.http.request_context import client_of, request_id
 from filoray.http.responses import enveloped, json_stream, query_data, success
 from filoray.http.route_access import PREFIXES
 from filoray.nodes.promql.ast import Expr
@@ -83,7 +85,7 @@ class QueryRoutes:
         timeout_ms = self._timeout_ms(parameters)
         limit = parameters.limit()
         query = QueryRequest(
-            dataset=choose_dataset(request, parameters, self._edge.services),
+            dataset=await choose_dataset(request, parameters, self._edge.services),
             query=parameters.text("query"),
             start_ms=start_ms,
             end_ms=end_ms,
@@ -99,10 +101,26 @@ class QueryRoutes:
         parameters.flag("histogramMap")  # there are float samples only: nothing to map, but a bad value is an error
         if parameters.flag("explainOnly"):
             return success(request, await self._explained(query), self._min_compressed_bytes)
-        began_s = time.monotonic()
-        async with self._edge.queries.slot(timeout_ms) as left_ms:
-            outcome, elapsed_s = await self._run(query, left_ms)
-        queued_s = time.monotonic() - began_s - elapsed_s
+        client = client_of(request)
+        with self._edge.unsent.answer(client) as unsent:
+            began_s = time.monotonic()
+            async with self._edge.queries.slot(timeout_ms, client) as left_ms:
+                outcome, elapsed_s = await self._run(query, left_ms)
+                # Before the next query may fill memory, this one's answer has its place there.
+                await unsent.take(result_bytes(outcome.result), left_ms)
+            queued_s = time.monotonic() - began_s - elapsed_s
+            return await self._send(request, query, limit, outcome, queued_s, elapsed_s, unsent)
+
+    async def _send(
+        self,
+        request: web.Request,
+        query: QueryRequest,
+        limit: int,
+        outcome: QueryOutcome,
+        queued_s: float,
+        elapsed_s: float,
+        unsent: UnsentAnswer,
+    ) -> web.StreamResponse:
         result, warnings = outcome.result, outcome.warnings
         if limit and result.series_count > limit:
             result, warnings = result.truncated(limit), (*warnings, TRUNCATED)
@@ -113,7 +131,7 @@ class QueryRoutes:
             _stats(outcome.stats, queued_s, elapsed_s) if query.wants_stats else None,
         )
         pieces = enveloped(data, warnings, outcome.infos, partial=outcome.partial)
-        return await json_stream(request, pieces, points, self._min_compressed_bytes)
+        return await json_stream(request, pieces, points, self._min_compressed_bytes, unsent)
 
     async def _run(self, query: QueryRequest, timeout_ms: int) -> tuple[QueryOutcome, float]:
         """The outcome, and the seconds it took."""

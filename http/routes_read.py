@@ -8,11 +8,12 @@ from aiohttp import web
 
 from filoray.cluster.errors import BadData
 from filoray.http.bodies import content_encoding, read_raw_body
+from filoray.http.byte_budgets import UnsentAnswer
 from filoray.http.dataset_choice import choose_dataset
 from filoray.http.gateway_services import Edge
 from filoray.http.parameters import Parameters
 from filoray.http.remote_read import RemoteReadAnswer, RemoteReadLimits, answer_remote_read
-from filoray.http.request_context import request_id
+from filoray.http.request_context import client_of, request_id
 from filoray.http.responses import send_pieces
 from filoray.http.route_access import PREFIXES
 from filoray.nodes.promql.regex import RegexError
@@ -21,7 +22,7 @@ _log = logging.getLogger("filoray.http")
 
 
 class ReadRoutes:
-    """A read counts as a query: it holds one of their slots until its answer is sent."""
+    """A read counts as a query: it holds one of their slots until its samples are here."""
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
@@ -31,27 +32,30 @@ class ReadRoutes:
         return [web.post(f"{prefix}/read", self.read) for prefix in PREFIXES]
 
     async def read(self, request: web.Request) -> web.StreamResponse:
-        dataset = choose_dataset(request, Parameters.of_query(request), self._services)
+        dataset = await choose_dataset(request, Parameters.of_query(request), self._services)
         config = self._edge.config.query
         limits = RemoteReadLimits(answer_bytes_max=config.max_result_bytes)
         encoding = content_encoding(request) or None
         body = await read_raw_body(request, limits.request_bytes_max, "a remote read request may have")
-        async with self._edge.queries.slot(config.timeout_ms):
-            try:
-                answer = await answer_remote_read(
-                    body, encoding, self._services.query, dataset, limits, request_id(request)
-                )
-            except RegexError as error:
-                raise BadData(f"remote read: {error}") from None
+        client = client_of(request)
+        with self._edge.unsent.answer(client) as unsent:
+            async with self._edge.queries.slot(config.timeout_ms, client) as left_ms:
+                try:
+                    answer = await answer_remote_read(
+                        body, encoding, self._services.query, dataset, limits, request_id(request)
+                    )
+                except RegexError as error:
+                    raise BadData(f"remote read: {error}") from None
+                await unsent.take(answer.held_bytes, left_ms)
             for warning in answer.warnings:
                 _log.warning("remote read request_id=%s dataset=%s warning=%s", request_id(request), dataset, warning)
-            return await _send(request, answer)
+            return await _send(request, answer, unsent)
 
 
-async def _send(request: web.Request, answer: RemoteReadAnswer) -> web.StreamResponse:
+async def _send(request: web.Request, answer: RemoteReadAnswer, unsent: UnsentAnswer) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": answer.content_type})
     response.headers["X-Request-Id"] = request_id(request)
     if answer.content_encoding is not None:
         response.headers["Content-Encoding"] = answer.content_encoding
-    await send_pieces(request, response, iter(answer.frames))
+    await send_pieces(request, response, iter(answer.frames), unsent)
     return response

@@ -12,13 +12,13 @@ from collections import Counter
 from aiohttp import web
 
 from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.errors import BadData
-from filoray.http.bodies import UnsupportedMediaType, content_encoding, read_raw_body
+from filoray.cluster.errors import BadData, ConfigError, QueryTimeout, Unavailable
+from filoray.http.bodies import BodyTimeout, UnsupportedMediaType, content_encoding, read_raw_body
 from filoray.http.dataset_choice import choose_dataset, dataset_view
 from filoray.http.gateway_services import Edge
 from filoray.http.parameters import Parameters
 from filoray.http.remote_write import DecodedWrite
-from filoray.http.request_context import request_id
+from filoray.http.request_context import client_of, request_id
 from filoray.http.route_access import PREFIXES
 
 _PROTOBUF = "application/x-protobuf"
@@ -37,16 +37,24 @@ class WriteRoutes:
         return [web.post(f"{prefix}/write", self.write) for prefix in PREFIXES]
 
     async def write(self, request: web.Request) -> web.Response:
-        dataset = choose_dataset(request, Parameters.of_query(request), self._services)
+        try:
+            return await self._write(request)
+        except (QueryTimeout, BodyTimeout, ConfigError) as error:
+            # Nothing is wrong with the samples, and senders drop those that are answered with 4xx.
+            raise Unavailable(error.message) from error
+
+    async def _write(self, request: web.Request) -> web.Response:
+        dataset = await choose_dataset(request, Parameters.of_query(request), self._services)
         check_media_type(request)
-        with self._edge.pending_writes.share() as memory:
+        client = client_of(request)
+        with self._edge.pending_writes.share(client) as memory:
             # A slot is taken when the body is there: a slow sender keeps nobody else from writing.
             body = await read_raw_body(
-                request, self._config.max_body_bytes, "filoray.write.max-body-size allows", memory.grow
+                request, self._config.max_body_bytes, "filoray.write.max-body-size allows", memory
             )
             self._edge.metrics.write_bytes.labels(dataset).inc(len(body))
-            async with self._edge.writes.slot(self._config.timeout_ms):
-                config = dataset_view(dataset, self._services).config
+            async with self._edge.writes.slot(self._config.timeout_ms, client):
+                config = (await dataset_view(dataset, self._services)).config
                 decoded = await self._decode(config, body)
                 memory.grow(held_bytes(decoded))
                 await self._store(config, decoded, request_id(request))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from filoray.cluster.dataset import parse_dataset_config
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.http.gateway_services import GatewayServices
 from filoray.http.remote_write import RemoteWriteDecoder
+from filoray.http.shared_call import SharedCall
 from filoray.nodes.node_client import ZmqNodeClient
 from filoray.nodes.query_service import FanOutQueryService
 from filoray.nodes.streams.sources import check_source
@@ -32,6 +34,7 @@ T = TypeVar("T")
 _CALL_TIMEOUT_S = 30
 _FIRST_VIEW_TIMEOUT_S = 2
 _RETRY_S = 0.5
+_RAY_THREADS = 4
 
 
 class RayClusterControl:
@@ -44,10 +47,23 @@ class RayClusterControl:
         self._gateway_count = config.node_count
         self.views: ViewHolder | None = None
         self._subscribing: asyncio.Task[None] | None = None
+        self._newest = SharedCall(self._fetch_view)
+        # Ray's calls do not come back while its GCS hangs: these few threads wait for them, and decode no bodies.
+        self._threads = ThreadPoolExecutor(_RAY_THREADS, "ray-call")
 
     def view(self) -> ClusterView:
         assert self.views is not None
         return self.views.view
+
+    async def newest_view(self) -> ClusterView:
+        """However many ask: one call after the other."""
+        await self._newest.get()
+        return self.view()
+
+    async def _fetch_view(self) -> None:
+        view = await self._call("subscribe", self._gateway_name, timeout_s=_FIRST_VIEW_TIMEOUT_S)
+        if self.views is not None:
+            self.views.update(view)
 
     async def members(self) -> Sequence[str]:
         """From the seed discovery; while that is away, the nodes of the last view."""
@@ -121,16 +137,21 @@ class RayClusterControl:
     def close(self) -> None:
         if self._subscribing is not None:
             self._subscribing.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     # ---- Ray
 
     async def _call(self, method: str, *args: Any, actor: str = COORDINATOR, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
         """One actor call. FilorayErrors of the actor come back as they were raised; its absence is Unavailable."""
+
+        def submit() -> Future[Any]:
+            handle = ray.get_actor(actor, self._namespace)
+            return getattr(handle, method).remote(*args).future()  # type: ignore[no-any-return]
+
         try:
-            handle = await asyncio.to_thread(ray.get_actor, actor, self._namespace)
-            reference = getattr(handle, method).remote(*args)
             async with asyncio.timeout(timeout_s):
-                return await _completed(reference)
+                future = await asyncio.get_running_loop().run_in_executor(self._threads, submit)
+                return await asyncio.wrap_future(future)
         except TimeoutError:
             raise Unavailable(f"the {actor} did not answer within {timeout_s} s") from None
         except RayTaskError as error:
@@ -141,10 +162,6 @@ class RayClusterControl:
             raise Unavailable(f"the {actor} is not there: {error}") from None
         except RayError as error:
             raise Unavailable(f"the {actor} could not be asked: {error}") from None
-
-
-def _completed(reference: ray.ObjectRef) -> Awaitable[Any]:
-    return asyncio.wrap_future(reference.future())
 
 
 class Wired:

@@ -333,7 +333,8 @@ class FanOutQueryService:
         return names
 
     async def read_raw(self, request: MetadataRequest) -> RawSeriesAnswer:
-        replies, warnings = await self._ask_metadata(Kind.RAW, request)
+        selectors = request.selectors or [()]  # one that matches all series: a node reads by selectors
+        replies, warnings = await self._ask_metadata(Kind.RAW, replace(request, selectors=selectors))
         batches = [_batch(reply) for reply in replies]
         if not batches:
             raise Unavailable(f"dataset {request.dataset}: no shard is available")

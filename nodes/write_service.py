@@ -24,7 +24,7 @@ from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
 from filoray.nodes.clocks import LatestCalendar
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text
-from filoray.nodes.metric_metadata import shortened
+from filoray.nodes.metric_metadata import Entry, shortened
 from filoray.nodes.protocol import Kind, error_named
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.requests import MetricMetadata, WriteOutcome
@@ -91,8 +91,7 @@ class FanOutWriteService:
                     raise Unavailable(
                         f"not all samples could be stored within {self._timeout_ms} ms: {progress.last_problem}"
                     )
-        if metadata:
-            await self._put_metadata(self._current(dataset, generation), metadata, deadline_s)
+        await self._put_metadata(dataset, generation, metadata, deadline_s)
         return WriteOutcome(progress.accepted, dict(progress.refused), progress.example)
 
     async def close(self) -> None:
@@ -172,26 +171,42 @@ class FanOutWriteService:
         for (shard, _), shard_reply in zip(pairs, decode_write_reply(reply.body), strict=True):
             _take(shard, shard_reply, progress, with_keys)
 
-    async def _put_metadata(self, current: DatasetView, metadata: Sequence[MetricMetadata], deadline_s: float) -> None:
-        """What is known of metrics lives on the shard that the metric's name hashes to."""
-        dataset, shard_map = current.config.name, current.shard_map
-        by_shard: dict[int, list[tuple[str, str, str, str]]] = {}
+    async def _put_metadata(
+        self, dataset: str, generation: int, metadata: Sequence[MetricMetadata], deadline_s: float
+    ) -> None:
+        """What is known of metrics lives on the shard that the metric's name hashes to. Sent again as samples are."""
+        waiting: dict[int, list[Entry]] = {}
+        count = self._current(dataset, generation).config.num_shards
         for entry in metadata:
             kept = shortened((entry.metric, entry.type, entry.help, entry.unit))
             if kept is not None:
-                by_shard.setdefault(metadata_shard(entry.metric, len(shard_map.shards)), []).append(kept)
-        chosen = route(shard_map, by_shard)
-        left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
-        if chosen.missing:
-            raise Unavailable(missing_text(dataset, chosen.missing))
-        await asyncio.gather(
-            *(
-                self._views.client(node).request(
-                    Kind.PUT_METADATA, dataset, pairs, left_ms, [by_shard[shard] for shard, _ in pairs]
-                )
-                for node, pairs in chosen.by_node.items()
-            )
-        )
+                waiting.setdefault(metadata_shard(entry.metric, count), []).append(kept)
+        while waiting:
+            view_version = self._views.view.version
+            problem = await self._put_waiting(self._current(dataset, generation), waiting, deadline_s)
+            left_s = deadline_s - time.monotonic()
+            if waiting and (left_s <= 0 or not await self._views.newer_than(view_version, left_s)):
+                raise Unavailable(f"not all metadata could be stored within {self._timeout_ms} ms: {problem}")
+
+    async def _put_waiting(self, current: DatasetView, waiting: dict[int, list[Entry]], deadline_s: float) -> str:
+        """One round; takes what is stored out of ``waiting`` and returns why the rest is not."""
+        dataset = current.config.name
+        chosen = route(current.shard_map, waiting)
+        problems = [missing_text(dataset, chosen.missing)] if chosen.missing else []
+
+        async def put(node: str, pairs: ShardEpochs) -> None:
+            left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
+            entries = [waiting[shard] for shard, _ in pairs]
+            try:
+                await self._views.client(node).request(Kind.PUT_METADATA, dataset, pairs, left_ms, entries)
+            except StaleRoute as error:
+                problems.append(error.message)
+                return
+            for shard, _ in pairs:
+                del waiting[shard]
+
+        await asyncio.gather(*(put(node, pairs) for node, pairs in chosen.by_node.items()))
+        return "; ".join(problems)
 
 
 def metadata_shard(metric: str, num_shards: int) -> int:

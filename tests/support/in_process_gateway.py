@@ -60,10 +60,16 @@ class Control:
     def __init__(self, *names):
         self.calls = []
         self.error = None
+        self.newest = None
         self.current = ClusterView(7, NODES, {name: dataset(name) for name in names})
 
     def view(self):
         return self.current
+
+    async def newest_view(self):
+        if self.error:
+            raise self.error
+        return self.newest or self.current
 
     async def members(self):
         return self._called([str(node.address) for node in reversed(NODES.values())], "members")

@@ -1,11 +1,12 @@
 """Gates: how many run, how many wait, who is refused."""
 
 import asyncio
+from random import Random
 
 import pytest
 
-from filoray.cluster.errors import QueryTimeout, TooManyRequests, Unavailable
-from filoray.http.admission import AdmissionGate, ByteBudget
+from filoray.cluster.errors import QueryTimeout, Unavailable
+from filoray.http.admission import AdmissionGate, ClientShare
 
 
 async def hold(gate, release, timeout_ms=60_000):
@@ -54,18 +55,89 @@ async def test_a_waiter_that_goes_away_leaves_no_trace():
     assert (gate.running, gate.waiting) == (0, 0)
 
 
-def test_a_byte_budget_takes_one_of_any_size_and_then_what_fits():
-    budget = ByteBudget(100, "filoray.write.max-pending-size")
-    with budget.share() as first, budget.share() as second:
-        first.grow(60)
-        first.grow(940)
-        with pytest.raises(TooManyRequests, match="1000 bytes of other writes"):
-            second.grow(1)
-    with budget.share() as first, budget.share() as second:
-        first.grow(60)
-        second.grow(40)
-        with pytest.raises(TooManyRequests):
-            first.grow(1)
-        assert (first.size_bytes, second.size_bytes) == (60, 40)
-    with budget.share() as alone:
-        alone.grow(101)
+async def test_the_client_with_fewest_running_is_next():
+    gate, release = AdmissionGate("queries", 2, 9, "key"), asyncio.Event()
+    order = []
+
+    async def run(client, number):
+        async with gate.slot(60_000, client):
+            order.append((client, number))
+            await release.wait()
+
+    flood = [asyncio.create_task(run("flood", number)) for number in range(5)]
+    await asyncio.sleep(0)
+    other = [asyncio.create_task(run("other", number)) for number in range(2)]
+    await asyncio.sleep(0)
+    assert (gate.running, gate.waiting) == (2, 5)
+    release.set()
+    await asyncio.gather(*flood, *other)
+    assert order == [("flood", 0), ("flood", 1), ("other", 0), ("flood", 2), ("other", 1), ("flood", 3), ("flood", 4)]
+    assert (gate.running, gate.waiting) == (0, 0)
+
+
+async def test_no_client_has_all_slots():
+    gate, release = AdmissionGate("queries", 5, 9, "key", ClientShare(80)), asyncio.Event()
+
+    async def run(client):
+        async with gate.slot(60_000, client):
+            await release.wait()
+
+    flood = [asyncio.create_task(run("flood")) for _ in range(6)]
+    await asyncio.sleep(0)
+    assert (gate.running, gate.waiting) == (4, 2)
+    other = asyncio.create_task(run("other"))
+    await asyncio.sleep(0)
+    assert (gate.running, gate.waiting) == (5, 2)
+    release.set()
+    await asyncio.gather(*flood, other)
+
+
+async def test_a_full_queue_refuses_whoever_waits_with_most():
+    gate, release = AdmissionGate("queries", 1, 3, "key"), asyncio.Event()
+
+    async def run(client):
+        async with gate.slot(60_000, client):
+            await release.wait()
+
+    flood = [asyncio.create_task(run("flood")) for _ in range(4)]
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(run(client)) for client in ("a", "b")]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [task.done() for task in flood] == [False, False, True, True]
+    with pytest.raises(Unavailable, match="too many queries"):
+        await run("a")
+    with pytest.raises(Unavailable, match="too many queries"):
+        await run("flood")
+    assert gate.waiting == 3
+    release.set()
+    answers = await asyncio.gather(*flood, *others, return_exceptions=True)
+    assert [type(answer) for answer in answers[2:4]] == [Unavailable] * 2
+    assert (gate.running, gate.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_comes_and_goes_the_counts_add_up(seed):
+    random = Random(seed)
+    gate = AdmissionGate("queries", 3, 6, "key", ClientShare(random.choice((30, 70, 100))))
+
+    async def run(client):
+        async with gate.slot(random.choice((1, 5_000)), client):
+            assert gate.running <= 3
+            for _ in range(random.randrange(4)):
+                await asyncio.sleep(0)
+
+    tasks = []
+    for _ in range(200):
+        tasks.append(asyncio.create_task(run(random.choice("aaaabc"))))
+        if random.random() < 0.3:
+            random.choice(tasks).cancel()
+        if random.random() < 0.5:
+            await asyncio.sleep(0)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    kinds = {type(answer) for answer in answers if answer is not None}
+    assert kinds <= {Unavailable, QueryTimeout, asyncio.CancelledError}
+    assert None in answers
+    assert (gate.running, gate.waiting) == (0, 0)
+    async with gate.slot(1):
+        pass

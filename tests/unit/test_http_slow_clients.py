@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import numpy as np
 import pytest
@@ -50,25 +51,25 @@ async def test_a_head_that_does_not_become_complete_ends_the_connection(gateways
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"),
+    ("path", "kind", "status"),
     [
-        ("/api/v1/write", "application/x-protobuf"),
-        ("/api/v1/read", "application/x-protobuf"),
-        ("/api/v1/query", "application/x-www-form-urlencoded"),
-        ("/api/v1/series", "application/x-www-form-urlencoded"),
-        ("/api/v1/cluster/other", "text/plain"),
-        ("/api/v1/cluster/timeseries/stopshards", "application/json"),
-        ("/admin/loglevel/filoray", "text/plain"),
+        ("/api/v1/write", "application/x-protobuf", 503),  # the samples are to be sent again
+        ("/api/v1/read", "application/x-protobuf", 408),
+        ("/api/v1/query", "application/x-www-form-urlencoded", 408),
+        ("/api/v1/series", "application/x-www-form-urlencoded", 408),
+        ("/api/v1/cluster/other", "text/plain", 408),
+        ("/api/v1/cluster/timeseries/stopshards", "application/json", 408),
+        ("/admin/loglevel/filoray", "text/plain", 408),
     ],
 )
-async def test_a_body_that_does_not_become_complete_is_408(gateways, path, kind):
+async def test_a_body_that_does_not_become_complete_is_refused(gateways, path, kind, status):
     api = await gateways.start("timeseries", http={"body_timeout_ms": 100})
     reader, writer = await connect(api)
     writer.write(
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\nquery=".encode()
     )
     head = await reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 408 ")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"filoray.http.body-timeout" in await reader.read(1024)
     writer.close()
 
@@ -87,21 +88,42 @@ async def test_slow_senders_keep_nobody_from_writing(gateways):
         writer.close()
 
 
-async def test_bytes_that_arrive_slowly_count_as_held_and_are_given_back(gateways):
-    api = await gateways.start("timeseries", write={"max_pending_bytes": 1000})
-    _, writer = await connect(api)
+async def test_unfinished_bodies_are_given_up_for_complete_ones(gateways):
+    api = await gateways.start("timeseries", write={"max_pending_bytes": 10_000})
+    senders = [await connect(api) for _ in range(17)]
     head = "POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: snappy\r\nContent-Length: 9000\r\n\r\n"
-    writer.write(head.encode() + b"x" * 990)
-    statuses = set()
-    async with asyncio.timeout(30):
-        while 429 not in statuses:  # until the bytes have arrived
-            async with api.client.post("/api/v1/write", data=WRITE, headers=HEADERS) as response:
-                statuses.add(response.status)
+    for _, writer in senders:
+        writer.write(head.encode() + b"x" * 990)
+    body = encode_write_request([({"__name__": "up", "i": str(i)}, [1000], [1.0]) for i in range(30)])
+    for _ in range(20):
+        async with api.client.post("/api/v1/write", data=body, headers=HEADERS) as response:
+            assert response.status == 204
+    reader, writer = senders[0]
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1" in head
+    assert b"the body was not complete when its place was needed for others" in await reader.read(1024)
+    for _, writer in senders:
         writer.close()
-        while response.status != 204:
-            async with api.client.post("/api/v1/write", data=WRITE, headers=HEADERS) as response:
-                statuses.add(response.status)
-    assert statuses <= {204, 429}
+
+
+async def test_clients_that_take_nothing_go_when_others_need_their_place(gateways):
+    http = {"max_unsent_bytes": 60_000_000, "slow_client_patience_ms": 50, "max_client_percent": 100}
+    api = await gateways.start("timeseries", http=http, query={"max_concurrent": 2})
+    api.queries.outcome = QueryOutcome(vector(*np.random.default_rng(1).random((2_000, 1_000))))
+    readers = [await connect(api) for _ in range(8)]
+    for _, writer in readers:
+        writer.write(b"GET /api/v1/query_range?query=up&start=0&end=999&step=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(30):
+        while len(api.queries.requests) < 8:  # no slot is held by who does not read
+            await asyncio.sleep(0.01)
+        async with api.client.get("/api/v1/query_range?query=up&start=0&end=999&step=1") as response:
+            assert len(await response.read()) > 10_000_000
+    metrics = (await (await api.client.get("/metrics")).read()).decode()
+    counted = r'filoray_http_requests_total{code="499",method="GET",route="/api/v1/query_range"} (\d)'
+    assert int(re.search(counted, metrics)[1]) >= 6  # three answers fit beside each other, of the nine that there were
+    for _, writer in readers:
+        writer.close()
 
 
 async def test_a_client_that_does_not_take_its_answer_is_cut_off(gateways):

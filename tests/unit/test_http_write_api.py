@@ -121,7 +121,7 @@ async def test_a_body_over_its_limit_is_413_and_names_the_key(gateways):
     assert await write(api, in_pieces()) == (413, text)
 
 
-async def test_more_bytes_than_a_gateway_may_hold_are_429(gateways):
+async def test_more_bytes_than_a_gateway_may_hold_are_503(gateways):
     api = await gateways.start("timeseries", write={"max_pending_bytes": 1})
     release = asyncio.Event()
     began = asyncio.Event()
@@ -136,7 +136,7 @@ async def test_more_bytes_than_a_gateway_may_hold_are_429(gateways):
     first = asyncio.create_task(write(api, body()))
     await began.wait()
     status, text = await write(api, body())
-    assert status == 429
+    assert status == 503
     assert "filoray.write.max-pending-size = 1" in text
     release.set()
     assert await first == (204, "")

@@ -13,12 +13,13 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
 from filoray.cluster.config import default_server_config
 from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
-from filoray.cluster.errors import Unavailable
+from filoray.cluster.errors import StaleRoute, Unavailable
 from filoray.cluster.shard_map import ShardEntry, ShardMap
 from filoray.cluster.shard_status import ShardStatus, StatusKind
 from filoray.nodes.node_client import Reply
 from filoray.nodes.protocol import Kind
 from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.requests import MetricMetadata
 from filoray.nodes.view_holder import ViewHolder
 from filoray.nodes.write_reply import Stored, encode_write_reply
 from filoray.nodes.write_service import FanOutWriteService
@@ -85,3 +86,48 @@ def test_samples_that_were_decoded_for_a_former_data_set_are_not_sent() -> None:
     with pytest.raises(Unavailable, match="set up anew"):
         asyncio.run(write())
     assert node.shards == []
+
+
+class StaleAtFirst(Node):
+    """Refuses the route of the first view, as a node does whose shards went elsewhere; remembers what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Any] = []
+
+    async def request(
+        self, kind: Kind, dataset: str, shards: Any, timeout_ms: int, body: Any = None, frames: Any = None
+    ) -> Reply:
+        if any(epoch < 2 for _, epoch in shards):
+            raise StaleRoute("these shards went elsewhere")
+        self.told += body
+        return Reply(None, [])
+
+
+@pytest.mark.parametrize("first", [StatusKind.ACTIVE, StatusKind.DOWN])
+def test_metadata_that_meets_a_stale_route_is_sent_again(first: StatusKind) -> None:
+    node = StaleAtFirst()
+    metadata = [MetricMetadata(f"m{index}_total", "counter", "Help.", "") for index in range(20)]
+
+    async def write() -> None:
+        views = ViewHolder(view(1, CONFIG, first), lambda info: node)
+        service = FanOutWriteService(views, 10_000)
+        writing = asyncio.ensure_future(service.write("d", {}, lambda shard, series: SAMPLES, metadata, "id", 0))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not writing.done()
+        views.update(view(2, CONFIG, StatusKind.ACTIVE))
+        await writing
+
+    asyncio.run(write())
+    assert sorted(name for entries in node.told for name, *_ in entries) == sorted(entry.metric for entry in metadata)
+
+
+def test_metadata_that_finds_no_owner_in_time_is_said_to_be_not_stored() -> None:
+    async def write() -> None:
+        views = ViewHolder(view(1, CONFIG, StatusKind.ACTIVE), lambda info: StaleAtFirst())
+        service = FanOutWriteService(views, 50)
+        await service.write("d", {}, lambda shard, series: SAMPLES, [MetricMetadata("up", "gauge", "", "")], "id", 0)
+
+    with pytest.raises(Unavailable, match="not all metadata could be stored within 50 ms: these shards went elsewhere"):
+        asyncio.run(write())
