@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from filoray.cluster.addresses import is_loopback
 from filoray.cluster.config_section import ConfigSection, ConfigSource, merge
 from filoray.cluster.dataset_limits import DatasetLimits, read_dataset_limits
 from filoray.cluster.errors import ConfigError
-from filoray.cluster.hocon import parse_text
+from filoray.cluster.hocon import parse_file, parse_own
 from filoray.cluster.store_config import Durability, StoreConfig, read_store_config
 from filoray.cluster.units import PlainValue
 
@@ -194,11 +195,8 @@ def load_server_config(path: Path | None, overrides: Mapping[str, str] | None = 
     sources = [defaults]
     datasets: tuple[InlineDataset, ...] = ()
     if path is not None:
-        try:
-            source = ConfigSource(str(path), path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}") from None
-        given = parse_text(source.text, source.name, include_dir=path.parent)
+        given = parse_file(path, os.environ)
+        source = ConfigSource(str(path), path.read_text("utf-8"))
         tree = merge(tree, _from_filodb_words(given, source))
         datasets = _inline_datasets(given, source)
         sources.insert(0, source)
@@ -443,7 +441,7 @@ def _dataset_files(section: ConfigSection, config_dir: Path) -> tuple[InlineData
         path = next((path for path in (Path(name), config_dir / name) if path.is_file()), None)
         if path is None:
             raise section.error("dataset-configs", f"there is no file {name}")
-        values = parse_text(path.read_text("utf-8"), str(path), include_dir=path.parent)
+        values = parse_file(path, os.environ)
         found.append(InlineDataset(str(values.get("dataset", "")), json.dumps(values), str(path)))
     return tuple(found)
 
@@ -461,7 +459,7 @@ def _nested(overrides: Mapping[str, str]) -> dict[str, PlainValue]:
 
 @functools.cache
 def _parsed_defaults() -> dict[str, PlainValue]:
-    return parse_text(_defaults_text(), "filoray-defaults.conf", include_dir=Path())
+    return parse_own(_defaults_text(), "filoray-defaults.conf")
 
 
 @functools.cache

@@ -17,6 +17,8 @@ from filoray.cluster.units import PlainValue, parse_duration_ms, parse_size_byte
 
 _T = TypeVar("_T")
 _UNLIMITED = 2**63 - 1
+_PROBLEM_CHARACTERS_MAX = 1000
+_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class ConfigSection:
     def error(self, key: str, problem: str) -> ConfigError:
         """A ConfigError "PLACE: KEY: PROBLEM"."""
         dotted = self._dotted(key)
+        if len(problem) > _PROBLEM_CHARACTERS_MAX:  # it quotes a value that may be anything
+            problem = f"{problem[: _PROBLEM_CHARACTERS_MAX // 2]} … {problem[-_PROBLEM_CHARACTERS_MAX // 2 :]}"
         for source in self._sources:
             if (line := source.line_of(dotted)) is not None:
                 return ConfigError(f"{source.name}:{line}: {dotted}: {problem}")
@@ -72,9 +76,10 @@ class ConfigSection:
 
     def text(self, key: str) -> str:
         value = self.raw(key)
-        if isinstance(value, bool | list | dict):
+        if isinstance(value, list | dict):
             raise self.error(key, f"{value!r} is not a text")
-        if not (text := str(value).strip()):
+        # true and 5 stand for the characters that they are written with.
+        if not (text := str(value).lower() if isinstance(value, bool) else str(value).strip()):
             raise self.error(key, "this text may not be empty")
         return text
 
@@ -110,7 +115,7 @@ class ConfigSection:
     def integer(self, key: str, minimum: int = 0, maximum: int = _UNLIMITED) -> int:
         value = self.raw(key)
         try:
-            number = int(value) if isinstance(value, str) else value
+            number = _number(value) if isinstance(value, str) else value
             if isinstance(number, float) and number.is_integer():
                 number = int(number)
             if isinstance(number, bool) or not isinstance(number, int):
@@ -155,6 +160,14 @@ def merge(base: Mapping[str, PlainValue], over: Mapping[str, PlainValue]) -> dic
         earlier = merged.get(key)
         merged[key] = merge(earlier, value) if isinstance(earlier, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _number(text: str) -> int | float:
+    """Of what is written with leading zeros, as a fraction or with an exponent too: ``007``, ``4.0``, ``1e3``."""
+    text = text.strip()
+    if not _NUMBER.fullmatch(text):
+        raise ValueError
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
 def _suggestion(word: str, known: Sequence[str]) -> str:

@@ -18,7 +18,8 @@ from filoray.cluster.config_section import ConfigSection, ConfigSource, merge
 from filoray.cluster.dataset_limits import DatasetLimits
 from filoray.cluster.dataset_name import check_dataset_name
 from filoray.cluster.errors import BadData
-from filoray.cluster.hocon import parse_text
+from filoray.cluster.hocon import parse_posted
+from filoray.cluster.parse_budget import ParseBudget, ParseLimits
 from filoray.cluster.store_config import StoreConfig, read_store_config
 from filoray.cluster.units import PlainValue, format_duration
 
@@ -96,14 +97,34 @@ def parse_dataset_config(
     store_defaults: StoreConfig | None = None,
     spread_default: int = 1,
     place: str = "source configuration",
+    limits: ParseLimits | None = None,
 ) -> DatasetConfig:
-    """Check a source configuration for the dataset named ``path_name`` (that of the URL).
+    """Check a source configuration, HOCON or JSON, for the dataset named ``path_name`` (that of the URL).
 
-    Needed: dataset (equal to ``path_name``), num-shards (a power of two), min-num-nodes, sourcefactory, sourceconfig.
     Raises ConfigError (HTTP 400) naming the key and line, or where the text does not parse; BadData for the name.
     """
     check_dataset_name(path_name)
-    section = ConfigSection(parse_text(text, place), "", [ConfigSource(place, text)])
+    values = parse_posted(text, ParseBudget(place, limits or ParseLimits()))
+    source = ConfigSource(place, text)
+    return read_dataset_config(
+        values, path_name, source, store_defaults or default_server_config().store, spread_default
+    )
+
+
+def read_dataset_config(
+    values: Mapping[str, PlainValue],
+    path_name: str,
+    source: ConfigSource,
+    store_defaults: StoreConfig,
+    spread_default: int,
+) -> DatasetConfig:
+    """Check the values of a source configuration for the dataset named ``path_name``.
+
+    Needed: dataset (equal to ``path_name``), num-shards (a power of two), min-num-nodes, sourcefactory, sourceconfig.
+    Raises ConfigError (HTTP 400) naming the key and line, BadData for the name.
+    """
+    check_dataset_name(path_name)
+    section = ConfigSection(values, "", [source])
     if (name := section.text("dataset")) != path_name:
         raise section.error("dataset", f"{name!r} is not the dataset of the path, {path_name!r}")
     num_shards = section.integer("num-shards", minimum=1, maximum=MAX_SHARDS)
@@ -128,7 +149,7 @@ def parse_dataset_config(
         if section.has("spread")
         else min(spread_default, spread_max),
         source_config=plain,
-        store=_store(source_config, store_defaults or default_server_config().store, ConfigSource(place, text)),
+        store=_store(source_config, store_defaults, source),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filoray.cluster.config_section import ConfigSection
+from filoray.cluster.parse_budget import ParseLimits
 
 KAFKA_FILE_PROPERTIES = (
     "ssl.ca.location",
@@ -30,9 +31,18 @@ class DatasetLimits:
     kafka_file_properties: tuple[str, ...]
     max_count: int
     max_shards: int
+    reading: ParseLimits
+    max_concurrent_readings: int
 
 
-NO_FILES = DatasetLimits(csv_directory=None, kafka_file_properties=(), max_count=1, max_shards=1)
+NO_FILES = DatasetLimits(
+    csv_directory=None,
+    kafka_file_properties=(),
+    max_count=1,
+    max_shards=1,
+    reading=ParseLimits(),
+    max_concurrent_readings=1,
+)
 """What holds where no configuration was given: no data set reads any file."""
 
 
@@ -46,6 +56,13 @@ def read_dataset_limits(section: ConfigSection) -> DatasetLimits:
         kafka_file_properties=_file_properties(section),
         max_count=section.integer("max-count", minimum=1),
         max_shards=section.integer("max-shards", minimum=1),
+        reading=ParseLimits(
+            size_max=section.size_bytes("max-config-size", minimum=1024, maximum=64 << 20),
+            values_max=section.integer("max-config-values", minimum=100),
+            depth_max=section.integer("max-config-depth", minimum=8, maximum=64),
+            timeout_ms=section.duration_ms("config-timeout", minimum=10),
+        ),
+        max_concurrent_readings=section.integer("max-concurrent-configs", minimum=1, maximum=64),
     )
     section.finish()
     return limits

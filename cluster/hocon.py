@@ -1,147 +1,151 @@
-"""HOCON or JSON text to plain values: the only place that knows pyhocon.
+"""HOCON or JSON text to plain values: JSON's types and no others.
 
-In: text and the name of its place (a file, "POST body"). Out: nested dicts of JSON's types; durations that pyhocon
-recognises come back as text in milliseconds (``"3600000ms"``), so that one reader, ``units.py``, understands all.
-What keys mean is left to ``config.py`` and ``dataset.py``.
+In: text and the name of its place (a file, "source configuration"). Out: nested dicts. Durations and sizes stay the
+texts that they are; ``units.py`` reads them where a key wants one. A number is a number only where that gives back the
+characters written: ``7``, but ``"007"`` and ``"1.10"``, so that a name may look like a number. What keys mean is left
+to ``config.py`` and ``dataset.py``.
 
-Two of pyhocon's habits are corrected here:
-
-* ``port = 9092`` followed by ``port = ${?KAFKA_PORT}`` must keep 9092 when the variable is not set (HOCON, "Optional
-  substitutions": the field keeps its earlier value). pyhocon 0.3 resolves it to nothing in several orders of keys, so
-  unset optional substitutions are taken out before it resolves the others.
-* Includes read files and URLs while parsing. Text that came over the network must not have that power.
+The reader is our own (``hocon_tokens``, ``hocon_parser``, ``hocon_resolver``) because the texts come from anybody: it
+is linear in the text, every step is charged to a budget, and posted text reaches neither files nor the environment.
+JSON is read as JSON, with keys that come twice merged as HOCON merges them.
 """
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import pyhocon
-from pyhocon.config_tree import ConfigSubstitution, ConfigTree, ConfigValues, NoneValue
-from pyhocon.exceptions import ConfigException, ConfigMissingException
-from pyparsing import ParseBaseException
-
 from filoray.cluster.errors import ConfigError
+from filoray.cluster.hocon_parser import Includes, parse, plain_word
+from filoray.cluster.hocon_resolver import Resolver
+from filoray.cluster.hocon_tree import Text
+from filoray.cluster.parse_budget import ParseBudget, ParseLimits
 from filoray.cluster.units import PlainValue
 
-MAX_TEXT_BYTES = 1 << 20
-"""No source configuration is anywhere near a mebibyte; a parser written for files should not see more."""
+_INCLUDES_DEEP_MAX = 16
+_ENDINGS = ("", ".conf", ".json")
+_BEFORE_JSON = re.compile(r"[ \t\r\n]*\{")
 
-_INCLUDE = re.compile(r"\binclude\s*(?:\"|required|url|file|package)", re.IGNORECASE)
 
+def parse_posted(text: str, budget: ParseBudget) -> dict[str, PlainValue]:
+    """Plain values of a text that may be anybody's: no file, no environment, within the budget.
 
-def parse_text(text: str, place: str, include_dir: Path | None = None) -> dict[str, PlainValue]:
-    """Plain values of a HOCON or JSON text.
-
-    ``include_dir`` is where relative includes are looked up; None (text from the network) forbids includes.
-    Raises ConfigError with the line and column when the text does not parse.
+    Raises ConfigError with line and column where the text does not parse, or with the limit that it is over.
     """
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
-        raise ConfigError(f"{place}: the configuration is longer than {MAX_TEXT_BYTES} bytes")
-    if not text.strip():
-        return {}
-    if (plain := _parse_json(text)) is not None:
-        return plain
-    if include_dir is None and (found := _INCLUDE.search(text)):
-        raise ConfigError(f"{place}:{_line(text, found.start())}: include is not allowed here; send the whole text")
+    return _parse(text, budget, _NoIncludes(), None)
+
+
+def parse_file(path: Path, environment: Mapping[str, str]) -> dict[str, PlainValue]:
+    """Plain values of an operator's file, with what it includes and substitutes. Raises ConfigError."""
+    budget = ParseBudget(str(path), ParseLimits())
+    return _parse(_read(path, str(path)), budget, _FileIncludes(path.parent), environment)
+
+
+def parse_own(text: str, place: str) -> dict[str, PlainValue]:
+    """Plain values of a text of ours, which neither includes nor substitutes."""
+    return parse_posted(text, ParseBudget(place, ParseLimits()))
+
+
+def _parse(
+    content: str, budget: ParseBudget, includes: Includes, environment: Mapping[str, str] | None
+) -> dict[str, PlainValue]:
+    budget.check_text(content)
+    content = content.removeprefix("\ufeff")
     try:
-        tree = pyhocon.ConfigFactory.parse_string(text, basedir=str(include_dir or "."), resolve=False)
-        if not isinstance(tree, ConfigTree):
-            raise ConfigError(f"{place}:1: a configuration is a set of keys and values, not a list")
-        _drop_unset_optionals(tree, tree)
-        pyhocon.ConfigParser.resolve_substitutions(tree)
-    except ParseBaseException as error:
-        raise ConfigError(
-            f"{place}:{error.lineno}:{error.column}: cannot be parsed: {_near(text, error.loc)}"
-        ) from None
-    except (ConfigException, OSError) as error:
-        raise ConfigError(f"{place}: {error}") from None
+        values = _parse_json(content)
+        if values is None:
+            root = parse(Text(content, budget.place), includes, budget)
+            values = Resolver(root, environment, budget).resolve()
     except RecursionError:
-        raise ConfigError(f"{place}: the configuration is nested too deeply") from None
-    return {_unquote(key): _plain(value, place, key) for key, value in tree.items()}
+        raise ConfigError(f"{budget.place}: the configuration is nested too deeply") from None
+    budget.check_result(values)
+    return values
 
 
-def _parse_json(text: str) -> dict[str, PlainValue] | None:
-    """JSON is HOCON too; reading it as what it is costs a hundredth and treats dots in keys as the writer meant."""
-    if not text.lstrip().startswith("{"):
+# ---- JSON
+
+
+def _parse_json(content: str) -> dict[str, PlainValue] | None:
+    """JSON is HOCON too; reading it as what it is costs a hundredth. None: it is none, or one that HOCON explains."""
+    if not _BEFORE_JSON.match(content):
         return None
     try:
-        value = json.loads(text)
+        value = json.loads(
+            content, object_pairs_hook=_merged, parse_int=plain_word, parse_float=plain_word, parse_constant=_refuse
+        )
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, PlainValue]", value) if isinstance(value, dict) else None
 
 
-def _drop_unset_optionals(root: ConfigTree, tree: ConfigTree) -> None:
-    """Give every key whose value is one optional substitution that resolves to nothing its earlier value back."""
-    for key in list(tree):
-        value = dict.__getitem__(tree, key)
-        while isinstance(value, ConfigValues) and _is_unset_optional(root, value):
-            value = value.overridden_value
-            if value is None:
-                del tree[key]
-            else:
-                dict.__setitem__(tree, key, value)
-        if isinstance(value, ConfigTree):
-            _drop_unset_optionals(root, value)
-        elif isinstance(value, list):
-            for item in value:
-                if isinstance(item, ConfigTree):
-                    _drop_unset_optionals(root, item)
+def _merged(pairs: list[tuple[str, PlainValue]]) -> dict[str, PlainValue]:
+    """A key that comes twice: objects merge, else the later one counts, as HOCON has it."""
+    values = dict(pairs)
+    if len(values) == len(pairs):
+        return values
+    values = {}
+    for key, value in pairs:
+        earlier = values.get(key)
+        if isinstance(earlier, dict) and isinstance(value, dict):
+            _merge_into(earlier, value)
+        else:
+            values[key] = value
+    return values
 
 
-def _is_unset_optional(root: ConfigTree, value: ConfigValues) -> bool:
-    tokens = value.tokens
-    if len(tokens) != 1 or not isinstance(tokens[0], ConfigSubstitution) or not tokens[0].optional:
-        return False
-    variable = tokens[0].variable
-    try:
-        return root.get(variable) is value and variable not in os.environ  # a key that only refers to itself
-    except ConfigMissingException:
-        return variable not in os.environ
-    except ConfigException:
-        return False
+def _merge_into(target: dict[str, PlainValue], values: Mapping[str, PlainValue]) -> None:
+    for key, value in values.items():
+        earlier = target.get(key)
+        if isinstance(earlier, dict) and isinstance(value, dict):
+            _merge_into(earlier, value)
+        else:
+            target[key] = value
 
 
-def _plain(value: object, place: str, key: str) -> PlainValue:
-    if isinstance(value, ConfigTree | dict):
-        return {_unquote(name): _plain(item, place, f"{key}.{name}") for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item, place, key) for item in value]
-    if value is None or isinstance(value, NoneValue):
+def _refuse(word: str) -> PlainValue:
+    raise ValueError(f"{word} is no JSON")
+
+
+# ---- includes
+
+
+@dataclass(frozen=True, slots=True)
+class _NoIncludes:
+    def read(self, name: str, place: str, *, is_required: bool) -> tuple[Text, Includes] | None:
+        raise ConfigError(f"{place}: include is not allowed here; send the whole text")
+
+
+@dataclass(frozen=True, slots=True)
+class _FileIncludes:
+    """Files beside the including one, or by absolute path; a name without ending is also tried with one."""
+
+    directory: Path
+    depth: int = 0
+
+    def read(self, name: str, place: str, *, is_required: bool) -> tuple[Text, Includes] | None:
+        if self.depth >= _INCLUDES_DEEP_MAX:
+            raise ConfigError(f"{place}: files include each other more than {_INCLUDES_DEEP_MAX} deep")
+        for ending in _ENDINGS:
+            path = self.directory / (name + ending)
+            if path.is_file():
+                text = Text(_read(path, place), str(path))
+                return text, _FileIncludes(path.parent, self.depth + 1)
+        if is_required:
+            raise ConfigError(f"{place}: the included file {name!r} is not there")
         return None
-    if isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, datetime.timedelta):
-        return f"{round(value / datetime.timedelta(milliseconds=1))}ms"
-    if isinstance(value, str):
-        return str(value)
-    return _calendar_period(value, place, key)
 
 
-def _calendar_period(value: object, place: str, key: str) -> str:
-    """pyhocon reads periods as dateutil's relativedelta when that is installed; months have no fixed length."""
-    parts = {name: getattr(value, name, None) for name in ("days", "hours", "minutes", "seconds", "microseconds")}
-    if getattr(value, "months", 0) or getattr(value, "years", 0) or None in parts.values():
-        raise ConfigError(f"{place}: {key}: a duration in months or years is not exact; write days or weeks")
-    delta = datetime.timedelta(**cast("dict[str, int]", parts))
-    return f"{round(delta / datetime.timedelta(milliseconds=1))}ms"
-
-
-def _unquote(key: str) -> str:
-    """pyhocon keeps the quotes of a quoted key."""
-    return key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
-
-
-def _line(text: str, offset: int) -> int:
-    return text.count("\n", 0, offset) + 1
-
-
-def _near(text: str, offset: int) -> str:
-    rest = text[offset : offset + 40].split("\n")[0].strip()
-    return f"unexpected {rest!r}" if rest else "unexpected end of line or text"
+def _read(path: Path, place: str) -> str:
+    limit = ParseLimits().size_max
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise ConfigError(f"{place}: {path} is longer than {limit} bytes")
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None

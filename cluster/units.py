@@ -13,7 +13,9 @@ from typing import TypeAlias
 PlainValue: TypeAlias = "str | int | float | bool | list[PlainValue] | dict[str, PlainValue] | None"
 """What a configuration holds once parsed: JSON's types and no others."""
 
-_FORM = re.compile(r"\s*(?P<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(?P<unit>[A-Za-zµ]*)\s*")
+_FORM = re.compile(
+    r"\s*(?P<number>[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?)\s*(?P<unit>[A-Za-zµ]*)\s*"
+)
 
 _MS_BY_UNIT: dict[str, float] = {
     unit: ms
@@ -31,9 +33,11 @@ _MS_BY_UNIT: dict[str, float] = {
 }
 
 _BYTES_BY_UNIT: dict[str, int] = {"": 1, "B": 1, "b": 1, "byte": 1, "bytes": 1}
-for _power, (_letter, _decimal, _binary) in enumerate(
-    (("K", "kilo", "kibi"), ("M", "mega", "mebi"), ("G", "giga", "gibi"), ("T", "tera", "tebi")), start=1
-):
+_SIZE_NAMES = (
+    ("K", "kilo", "kibi"), ("M", "mega", "mebi"), ("G", "giga", "gibi"), ("T", "tera", "tebi"), ("P", "peta", "pebi"),
+    ("E", "exa", "exbi"), ("Z", "zetta", "zebi"), ("Y", "yotta", "yobi"),
+)  # fmt: skip
+for _power, (_letter, _decimal, _binary) in enumerate(_SIZE_NAMES, start=1):
     for _unit in ("kB" if _letter == "K" else f"{_letter}B", f"{_decimal}byte", f"{_decimal}bytes"):
         _BYTES_BY_UNIT[_unit] = 1000**_power
     for _unit in (_letter, _letter.lower(), f"{_letter}i", f"{_letter}iB", f"{_binary}byte", f"{_binary}bytes"):
@@ -60,7 +64,9 @@ def parse_size_bytes(value: PlainValue) -> int:
     number, unit = _split(value, "a size such as 65536, 512kB, 50 MB, 64MiB or 1G")
     factor = _BYTES_BY_UNIT.get(unit)
     if factor is None:
-        raise ValueError(f"{value!r} has the unknown unit {unit!r}; use B, kB, MB, GB, TB or KiB, MiB, GiB, TiB")
+        raise ValueError(
+            f"{value!r} has the unknown unit {unit!r}; use B, kB, MB, GB, TB, PB, EB or KiB, MiB, GiB, TiB, PiB, EiB"
+        )
     return _bounded(number * factor, value)
 
 

@@ -23,7 +23,7 @@ from filoray.http.gateway_services import Edge
 from filoray.http.request_access import may_read
 from filoray.http.responses import success
 
-_SOURCE_CONFIG_BYTES_MAX = 1024 * 1024
+_ORDER_BYTES_MAX = 1024 * 1024
 _PATH = "/api/v1/cluster/{dataset}"
 
 
@@ -32,6 +32,7 @@ class ClusterRoutes:
         self._edge = edge
         self._control = edge.services.control
         self._min_compressed_bytes = edge.config.http.min_compressed_bytes
+        self._source_config_bytes_max = edge.config.dataset_limits.reading.size_max
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -70,7 +71,9 @@ class ClusterRoutes:
         return [(entry, _address(view, entry.node)) for entry in shard_map.shards]
 
     async def setup(self, request: web.Request) -> web.Response:
-        body = await read_body(request, _SOURCE_CONFIG_BYTES_MAX, "a source configuration may have")
+        body = await read_body(
+            request, self._source_config_bytes_max, "a source configuration may have (filoray.datasets.max-config-size)"
+        )
         try:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -128,7 +131,7 @@ def _address(view: ClusterView, node: str | None) -> str:
 
 
 async def _read_order(request: web.Request) -> dict[str, Any]:
-    body = await read_body(request, _SOURCE_CONFIG_BYTES_MAX, "a list of shards may have")
+    body = await read_body(request, _ORDER_BYTES_MAX, "a list of shards may have")
     try:
         order = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -17,14 +17,13 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY
 from filoray.cluster.cluster_view import ClusterView, NodeInfo
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.dataset import parse_dataset_config
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.http.gateway_services import GatewayServices
 from filoray.http.remote_write import RemoteWriteDecoder
 from filoray.http.shared_call import SharedCall
+from filoray.http.source_configs import SourceConfigReader
 from filoray.nodes.node_client import ZmqNodeClient
 from filoray.nodes.query_service import FanOutQueryService
-from filoray.nodes.streams.sources import check_source
 from filoray.nodes.view_holder import ViewHolder
 from filoray.nodes.write_service import FanOutWriteService
 
@@ -45,6 +44,7 @@ class RayClusterControl:
         self._namespace = config.namespace
         self._gateway_name = gateway_name
         self._gateway_count = config.node_count
+        self._source_configs = SourceConfigReader(config)
         self.views: ViewHolder | None = None
         self._subscribing: asyncio.Task[None] | None = None
         self._newest = SharedCall(self._fetch_view)
@@ -72,13 +72,7 @@ class RayClusterControl:
         return [str(node.address) for node in self.view().nodes.values()]
 
     async def setup_dataset(self, name: str, text: str) -> None:
-        config = parse_dataset_config(
-            text, name, store_defaults=self._config.store, spread_default=self._config.spread_default
-        )
-        check_source(
-            config, self._config.dataset_limits
-        )  # what streams need is known to the nodes' code, not to the coordinator's
-        await self._call("setup_dataset", name, text)
+        await self._call("setup_dataset", name, await self._source_configs.read(name, text))
 
     async def delete_dataset(self, name: str) -> None:
         await self._call("delete_dataset", name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +211,49 @@ def test_json_and_hocon_whatever_the_content_type_says_then_deleted(cluster):
         deleted = requests.delete(f"{cluster.url}/api/v1/cluster/fresh", timeout=30)
         assert (deleted.status_code, deleted.json()) == (200, {"status": "success", "data": []})
         assert error_of(cluster.get("/api/v1/cluster/fresh/status"))[0] == 404
+
+
+def lines(*extra: str) -> str:
+    head = "dataset = fresh, num-shards = 1, min-num-nodes = 1"
+    return "\n".join([head, f'sourcefactory = "{source("x")["sourcefactory"]}"', "sourceconfig {}", *extra])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "named"),
+    [
+        ("fresh", lines("dataset = ${PATH}"), "${PATH} cannot be resolved: there is no such key, and posted text"),
+        ("fresh", lines('include "/etc/passwd"'), "include is not allowed here"),
+        ("fresh", lines("k0 = x", *(f"k{i + 1} = ${{k{i}}}${{k{i}}}" for i in range(50))), "max-config-size"),
+        ("fresh", lines("a {" * 1000), "max-config-depth"),
+        ("coordinator.db-journal", lines("dataset = coordinator.db-journal"), "is not a dataset name"),
+        ("fresh", lines("sourcefactory = filodb.coordinator.sources.CsvStreamFactory",
+                        "sourceconfig.file = /etc/passwd"), "filoray.datasets.csv-directory, which is not set"),
+        ("fresh", lines("sourcefactory = filodb.kafka.KafkaIngestionStreamFactory",
+                        "sourceconfig { filo-topic-name = t, consumer.plugin.library.paths = /tmp/x }"),
+         "sourceconfig.consumer.plugin.library.paths: a dataset may not set this"),
+    ],
+)  # fmt: skip
+def test_a_posted_text_has_no_power_over_the_machine(cluster, name, text, named):
+    answer = post(cluster, f"/api/v1/cluster/{name}", text)
+    status, kind, said = error_of(answer)
+    assert (status, kind) == (400, "bad_data")
+    assert named in said
+    assert os.environ["PATH"] not in said
+    assert "root:" not in said
+
+
+def test_a_large_posted_text_leaves_the_others_their_turn(cluster):
+    text = lines(*(f"key{i} = value {i}" for i in range(9_000)))
+    assert len(text) > 150_000
+    with ThreadPoolExecutor(1) as pool:
+        posted = pool.submit(post, cluster, "/api/v1/cluster/fresh", text)
+        answered = 0
+        while not posted.done():
+            assert cluster.get("/__health").text == "All good"
+            answered += 1
+    assert posted.result().status_code == 200
+    assert answered > 1
+    assert requests.delete(f"{cluster.url}/api/v1/cluster/fresh", timeout=60).status_code == 200
 
 
 def test_a_deleted_dataset_set_up_again_is_empty(cluster):

@@ -39,10 +39,16 @@ def test_a_source_configuration_in_filodbs_words_parses_as_it_is() -> None:
     assert config.store.max_chunk_time_ms is None
 
 
-def test_the_environment_overrides_where_the_file_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_posted_text_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FILORAY_TEST_KAFKA_PORT", "19092")
     config = parse_dataset_config((DATA / "kafka-source.conf").read_text(), "timeseries")
-    assert config.source_config["bootstrap"] == {"servers": "localhost:19092"}
+    assert config.source_config["bootstrap"] == {"servers": "localhost:9092"}
+    with pytest.raises(ConfigError) as caught:
+        parse_dataset_config("dataset = ${PATH}", "timeseries")
+    assert caught.value.message == (
+        "source configuration:1:11: ${PATH} cannot be resolved: there is no such key, "
+        "and posted text reads no environment"
+    )
 
 
 def test_an_unset_optional_substitution_keeps_the_earlier_value_at_the_top_too() -> None:
@@ -115,7 +121,8 @@ def test_the_line_of_a_wrong_key_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ['include "/etc/passwd"', 'include required(file("x"))', 'a { INCLUDE url("http://h/") }']
+    "line",
+    ['include "/etc/passwd"', 'include required(file("x"))', 'a { include classpath("x") }', 'a = [{include"x"}]'],
 )
 def test_text_from_the_network_may_not_include(line: str) -> None:
     with pytest.raises(ConfigError, match="include is not allowed here"):
