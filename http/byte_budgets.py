@@ -69,6 +69,11 @@ class ByteBudget:
             return list(self._shares)
         return None
 
+    def shrink(self, share: Share, size_bytes: int) -> None:
+        if share in self._shares:
+            self._held_bytes -= size_bytes
+            share.size_bytes -= size_bytes
+
     def _give_back(self, share: Share) -> None:
         del self._shares[share]
         self._held_bytes -= share.size_bytes
@@ -87,6 +92,15 @@ class Share:
     def grow(self, size_bytes: int) -> None:
         """Raises TooManyRequests if that many more do not fit, Unavailable if the share was given to others."""
         self._budget.take(self, size_bytes)
+
+    @contextmanager
+    def holding(self, size_bytes: int) -> Iterator[None]:
+        """That many more until the end of the block. Raises as ``grow``."""
+        self.grow(size_bytes)
+        try:
+            yield
+        finally:
+            self._budget.shrink(self, size_bytes)
 
     def refuse(self, refusal: Unavailable) -> None:
         self.refusal = refusal

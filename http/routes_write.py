@@ -20,6 +20,7 @@ from filoray.http.parameters import Parameters
 from filoray.http.remote_write import DecodedWrite
 from filoray.http.request_context import client_of, request_id
 from filoray.http.route_access import PREFIXES
+from filoray.http.snappy_block import declared_length
 
 _PROTOBUF = "application/x-protobuf"
 _MESSAGE_V1 = "prometheus.WriteRequest"
@@ -55,10 +56,15 @@ class WriteRoutes:
             self._edge.metrics.write_bytes.labels(dataset).inc(len(body))
             async with self._edge.writes.slot(self._config.timeout_ms, client):
                 config = (await dataset_view(dataset, self._services)).config
-                decoded = await self._decode(config, body)
+                with memory.holding(self._decompressed_bytes(body)):
+                    decoded = await self._decode(config, body)
                 memory.grow(held_bytes(decoded))
                 await self._store(config, decoded, request_id(request))
         return web.Response(status=204)
+
+    def _decompressed_bytes(self, body: bytes) -> int:
+        """What a body becomes for a moment; one that is declared too large is refused before."""
+        return min(declared_length(body), self._config.max_decoded_bytes) if body else 0
 
     async def _decode(self, config: DatasetConfig, body: bytes) -> DecodedWrite:
         dataset = config.name

@@ -1,4 +1,4 @@
-"""Counts series per workspace and namespace, and says which new ones are too many."""
+"""Counts series per workspace and namespace, and says which new ones are too many, or have labels too long for all."""
 
 from __future__ import annotations
 
@@ -41,6 +41,19 @@ class Cardinality:
                 "as many as max-namespace-series-per-shard allows"
             )
         return ""
+
+    def exceeds_label_size(self, text_bytes: int) -> bool:
+        return text_bytes > self._limits.label_bytes_max
+
+    def label_refusal(self, text_bytes: int, more_bytes: int) -> str:
+        """Why a series may not be that has ``more_bytes`` of label texts that no other has, "" if it may."""
+        if not self.exceeds_label_size(text_bytes + more_bytes):
+            return ""
+        self.has_refused = True
+        return (
+            f"its labels bring {more_bytes} bytes of text to the {text_bytes} that the shard has; "
+            f"max-label-size-per-shard = {self._limits.label_bytes_max} allows no more"
+        )
 
     def add(self, workspace: str, namespace: str, count: int = 1) -> None:
         self.total += count

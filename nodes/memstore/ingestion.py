@@ -187,7 +187,7 @@ class Ingestion:
         with self._memory.lock:
             pairs_before = index.labels.pair_count
             pair_ids, pair_counts = index.split([keys[i] for i in chosen.tolist()])
-            taken = self._within_limits(prepared, missing[chosen], pair_ids, pair_counts)
+            taken = self._within_limits(prepared, missing[chosen], pair_ids, pair_counts, pairs_before)
             new = chosen[taken]
             if len(new) < len(chosen):
                 # Labels of refused series must not stay: they may be other ones with every write.
@@ -202,9 +202,17 @@ class Ingestion:
         partitions[missing] = index.find(high, low)[0]
 
     def _within_limits(
-        self, prepared: Prepared, series: NDArray[np.int64], pair_ids: NDArray[np.int32], pair_counts: NDArray[np.int64]
+        self,
+        prepared: Prepared,
+        series: NDArray[np.int64],
+        pair_ids: NDArray[np.int32],
+        pair_counts: NDArray[np.int64],
+        pairs_before: int,
     ) -> NDArray[np.bool_]:
-        """Which of these new series may be; the others' samples are counted as refused."""
+        """Which of these new series may be; the others' samples are counted as refused.
+
+        ``pairs_before``: how many label pairs there were before these series' own were entered.
+        """
         labels = self._memory.index.labels
         taken = np.ones(len(series), np.bool_)
         ends = np.cumsum(pair_counts).tolist()
@@ -216,8 +224,20 @@ class Ingestion:
         for owner, at in zip(owners, shard_key_pairs, strict=True):
             name, value = labels.pair_text(int(pair_ids[at]))
             keys[owner][int(name == NAMESPACE_LABEL)] = value
+        text_bytes, looks_at_labels = labels.text_bytes, self._cardinality.exceeds_label_size(labels.text_bytes)
+        fresh_pairs: set[int] = set()
+        if looks_at_labels:
+            fresh_pairs = set(range(pairs_before, labels.pair_count))
+            text_bytes -= sum(map(labels.pair_bytes, fresh_pairs))
         for i, (workspace, namespace) in enumerate(keys):
             reason = self._cardinality.refusal(workspace, namespace)
+            if looks_at_labels and not reason:
+                own = fresh_pairs.intersection(pair_ids[ends[i] - pair_counts[i] : ends[i]].tolist())
+                more_bytes = sum(map(labels.pair_bytes, own))
+                reason = self._cardinality.label_refusal(text_bytes, more_bytes)
+                if not reason:
+                    fresh_pairs -= own
+                    text_bytes += more_bytes
             if reason:
                 taken[i] = False
                 refused = prepared.result.refused

@@ -29,7 +29,8 @@ class LabelDictionary:
         self.pair_count = 0
         self._name_ids: dict[str, int] = {}
         self._pair_ids: dict[bytes, int] = {}
-        self._text_bytes = 0
+        self.text_bytes = 0
+        """Of all pairs, as part keys have them."""
 
     def name_id(self, name: str) -> int | None:
         return self._name_ids.get(name)
@@ -40,6 +41,9 @@ class LabelDictionary:
     def pair_text(self, pair: int) -> tuple[str, str]:
         name = int(self.pair_name.data[pair])
         return self.names[name], self.values[name][int(self.pair_code.data[pair])]
+
+    def pair_bytes(self, pair: int) -> int:
+        return len(encode_pair(*self.pair_text(pair)))
 
     def intern(self, pairs: Sequence[bytes]) -> list[int]:
         """Pair ids, new where a pair was not seen before. Raises UnicodeDecodeError if a new one is not UTF-8."""
@@ -57,7 +61,7 @@ class LabelDictionary:
             encoded = encode_pair(self.names[name_id], self.values[name_id].pop())
             self.pairs_of_name[name_id].pop()
             del self._pair_ids[encoded]
-            self._text_bytes -= len(encoded)
+            self.text_bytes -= len(encoded)
             if not self.values[name_id]:  # a name comes with its first pair, so this is the newest name
                 del self._name_ids[self.names.pop()], self.values[-1], self.pairs_of_name[-1]
         self.pair_count = min(self.pair_count, pair_count)
@@ -65,7 +69,7 @@ class LabelDictionary:
     @property
     def nbytes(self) -> int:
         """An estimate: texts twice (bytes and str), dictionary and list entries."""
-        return 2 * self._text_bytes + 240 * self.pair_count + self.pair_name.nbytes + self.pair_code.nbytes
+        return 2 * self.text_bytes + 240 * self.pair_count + self.pair_name.nbytes + self.pair_code.nbytes
 
     def _add(self, pair: bytes) -> int:
         (name_length,) = _LENGTH.unpack_from(pair)
@@ -86,7 +90,7 @@ class LabelDictionary:
         self.pairs_of_name[name_id].append(pair_id)
         self.pair_count += 1
         self._pair_ids[pair] = pair_id
-        self._text_bytes += len(pair)
+        self.text_bytes += len(pair)
         return pair_id
 
 

@@ -23,8 +23,17 @@ def test_a_byte_budget_takes_one_of_any_size_and_then_what_fits():
         with pytest.raises(TooManyRequests):
             first.grow(1)
         assert (first.size_bytes, second.size_bytes) == (60, 40)
+        with pytest.raises(TooManyRequests), first.holding(1):
+            pass
     with budget.share() as alone:
+        with alone.holding(500):
+            assert alone.size_bytes == 500
         alone.grow(101)
+    with budget.share() as first, budget.share() as second:
+        first.grow(50)
+        with first.holding(50), pytest.raises(TooManyRequests):
+            second.grow(1)
+        second.grow(50)
 
 
 KEPT = ExitStack()

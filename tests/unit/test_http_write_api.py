@@ -142,6 +142,29 @@ async def test_more_bytes_than_a_gateway_may_hold_are_503(gateways):
     assert await first == (204, "")
 
 
+async def test_what_a_small_body_becomes_counts_as_held_while_it_is_decoded(gateways):
+    api = await gateways.start("timeseries", write={"max_pending_bytes": 100_000})
+    large = encode_write_request([({"__name__": f"m{i}", "long": "x" * 10_000}, [1], [1.0]) for i in range(20)])
+    assert len(large) < 15_000
+    assert await write(api, large) == (204, "")  # from now on its part keys stay here, and its containers are small
+    release, began, stored = asyncio.Event(), asyncio.Event(), api.writes.write
+
+    async def slow(*call):
+        began.set()
+        await release.wait()
+        return await stored(*call)
+
+    api.writes.write = slow
+    first = asyncio.create_task(write(api, body()))
+    await began.wait()
+    status, text = await write(api, large)
+    assert status in (429, 503)
+    assert "filoray.write.max-pending-size = 100000" in text
+    release.set()
+    assert await first == (204, "")
+    assert await write(api, large) == (204, "")
+
+
 async def test_an_unknown_dataset(api):
     async with api.client.post("/promql/x/api/v1/write", data=body(), headers=HEADERS) as response:
         assert (response.status, await response.json()) == (404, error("DatasetUnknown", "Dataset x is not registered"))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from shards import ALL_TIME, NOW_MS, STALE_NAN, bits, container, matching, read, samples_of, shard_spec, write
+from shards import ALL_TIME, NOW_MS, STALE_NAN, STORE, bits, container, matching, read, samples_of, shard_spec, write
 
 from filoray.cluster.errors import BadData, LimitExceeded, StaleRoute, Unavailable
 from filoray.nodes.memstore.shard import Shard
@@ -150,6 +150,36 @@ class TestLimits:
             assert [row["id"] for row in found.labels.label_sets()] == ["0-0"]
         assert memory_bytes[-1] <= memory_bytes[5]
         assert shard.label_names([], *ALL_TIME) == ["__name__", "id", "instance", "job", "name0"]
+
+    @pytest.mark.parametrize("containers", [1, 20])
+    def test_labels_have_room_for_so_many_bytes_of_text(self, tmp_path, containers):
+        shard = Shard.open(shard_spec(tmp_path, label_bytes_max=100_000))
+        write(shard, UP, [(1, 1.0)])
+        common = {"__name__": "m", "shared": "s" * 30_000}
+        series = [({**common, "i": str(i), "own": f"{i}" * 3_000}, [(1, 1.0)]) for i in range(10, 30)]
+        parts = [container(series[at::containers]) for at in range(containers)]
+        results = shard.append(parts)
+        assert sum(result.accepted for result in results) == 11, "30,000 bytes are shared, 6,000 of each its own"
+        assert sum(result.refused.over_limit for result in results) == 9
+        (example, *_) = [result.refused.example for result in results if result.refused.count]
+        assert "max-label-size-per-shard = 100000 allows no more" in example
+        assert shard.stats().memory_bytes < 400_000
+        assert (
+            shard.append([container([({**common, "i": "10", "own": "10" * 3_000}, [(2, 2.0)]), (UP, [(2, 2.0)])])])[
+                0
+            ].accepted
+            == 2
+        ), "known series go on"
+        assert Shard.open(shard_spec(tmp_path, epoch=2, label_bytes_max=1 << 16)).stats().series == 12
+
+    def test_label_texts_of_forgotten_series_make_room(self, tmp_path):
+        shard = Shard.open(shard_spec(tmp_path, label_bytes_max=70_000))
+        assert write(shard, {"long": "a" * 50_000}, [(1, 1.0)]).accepted == 1
+        shard.flush_all(NOW_MS)
+        assert write(shard, {"long": "b" * 50_000}, [(1, 1.0)]).refused.over_limit == 1
+        while shard.upkeep(NOW_MS + STORE.disk_time_to_live_ms):
+            pass
+        assert write(shard, {"long": "b" * 50_000}, [(1, 1.0)]).accepted == 1
 
     @pytest.mark.parametrize(
         ("limits", "accepted"),
