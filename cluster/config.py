@@ -68,6 +68,7 @@ class HttpConfig:
     web_config_file: Path | None
     web_config_check_interval_ms: int
     allow_open: bool
+    view_trust_gap_ms: int
     launcher_token_sha256: str | None = None
     """Of the token by which the launcher, and what it starts, prove themselves; no key, made at each launch."""
 
@@ -284,6 +285,7 @@ def _read_http(section: ConfigSection, config_dir: Path) -> HttpConfig:
         web_config_file=_file(section, "web-config-file", config_dir),
         web_config_check_interval_ms=section.duration_ms("web-config-check-interval", minimum=10),
         allow_open=section.boolean("allow-open"),
+        view_trust_gap_ms=section.duration_ms("view-trust-gap", minimum=100),
     )
     section.finish()
     return config

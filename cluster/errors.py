@@ -124,6 +124,14 @@ class StaleRoute(Unavailable):
     """
 
 
+class StoreIsAhead(StaleRoute):
+    """A shard's store was opened with a higher epoch, ``stored_epoch``, than this owner's."""
+
+    def __init__(self, message: str, stored_epoch: int) -> None:
+        super().__init__(message)
+        self.stored_epoch = stored_epoch
+
+
 def _rebuild(kind: type[FilorayError], message: str, state: dict[str, object]) -> FilorayError:
     error = kind.__new__(kind, message)
     FilorayError.__init__(error, message)

@@ -53,6 +53,7 @@ from filoray.cluster.shard_messages import (
 )
 from filoray.cluster.shard_status import (
     OWNED,
+    IngestionError,
     IngestionStopped,
     ShardAssignmentStarted,
     ShardDown,
@@ -113,6 +114,7 @@ class ShardManager:
         self._unconfirmed: set[str] = set(restored.members)
         self._fenced: dict[ShardKey, dict[Process, int]] = {}
         self._datasets: dict[str, _Dataset] = {}
+        self._overtaken: set[ShardKey] = set()
         self._deleting: dict[str, _Deletion] = {}
         self._generations = dict(restored.generations)
         for config, shard_map in restored.shard_maps:
@@ -352,11 +354,32 @@ class ShardManager:
         if not is_owner or entry.epoch != report.epoch:
             return []
         moved = self._moved(dataset, entry, report.event, f"{event.node} says so", now_ms)
+        if isinstance(report.event, IngestionError) and report.event.stored_epoch > entry.epoch:
+            return self._overtake(dataset, moved, event.node, report.event.stored_epoch, now_ms)
         if moved == entry:
             return []
         self._change(dataset, [moved])
         persist: list[ManagerCommand] = [PersistShardMap(dataset.shard_map)] if moved.node is None else []
         return persist + self._publish(dataset)
+
+    def _overtake(
+        self, dataset: _Dataset, entry: ShardEntry, node: str, stored_epoch: int, now_ms: int
+    ) -> list[ManagerCommand]:
+        """The store of the shard's present owner has a higher epoch than was ever given out here: order it again.
+
+        That is so after the MetaStore was lost or is older than the shards. If it happens twice, somebody else gives
+        out epochs for the same store; taking it back and forth would help nobody, so the shard stays in Error.
+        """
+        key = (dataset.config.name, entry.shard)
+        if key in self._overtaken:
+            reason = f"{entry.status.reason}; another cluster seems to use the same store"
+            self._change(dataset, [replace(entry, status=replace(entry.status, reason=reason))])
+            return self._publish(dataset)
+        self._overtaken.add(key)
+        why = f"its store has epoch {stored_epoch}"
+        self._change(dataset, [self._moved(dataset, entry, ShardDown(), why, now_ms)])
+        self._epochs[key] = stored_epoch
+        return self._hand_over(dataset, {entry.shard: node}, why, now_ms)
 
     def _start(self, name: str, node: str, shards: tuple[int, ...], now_ms: int) -> list[ManagerCommand]:
         dataset = self._known(name)

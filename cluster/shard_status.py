@@ -81,9 +81,13 @@ class IngestionStarted(ShardEvent):
 
 @dataclass(frozen=True, slots=True)
 class IngestionError(ShardEvent):
-    """The owner cannot go on, and ``reason`` says why, for the operator."""
+    """The owner cannot go on, and ``reason`` says why, for the operator.
+
+    ``stored_epoch``: the higher epoch that the shard's store has, if that is why.
+    """
 
     reason: str
+    stored_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

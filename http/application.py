@@ -6,7 +6,7 @@ from aiohttp import web
 
 from filoray.http.bodies import BODY_TIMEOUT_MS
 from filoray.http.gateway_services import Edge, GatewayServices
-from filoray.http.request_context import context_middleware
+from filoray.http.request_context import Handler, context_middleware
 from filoray.http.request_guard import RequestGuard
 from filoray.http.responses import SEND_TIMEOUT_MS
 from filoray.http.routes_admin import AdminRoutes
@@ -16,6 +16,9 @@ from filoray.http.routes_query import QueryRoutes
 from filoray.http.routes_read import ReadRoutes
 from filoray.http.routes_write import WriteRoutes
 from filoray.http.web_config_file import WebConfigFile
+from filoray.nodes.requests import ClusterControl
+
+_CONTROL = web.AppKey("control", ClusterControl)
 
 
 def build_application(services: GatewayServices, access_file: WebConfigFile | None = None) -> web.Application:
@@ -28,9 +31,20 @@ def build_application(services: GatewayServices, access_file: WebConfigFile | No
     access_file = access_file or WebConfigFile(None)
     edge.metrics.follow(access_file)
     guard = RequestGuard(edge.config.http, access_file)
-    application = web.Application(middlewares=[context_middleware(edge.metrics), guard.middleware])
+    application = web.Application(
+        middlewares=[context_middleware(edge.metrics), guard.middleware, _by_the_present_view]
+    )
     application[BODY_TIMEOUT_MS] = edge.config.http.body_timeout_ms
     application[SEND_TIMEOUT_MS] = edge.config.http.send_timeout_ms
     groups = (AdminRoutes, ClusterRoutes, QueryRoutes, MetadataRoutes, WriteRoutes, ReadRoutes)
+    application[_CONTROL] = services.control
     guard.install(application, [route for group in groups for route in group(edge).routes()])
     return application
+
+
+@web.middleware
+async def _by_the_present_view(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Data sets and shards are looked up in the view: a gateway that slept gets the present one first."""
+    if request.path.startswith(("/api/", "/promql/")):
+        await request.app[_CONTROL].settle()
+    return await handler(request)

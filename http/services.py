@@ -25,6 +25,7 @@ from filoray.http.source_configs import SourceConfigReader
 from filoray.nodes.node_client import ZmqNodeClient
 from filoray.nodes.query_service import FanOutQueryService
 from filoray.nodes.view_holder import ViewHolder
+from filoray.nodes.view_trust import ViewTrust
 from filoray.nodes.write_service import FanOutWriteService
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class RayClusterControl:
         self._newest = SharedCall(self._fetch_view)
         # Ray's calls do not come back while its GCS hangs: these few threads wait for them, and decode no bodies.
         self._threads = ThreadPoolExecutor(_RAY_THREADS, "ray-call")
+        self._trust = ViewTrust(config.http.view_trust_gap_ms, self._refresh_view)
 
     def view(self) -> ClusterView:
         assert self.views is not None
@@ -64,6 +66,9 @@ class RayClusterControl:
         view = await self._call("subscribe", self._gateway_name, timeout_s=_FIRST_VIEW_TIMEOUT_S)
         if self.views is not None:
             self.views.update(view)
+
+    async def settle(self) -> None:
+        await self._trust.settle()
 
     async def members(self) -> Sequence[str]:
         """From the seed discovery; while that is away, the nodes of the last view."""
@@ -98,6 +103,13 @@ class RayClusterControl:
 
     # ---- views
 
+    def watch_own_pauses(self) -> None:
+        self._trust.start()
+
+    async def _refresh_view(self) -> None:
+        with suppress(Unavailable):
+            await self._newest.get()
+
     async def first_view(self) -> ClusterView:
         """The coordinator's view; while it is away another gateway's; else an empty one that the next push replaces."""
         try:
@@ -129,6 +141,7 @@ class RayClusterControl:
             await asyncio.sleep(_RETRY_S)
 
     def close(self) -> None:
+        self._trust.close()
         if self._subscribing is not None:
             self._subscribing.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -190,6 +203,7 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
     control.views = views
     views.update(await control.first_view())
     views.ask_anew_with(control.subscribe_in_background)
+    control.watch_own_pauses()
     writes = FanOutWriteService(views, config.write.timeout_ms, config.dataset_limits)
     decoder = RemoteWriteDecoder(config.write)
     views.on_update(lambda view: decoder.keep_only(view.datasets))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filoray.cluster.dataset import DatasetConfig, storage_name
 from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
-from filoray.cluster.errors import BadData, FilorayError, StaleRoute
+from filoray.cluster.errors import BadData, FilorayError, StaleRoute, StoreIsAhead
 from filoray.cluster.shard_status import (
     ASSIGNED,
     TRANSITIONS,
@@ -282,7 +282,8 @@ class ShardHost:
             expected = isinstance(error, FilorayError)  # its message says it all
             place = hosted.config.name, hosted.number
             logger.error("dataset %s shard %d does not open: %s", *place, reason, exc_info=not expected)
-            self._report(hosted, IngestionError(reason))
+            stored_epoch = error.stored_epoch if isinstance(error, StoreIsAhead) else 0
+            self._report(hosted, IngestionError(reason, stored_epoch))
             next_delay_s = min(2 * retry_delay_s, _RETRY_DELAY_S_MAX)
             timer = threading.Timer(retry_delay_s, self._submit_opening, (hosted, next_delay_s))
             timer.daemon = True

@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from filoray.cluster.errors import StaleRoute, Unavailable
+from filoray.cluster.errors import StaleRoute, StoreIsAhead, Unavailable
 from filoray.nodes.memstore.column_store import Commit, Flush, LogRow, PartKeyRow, StoreState
 from filoray.nodes.memstore.retention_clock import ClockReading
 from filoray.nodes.memstore.sql_database import SqlDatabase
@@ -94,8 +94,9 @@ class SqlColumnStore:
             row = connection.execute(update).one_or_none()
             if row is None:
                 epoch = connection.execute(self._select(STORES, STORES.c.epoch)).scalar()
-                raise StaleRoute(
-                    f"{self._place}: belongs to the owner with epoch {epoch}; this one has epoch {self._epoch}"
+                raise StoreIsAhead(
+                    f"{self._place}: belongs to the owner with epoch {epoch}; this one has epoch {self._epoch}",
+                    int(epoch or 0),
                 )
             if row.format != FORMAT:
                 raise DamagedStore(f"{self._place}: written in format {row.format}; this filoray reads format {FORMAT}")

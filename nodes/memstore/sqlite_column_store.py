@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filoray.cluster.errors import StaleRoute, Unavailable
+from filoray.cluster.errors import StaleRoute, StoreIsAhead, Unavailable
 from filoray.cluster.store_config import Durability
 from filoray.nodes.memstore.column_store import Commit, Flush, LogRow, PartKeyRow, StoreState
 from filoray.nodes.memstore.retention_clock import ClockReading
@@ -165,7 +165,9 @@ class SqliteColumnStore:
         if version != FORMAT:
             raise DamagedStore(f"{self._path}: written in format {version}; this filoray reads format {FORMAT}")
         if epoch > self._epoch:
-            raise StaleRoute(f"{self._path} belongs to the owner with epoch {epoch}; this one has epoch {self._epoch}")
+            raise StoreIsAhead(
+                f"{self._path} belongs to the owner with epoch {epoch}; this one has epoch {self._epoch}", epoch
+            )
         database.execute("UPDATE meta SET epoch = ?", (self._epoch,))
         database.execute(_CLOCK_TABLE)
         clock = database.execute("SELECT wall_ms, retention_ms FROM clock").fetchone()

@@ -19,7 +19,10 @@ from filoray.cluster.scenario import parse_scenario, run_scenario
 from filoray.cluster.shard_status import StatusKind
 
 NODES = 3
-CONFIG = "filoray.node { heartbeat-interval = 200ms, heartbeat-timeout = 2s }"
+CONFIG = """filoray {
+  node { heartbeat-interval = 200ms, heartbeat-timeout = 2s }
+  supervisor.hang-timeout = 60s  # or it would end a coordinator that hangs for a while
+}"""
 _STATUS = re.compile(r"ShardStatus\w+")
 _CHANGE = re.compile(r"-> (ShardStatus\w+)")
 

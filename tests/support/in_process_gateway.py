@@ -71,6 +71,9 @@ class Control:
             raise self.error
         return self.newest or self.current
 
+    async def settle(self):
+        pass
+
     async def members(self):
         return self._called([str(node.address) for node in reversed(NODES.values())], "members")
 

@@ -260,3 +260,14 @@ def test_an_operator_may_have_a_lost_shard_begin_anew(node: Node) -> None:
     wait_until(lambda: node.is_open(0), "it begins anew")
     (shard,) = node.host.readable("d", [(0, 2)])
     assert "its samples are missing" in shard.stats().damages[0]
+
+
+def test_a_shard_whose_file_is_ahead_says_so_and_opens_above_it(node: Node) -> None:
+    config = dataset_config()
+    Shard.open(ShardSpec("d", 0, 7, node.data_dir / "d" / "shard-0.db", config.store)).close()
+    node.start([0])
+    wait_until(lambda: bool(node.reasons(0)), "it says why it is not open")
+    event = next(event for _, event in node.events if isinstance(event, IngestionError))
+    assert event.stored_epoch == 7
+    node.host.start_shards(config, [(0, 8)])
+    wait_until(lambda: node.is_open(0), "it is open")

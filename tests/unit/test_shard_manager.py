@@ -124,6 +124,26 @@ def test_reports_of_others_are_dropped() -> None:
     assert kinds(manager) == ["Active"] * 4
 
 
+def test_a_shard_whose_store_is_ahead_is_ordered_again_above_it() -> None:
+    """The coordinator's store was lost, or brought back from an old copy."""
+    manager = running()
+    ahead = IngestionError("shard-1.db belongs to the owner with epoch 7", stored_epoch=7)
+    commands = feed(manager, report("node-1", 1, ahead))
+    persisted, order = commands[:2]
+    assert isinstance(persisted, PersistShardMap)
+    assert persisted.shard_map[1].epoch == 8
+    assert order == StartShards("node-1", 1, config(), ((1, 8),))
+    assert feed(manager, report("node-1", 1, ahead)) == [], "it was said of the former epoch"
+    feed(manager, report("node-1", 1, RecoveryStarted(), epoch=8), report("node-1", 1, IngestionStarted(), epoch=8))
+    assert kinds(manager) == ["Active"] * 4
+
+    again = dataclasses.replace(ahead, stored_epoch=9)
+    (published,) = feed(manager, report("node-1", 1, again, epoch=8))
+    assert isinstance(published, PublishShardMap), "two who outbid each other would never end"
+    assert kinds(manager)[1] == "Error"
+    assert "another cluster seems to use the same store" in manager.shard_map("metrics")[1].status.reason
+
+
 def test_a_report_that_breaks_the_life_cycle_changes_nothing() -> None:
     manager = running()
     before = manager.shard_map("metrics")
