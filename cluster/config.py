@@ -179,6 +179,8 @@ class ServerConfig:
     datasets: tuple[InlineDataset, ...]
     meta_store_url: str | None
     column_store_url: str | None
+    adopt_copy: bool
+    recover_datasets: bool
 
     @property
     def namespace(self) -> str:
@@ -234,6 +236,8 @@ def _read_server(section: ConfigSection, inline: tuple[InlineDataset, ...], conf
         datasets=inline + _dataset_files(section, config_dir),
         meta_store_url=_database_url(section, "meta-store-url", or_sqlite=True),
         column_store_url=_database_url(section, "column-store-url", or_sqlite=False),
+        adopt_copy=section.boolean("adopt-copy"),
+        recover_datasets=section.boolean("recover-datasets"),
     )
     store.finish()
     section.finish()

@@ -45,6 +45,7 @@ class CoordinatorActor:
 
     def __init__(self, config: ServerConfig, node_spec: NodeSpec, placement: Placement) -> None:
         from filoray.cluster.meta_store import MetaStore
+        from filoray.cluster.store_claim import claim
 
         log_to_file(config.data_dir, COORDINATOR)
         self._loop = asyncio.new_event_loop()
@@ -53,6 +54,7 @@ class CoordinatorActor:
             # Whatever its store: two clusters in one directory would open the same shards' files.
             self._lock = DirectoryLock(config.data_dir, "coordinator")
             store = MetaStore.open(config.meta_store_url, config.data_dir)
+            claim(store, config)
             begun = asyncio.run_coroutine_threadsafe(self._begin(config, store, node_spec, placement), self._loop)
             self._coordinator = begun.result()
         except (Unavailable, DirectoryInUse):

@@ -9,12 +9,15 @@ and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresq
     shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
     opened_shards dataset, shard, the last generation in which it was Active: what it stored then must be there
     gateway_keys  one row: the key pair by which nodes know gateways
+    identity      one row: the cluster's id, and path and inode of the store's file when it was opened last
     nodes         slot, last incarnation given out, process id and its start time while it is thought alive
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +28,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.postgres import create_tables, errors_as_unavailable, postgres_engine, postgres_url
+from filoray.cluster.errors import Unavailable
+from filoray.cluster.postgres import (
+    create_tables,
+    errors_as_unavailable,
+    place_of,
+    postgres_engine,
+    postgres_url,
+)
 from filoray.cluster.shard_manager import RestoredState
 from filoray.cluster.shard_map import ShardEntry, ShardMap
 from filoray.cluster.shard_status import OWNED, ShardStatus, StatusKind, parse_status
@@ -74,6 +84,15 @@ _GATEWAY_KEYS = sa.Table(
     sa.Column("public", sa.Text, nullable=False),
     sa.Column("secret", sa.Text, nullable=False),
 )
+_IDENTITY = sa.Table(
+    "identity",
+    _TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("cluster_id", sa.Text, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+)
+_HOLDER_LOCK = 0x66696C6F726A  # the advisory lock of the coordinator that uses a database
 _NODES = sa.Table(
     "nodes",
     _TABLES,
@@ -94,14 +113,30 @@ class NodeRow:
     pid_started_s: float | None
 
 
+class StoreInUse(Unavailable):
+    """Another coordinator uses the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIdentity:
+    """``path`` and ``inode``: of the store's file; "" and 0 before it was first opened."""
+
+    cluster_id: str
+    path: str
+    inode: int
+
+
 class MetaStore:
     """``url``: a SQLAlchemy URL (PostgreSQL or SQLite). Tables are made when they are not there.
 
-    Every method raises Unavailable, naming the server, if it cannot be reached.
+    Every method raises Unavailable, naming the server, if it cannot be reached. Once ``next_generation`` was called,
+    writes raise StoreInUse if a later coordinator has called it.
     """
 
     def __init__(self, url: str) -> None:
         self._url = postgres_url(url, or_sqlite=True)
+        self._generation: int | None = None
+        self._hold: contextlib.ExitStack | None = None
         if self._url.get_backend_name() == "sqlite":
             self._engine = sa.create_engine(self._url)
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
@@ -110,6 +145,7 @@ class MetaStore:
             self._engine = postgres_engine(self._url, pool_size=1, pool_pre_ping=True)
         with errors_as_unavailable(self._url, "open the coordinator's store"):
             create_tables(self._engine, _TABLES)
+        self._is_new = self._has_no_generation()
 
     @classmethod
     def open(cls, url: str | None, data_dir: Path) -> MetaStore:
@@ -120,17 +156,85 @@ class MetaStore:
         return cls(url)
 
     def close(self) -> None:
+        if self._hold is not None:
+            self._hold.close()
         self._engine.dispose()
+
+    # ---- whose it is
+
+    @property
+    def file(self) -> Path | None:
+        """Of a SQLite store on disk."""
+        database = self._url.database
+        is_file = self._url.get_backend_name() == "sqlite" and database not in (None, "", ":memory:")
+        return Path(database) if is_file and database is not None else None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no coordinator had begun on it when it was opened."""
+        return self._is_new
+
+    def hold(self) -> None:
+        """Keep all others out until this process ends or ``close``. Raises StoreInUse if somebody is in."""
+        with contextlib.ExitStack() as stack:
+            if self._url.get_backend_name() == "sqlite":
+                if self.file is not None:
+                    self._lock_file(stack, self.file)
+            else:
+                self._lock_database(stack)
+            self._hold = stack.pop_all()
+
+    def _lock_file(self, stack: contextlib.ExitStack, file: Path) -> None:
+        lock = stack.enter_context(file.with_name(f"{file.name}.lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreInUse(f"another coordinator uses {file}; stop it, or give this one a store of its own") from None
+
+    def _lock_database(self, stack: contextlib.ExitStack) -> None:
+        """PostgreSQL lets go of the lock when the connection ends, and ends it when its other end does not answer."""
+        engine = postgres_engine(self._url, pool_size=1)
+        stack.callback(engine.dispose)  # with the connection the lock ends
+        with errors_as_unavailable(self._url, "lock the coordinator's store"):
+            connection = stack.enter_context(engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
+            for setting, value in (("idle", 5), ("interval", 2), ("count", 3)):
+                connection.execute(sa.text(f"SET tcp_keepalives_{setting} = {value}"))
+            if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_HOLDER_LOCK))).scalar():
+                raise StoreInUse(
+                    f"another coordinator uses {place_of(self._url)}; "
+                    "stop it, or give this one a meta-store-url of its own"
+                )
+
+    def identity(self) -> StoreIdentity | None:
+        with self._reading() as connection:
+            row = connection.execute(sa.select(_IDENTITY)).one_or_none()
+        return None if row is None else StoreIdentity(row.cluster_id, row.path, row.inode)
+
+    def put_identity(self, identity: StoreIdentity) -> None:
+        values: dict[str, object] = dataclasses.asdict(identity)
+        with self._writing() as connection:
+            self._upsert(connection, _IDENTITY, {"id": 1}, values)
+
+    def forget_processes(self) -> None:
+        """They are another cluster's."""
+        with self._writing() as connection:
+            connection.execute(sa.update(_NODES).values(pid=None, pid_started_s=None))
+
+    def _has_no_generation(self) -> bool:
+        with self._reading() as connection:
+            return connection.execute(sa.select(_GENERATION.c.number)).first() is None
 
     # ---- reading
 
     def next_generation(self) -> int:
-        """A number higher than any given out before."""
+        """A number higher than any given out before. Writes of whoever has an earlier one are refused from now on."""
         with self._writing() as connection:
             insert = self._insert(_GENERATION).values(id=1, number=1)
             one_more = {"number": _GENERATION.c.number + 1}
             upsert = insert.on_conflict_do_update(index_elements=["id"], set_=one_more)
-            return int(connection.execute(upsert.returning(_GENERATION.c.number)).scalar_one())
+            generation = int(connection.execute(upsert.returning(_GENERATION.c.number)).scalar_one())
+        self._generation = generation
+        return generation
 
     def gateway_keys(self) -> KeyPair:
         """The cluster's pair, made when first asked for."""
@@ -187,6 +291,11 @@ class MetaStore:
             self._upsert(connection, _DATASETS, {"name": config.name}, values)
             self._upsert(connection, _DATASET_GENERATIONS, {"name": config.name}, {"generation": config.generation})
 
+    def put_generation(self, name: str, generation: int) -> None:
+        """The last that a dataset of that name had."""
+        with self._writing() as connection:
+            self._upsert(connection, _DATASET_GENERATIONS, {"name": name}, {"generation": generation})
+
     def forget_dataset(self, name: str) -> None:
         with self._writing() as connection:
             connection.execute(sa.delete(_DATASETS).where(_DATASETS.c.name == name))
@@ -236,6 +345,13 @@ class MetaStore:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         with errors_as_unavailable(self._url, "write the coordinator's store"), self._engine.begin() as connection:
+            if self._generation is not None:
+                present = sa.select(_GENERATION.c.number).with_for_update(read=True)
+                number = connection.execute(present).scalar()
+                if number != self._generation:
+                    raise StoreInUse(
+                        f"{place_of(self._url)}: coordinator {number} has taken the place of this, {self._generation}"
+                    )
             yield connection
 
     def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from filoray.cluster.dataset import DatasetConfig, storage_name
+from filoray.cluster.dataset_file import DATASET_FILE, write_dataset_file
 from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute, StoreIsAhead
 from filoray.cluster.shard_status import (
@@ -321,6 +322,7 @@ class ShardHost:
                 shard = Shard.open(spec, on_progress)
             hosted.shard = shard
             hosted.was_open = True
+            self._describe(path.parent, hosted.config)
         for damage in shard.stats().damages:
             logger.error("%s", damage)
         self._report(hosted, IngestionStarted())
@@ -387,9 +389,19 @@ class ShardHost:
             path.unlink(missing_ok=True)
         delete_shared_store(self._column_store_url, storage, number)
 
-    def _remove_directory_if_empty(self, storage: str) -> None:
+    @staticmethod
+    def _describe(directory: Path, config: DatasetConfig) -> None:
         try:
-            (self._data_dir / storage).rmdir()
+            write_dataset_file(directory, config)
+        except OSError as error:  # only a coordinator that lost its store would miss it
+            logger.warning("dataset %s: %s cannot be written: %s", config.name, directory / DATASET_FILE, error)
+
+    def _remove_directory_if_empty(self, storage: str) -> None:
+        directory = self._data_dir / storage
+        try:
+            if not any(directory.glob("shard-*")):
+                (directory / DATASET_FILE).unlink(missing_ok=True)
+            directory.rmdir()
         except OSError:
             pass
 

@@ -45,6 +45,7 @@ class ViewTrust:
         self._looking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        self._looked_ms = self._now_ms()
         self._looking = asyncio.get_running_loop().create_task(self._look_regularly())
 
     def close(self) -> None:

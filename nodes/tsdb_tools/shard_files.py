@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filoray.cluster.dataset import parse_storage_name
+from filoray.cluster.dataset_file import dataset_directories
 from filoray.cluster.errors import NotFound
 
 _SHARD_FILE = re.compile(r"shard-(\d+)\.db")
@@ -47,14 +47,3 @@ def _shard_files(data_dir: Path, kind: str, dataset: str | None) -> Iterator[Sha
             match = _SHARD_FILE.fullmatch(file.name)
             if match and dataset in (None, name):
                 yield ShardFile(name, int(match[1]), file)
-
-
-def dataset_directories(data_dir: Path) -> dict[str, Path]:
-    """Dataset to the directory of its last generation; directories without shards are none of a dataset."""
-    generations: dict[str, tuple[int, Path]] = {}
-    for directory in {path.parent for path in data_dir.glob("*/shard-*")}:
-        parsed = parse_storage_name(directory.name)
-        if parsed is not None:
-            name, generation = parsed
-            generations[name] = max(generations.get(name, (-1, directory)), (generation, directory))
-    return {name: directory for name, (_, directory) in generations.items()}

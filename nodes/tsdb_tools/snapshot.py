@@ -203,3 +203,4 @@ def _forget_processes(meta_store: Path) -> None:
     """Or a restored coordinator might take living nodes of the first cluster for its own dead ones, and end them."""
     with contextlib.closing(sqlite3.connect(meta_store)) as database, database:
         database.execute("UPDATE nodes SET pid = NULL, pid_started_s = NULL")
+        database.execute("DELETE FROM identity")  # a restored cluster is one of its own
