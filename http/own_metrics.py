@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -56,6 +58,18 @@ class GatewayMetrics:
         )
         build = Gauge("filoray_build_info", "1, labelled with the version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
+
+    def forget_all_but(self, datasets: Container[str]) -> None:
+        """Drop the figures of datasets that are gone: their names would have no end."""
+        for counter, names in (
+            (self.samples_written, ("dataset",)),
+            (self.samples_refused, ("dataset", "reason")),
+            (self.write_bytes, ("dataset",)),
+        ):
+            (family,) = counter.collect()
+            for values in {tuple(sample.labels[name] for name in names) for sample in family.samples}:
+                if values[0] not in datasets:
+                    counter.remove(*values)
 
     def follow(self, access_file: WebConfigFile) -> None:
         self.web_config_right.set_function(lambda: float(access_file.last_reload_right))

@@ -22,6 +22,8 @@ from filoray.http.request_access import identity_of
 _log = logging.getLogger("filoray.http.access")
 _ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CLIENT_GONE = 499
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_PATH_CHARACTERS_MAX = 500
 
 # aiohttp 3.14 wants typed keys and warns of others; before, there are only others.
 _REQUEST_ID: Any = web.RequestKey("request_id", str) if hasattr(web, "RequestKey") else "request_id"
@@ -64,12 +66,14 @@ def context_middleware(metrics: GatewayMetrics) -> Any:
             metrics.in_flight.dec()
             elapsed_s = time.monotonic() - began_s
             route = _route_of(request)
-            metrics.requests.labels(request.method, route, str(status)).inc()
+            method = request.method if request.method in _METHODS else "other"
+            metrics.requests.labels(method, route, str(status)).inc()
             metrics.duration.labels(route).observe(elapsed_s)
             _log.log(
                 logging.WARNING if status >= 500 else logging.INFO,
                 "request_id=%s method=%s path=%s status=%d ms=%.1f from=%s",
-                identity, request.method, quote(request.path), status, elapsed_s * 1000, request.remote,
+                identity, request.method, quote(request.path[:_PATH_CHARACTERS_MAX]), status, elapsed_s * 1000,
+                request.remote,
             )  # fmt: skip
 
     return in_context

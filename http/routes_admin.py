@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 from aiohttp import web
 
-from filoray.cluster.errors import BadData
+from filoray.cluster.errors import BadData, NotFound
 from filoray.http.bodies import read_body
 from filoray.http.gateway_services import Edge
 from filoray.http.responses import json_response, success
@@ -32,6 +32,7 @@ _LEVELS = {
     "OFF": logging.CRITICAL + 10,
 }
 _LEVEL_BYTES_MAX = 1024
+_NAME_CHARACTERS_MAX = 200
 
 
 class AdminRoutes:
@@ -77,11 +78,12 @@ class AdminRoutes:
         level = _LEVELS.get(given.upper())
         if level is None:
             raise BadData(f"there is no log level {given!r}; the levels are {', '.join(_LEVELS).lower()}")
-        name = request.match_info["logger"]
-        logger = logging.getLogger(None if name.upper() == "ROOT" else name)
+        logger = _existing_logger(request.match_info["logger"])
         before = logging.getLevelName(logger.getEffectiveLevel())
         logger.setLevel(level)
-        return web.Response(text=f"Logger {name} changed from {before} to {given.upper()}", content_type="text/plain")
+        return web.Response(
+            text=f"Logger {logger.name} changed from {before} to {given.upper()}", content_type="text/plain"
+        )
 
     async def metrics(self, request: web.Request) -> web.Response:
         metrics = self._edge.metrics
@@ -89,6 +91,7 @@ class AdminRoutes:
         metrics.queries_waiting.set(self._edge.queries.waiting)
         view = self._control.view()
         metrics.view_version.set(view.version)
+        metrics.forget_all_but(view.datasets)
         metrics.shards.clear()
         for name, dataset in view.datasets.items():
             statuses = Counter(entry.status.kind.value for entry in dataset.shard_map.shards)
@@ -119,3 +122,15 @@ def page_policy(page: bytes) -> str:
         f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; img-src data:; "
         "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
     )
+
+
+def _existing_logger(name: str) -> logging.Logger:
+    """Loggers are never forgotten, nor what lies on the way to them: none is made for a name that somebody sends."""
+    if name.upper() == "ROOT":
+        return logging.getLogger()
+    if name not in logging.root.manager.loggerDict:
+        raise NotFound(
+            f"there is no logger {name[:_NAME_CHARACTERS_MAX]} in this gateway; there are ROOT, filoray, filoray.http, "
+            "filoray.http.access and others that its log names"
+        )
+    return logging.getLogger(name)

@@ -11,6 +11,7 @@ from in_process_gateway import Gateways, error, success
 from filoray.cluster.config import default_server_config
 from filoray.cluster.errors import DatasetExists, FilorayError, Unavailable
 from filoray.http.http_server import HttpServer
+from filoray.http.remote_write_client import WRITE_HEADERS
 
 
 @pytest.fixture
@@ -60,6 +61,31 @@ async def test_log_levels_change_and_say_so(api):
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["a." * 30_000, "filoray.nope", "filoray." + "x" * 60_000, "nope", "logging", "filoray%0A2026 INFO forged"]
+)
+async def test_no_logger_is_made_for_a_name_that_somebody_sends(api, name):
+    before = set(logging.root.manager.loggerDict)
+    status, body = await api.post(f"/admin/loglevel/{name}", data=b"debug")
+    assert (status, body["errorType"]) == (404, "not_found")
+    assert body["error"].startswith(
+        f"there is no logger {name.replace('%0A', chr(10))[:200]} in this gateway; there are"
+    )
+    assert set(logging.root.manager.loggerDict) == before
+
+
+@pytest.mark.parametrize(("name", "found"), [("ROOT", None), ("root", None), ("filoray", "filoray")])
+async def test_parents_of_loggers_have_levels_too(api, name, found):
+    logger = logging.getLogger(found)
+    before = logger.level
+    try:
+        async with api.client.post(f"/admin/loglevel/{name}", data=b"error") as response:
+            assert response.status == 200
+        assert logger.level == logging.ERROR
+    finally:
+        logger.setLevel(before)
+
+
 async def test_what_is_not_served_is_a_json_404(api):
     for method in ("GET", "POST", "DELETE"):
         for path in ("/api/v1/targets", "/api/v1/alertmanagers", "/promql/timeseries/api/v1/rules", "/nope"):
@@ -94,6 +120,23 @@ async def test_own_metrics_count_requests_by_route(api):
     assert 'filoray_http_requests_total{code="200",method="GET",route="/api/v1/query"} 1.0' in text
     assert 'filoray_http_requests_total{code="404",method="GET",route="unknown"} 1.0' in text
     assert 'filoray_shards{dataset="timeseries",status="ShardStatusRecovery"} 1.0' in text
+
+
+async def test_metrics_forget_data_sets_that_are_gone_and_methods_that_are_none(gateways):
+    api = await gateways.start("timeseries", "gone")
+    for name in ("timeseries", "gone"):
+        async with api.client.post(f"/promql/{name}/api/v1/write", data=b"", headers=WRITE_HEADERS) as response:
+            assert response.status == 204
+    async with api.client.request("MKCALENDAR", "/nope") as response:
+        assert response.status in (403, 404)
+    text = await (await api.client.get("/metrics")).text()
+    assert 'filoray_write_body_bytes_total{dataset="gone"}' in text
+    assert 'method="other"' in text
+    assert "MKCALENDAR" not in text
+    del api.control.current.datasets["gone"]
+    text = await (await api.client.get("/metrics")).text()
+    assert '"gone"' not in text
+    assert 'filoray_write_body_bytes_total{dataset="timeseries"}' in text
 
 
 async def test_the_web_page_needs_nothing_from_elsewhere(api):
