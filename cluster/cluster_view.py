@@ -19,7 +19,7 @@ from filoray.cluster.shard_map import ShardMap
 class NodeInfo:
     """A living member. ``name`` is its slot ("node-0"), ``incarnation`` grows with each new process in that slot.
 
-    ``public_key``: that of its sockets; empty where they are not encrypted.
+    ``public_key``: that of its socket, which is at ``address``; or ``endpoint``: the private one of its machine.
     """
 
     name: str
@@ -28,6 +28,7 @@ class NodeInfo:
     actor_name: str
     pid: int
     public_key: bytes = b""
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ _HIGHEST_PORT = 65_535
 _HOST_NAME = re.compile(r"\.?[\w-]+(?:\.[\w-]+)*\.?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?")
 
 Encryption = Literal["between-machines", "always", "never"]
-"""Of the data plane's sockets. ``between-machines``: unless they listen where only this machine can reach them."""
+"""Of the data plane's sockets. ``between-machines``: unless ``host`` says that all nodes are on this machine, where the
+sockets are files that only this user can open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ class NodeConfig:
     query_threads: int
     max_queued_requests: int
     max_queued_bytes: int
+    max_message_bytes: int
+    max_connections: int
     stuck_timeout_ms: int
     encryption: Encryption
 
@@ -340,9 +343,17 @@ def _read_node(section: ConfigSection) -> NodeConfig:
         query_threads=section.integer("query-threads", minimum=1, maximum=256),
         max_queued_requests=section.integer("max-queued-requests", minimum=1),
         max_queued_bytes=section.size_bytes("max-queued-size", minimum=1),
+        max_message_bytes=section.size_bytes("max-message-size", minimum=1 << 20),
+        max_connections=section.integer("max-connections", minimum=1),
         stuck_timeout_ms=section.duration_ms("stuck-timeout", minimum=1000),
         encryption=cast(Encryption, section.choice("encryption", get_args(Encryption))),
     )
+    if config.encryption == "never" and not is_loopback(config.host):
+        raise section.error(
+            "encryption",
+            f"never, with host = {config.host!r}, would let whoever reaches a node's port read and write; "
+            "between-machines encrypts and asks for keys, host = 127.0.0.1 keeps to this machine",
+        )
     section.finish()
     return config
 

@@ -636,4 +636,4 @@ def _node_info(announcement: NodeAnnouncement) -> NodeInfo:
     node, incarnation = announcement.node, announcement.incarnation
     actor_name = node_actor_name(node, incarnation)
     address, pid, key = announcement.address, announcement.pid, announcement.public_key
-    return NodeInfo(node, incarnation, address, actor_name, pid, key)
+    return NodeInfo(node, incarnation, address, actor_name, pid, key, announcement.endpoint)

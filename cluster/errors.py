@@ -132,6 +132,25 @@ class StoreIsAhead(StaleRoute):
         self.stored_epoch = stored_epoch
 
 
+class ConnectionLost(StaleRoute):
+    """The connection to a node broke while it was asked; what was asked may have happened or not.
+
+    The node may be as well as ever: the gateway asks again by the same map, soon.
+    """
+
+
+class ShardOpening(StaleRoute):
+    """The node asked holds the shard at the epoch named, and is still opening it: worth asking again soon."""
+
+
+class ShardNotHere(StaleRoute):
+    """The node asked does not hold the shard."""
+
+
+class EpochDiffers(StaleRoute):
+    """The node asked holds the shard at another epoch than the one named."""
+
+
 def _rebuild(kind: type[FilorayError], message: str, state: dict[str, object]) -> FilorayError:
     error = kind.__new__(kind, message)
     FilorayError.__init__(error, message)

@@ -41,7 +41,7 @@ class HeldShard:
 class NodeAnnouncement:
     """Who a node is and what it holds. ``ray_node_id`` tells whether its process is on the coordinator's machine.
 
-    ``public_key``: that of its sockets; empty where they are not encrypted.
+    ``public_key``: that of its socket, which is at ``address``; or ``endpoint``: the private one of its machine.
     """
 
     node: str
@@ -51,6 +51,7 @@ class NodeAnnouncement:
     ray_node_id: str
     shards: tuple[HeldShard, ...] = ()
     public_key: bytes = b""
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

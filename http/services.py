@@ -196,7 +196,10 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
 
     def connect(info: NodeInfo) -> ZmqNodeClient:
-        return ZmqNodeClient(context, info.address, info.incarnation, info.public_key, views.view.gateway_keys)
+        keys = views.view.gateway_keys
+        return ZmqNodeClient(
+            context, info.address, info.incarnation, info.endpoint, info.public_key, keys, config.node.max_message_bytes
+        )
 
     control = RayClusterControl(config, gateway_name)
     views = ViewHolder(ClusterView(version=0), connect)

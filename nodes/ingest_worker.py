@@ -160,7 +160,7 @@ class IngestWorker:
                 if len(replies) != len(shard_jobs):
                     raise AssertionError(f"{len(replies)} replies to {len(shard_jobs)} containers")
             except FilorayError as error:
-                replies = [Refused(type(error).__name__, error.message)] * len(shard_jobs)
+                replies = [Refused.of(error)] * len(shard_jobs)
             except Exception as error:
                 logger.exception("dataset %s shard %d: an append failed", *key)
                 replies = [Refused("Unavailable", f"shard {key[1]}: {type(error).__name__}: {error}")] * len(shard_jobs)

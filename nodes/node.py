@@ -24,7 +24,7 @@ from filoray.nodes.process_memory import release_freed_memory_regularly
 from filoray.nodes.request_handler import RequestHandler
 from filoray.nodes.shard_host import ShardHost
 from filoray.nodes.thread_watch import ThreadWatch
-from filoray.nodes.transport import TransportServer
+from filoray.nodes.transport import TransportLimits, TransportServer
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ class Node:
         self._host = ShardHost(config.data_dir, self._reporter.report, config.column_store_url, config.dataset_limits)
         self._handler = RequestHandler(self._host, config, incarnation)
         key = gateways_key if config.node.is_encrypted else None
-        self._server = TransportServer(config.node.host, port, self._handler.dispatch, key)
+        limits = TransportLimits(config.node.max_message_bytes, config.node.max_connections)
+        self._server = TransportServer(config.node.host, port, self._handler.dispatch, key, limits)
         self._watch = ThreadWatch(config.node.stuck_timeout_ms)
         self._watch.watch(self._handler.overdue)
         for part in (self._server, self._host, self._reporter):
@@ -59,8 +60,9 @@ class Node:
         )
         ray_node_id = ray.get_runtime_context().get_node_id()
         return NodeAnnouncement(
-            self._name, self._incarnation, self._address, os.getpid(), ray_node_id, shards, self._server.public_key
-        )
+            self._name, self._incarnation, self._address, os.getpid(), ray_node_id, shards,
+            self._server.public_key, self._server.endpoint,
+        )  # fmt: skip
 
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
         self._host.start_shards(config, shards, opened)

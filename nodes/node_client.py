@@ -19,9 +19,10 @@ from zmq.utils.monitor import parse_monitor_message
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.errors import BadData, QueryTimeout, StaleRoute
+from filoray.cluster.errors import BadData, ConnectionLost, QueryTimeout, StaleRoute
+from filoray.nodes import message_pieces
 from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
-from filoray.nodes.transport import ZERO_COPY_BYTES_MIN
+from filoray.nodes.transport import ZERO_COPY_BYTES_MIN, check_message_size
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +54,8 @@ class NodeClient(Protocol):
     ) -> Reply:
         """The node's answer.
 
-        Raises the FilorayError the node raised, StaleRoute if the node has gone or holds other epochs, and
-        QueryTimeout when ``timeout_ms`` pass.
+        Raises the FilorayError the node raised, StaleRoute if the node has gone or holds other epochs,
+        ConnectionLost if the connection broke, and QueryTimeout when ``timeout_ms`` pass.
 
         Cancelling the awaiting task stops the work on the node.
         """
@@ -64,9 +65,10 @@ class NodeClient(Protocol):
 
 
 class ZmqNodeClient:
-    """NodeClient over TCP. Belongs to the event loop that made it.
+    """NodeClient over a private socket of this machine or over TCP. Belongs to the event loop that made it.
 
-    ``node_key``: the public key of an encrypted node, to which ``gateway_keys`` prove that this is a gateway.
+    ``endpoint``: the private socket; "": TCP at the node's address, where ``node_key`` is the node's public key, and
+    ``gateway_keys`` prove to it that this is a gateway. ``message_bytes_max``: of one message, either way.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class ZmqNodeClient:
         context: zmq.Context,
         address: NodeAddress,
         incarnation: int,
+        endpoint: str = "",
         node_key: bytes = b"",
         gateway_keys: KeyPair | None = None,
+        message_bytes_max: int = 1 << 30,
     ) -> None:
         self._address = address
         self._incarnation = incarnation
@@ -88,11 +92,16 @@ class ZmqNodeClient:
         for option in (zmq.LINGER, zmq.SNDHWM, zmq.RCVHWM):
             self._socket.setsockopt(option, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        self._message_bytes_max = message_bytes_max
+        self._is_in_pieces = not endpoint
+        self._socket.setsockopt(
+            zmq.MAXMSGSIZE, message_pieces.FRAME_BYTES_MAX if self._is_in_pieces else message_bytes_max
+        )
         if node_key and gateway_keys is not None:
             self._socket.curve_serverkey = node_key
             self._socket.curve_publickey, self._socket.curve_secretkey = gateway_keys.public, gateway_keys.secret
         self._monitor = self._socket.get_monitor_socket(_CONNECTION_LOST)
-        self._socket.connect(address.endpoint)
+        self._socket.connect(endpoint or address.endpoint)
         self._socket_fd = self._socket.getsockopt(zmq.FD)
         self._monitor_fd = self._monitor.getsockopt(zmq.FD)
         self._loop.add_reader(self._socket_fd, self._drain)
@@ -145,7 +154,10 @@ class ZmqNodeClient:
             self._send([RequestHeader(request_id, Kind.CANCEL, self._incarnation, "", (), 0).encode()])
 
     def _send(self, frames: Frames) -> None:
-        large = any(len(frame) >= ZERO_COPY_BYTES_MIN for frame in frames[1:])
+        check_message_size(frames, self._message_bytes_max)
+        if self._is_in_pieces:
+            frames = message_pieces.cut(frames)
+        large = any(len(frame) > ZERO_COPY_BYTES_MIN for frame in frames[1:])
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK, copy=not large)
         except zmq.Again:
@@ -159,11 +171,14 @@ class ZmqNodeClient:
         self._drain_is_due = False
         while not self._closed:
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                received = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            frames: Frames = [frame.buffer for frame in received]
             try:
-                self._take(frames[0].bytes, [frame.buffer for frame in frames[1:]])
+                if self._is_in_pieces:
+                    frames = message_pieces.joined(frames, self._message_bytes_max)
+                self._take(bytes(frames[0]), frames[1:])
             except BadData as error:  # the others wait for theirs
                 logger.error("node %s: %s", self._address, error.message)
 
@@ -191,4 +206,4 @@ class ZmqNodeClient:
     def _fail_pending(self) -> None:
         for future in list(self._pending.values()):
             if not future.done():
-                future.set_exception(StaleRoute(f"the connection to node {self._address} was lost"))
+                future.set_exception(ConnectionLost(f"the connection to node {self._address} was lost"))

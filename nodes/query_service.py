@@ -41,6 +41,7 @@ from filoray.nodes.requests import (
     RunningQuery,
     SeriesAnswer,
 )
+from filoray.nodes.retrying import Retrying
 from filoray.nodes.routing import Route, ShardEpochs, missing_text, route
 from filoray.nodes.series_batch import SeriesBatch
 from filoray.nodes.sharding import shards_for_matchers
@@ -235,13 +236,13 @@ class FanOutQueryService:
         self, dataset_name: str, deadline_s: float, attempt: Callable[[DatasetView], Awaitable[T]]
     ) -> T:
         """Try by the newest view until it works or the deadline passes."""
+        retrying = Retrying(self._views, deadline_s)
         while True:
             version = self._views.view.version
             try:
                 return await attempt(self._views.dataset(dataset_name))
             except (StaleRoute, _MissingShards) as error:
-                left_s = deadline_s - time.monotonic()
-                if left_s <= 0 or not await self._views.newer_than(version, left_s):
+                if not await retrying.is_worthwhile(error, version):
                     raise Unavailable(error.message) from None
 
     async def _ask_all(
@@ -270,13 +271,7 @@ class FanOutQueryService:
     ) -> tuple[list[Reply], tuple[str, ...]]:
         timeout_ms = min(request.timeout_ms or self._config.timeout_ms, self._config.timeout_ms)
         deadline_s = time.monotonic() + timeout_ms / 1000
-        body = [
-            [matchers_to_plain(matchers) for matchers in request.selectors],
-            request.start_ms,
-            request.end_ms,
-            min(request.limit, _LIMIT_MAX),
-            extra,
-        ]
+        body = _metadata_body(request, extra)
 
         async def attempt(dataset: DatasetView) -> tuple[list[Reply], tuple[str, ...]]:
             chosen = self._route(dataset, request.selectors or [()], None)
@@ -308,25 +303,23 @@ class FanOutQueryService:
 
     async def local_label_values(self, name: str, request: MetadataRequest) -> Names:
         """Of the shards of the node beside this gateway, as FiloDB's node-local endpoint answers."""
-        shard_map = self._views.dataset(request.dataset).shard_map
-        pairs = tuple(
-            (e.shard, e.epoch) for e in shard_map.shards if e.node == self._local_node and e.status.kind is ACTIVE
-        )
-        if not pairs:
-            raise NotFound(
-                f"the node beside this gateway ({self._local_node}) has no active shard of {request.dataset}"
+        timeout_ms = min(request.timeout_ms or self._config.timeout_ms, self._config.timeout_ms)
+        deadline_s = time.monotonic() + timeout_ms / 1000
+
+        async def attempt(dataset: DatasetView) -> Reply:
+            pairs = tuple(
+                (entry.shard, entry.epoch)
+                for entry in dataset.shard_map.shards
+                if entry.node == self._local_node and entry.status.kind is ACTIVE
             )
-        body = [
-            [matchers_to_plain(matchers) for matchers in request.selectors],
-            request.start_ms,
-            request.end_ms,
-            min(request.limit, _LIMIT_MAX),
-            name,
-        ]
-        timeout_ms = request.timeout_ms or self._config.timeout_ms
-        reply = await self._views.client(self._local_node).request(
-            Kind.VALUES, request.dataset, pairs, timeout_ms, body
-        )
+            if not pairs:
+                raise NotFound(
+                    f"the node beside this gateway ({self._local_node}) has no active shard of {request.dataset}"
+                )
+            question = _Question(self._local_node, pairs, _metadata_body(request, name))
+            return (await self._ask_all(Kind.VALUES, request.dataset, [question], deadline_s))[0]
+
+        reply = await self._attempts(request.dataset, deadline_s, attempt)
         names = _merged_names([reply], request.limit, ())
         if not names.values:
             raise NotFound(f"label {name} is not indexed on the node beside this gateway ({self._local_node})")
@@ -382,6 +375,12 @@ class FanOutQueryService:
 
 class _MissingShards(FilorayError):
     """Shards without an owner that could be asked; never leaves this module."""
+
+
+def _metadata_body(request: MetadataRequest, name: object) -> list[object]:
+    """As ``request_bodies`` has it."""
+    selectors = [matchers_to_plain(matchers) for matchers in request.selectors]
+    return [selectors, request.start_ms, request.end_ms, min(request.limit, _LIMIT_MAX), name]
 
 
 def _refuse_missing(dataset: str, missing: Mapping[int, str], *, allow_partial: bool) -> None:

@@ -161,7 +161,10 @@ class RequestHandler:
 
         def answer(replies: Sequence[ShardWriteReply]) -> None:
             self._open_writes.end(work.size_bytes)
-            work.responder.reply(encode_write_reply(replies))
+            try:
+                work.responder.reply(encode_write_reply(replies))
+            except Exception as error:
+                work.responder.fail(error)
 
         self._open_writes.begin(work.size_bytes)
         pending = PendingWrite(answer, [None] * len(header.shards))

@@ -20,9 +20,18 @@ from pathlib import Path
 from filoray.cluster.dataset import DatasetConfig, storage_name
 from filoray.cluster.dataset_file import DATASET_FILE, write_dataset_file
 from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
-from filoray.cluster.errors import BadData, FilorayError, StaleRoute, StoreIsAhead
+from filoray.cluster.errors import (
+    BadData,
+    EpochDiffers,
+    FilorayError,
+    ShardNotHere,
+    ShardOpening,
+    StaleRoute,
+    StoreIsAhead,
+)
 from filoray.cluster.shard_status import (
     ASSIGNED,
+    ERROR,
     TRANSITIONS,
     IngestionError,
     IngestionStarted,
@@ -191,7 +200,10 @@ class ShardHost:
     # ---- what gateways ask
 
     def readable(self, dataset: str, shards: Sequence[tuple[int, int]]) -> list[Shard]:
-        """The open shards of (shard, epoch) pairs; raises StaleRoute if one is not held at that epoch."""
+        """The open shards of (shard, epoch) pairs.
+
+        Raises ShardNotHere, EpochDiffers, ShardOpening or, if it cannot be opened, StaleRoute.
+        """
         return [shard for _, shard in self._open_shards(dataset, shards)]
 
     def metadata_files(self, dataset: str, shards: Sequence[tuple[int, int]]) -> list[MetricMetadataFile]:
@@ -203,10 +215,10 @@ class ShardHost:
         with self._lock:
             for number, epoch in shards:
                 hosted = self._hosted.get((dataset, number))
-                if hosted is None or hosted.epoch != epoch or hosted.shard is None:
-                    held = "not held" if hosted is None else f"held at epoch {hosted.epoch}"
-                    raise StaleRoute(f"dataset {dataset} shard {number} at epoch {epoch}: {held} here")
-                found.append((hosted, hosted.shard))
+                shard = None if hosted is None else hosted.shard
+                if hosted is None or shard is None or hosted.epoch != epoch:
+                    raise _not_open(dataset, number, epoch, hosted)
+                found.append((hosted, shard))
         return found
 
     def submit(self, dataset: str, shards: Sequence[tuple[int, int]], containers: Sequence[bytes | memoryview],
@@ -220,12 +232,15 @@ class ShardHost:
     def append_to_shard(self, key: ShardKey, jobs: Sequence[AppendJob]) -> list[ShardWriteReply]:
         with self._lock:
             hosted = self._hosted.get(key)
-        if hosted is None or hosted.shard is None:
-            return [Refused("StaleRoute", f"dataset {key[0]} shard {key[1]} is not held here")] * len(jobs)
-        stale = Refused("StaleRoute", f"dataset {key[0]} shard {key[1]} is held at epoch {hosted.epoch}")
-        current = [job for job in jobs if job.epoch == hosted.epoch]
-        stored = iter(_store(hosted.shard, [job.container for job in current]) if current else ())
-        return [next(stored) if job.epoch == hosted.epoch else stale for job in jobs]
+        shard = None if hosted is None else hosted.shard
+        current = [job for job in jobs if hosted is not None and shard is not None and job.epoch == hosted.epoch]
+        stored = iter(_store(shard, [job.container for job in current]) if shard is not None and current else ())
+        return [
+            next(stored)
+            if hosted is not None and shard is not None and job.epoch == hosted.epoch
+            else Refused.of(_not_open(*key, job.epoch, hosted))
+            for job in jobs
+        ]
 
     def upkeep(self) -> bool:
         """One due flush step of one shard, whose turn is over then; True if more is due."""
@@ -406,13 +421,25 @@ class ShardHost:
             pass
 
 
+def _not_open(dataset: str, number: int, epoch: int, hosted: HostedShard | None) -> StaleRoute:
+    """Why a shard cannot be asked here at ``epoch``, so that the gateway knows what to wait for."""
+    shard = f"dataset {dataset} shard {number}"
+    if hosted is None:
+        return ShardNotHere(f"{shard} at epoch {epoch}: not held here")
+    if hosted.epoch != epoch:
+        return EpochDiffers(f"{shard} at epoch {epoch}: held at epoch {hosted.epoch} here")
+    if hosted.status.kind is ERROR:
+        return StaleRoute(f"{shard} at epoch {epoch}: not open here: {hosted.status.reason}")
+    return ShardOpening(f"{shard} at epoch {epoch}: being opened here ({hosted.status})")
+
+
 def _store(shard: Shard, containers: Sequence[bytes | memoryview]) -> list[ShardWriteReply]:
     """Together if all are sound, else one by one: a bad container is its sender's affair alone."""
     try:
         return [_reply(result) for result in shard.append(containers)]
     except BadData as error:
         if len(containers) == 1:
-            return [Refused(type(error).__name__, error.message)]
+            return [Refused.of(error)]
         return [reply for container in containers for reply in _store(shard, [container])]
 
 

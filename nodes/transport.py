@@ -3,24 +3,30 @@
 The thread only moves messages: it hands each request to ``dispatch`` and sends the replies that any
 thread gives to ``Responder.reply``. What a request means is the request handler's business.
 
-Between machines the socket is encrypted (CURVE) and takes connections only from who has the gateways' key.
+Nobody but the gateways comes in. Where all is on one machine the socket is a file in a directory that only this user
+enters (``private_sockets``), and the node's port is only held, so that it is nobody else's: nothing listens there.
+Between machines it is a TCP socket that is encrypted and asks for the gateways' key (CURVE). Whoever has none may
+send one small frame and has little time for it; of connections there is a limited number (``doorman``).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
-from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.errors import BadData, FilorayError, LimitExceeded
+from filoray.nodes import message_pieces
+from filoray.nodes.doorman import Doorman
+from filoray.nodes.private_sockets import new_socket_path
 from filoray.nodes.protocol import Frames, MalformedRequest, ReplyHeader, RequestHeader
 from filoray.nodes.thread_watch import Beat, ThreadWatch
 
@@ -44,8 +50,10 @@ class Responder:
         return (self.identity, self.request_id)
 
     def reply(self, body: object = None, frames: Frames | None = None) -> None:
-        header = ReplyHeader(self.request_id, None, body).encode()
-        self.server.send(self.identity, [header, *(frames or [])])
+        """Raises LimitExceeded if the message would be larger than one may be; then ``fail`` is still to be called."""
+        message = [ReplyHeader(self.request_id, None, body).encode(), *(frames or [])]
+        self.server.check_size(message)
+        self.server.send(self.identity, message)
 
     def fail(self, error: Exception) -> None:
         self.server.send(self.identity, [ReplyHeader.of_error(self.request_id, error).encode()])
@@ -54,30 +62,62 @@ class Responder:
 Dispatch = Callable[[RequestHeader, Frames, Responder], None]
 
 
-class TransportServer:
-    """Listens at ``host:port`` from the constructor on; raises OSError-like zmq.ZMQError if the port is taken.
+@dataclass(frozen=True, slots=True)
+class TransportLimits:
+    """``message_bytes``: of one message, either way. ``connections``: open at once where strangers can reach it."""
 
-    ``gateways_key``: the public key that clients must have; None: not encrypted, for whoever can reach it.
-    ``public_key``: the one that clients must expect, made for this process; empty where it is not encrypted.
+    message_bytes: int = 1 << 30
+    connections: int = 256
+
+
+_DEFAULT_LIMITS = TransportLimits()
+
+
+class TransportServer:
+    """Serves from the constructor on; raises OSError if the port is taken.
+
+    ``gateways_key``: the public key that clients must have, and the socket is at ``host:port``; None: it is private.
+    ``public_key``: the one that clients must expect, made for this process; empty where the socket is private.
+    ``endpoint``: where that is then, as ZeroMQ writes it; empty where the address says it all.
     """
 
-    def __init__(self, host: str, port: int, dispatch: Dispatch, gateways_key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        dispatch: Dispatch,
+        gateways_key: bytes | None = None,
+        limits: TransportLimits = _DEFAULT_LIMITS,
+    ) -> None:
         self._dispatch = dispatch
+        self._limits = limits
         self._context = zmq.Context()
-        self._doorman = _Doorman(self._context, gateways_key) if gateways_key is not None else None
-        self.public_key = self._doorman.keys.public if self._doorman is not None else b""
+        self._doorman: Doorman | None = None
+        self._held_port: socket.socket | None = None
+        self._path: Path | None = None
+        self.public_key, self.endpoint = b"", ""
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        if self._doorman is not None:
-            self._doorman.guard(self._socket)
         try:
-            self._socket.bind(f"tcp://{host}:{port}")
-        except zmq.ZMQError:
-            self._socket.close()
-            self._end_context()
+            if gateways_key is not None:
+                self._doorman = Doorman(self._context, self._socket, gateways_key, port, limits.connections)
+                self.public_key = self._doorman.keys.public
+                self._socket.setsockopt(zmq.MAXMSGSIZE, message_pieces.FRAME_BYTES_MAX)
+                self._socket.bind(f"tcp://{host}:{port}")
+            else:
+                self._held_port = _bound(host, port)
+                self._path = new_socket_path(f"node-{port}")
+                self._socket.setsockopt(zmq.MAXMSGSIZE, limits.message_bytes)
+                self.endpoint = f"ipc://{self._path}"
+                self._socket.bind(self.endpoint)
+        except zmq.ZMQError as error:
+            self._release()
+            raise OSError(error.errno, str(error)) from error
+        except BaseException:
+            self._release()
             raise
         self._outgoing: deque[tuple[bytes, Frames]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
@@ -86,6 +126,10 @@ class TransportServer:
         self._complaints = _Complaints()
         self._thread = threading.Thread(target=self._serve, name="data-plane", daemon=True)
         self._thread.start()
+
+    def check_size(self, frames: Frames) -> None:
+        """Raises LimitExceeded: the client would cut the connection if it were sent more."""
+        check_message_size(frames, self._limits.message_bytes)
 
     def watch_with(self, watch: ThreadWatch) -> None:
         """Have it known when no message moves any more."""
@@ -105,19 +149,26 @@ class TransportServer:
         os.eventfd_write(self._wake_fd, 1)
         self._thread.join(timeout=5)
         self._socket.close(linger=200)
-        self._end_context()
+        self._release()
         os.close(self._wake_fd)
 
-    def _end_context(self) -> None:
+    def _release(self) -> None:
+        self._socket.close()
         if self._doorman is not None:
             self._doorman.stop()
         self._context.term()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        if self._held_port is not None:
+            self._held_port.close()
 
     def _serve(self) -> None:
         """Nothing that goes wrong with one message ends the loop; only ``close`` does."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wake_fd, zmq.POLLIN)
+        if self._doorman is not None:
+            poller.register(self._doorman.monitor, zmq.POLLIN)
         while not self._stopping:
             self.beat.idle()
             try:
@@ -128,6 +179,8 @@ class TransportServer:
                     self._send_waiting()
                 if self._socket in ready:
                     self._receive_waiting()
+                if self._doorman is not None and self._doorman.monitor in ready:
+                    self._doorman.watch_connections()
             except Exception:
                 if not self._stopping:
                     self._complaints.log("the data plane goes on after an error", with_traceback=True)
@@ -143,13 +196,13 @@ class TransportServer:
             self._receive(identity.bytes, [frame.buffer for frame in frames])
 
     def _receive(self, identity: bytes, frames: Frames) -> None:
-        if not frames:
-            return
         try:
-            header = RequestHeader.decode(bytes(frames[0]))
-        except MalformedRequest as error:
+            if self._doorman is not None:
+                frames = message_pieces.joined(frames, self._limits.message_bytes)
+            header = RequestHeader.decode(bytes(frames[0]) if frames else b"")
+        except BadData as error:
             self._complaints.log(f"a data-plane message that is no request: {error.message}")
-            if error.request_id is not None:
+            if isinstance(error, MalformedRequest) and error.request_id is not None:
                 Responder(self, identity, error.request_id).fail(error)
             return
         responder = Responder(self, identity, header.request_id)
@@ -164,7 +217,9 @@ class TransportServer:
         while self._outgoing:
             identity, frames = self._outgoing.popleft()
             try:
-                large = any(len(frame) >= ZERO_COPY_BYTES_MIN for frame in frames[1:])
+                if self._doorman is not None:
+                    frames = message_pieces.cut(frames)
+                large = any(len(frame) > ZERO_COPY_BYTES_MIN for frame in frames[1:])
                 self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=not large)
             except zmq.ZMQError as error:
                 # EHOSTUNREACH: the client has gone, and its reply with it.
@@ -191,29 +246,23 @@ class _Complaints:
         self._next_s, self._passed_over = now_s + 1, 0
 
 
-class _Doorman:
-    """Lets in who has the gateways' key: libzmq asks it (ZAP) during each handshake."""
+def check_message_size(frames: Frames, bytes_max: int) -> None:
+    """Raises LimitExceeded if these are more than the other end takes."""
+    size_bytes = sum(map(len, frames))
+    if size_bytes > bytes_max:
+        raise LimitExceeded(
+            f"a message of {size_bytes} bytes between node and gateway exceeds "
+            f"filoray.node.max-message-size = {bytes_max}"
+        )
 
-    def __init__(self, context: zmq.Context, gateways_key: bytes) -> None:
-        self.keys = KeyPair.generate()
-        self._wanted = gateways_key
-        self._authenticator = ThreadAuthenticator(context)
-        self._authenticator.start()
-        self._authenticator.configure_curve_callback(credentials_provider=self)
 
-    def guard(self, socket: zmq.Socket) -> None:
-        socket.curve_server = True
-        socket.curve_publickey, socket.curve_secretkey = self.keys.public, self.keys.secret
-
-    def callback(self, domain: str, key: bytes) -> bool:
-        """The authenticator's question; ``key`` is Z85 text, proven to be the client's."""
-        return key == self._wanted
-
-    @property
-    def thread(self) -> threading.Thread:
-        thread = self._authenticator.thread
-        assert thread is not None, "it was started"
-        return thread
-
-    def stop(self) -> None:
-        self._authenticator.stop()
+def _bound(host: str, port: int) -> socket.socket:
+    """The port, held but not listened at: connections are refused. Raises OSError if it is another's."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    held = socket.socket(family, kind, protocol)
+    try:
+        held.bind(address)
+    except OSError:
+        held.close()
+        raise
+    return held

@@ -76,11 +76,14 @@ class ViewHolder:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def newer_than(self, version: int, timeout_s: float) -> bool:
-        """Wait until the view is newer than ``version``; False if that did not happen in time."""
+    async def newer_than(self, version: int, timeout_s: float, *, asks: bool = True) -> bool:
+        """Wait until the view is newer than ``version``; False if that did not happen in time.
+
+        ``asks``: have the coordinator asked for its view, as this one seems to be wrong.
+        """
         if self._view.version > version:
             return True
-        if self._ask_anew is not None:
+        if asks and self._ask_anew is not None:
             self._ask_anew()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.cluster.errors import FilorayError
 from filoray.nodes.field_checks import items, malformed
 from filoray.nodes.protocol import SHARDS_MAX
 
@@ -35,6 +36,10 @@ class Refused:
 
     error_class: str
     message: str
+
+    @classmethod
+    def of(cls, error: FilorayError) -> Refused:
+        return cls(type(error).__name__, error.message)
 
 
 ShardWriteReply = Stored | UnknownSeries | Refused

@@ -21,13 +21,20 @@ from numpy.typing import NDArray
 from filoray.cluster.cluster_view import DatasetView
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
-from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
+from filoray.cluster.errors import (
+    BadData,
+    FilorayError,
+    QueryTimeout,
+    StaleRoute,
+    Unavailable,
+)
 from filoray.nodes.clocks import LatestCalendar
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text
 from filoray.nodes.metric_metadata import Entry, shortened
 from filoray.nodes.protocol import Kind, error_named
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.requests import MetricMetadata, WriteOutcome
+from filoray.nodes.retrying import Retrying, soonest
 from filoray.nodes.routing import ShardEpochs, missing_text, route
 from filoray.nodes.streams.record_batches import without_later_samples
 from filoray.nodes.streams.sources import WritePath, write_path
@@ -46,7 +53,8 @@ class _Progress:
     accepted: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     example: str = ""
-    last_problem: str = ""
+    problems: list[FilorayError] = field(default_factory=list)
+    """Why some of ``waiting`` were not taken in the last round."""
 
 
 class FanOutWriteService:
@@ -82,16 +90,16 @@ class FanOutWriteService:
                 progress.accepted = await self._produce(config, containers, with_keys, progress)
             case WritePath.SHARDS:
                 progress.waiting = {shard: container.encode() for shard, container in containers.items()}
+        retrying = Retrying(self._views, deadline_s)
         while progress.waiting:
-            view_version = self._views.view.version
-            await self._send_waiting(self._current(dataset, generation), progress, with_keys, deadline_s)
-            if progress.waiting and progress.last_problem:
-                left_s = deadline_s - time.monotonic()
-                if left_s <= 0 or not await self._views.newer_than(view_version, left_s):
-                    raise Unavailable(
-                        f"not all samples could be stored within {self._timeout_ms} ms: {progress.last_problem}"
-                    )
-        await self._put_metadata(dataset, generation, metadata, deadline_s)
+            version = self._views.view.version
+            await self._send_waiting(self._current(dataset, generation), progress, with_keys, retrying)
+            problems = progress.problems if progress.waiting else []
+            if problems and not await retrying.is_worthwhile(soonest(problems), version):
+                raise Unavailable(
+                    f"not all samples could be stored within {self._timeout_ms} ms: {problems[0].message}"
+                )
+        await self._put_metadata(dataset, generation, metadata, retrying)
         return WriteOutcome(progress.accepted, dict(progress.refused), progress.example)
 
     async def close(self) -> None:
@@ -134,16 +142,16 @@ class FanOutWriteService:
         return current
 
     async def _send_waiting(
-        self, current: DatasetView, progress: _Progress, with_keys: WithKeys, deadline_s: float
+        self, current: DatasetView, progress: _Progress, with_keys: WithKeys, retrying: Retrying
     ) -> None:
         """One round: every waiting container to its owner, if there is one."""
         dataset = current.config.name
-        progress.last_problem = ""
+        progress.problems = []
         chosen = route(current.shard_map, progress.waiting)
         if chosen.missing:
-            progress.last_problem = missing_text(dataset, chosen.missing)
+            progress.problems.append(StaleRoute(missing_text(dataset, chosen.missing)))
         sends = [
-            self._send_to_node(dataset, node, pairs, progress, with_keys, deadline_s)
+            self._send_to_node(dataset, node, pairs, progress, with_keys, retrying)
             for node, pairs in chosen.by_node.items()
         ]
         if len(sends) == 1:
@@ -158,21 +166,20 @@ class FanOutWriteService:
         pairs: ShardEpochs,
         progress: _Progress,
         with_keys: WithKeys,
-        deadline_s: float,
+        retrying: Retrying,
     ) -> None:
         frames: list[bytes | memoryview] = [progress.waiting[shard] for shard, _ in pairs]
-        left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
         try:
             client = self._views.client(node)
-            reply = await client.request(Kind.WRITE, dataset, pairs, left_ms, frames=frames)
-        except StaleRoute as error:
-            progress.last_problem = error.message
+            reply = await client.request(Kind.WRITE, dataset, pairs, retrying.left_ms, frames=frames)
+        except (StaleRoute, QueryTimeout) as error:
+            progress.problems.append(error)
             return
         for (shard, _), shard_reply in zip(pairs, decode_write_reply(reply.body), strict=True):
             _take(shard, shard_reply, progress, with_keys)
 
     async def _put_metadata(
-        self, dataset: str, generation: int, metadata: Sequence[MetricMetadata], deadline_s: float
+        self, dataset: str, generation: int, metadata: Sequence[MetricMetadata], retrying: Retrying
     ) -> None:
         """What is known of metrics lives on the shard that the metric's name hashes to. Sent again as samples are."""
         waiting: dict[int, list[Entry]] = {}
@@ -182,31 +189,34 @@ class FanOutWriteService:
             if kept is not None:
                 waiting.setdefault(metadata_shard(entry.metric, count), []).append(kept)
         while waiting:
-            view_version = self._views.view.version
-            problem = await self._put_waiting(self._current(dataset, generation), waiting, deadline_s)
-            left_s = deadline_s - time.monotonic()
-            if waiting and (left_s <= 0 or not await self._views.newer_than(view_version, left_s)):
-                raise Unavailable(f"not all metadata could be stored within {self._timeout_ms} ms: {problem}")
+            version = self._views.view.version
+            problems = await self._put_waiting(self._current(dataset, generation), waiting, retrying)
+            if waiting and not await retrying.is_worthwhile(soonest(problems), version):
+                told = "; ".join(problem.message for problem in problems)
+                raise Unavailable(f"not all metadata could be stored within {self._timeout_ms} ms: {told}")
 
-    async def _put_waiting(self, current: DatasetView, waiting: dict[int, list[Entry]], deadline_s: float) -> str:
+    async def _put_waiting(
+        self, current: DatasetView, waiting: dict[int, list[Entry]], retrying: Retrying
+    ) -> list[FilorayError]:
         """One round; takes what is stored out of ``waiting`` and returns why the rest is not."""
         dataset = current.config.name
         chosen = route(current.shard_map, waiting)
-        problems = [missing_text(dataset, chosen.missing)] if chosen.missing else []
+        problems: list[FilorayError] = []
+        if chosen.missing:
+            problems.append(StaleRoute(missing_text(dataset, chosen.missing)))
 
         async def put(node: str, pairs: ShardEpochs) -> None:
-            left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
             entries = [waiting[shard] for shard, _ in pairs]
             try:
-                await self._views.client(node).request(Kind.PUT_METADATA, dataset, pairs, left_ms, entries)
-            except StaleRoute as error:
-                problems.append(error.message)
+                await self._views.client(node).request(Kind.PUT_METADATA, dataset, pairs, retrying.left_ms, entries)
+            except (StaleRoute, QueryTimeout) as error:
+                problems.append(error)
                 return
             for shard, _ in pairs:
                 del waiting[shard]
 
         await asyncio.gather(*(put(node, pairs) for node, pairs in chosen.by_node.items()))
-        return "; ".join(problems)
+        return problems
 
 
 def metadata_shard(metric: str, num_shards: int) -> int:
@@ -223,8 +233,8 @@ def _take(shard: int, reply: ShardWriteReply, progress: _Progress, with_keys: Wi
             progress.example = progress.example or example
         case UnknownSeries(series):
             progress.waiting[shard] = with_keys(shard, series).encode()
-        case Refused("StaleRoute", message):
-            progress.last_problem = message
         case Refused(error_class, message):
             error: FilorayError = error_named(error_class, message)
-            raise error
+            if not isinstance(error, StaleRoute):
+                raise error
+            progress.problems.append(error)

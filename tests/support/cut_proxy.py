@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that cuts connections around a COMMIT: a network that fails at a chosen moment."""
+"""A TCP proxy before a server that cuts connections: around a COMMIT of PostgreSQL, or all at once when told to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import enum
 import select
 import socket
+import struct
 import threading
 
 # Simple query ('Q') messages carry their text.
@@ -31,6 +32,7 @@ class CutProxy:
         self.cut = Cut.NEVER
         self.closes_after_cut = False
         self.is_open = True
+        self._clients: set[socket.socket] = set()
 
     def __enter__(self) -> CutProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -41,6 +43,13 @@ class CutProxy:
     def __exit__(self, *_: object) -> None:
         self.is_open = False
         self._listener.close()
+
+    def reset_all(self) -> None:
+        """Every connection ends with a reset; new ones are taken."""
+        for client in list(self._clients):
+            with contextlib.suppress(OSError):
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.shutdown(socket.SHUT_RD)  # wakes the relay, which closes it
 
     def _accept(self) -> None:
         while True:
@@ -54,8 +63,10 @@ class CutProxy:
                 client.close()
 
     def _serve(self, client: socket.socket) -> None:
+        self._clients.add(client)
         with client, socket.create_connection(("127.0.0.1", self._server_port)) as server, contextlib.suppress(OSError):
             self._relay(client, server)
+        self._clients.discard(client)
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         while True:

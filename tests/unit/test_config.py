@@ -104,7 +104,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("host = 0.0.0.0", True),
         ("host = 10.0.0.7", True),
         ("encryption = always", True),
-        ("host = 0.0.0.0, encryption = never", False),
+        ("encryption = never", False),
     ],
 )
 def test_the_data_plane_is_encrypted_where_other_machines_reach_it(
@@ -113,6 +113,11 @@ def test_the_data_plane_is_encrypted_where_other_machines_reach_it(
     path = tmp_path / "server.conf"
     path.write_text(f"filoray.node {{ {text} }}")
     assert load_server_config(path).node.is_encrypted is is_encrypted
+
+
+def test_an_open_door_to_other_machines_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"node\.encryption: never, with host = '0\.0\.0\.0', would let whoever"):
+        _load(tmp_path, "filoray.node { host = 0.0.0.0, encryption = never }")
 
 
 def test_an_encryption_that_is_none_is_named(tmp_path: Path) -> None:

@@ -1,21 +1,30 @@
-"""A node's socket and a gateway's client of it, over TCP: answers, errors, lost connections, keys."""
+"""A node's socket and a gateway's client of it: answers, errors, lost connections, keys, and strangers at the door."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import zmq
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.errors import ExecutionError, FilorayError, QueryTimeout, StaleRoute
+from filoray.cluster.errors import BadData, ExecutionError, FilorayError, LimitExceeded, QueryTimeout, StaleRoute
+from filoray.nodes.doorman import HANDSHAKE_MS
+from filoray.nodes.message_pieces import PIECE_BYTES, joined
 from filoray.nodes.node_client import ZmqNodeClient
+from filoray.nodes.private_sockets import new_socket_path
 from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
-from filoray.nodes.transport import Dispatch, Responder, TransportServer
+from filoray.nodes.transport import Dispatch, Responder, TransportLimits, TransportServer
 
 HOST = "127.0.0.1"
 LONG_MS = 30_000
@@ -42,11 +51,18 @@ class Silent:
             assert await asyncio.to_thread(self.arrived.acquire, True, 30)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
-def serving(dispatch: Dispatch, gateways_key: bytes | None = None) -> Iterator[tuple[TransportServer, NodeAddress]]:
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as probe:
-        port = probe.bind_to_random_port(f"tcp://{HOST}")
-    server = TransportServer(HOST, port, dispatch, gateways_key)
+def serving(
+    dispatch: Dispatch, gateways_key: bytes | None = None, limits: TransportLimits | None = None
+) -> Iterator[tuple[TransportServer, NodeAddress]]:
+    port = free_port()
+    server = TransportServer(HOST, port, dispatch, gateways_key, limits or TransportLimits())
     try:
         yield server, NodeAddress(HOST, port)
     finally:
@@ -54,9 +70,11 @@ def serving(dispatch: Dispatch, gateways_key: bytes | None = None) -> Iterator[t
 
 
 @contextmanager
-def client_of(address: NodeAddress, node_key: bytes = b"", keys: KeyPair | None = None) -> Iterator[ZmqNodeClient]:
+def client_of(
+    address: NodeAddress, node_key: bytes = b"", keys: KeyPair | None = None, endpoint: str = ""
+) -> Iterator[ZmqNodeClient]:
     context = zmq.Context()
-    client = ZmqNodeClient(context, address, 1, node_key, keys)
+    client = ZmqNodeClient(context, address, 1, endpoint, node_key, keys)
     try:
         yield client
     finally:
@@ -69,7 +87,7 @@ async def ask(client: ZmqNodeClient, body: object = None, frames: Frames | None 
 
 
 async def test_requests_and_their_frames_come_back_in_any_number() -> None:
-    with serving(echo) as (server, address), client_of(address) as client:
+    with serving(echo) as (server, address), client_of(address, endpoint=server.endpoint) as client:
         assert server.public_key == b""
         replies = await asyncio.gather(*(ask(client, i, [b"a" * i, b"b" * 100_000]) for i in range(200)))
         assert [reply.body for reply in replies] == list(range(200))
@@ -81,7 +99,7 @@ async def test_an_error_of_the_node_is_raised_at_the_gateway() -> None:
     def fail(header: RequestHeader, frames: Frames, responder: Responder) -> None:
         raise ExecutionError("too much") if header.body == "known" else KeyError("unexpected")
 
-    with serving(fail) as (_, address), client_of(address) as client:
+    with serving(fail) as (server, address), client_of(address, endpoint=server.endpoint) as client:
         with pytest.raises(ExecutionError, match="too much"):
             await ask(client, "known")
         with pytest.raises(FilorayError, match="KeyError: 'unexpected'"):
@@ -90,7 +108,7 @@ async def test_an_error_of_the_node_is_raised_at_the_gateway() -> None:
 
 async def test_a_timeout_and_a_caller_who_gave_up_cancel_the_work_on_the_node() -> None:
     silent = Silent()
-    with serving(silent) as (_, address), client_of(address) as client:
+    with serving(silent) as (server, address), client_of(address, endpoint=server.endpoint) as client:
         with pytest.raises(QueryTimeout, match="within 50 ms"):
             await ask(client, timeout_ms=50)
         asking = asyncio.create_task(ask(client))
@@ -104,7 +122,7 @@ async def test_a_timeout_and_a_caller_who_gave_up_cancel_the_work_on_the_node() 
 
 async def test_a_connection_that_is_lost_fails_what_waits_for_an_answer() -> None:
     silent = Silent()
-    with serving(silent) as (server, address), client_of(address) as client:
+    with serving(silent) as (server, address), client_of(address, endpoint=server.endpoint) as client:
         asking = [asyncio.create_task(ask(client)) for _ in range(3)]
         await silent.wait_for(3)
         server.close()
@@ -116,10 +134,14 @@ async def test_a_connection_that_is_lost_fails_what_waits_for_an_answer() -> Non
 
 
 async def test_what_is_no_request_is_dropped_and_disturbs_nobody() -> None:
-    with serving(echo) as (_, address), client_of(address) as client, zmq.Context() as context:
+    with (
+        serving(echo) as (server, address),
+        client_of(address, endpoint=server.endpoint) as client,
+        zmq.Context() as context,
+    ):
         with context.socket(zmq.DEALER) as stranger:
             stranger.linger = 0
-            stranger.connect(address.endpoint)
+            stranger.connect(server.endpoint)
             for parts in ([b""], [b"\xff" * 100], [b"\x93\x01\x02\x03"], [b"\xc1"], [b"\x97" + b"\xc0" * 7, b"x"]):
                 stranger.send_multipart(parts)
             stranger.send(RequestHeader(9, Kind.QUERY, 1, "timeseries", (), 1000, "last").encode())
@@ -176,24 +198,186 @@ async def test_what_an_encrypted_node_sends_cannot_be_read_on_the_way() -> None:
 
         await asyncio.gather(pump(reader, upstream_writer), pump(upstream_reader, writer))
 
-    for key in (None, GATEWAYS.public):
-        seen.clear()
-        with serving(echo, key) as (server, address):
-            listener = await asyncio.start_server(overhear, HOST, 0)
-            between = NodeAddress(HOST, listener.sockets[0].getsockname()[1])
-            with client_of(between, server.public_key, GATEWAYS) as client:
-                assert (await ask(client, "my password")).body == "my password"
-            listener.close()
-        assert (b"my password" in b"".join(seen)) is (key is None)
+    with serving(echo, GATEWAYS.public) as (server, address):
+        listener = await asyncio.start_server(overhear, HOST, 0)
+        between = NodeAddress(HOST, listener.sockets[0].getsockname()[1])
+        with client_of(between, server.public_key, GATEWAYS) as client:
+            assert (await ask(client, "my password")).body == "my password"
+        listener.close()
+    assert len(b"".join(seen)) > 100
+    assert b"my password" not in b"".join(seen)
 
 
-def test_a_taken_port_is_an_error_that_leaves_nothing(recwarn: pytest.WarningsRecorder) -> None:
-    with serving(echo) as (_, address):
+@pytest.mark.parametrize("key", [None, GATEWAYS.public], ids=["private", "keys"])
+@pytest.mark.parametrize("holder_key", [None, GATEWAYS.public], ids=["held", "listening"])
+def test_a_taken_port_is_an_error_that_leaves_nothing(key: bytes | None, holder_key: bytes | None) -> None:
+    with serving(echo, holder_key) as (_, address):
         before = threading.active_count()
-        for key in (None, GATEWAYS.public):
-            with pytest.raises(zmq.ZMQError, match="Address already in use"):
-                TransportServer(HOST, address.port, echo, key)
+        with pytest.raises(OSError, match="Address already in use"):
+            TransportServer(HOST, address.port, echo, key)
         assert threading.active_count() == before
+
+
+# ---- who is not let in
+
+
+def test_on_one_machine_nothing_listens_at_the_port_and_only_this_user_enters_the_sockets_directory() -> None:
+    with serving(echo) as (server, address):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((HOST, address.port), timeout=5)
+        path = Path(server.endpoint.removeprefix("ipc://"))
+        assert path.is_socket()
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert path.parent.stat().st_uid == os.geteuid()
+    assert not path.exists()
+
+
+def test_sockets_that_killed_nodes_left_are_removed_and_living_ones_are_not() -> None:
+    name = f"node-test-{os.getpid()}"
+    dead, living = new_socket_path(name), new_socket_path(name)
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as other:
+        for listener, path in ((one, dead), (other, living)):
+            listener.bind(str(path))
+            listener.listen()
+        one.close()
+        assert dead.exists()
+        fresh = new_socket_path(name)
+        assert (dead.exists(), living.exists(), fresh.exists()) == (False, True, False)
+    living.unlink()
+
+
+@pytest.mark.parametrize("kind", ["open to others", "a link", "a file"])
+def test_a_directory_that_others_may_enter_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    planted = tmp_path / f"filoray-{os.geteuid()}"
+    if kind == "open to others":
+        planted.mkdir()
+        planted.chmod(0o777)
+    elif kind == "a link":
+        (tmp_path / "theirs").mkdir(mode=0o700)
+        planted.symlink_to(tmp_path / "theirs")
+    else:
+        planted.touch(mode=0o700)
+    used = new_socket_path("node-1").parent
+    assert used != planted
+    assert stat.S_IMODE(used.lstat().st_mode) == 0o700
+
+
+def greeting() -> bytes:
+    """What a ZMTP 3.1 peer that wants CURVE says first."""
+    return b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"CURVE".ljust(20, b"\0") + b"\0" + bytes(31)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize(
+    "frame_head",
+    [
+        b"\x06" + (1 << 40).to_bytes(8, "big"),  # a long command
+        b"\x02" + (1 << 40).to_bytes(8, "big"),  # a long message
+        b"\x03" + (1 << 62).to_bytes(8, "big"),  # one with more to come
+    ],
+)
+@pytest.mark.parametrize("greets", [True, False], ids=["after a greeting", "at once, as ZMTP 1.0"])
+def test_a_stranger_who_sends_a_frame_without_end_is_cut_off(frame_head: bytes, greets: bool) -> None:
+    with serving(echo, GATEWAYS.public) as (_, address):
+        before_bytes, sent_bytes, piece = resident_bytes(), 0, bytes(1 << 20)
+        with (
+            socket.create_connection((HOST, address.port), timeout=20) as stranger,
+            contextlib.suppress(ConnectionResetError, BrokenPipeError),
+        ):
+            stranger.sendall((greeting() if greets else b"") + frame_head)
+            while sent_bytes < 512 << 20:
+                sent_bytes += stranger.send(piece)
+        assert sent_bytes < 64 << 20, "what the kernel's buffers hold, and no more"
+        assert resident_bytes() - before_bytes < 100 << 20
+
+
+async def test_a_stranger_who_sends_nothing_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HANDSHAKE_MS <= 5_000
+    monkeypatch.setattr("filoray.nodes.doorman.HANDSHAKE_MS", 200)
+    with serving(echo, GATEWAYS.public) as (_, address):
+        for first in (b"", greeting(), greeting() + b"\x06" + (60_000).to_bytes(8, "big") + bytes(100)):
+            reader, writer = await asyncio.open_connection(HOST, address.port)
+            writer.write(first)
+            await asyncio.wait_for(reader.read(-1), 25)
+            writer.close()
+
+
+async def test_connections_beyond_the_limit_are_cut_and_the_gateways_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("filoray.nodes.doorman.HANDSHAKE_MS", 600_000)  # so that nothing else cuts them
+    with serving(echo, GATEWAYS.public, TransportLimits(connections=5)) as (server, address):
+        with client_of(address, server.public_key, GATEWAYS) as client:
+            assert (await ask(client, "first")).body == "first"
+            strangers = [await asyncio.open_connection(HOST, address.port) for _ in range(30)]
+            ends = {asyncio.create_task(reader.read(-1)) for reader, _ in strangers}
+            while len(ends) > 4:
+                done, ends = await asyncio.wait(ends, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+                assert done, f"{len(ends)} of 30 are open"
+            assert (await ask(client, "still there")).body == "still there"
+            for _, writer in strangers:
+                writer.close()
+        with client_of(address, server.public_key, GATEWAYS) as client:
+            assert (await ask(client, "in a place that was given back")).body
+        for task in ends:
+            task.cancel()
+
+
+# ---- sizes
+
+
+@pytest.mark.parametrize("key", [None, GATEWAYS.public], ids=["private", "keys"])
+async def test_messages_of_every_size_come_as_they_went(key: bytes | None) -> None:
+    sizes = [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 5_000_001]
+    with (
+        serving(echo, key) as (server, address),
+        client_of(address, server.public_key, GATEWAYS if key else None, server.endpoint) as client,
+    ):
+        frames: Frames = [os.urandom(size) for size in sizes]
+        reply = await ask(client, "x" * 200_000, frames)
+        assert reply.body == "x" * 200_000
+        assert [bytes(frame) for frame in reply.frames] == frames
+
+
+@pytest.mark.parametrize("key", [None, GATEWAYS.public], ids=["private", "keys"])
+async def test_a_message_that_is_too_long_is_an_error_that_names_the_key(key: bytes | None) -> None:
+    def grow(header: RequestHeader, frames: Frames, responder: Responder) -> None:
+        responder.reply("grown", [bytes(int(header.body))])
+
+    limits = TransportLimits(message_bytes=1 << 20)
+    with serving(grow, key, limits) as (server, address):
+        context = zmq.Context()
+        client = ZmqNodeClient(
+            context, address, 1, server.endpoint, server.public_key, GATEWAYS if key else None, limits.message_bytes
+        )
+        for body, frames in ((2 << 20, []), (0, [bytes(2 << 20)])):
+            with pytest.raises(LimitExceeded, match=r"filoray\.node\.max-message-size = 1048576"):
+                await ask(client, body, frames)
+        assert len((await ask(client, 100_000)).frames[0]) == 100_000
+        client.close()
+        context.term()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [],
+        [b""],
+        [b"1234567"],
+        [struct.pack("<Q", 5)],
+        [struct.pack("<Q", 5), b"1234"],
+        [struct.pack("<Q", 1), b"1", b"2"],
+        [struct.pack("<Q", 1 << 63), b"1"],
+        [struct.pack("<QQ", 1, 1), b"1"],
+    ],
+)
+def test_pieces_that_fit_no_message_are_bad_data(pieces: list[bytes]) -> None:
+    with pytest.raises(BadData):
+        joined(pieces, 1 << 30)
 
 
 def test_keys_are_not_shown() -> None:

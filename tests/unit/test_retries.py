@@ -1,0 +1,242 @@
+"""A gateway before one real node: connections that break, shards that are being opened, and what is asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import zmq
+from cut_proxy import CutProxy
+from shards import container
+
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
+from filoray.cluster.config import default_server_config
+from filoray.cluster.data_plane_keys import KeyPair
+from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.errors import EpochDiffers, FilorayError, ShardNotHere, ShardOpening, StaleRoute, Unavailable
+from filoray.cluster.shard_map import ShardEntry, ShardMap
+from filoray.cluster.shard_status import IngestionStarted, ShardEvent, ShardStatus, StatusKind
+from filoray.nodes.node_client import ZmqNodeClient
+from filoray.nodes.protocol import Frames, Kind, RequestHeader
+from filoray.nodes.query_service import FanOutQueryService
+from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.request_handler import RequestHandler
+from filoray.nodes.requests import MetadataRequest, MetricMetadata, QueryRequest
+from filoray.nodes.shard_host import ShardHost
+from filoray.nodes.transport import Responder, TransportServer
+from filoray.nodes.view_holder import ViewHolder
+from filoray.nodes.write_service import FanOutWriteService
+
+HOST = "127.0.0.1"
+KEYS = KeyPair.generate()
+TIMEOUT_MS = 8_000
+"""Of every request; a connection is back after 20 ms."""
+SAMPLES = RecordContainer.decode(container([({"__name__": "up"}, [(1_000, 1.0)])]))
+
+
+def dataset_config(num_shards: int = 1) -> DatasetConfig:
+    body = {
+        "dataset": "d", "num-shards": num_shards, "min-num-nodes": 1,
+        "sourcefactory": "filoray.nodes.streams.LogStreamFactory", "sourceconfig": {},
+    }  # fmt: skip
+    return parse_dataset_config(orjson.dumps(body).decode(), "d")
+
+
+class OneNode:
+    """A node's host, handler and socket; a proxy before it; a gateway's services by a view that does not change."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.opened = threading.Event()
+        self.host = ShardHost(data_dir, self._report)
+        self.config = default_server_config()
+        self.handler = RequestHandler(self.host, self.config, incarnation=1)
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+        self.server = TransportServer(HOST, port, self._dispatch, KEYS.public)
+        self.proxy = CutProxy(port)
+        self.swallows: set[Kind] = set()
+        """The next request of each of these kinds gets no answer."""
+        self.swallowed = threading.Semaphore(0)
+        self.asked: list[Kind] = []
+        self.asked_for_views = 0
+
+    def _report(self, dataset: str, shard: int, epoch: int, event: ShardEvent) -> None:
+        if isinstance(event, IngestionStarted):
+            self.opened.set()
+
+    def _dispatch(self, header: RequestHeader, frames: Frames, responder: Responder) -> None:
+        if header.kind is not Kind.CANCEL:
+            self.asked.append(header.kind)
+            if header.kind in self.swallows:
+                self.swallows.remove(header.kind)
+                self.swallowed.release()
+                return
+        self.handler.dispatch(header, frames, responder)
+
+    def connect(self) -> None:
+        """On the event loop."""
+        self.context = zmq.Context()
+        entry = ShardEntry(0, ShardStatus(StatusKind.ACTIVE), "node-0", 1)
+        view = ClusterView(
+            1,
+            {"node-0": NodeInfo("node-0", 1, NodeAddress(HOST, self.proxy.port), "a", 1, self.server.public_key)},
+            {"d": DatasetView(dataset_config(), ShardMap("d", 1, (entry,)))},
+            KEYS,
+        )
+        self.views = ViewHolder(view, self._client)
+
+        def count() -> None:
+            self.asked_for_views += 1
+
+        self.views.ask_anew_with(count)
+        query = replace(self.config.query, timeout_ms=TIMEOUT_MS)
+        self.queries = FanOutQueryService(self.views, query, "node-0")
+        self.writes = FanOutWriteService(self.views, TIMEOUT_MS)
+
+    def _client(self, info: NodeInfo) -> ZmqNodeClient:
+        return ZmqNodeClient(self.context, info.address, info.incarnation, info.endpoint, info.public_key, KEYS)
+
+    async def start_shard(self) -> None:
+        self.host.start_shards(dataset_config(), [(0, 1)])
+        assert await asyncio.to_thread(self.opened.wait, 20)
+
+    def close(self) -> None:
+        self.views.close()
+        self.context.term()
+        self.server.close()
+        self.handler.close()
+        self.host.close()
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[OneNode]:
+    node = OneNode(tmp_path)
+    with node.proxy:
+        node.connect()
+        yield node
+        node.close()
+
+
+async def write(node: OneNode) -> object:
+    metadata = [MetricMetadata("up", "gauge", "is it", "")]
+    return (await node.writes.write("d", {0: SAMPLES}, lambda shard, series: SAMPLES, metadata, "", 0)).accepted
+
+
+async def query(node: OneNode) -> object:
+    outcome = await node.queries.query(QueryRequest("d", "up", 1_000, 1_000, 0, is_range=False))
+    assert outcome.result.frame is not None
+    return outcome.result.frame.values.tolist()
+
+
+async def metadata(node: OneNode) -> object:
+    return [entry.metric for entry in await node.queries.metadata("d", "", 0)]
+
+
+def names(service: Callable[..., Any], *arguments: object) -> Callable[[OneNode], Any]:
+    async def ask(node: OneNode) -> object:
+        return list((await service(node.queries, *arguments, MetadataRequest("d", (), 0, 2_000))).values)
+
+    return ask
+
+
+REQUESTS = {
+    "write": (Kind.WRITE, write, 1),
+    "a write's metadata": (Kind.PUT_METADATA, write, 1),
+    "query": (Kind.QUERY, query, [[1.0]]),
+    "metadata": (Kind.METADATA, metadata, ["up"]),
+    "label names": (Kind.NAMES, names(FanOutQueryService.label_names), ["__name__"]),
+    "label values": (Kind.VALUES, names(FanOutQueryService.label_values, "__name__"), ["up"]),
+    "values of the node beside": (Kind.VALUES, names(FanOutQueryService.local_label_values, "__name__"), ["up"]),
+}
+
+
+@pytest.mark.parametrize(("kind", "ask", "answer"), REQUESTS.values(), ids=REQUESTS)
+async def test_a_reset_connection_to_a_healthy_node_fails_nothing(
+    node: OneNode, kind: Kind, ask: Callable[[OneNode], Any], answer: object
+) -> None:
+    await node.start_shard()
+    assert await write(node) == 1
+    for _ in range(2):
+        node.swallows = {kind}
+        asking = asyncio.create_task(ask(node))
+        assert await asyncio.to_thread(node.swallowed.acquire, True, 20)
+        node.proxy.reset_all()
+        assert await asking == answer
+    assert node.asked_for_views == 0, "the view is as right as before"
+
+
+async def test_a_node_that_never_answers_again_fails_at_the_deadline(node: OneNode) -> None:
+    await node.start_shard()
+    node.writes._timeout_ms = 300
+    node.proxy.is_open = False  # connections are closed as soon as they are there
+    with pytest.raises(Unavailable, match="not all samples could be stored within 300 ms"):
+        await write(node)
+
+
+@pytest.mark.parametrize(("ask", "answer"), [(write, 1), (query, [])], ids=["write", "query"])
+async def test_a_shard_that_is_being_opened_is_waited_for_on_the_same_view(
+    node: OneNode, ask: Callable[[OneNode], Any], answer: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, opens = threading.Event(), ShardHost._open_once
+
+    def open_slowly(host: ShardHost, *arguments: Any) -> None:
+        assert go_on.wait(20)
+        opens(host, *arguments)
+
+    monkeypatch.setattr(ShardHost, "_open_once", open_slowly)
+    node.host.start_shards(dataset_config(), [(0, 1)])
+    asking = asyncio.create_task(ask(node))
+    while len(node.asked) < 3:
+        await asyncio.sleep(0.001)
+    assert not asking.done()
+    go_on.set()
+    assert await asking == answer
+    assert node.asked_for_views == 0
+    assert len(node.asked) < 100, "it waits between its questions"
+
+
+def test_errors_of_shards_that_cannot_be_asked_tell_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, go_on = threading.Event(), threading.Event()
+    host = ShardHost(tmp_path, lambda dataset, shard, epoch, event: opened.set() if shard == 1 else None)
+    opens = ShardHost._open_once
+
+    def open_all_but_one(self: ShardHost, hosted: Any, *arguments: Any) -> None:
+        if hosted.number == 2:
+            go_on.wait(20)
+        if hosted.number == 3:
+            raise OSError("no such disk")
+        opens(self, hosted, *arguments)
+
+    monkeypatch.setattr(ShardHost, "_open_once", open_all_but_one)
+    host.start_shards(dataset_config(4), [(1, 7), (2, 7), (3, 7)])
+    assert opened.wait(20)
+    deadline_s = time.monotonic() + 20
+    while not any(hosted.status.kind is StatusKind.ERROR for hosted in host.held()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    while not any(hosted.shard is not None for hosted in host.held()):
+        time.sleep(0.01)
+    for shard, epoch, kind, text in [
+        (0, 7, ShardNotHere, "dataset d shard 0 at epoch 7: not held here"),
+        (1, 6, EpochDiffers, "dataset d shard 1 at epoch 6: held at epoch 7 here"),
+        (1, 8, EpochDiffers, "dataset d shard 1 at epoch 8: held at epoch 7 here"),
+        (2, 7, ShardOpening, "dataset d shard 2 at epoch 7: being opened here"),
+        (3, 7, StaleRoute, "dataset d shard 3 at epoch 7: not open here: OSError: no such disk"),
+    ]:
+        with pytest.raises(FilorayError) as raised:
+            host.readable("d", [(shard, epoch)])
+        assert type(raised.value) is kind
+        assert text in raised.value.message
+    assert len(host.readable("d", [(1, 7)])) == 1
+    go_on.set()
+    host.close()
