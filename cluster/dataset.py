@@ -196,6 +196,7 @@ def _as_keys(store: StoreConfig, *, with_chunk_time: bool) -> dict[str, PlainVal
         "flush-when-idle": format_duration(store.flush_when_idle_ms),
         "clock-jump-wait": format_duration(store.clock_jump_wait_ms),
         "max-label-size-per-shard": store.label_bytes_max,
+        "max-log-size": store.log_size_bytes_max,
         "max-future-time": None if store.max_future_ms is None else format_duration(store.max_future_ms),
     }
     if with_chunk_time and store.max_chunk_time_ms is not None:

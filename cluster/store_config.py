@@ -32,6 +32,7 @@ class StoreConfig:
     clock_jump_wait_ms: int = 3_600_000
     max_future_ms: int | None = 600_000
     label_bytes_max: int = 256 << 20
+    log_size_bytes_max: int = 512 << 20
 
 
 def read_store_config(section: ConfigSection) -> StoreConfig:
@@ -57,5 +58,6 @@ def read_store_config(section: ConfigSection) -> StoreConfig:
         flush_when_idle_ms=section.duration_ms("flush-when-idle", minimum=100),
         clock_jump_wait_ms=section.duration_ms("clock-jump-wait"),
         label_bytes_max=section.size_bytes("max-label-size-per-shard", minimum=1 << 16),
+        log_size_bytes_max=section.size_bytes("max-log-size", minimum=1 << 16),
         max_future_ms=section.duration_ms("max-future-time", minimum=1) if section.has("max-future-time") else None,
     )

@@ -20,6 +20,7 @@ from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardEpoch, ShardReport
 from filoray.cluster.ray_actors import reachable_host
 from filoray.cluster.shard_status import ShardEvent
+from filoray.nodes.open_files import raise_limit
 from filoray.nodes.process_memory import release_freed_memory_regularly
 from filoray.nodes.request_handler import RequestHandler
 from filoray.nodes.shard_host import ShardHost
@@ -50,6 +51,7 @@ class Node:
         for part in (self._server, self._host, self._reporter):
             part.watch_with(self._watch)
         release_freed_memory_regularly()
+        raise_limit()
 
     def start(self) -> NodeAnnouncement:
         return self.announce()

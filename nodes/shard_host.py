@@ -49,6 +49,7 @@ from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.memstore.store_choice import delete_shared_store
 from filoray.nodes.metric_metadata import MetricMetadataFile
+from filoray.nodes.open_files import check_room
 from filoray.nodes.streams.consumer import StreamConsumer
 from filoray.nodes.streams.sources import is_polled, open_stream
 from filoray.nodes.streams.stream import IngestionStream
@@ -330,6 +331,8 @@ class ShardHost:
         with hosted.gate:
             if hosted.released.is_set():
                 return
+            if self._column_store_url is None:
+                check_room(sum(other.shard is not None for other in self.held()))
             if is_polled(hosted.config):
                 shard = Shard.open(spec)  # its log is empty, the stream's progress is what counts
                 hosted.consumer = self._recover_stream(hosted, shard, on_progress)

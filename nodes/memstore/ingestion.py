@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.cluster.errors import BadData
+from filoray.cluster.errors import BadData, Unavailable
 from filoray.cluster.store_config import StoreConfig
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.cardinality import NAMESPACE_LABEL, WORKSPACE_LABEL, Cardinality
@@ -31,6 +31,8 @@ from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.sharding import decode_part_key
 
 NOTHING_DONE = -1
+LOG_BYTES_PER_SERIES_MAX = 8192
+"""A shard of many series has a longer log: four times what makes its flushes due."""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,9 @@ class Ingestion:
         self.applied_offset = max(self.next_offset - 1, int(checkpoints.min()))
         self.rounds = 0
         self.unflushed_samples = 0
+        self._log_bytes_max = store_config.log_size_bytes_max
+        self.flush_problem = ""
+        """Why the last flush failed; "" if it did not."""
         self.newest_sample_ms: int | None = None
         """Of all that was appended since the shard was opened."""
 
@@ -91,6 +96,8 @@ class Ingestion:
         self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None, wall_ms: int
     ) -> list[AppendResult]:
         """One transaction for all; see Shard.append."""
+        if offsets is None:
+            self._check_log_size()
         # A clock that went back must not refuse what is of now: the latest that it was, and what passed since, counts.
         now_ms = max(wall_ms, self._clock.reading.wall_ms)
         memory = self._memory
@@ -114,6 +121,15 @@ class Ingestion:
                 self._note_newest(item.times)
         self.rounds += 1
         return [item.result for item in prepared]
+
+    def _check_log_size(self) -> None:
+        """Raises Unavailable where flushes fail for so long that log and memory would grow without end."""
+        allowed = max(self._log_bytes_max, self._memory.index.count * LOG_BYTES_PER_SERIES_MAX)
+        if self.log_bytes > allowed:
+            raise Unavailable(
+                f"the log has {self.log_bytes} bytes that no flush could make chunks of, more than max-log-size = "
+                f"{self._log_bytes_max} allows; the last flush: {self.flush_problem or 'is under way'}"
+            )
 
     def _note_newest(self, times: NDArray[np.int64]) -> None:
         if len(times):

@@ -121,7 +121,13 @@ class Shard:
 
         Times as for ``flush_group``.
         """
-        return self._flusher.upkeep(now_ms, now_ms if wall_ms is None else wall_ms)
+        try:
+            is_more_due = self._flusher.upkeep(now_ms, now_ms if wall_ms is None else wall_ms)
+        except Exception as error:
+            self._ingestion.flush_problem = str(error)
+            raise
+        self._ingestion.flush_problem = ""
+        return is_more_due
 
     def take_notices(self) -> list[str]:
         """Sentences for the log, since this was last asked: clocks that jumped, much that was dropped."""

@@ -260,6 +260,29 @@ def test_a_flush_that_fails_loses_nothing_and_is_tried_again(tmp_path):
     assert read(reopen(tmp_path), {"i": "7"}) == list(enumerate(values[7].tolist()))
 
 
+def test_while_flushes_fail_the_log_does_not_grow_without_end(tmp_path, monkeypatch):
+    shard = Shard.open(shard_spec(tmp_path, log_size_bytes_max=100_000))
+
+    def failing(change):
+        raise Unavailable("no room for chunks")
+
+    def fill() -> None:
+        for step in range(1000):
+            write(shard, UP, [(step * 100 + i, 1.0) for i in range(100)])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard._store, "flush", failing)
+        shard.upkeep(NOW_MS)
+        with pytest.raises(Unavailable, match="no room"):
+            shard.upkeep(NOW_MS + 3_600_000)
+        with pytest.raises(Unavailable, match="max-log-size = 100000 allows; the last flush: no room for chunks"):
+            fill()
+    assert 5_000 < len(read(shard, UP)) < 10_000
+    while shard.upkeep(NOW_MS + 7_200_000):
+        pass
+    assert write(shard, UP, [(1_000_000, 1.0)]).accepted == 1
+
+
 @pytest.mark.parametrize("durability", ["process", "power"])
 def test_files_copied_at_any_instant_recover_what_was_acknowledged_before(tmp_path, durability):
     shard = Shard.open(shard_spec(tmp_path / "live", durability=durability))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+import resource
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +19,7 @@ from shards import container
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import StaleRoute
 from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.nodes import open_files
 from filoray.nodes.ingest_worker import PendingWrite
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
@@ -271,3 +276,36 @@ def test_a_shard_whose_file_is_ahead_says_so_and_opens_above_it(node: Node) -> N
     assert event.stored_epoch == 7
     node.host.start_shards(config, [(0, 8)])
     wait_until(lambda: node.is_open(0), "it is open")
+
+
+@pytest.fixture
+def few_files(node: Node) -> Iterator[int]:
+    """As many shards as this process has files for, beside those that are kept."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shards = 3
+    in_use = len(os.listdir("/proc/self/fd"))
+    soft = in_use + open_files.FILES_KEPT + shards * open_files.FILES_PER_SHARD
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limits[1]))
+    yield shards
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_shards_leave_files_for_connections_and_say_which_have_none(node: Node, few_files: int) -> None:
+    node.start(range(8))
+    wait_until(lambda: all(node.is_open(i) or node.reasons(i) for i in range(8)), "each is open or says why not")
+    opened = [shard for shard in range(8) if node.is_open(shard)]
+    assert few_files <= len(opened) <= few_files + 3, "a shard takes somewhat less than is reckoned with"
+    (refused, *_) = set(range(8)) - set(opened)
+    assert re.search(r"files are open in this node with its \d shards; 256 are kept", node.reasons(refused)[0])
+    kept = [socket.socket() for _ in range(open_files.FILES_KEPT - 20)]
+    assert isinstance(node.write(opened[0], sample(1)).wait(), Stored), "what is open goes on"
+    for one in kept:
+        one.close()
+    node.host.stop_shards("d", [(shard, 1) for shard in opened])
+    wait_until(lambda: node.is_open(refused), "there is room again")
+
+
+def test_a_node_takes_the_files_that_the_system_allows_it(few_files: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert open_files.raise_limit() == min(hard, 1 << 20) > soft
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, 1 << 20), hard)
