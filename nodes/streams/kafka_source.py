@@ -82,7 +82,11 @@ class KafkaSource:
         shared = {key: value for key, value in self.properties.items() if not key.startswith((prefix, other))}
         own = {key.removeprefix(prefix): value for key, value in self.properties.items() if key.startswith(prefix)}
         known = {key: value for key, value in (shared | own).items() if key not in _OURS}
-        defaults = {"group.id": f"filoray-{self.dataset}", "reconnect.backoff.max.ms": "1000"}
+        defaults = {
+            "group.id": f"filoray-{self.dataset}",
+            "reconnect.backoff.max.ms": "1000",
+            "socket.timeout.ms": "10000",  # of the default, 60 s, a recovery would hold the shard's opening
+        }
         return {**defaults, **known, "bootstrap.servers": self.servers}
 
 

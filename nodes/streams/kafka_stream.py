@@ -8,6 +8,7 @@ tools alone.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,12 +22,14 @@ logger = logging.getLogger(__name__)
 _POLL_BYTES_MAX = 8 * 1024 * 1024
 _POLL_MESSAGES = 64
 _BROKER_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
 class KafkaStream:
     """See IngestionStream. ``offset``: of the last message that is not wanted again; None: there is no checkpoint yet.
 
-    The constructor raises StreamFailed if the broker, the topic or the offset is not there, ConfigError for settings.
+    The constructor raises StreamFailed if the broker, the topic or the offset is not there, ConfigError for settings;
+    it comes back within three times _BROKER_TIMEOUT_S whatever the broker does.
     """
 
     def __init__(self, source: KafkaSource, shard: int, offset: int | None) -> None:
@@ -38,12 +41,12 @@ class KafkaStream:
         properties = source.consumer_properties() | {"client.id": f"filoray-{source.dataset}-{shard}"}
         self._consumer = make_client(self._make_consumer, properties, source)
         try:
-            check_topic(self._consumer, source)
+            self._check_topic()
             start = self._start(offset)
             self.position = start - 1
             self._consumer.assign([self._partition(start)])
         except BaseException:
-            self._consumer.close()
+            self.close()
             raise
 
     def poll(self, timeout_ms: int) -> Sequence[StreamBatch]:
@@ -79,7 +82,19 @@ class KafkaStream:
             logger.debug("%s: offset %d is not shown to the group: %s", self._place(), offset, error)
 
     def close(self) -> None:
-        self._consumer.close()
+        """Returns soon: librdkafka waits for its threads, and one of them may wait for a name server."""
+        closing = threading.Thread(target=self._consumer.close, name=f"close-kafka-{self._shard}", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_TIMEOUT_S)
+
+    def _check_topic(self) -> None:
+        try:
+            check_topic(self._consumer, self._source)
+        except StreamFailed as error:
+            self._consumer.poll(0)  # brings what the connections said meanwhile
+            if self._suspicion is None:
+                raise
+            raise StreamFailed(f"{error.message} ({self._suspicion})") from error
 
     def _make_consumer(self, properties: dict[str, Any]) -> Any:
         return self._kafka.Consumer(properties | {"error_cb": self._on_error}, logger=library_logger)

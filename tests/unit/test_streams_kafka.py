@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import pytest
 from mock_kafka import MockKafka
@@ -18,6 +20,7 @@ from filoray.cluster.errors import ConfigError, PayloadTooLarge, Unavailable
 from filoray.cluster.shard_map import ShardMap
 from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.sharding import encode_part_key
+from filoray.nodes.streams import kafka_source, kafka_stream
 from filoray.nodes.streams.kafka_sink import KafkaProducerSink
 from filoray.nodes.streams.kafka_source import KafkaSource, read_kafka_source
 from filoray.nodes.streams.kafka_stream import KafkaStream
@@ -295,6 +298,35 @@ def test_a_bad_value_of_a_kafka_property_is_named() -> None:
     config = dataset_config("127.0.0.1:1", "t", "session.timeout.ms = soon")
     with pytest.raises(ConfigError, match=r"session\.timeout\.ms"):
         open_stream(config, 0, None)
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """Accepts connections, and never a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_broker_that_is_not_there_or_says_nothing_ends_the_opening_with_its_reason(
+    silent_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_source, "_METADATA_TIMEOUT_S", 0.5)
+    with pytest.raises(StreamFailed, match=r"Kafka at 127\.0\.0\.1:1 does not answer: .*Connection refused"):
+        open_stream(dataset_config("127.0.0.1:1", "t"), 0, None)
+    with pytest.raises(StreamFailed, match=f"Kafka at {silent_server} does not answer"):
+        open_stream(dataset_config(silent_server, "t"), 0, None)
+
+
+def test_closing_does_not_wait_for_a_client_that_does_not_end(
+    broker: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_stream, "_CLOSE_TIMEOUT_S", 0.01)
+    stream = KafkaStream(source_of(broker, "unending"), 0, None)
+    consumer, let_go = stream._consumer, threading.Event()
+    stream._consumer = SimpleNamespace(close=let_go.wait)
+    stream.close()
+    let_go.set()
+    consumer.close()
 
 
 def test_remote_write_to_a_kafka_dataset_goes_to_the_topic() -> None:
