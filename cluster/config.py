@@ -466,12 +466,19 @@ def _dataset_files(section: ConfigSection, config_dir: Path) -> tuple[InlineData
 def _nested(overrides: Mapping[str, str]) -> dict[str, PlainValue]:
     tree: dict[str, PlainValue] = {}
     for key, value in overrides.items():
-        branch: PlainValue = None if value == "null" else value
+        branch = _override(key, value)
         for part in reversed(["filoray", *key.removeprefix("filoray.").split(".")]):
             branch = {part: branch}
         assert isinstance(branch, dict)
         tree = merge(tree, branch)
     return tree
+
+
+def _override(key: str, value: str) -> PlainValue:
+    """A text is taken as it is, quotes or not (a URL's signs would be HOCON's); lists and blocks are HOCON."""
+    if value == "null":
+        return None
+    return parse_own(f"value = {value}", f"override {key}")["value"] if value[:1] in ("[", "{") else value
 
 
 @functools.cache

@@ -57,6 +57,14 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     )
     _add_data_dir(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="HOCON file over conf/filoray-defaults.conf")
+    parser.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of conf/filoray-defaults.conf, such as query.timeout=30s, over what --config says; may come again",
+    )
     parser.add_argument("--address", metavar="RAY", help="join this Ray cluster instead of starting one")
     parser.add_argument("--demo", action="store_true", help="set up the demo data set and feed it generated metrics")
     parser.set_defaults(run=_up)
@@ -114,6 +122,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _setting(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    key = key.strip().removeprefix("filoray.")
+    if not sign or not all(key.split(".")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, such as http.port=9090")
+    return key, value.strip()
+
+
 def _up(options: argparse.Namespace) -> int:
     from filoray.http import launcher
 
@@ -126,6 +142,7 @@ def _up(options: argparse.Namespace) -> int:
             config_path=options.config,
             ray_address=options.address,
             demo=options.demo,
+            settings=dict(options.set),
         )
     )
 

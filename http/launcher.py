@@ -19,9 +19,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -57,7 +57,7 @@ console = Console(highlight=False, soft_wrap=True)  # printed commands must stay
 
 @dataclass(frozen=True, slots=True)
 class LaunchOptions:
-    """What ``filoray up`` was told; None means what the configuration says."""
+    """What ``filoray up`` was told; None means what the configuration says. ``settings``: keys below ``filoray``."""
 
     node_count: int | None = None
     http_port: int | None = None
@@ -66,6 +66,7 @@ class LaunchOptions:
     config_path: Path | None = None
     ray_address: str | None = None
     demo: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def up(options: LaunchOptions) -> int:
@@ -185,7 +186,7 @@ def _expected_urls(config: ServerConfig) -> list[str]:
 
 
 def _config(options: LaunchOptions) -> ServerConfig:
-    overrides = {}
+    overrides = dict(options.settings)  # an option of its own wins
     if options.node_count is not None:
         overrides["node-count"] = str(options.node_count)
     if options.http_port is not None:
@@ -196,7 +197,8 @@ def _config(options: LaunchOptions) -> ServerConfig:
         overrides["data-dir"] = str(options.data_dir)
     config = load_server_config(options.config_path, overrides)
     config = dataclasses.replace(config, data_dir=config.data_dir.resolve())
-    return config if options.node_port is not None else _with_free_node_ports(config)
+    is_port_given = options.node_port is not None or "node.port-base" in options.settings
+    return config if is_port_given else _with_free_node_ports(config)
 
 
 def _with_free_node_ports(config: ServerConfig) -> ServerConfig:
