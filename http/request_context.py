@@ -71,12 +71,18 @@ def context_middleware(metrics: GatewayMetrics) -> Any:
             metrics.duration.labels(route).observe(elapsed_s)
             _log.log(
                 logging.WARNING if status >= 500 else logging.INFO,
-                "request_id=%s method=%s path=%s status=%d ms=%.1f from=%s",
+                "request_id=%s method=%s path=%s status=%d ms=%.1f from=%s user=%s",
                 identity, request.method, quote(request.path[:_PATH_CHARACTERS_MAX]), status, elapsed_s * 1000,
-                request.remote,
+                request.remote, _user_of(request),
             )  # fmt: skip
 
     return in_context
+
+
+def _user_of(request: web.Request) -> str:
+    """The proven name in one word, "-" where there is none."""
+    identity = identity_of(request)
+    return "-" if identity is ANYBODY else quote(identity.name, safe="")
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import socket
 import threading
 from dataclasses import replace
@@ -28,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}"),
     pytest.mark.timeout(300),
 ]
+logging.getLogger("filoray.chromium")  # there must be one whose level can be set
 BODY = encode_write_request([({"__name__": "up"}, np.array([1]), np.array([1.0]))])
 COMMANDS = """
 const target = given[0], body = Uint8Array.from(atob(given[1]), c => c.charCodeAt(0));

@@ -100,6 +100,16 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], code: int
     assert "Traceback" not in done.stderr
 
 
+def test_a_port_that_others_reach_is_refused_where_nobody_is_asked(tmp_path: Path) -> None:
+    config = tmp_path / "open.conf"
+    config.write_text('filoray.http.host = "0.0.0.0"')
+    done = up(tmp_path / "data", free_port_block(12), 1, "--config", str(config))
+    assert done.returncode == 1
+    assert "filoray.http.host is 0.0.0.0, which other machines reach" in done.stderr
+    assert "filoray.http.web-config-file" in done.stderr
+    assert_nothing_is_left(tmp_path / "data")
+
+
 def test_an_interrupted_launch_leaves_nothing(tmp_path: Path) -> None:
     port = free_port_block(20)
     launch = begin_up(tmp_path, port, stdout=subprocess.DEVNULL)

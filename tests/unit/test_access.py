@@ -278,6 +278,15 @@ async def test_what_is_remembered_is_bounded():
     assert len(authenticator._wrong) == 1_000
 
 
+async def test_the_log_says_who_did_what(api, caplog):
+    caplog.set_level("INFO", "filoray.http.access")
+    assert (await api.ask("DELETE", "/api/v1/cluster/shop", headers=basic("shop-admin")))[0] == 200
+    assert (await api.ask("DELETE", "/api/v1/cluster/shop", headers=basic("shop-admin", "guess")))[0] == 401
+    lines = [record.getMessage() for record in caplog.records if "method=DELETE" in record.getMessage()]
+    assert [line.rpartition("user=")[2] for line in lines] == ["shop-admin", "-"]
+    assert "secret" not in caplog.text
+
+
 # ---- a file that changes
 
 
