@@ -109,6 +109,7 @@ class SeedConfig:
 class SupervisorConfig:
     check_interval_ms: int
     hang_timeout_ms: int
+    actor_hang_timeout_ms: int
     restart_backoff_ms: int
     restart_backoff_max_ms: int
     restarts_max: int
@@ -170,6 +171,7 @@ class ServerConfig:
     data_dir: Path
     default_dataset: str | None
     node_count: int
+    min_free_disk_bytes: int
     spread_default: int
     http: HttpConfig
     node: NodeConfig
@@ -227,6 +229,7 @@ def _read_server(section: ConfigSection, inline: tuple[InlineDataset, ...], conf
         data_dir=Path(section.text("data-dir")),
         default_dataset=section.optional_text("default-dataset"),
         node_count=section.integer("node-count", minimum=1, maximum=256),
+        min_free_disk_bytes=section.size_bytes("min-free-disk-size"),
         spread_default=section.integer("spread-default", maximum=16),
         http=_read_http(section.section("http"), config_dir),
         node=_read_node(section.section("node")),
@@ -373,6 +376,7 @@ def _read_supervisor(section: ConfigSection) -> SupervisorConfig:
     config = SupervisorConfig(
         check_interval_ms=section.duration_ms("check-interval", minimum=10),
         hang_timeout_ms=section.duration_ms("hang-timeout", minimum=2000),
+        actor_hang_timeout_ms=section.duration_ms("actor-hang-timeout", minimum=2000),
         restart_backoff_ms=section.duration_ms("restart-backoff", minimum=1),
         restart_backoff_max_ms=section.duration_ms("restart-backoff-max", minimum=1),
         restarts_max=section.integer("restarts-max", minimum=1),

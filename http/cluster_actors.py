@@ -78,7 +78,7 @@ class ClusterActors:
         except RayTaskError as error:
             raise FilorayError(str(error.cause or error)) from None
         except (RayActorError, GetTimeoutError) as error:
-            raise FilorayError(f"the cluster's actors did not come up: {error}") from None
+            raise FilorayError(f"the cluster's actors did not come up: {_said(error)}") from None
         return report, urls
 
     def kill(self) -> None:
@@ -99,6 +99,12 @@ class ClusterActors:
             scheduling_strategy=beside(self._placement, index),
         )
         return options.remote(index, self._config)
+
+
+def _said(error: Exception) -> str:
+    """What an actor's constructor raised, without Ray's tale of it and the name of our class."""
+    name, _, text = first_line(error).partition(": ")
+    return text if name.startswith("filoray.") else first_line(error)
 
 
 def _machines() -> list[str]:

@@ -12,9 +12,11 @@ import errno
 import os
 import pickle
 import secrets
+import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -50,7 +52,7 @@ from filoray.http.supervisor import Settings, start_supervisor
 
 DEMO_DATASET = "timeseries"
 _NODE_PORT_BLOCK = 100
-_RAY_START_S = 120  # what Ray takes at the longest, beside filoray.seed.timeout
+_START_S = 600  # beside filoray.seed.timeout: a first launch compiles the kernels, minutes on a busy machine
 
 console = Console(highlight=False, soft_wrap=True)  # printed commands must stay whole to be copied
 
@@ -82,12 +84,14 @@ def up(options: LaunchOptions) -> int:
             _refuse_if_running(before, config.data_dir)
             _end_leftovers(before)
         _check_http_ports(config)
+        for folder, key in ((config.data_dir, "filoray.data-dir"), (Path(tempfile.gettempdir()), "TMPDIR")):
+            _check_room(folder, key, config.min_free_disk_bytes)
         config = settle_access(config)
         if options.demo:
             check_demo(config.http)
         undo: Undo = [lambda: (config.data_dir / STATE_FILE).unlink(missing_ok=True)]
         undo_when_interrupted()
-        with _time_limit(config.seed.timeout_ms / 1000 + _RAY_START_S, undo):
+        with _time_limit(config.seed.timeout_ms / 1000 + _START_S, undo):
             try:
                 _launch(config, options, undo)
             except BaseException:
@@ -171,11 +175,12 @@ def _supervision(config: ServerConfig, state: LaunchState) -> Settings:
         SupervisionLimits(
             check_interval_ms=limits.check_interval_ms,
             hang_timeout_ms=limits.hang_timeout_ms,
+            actor_hang_timeout_ms=limits.actor_hang_timeout_ms,
             restarts_max=limits.restarts_max,
             restarts_period_ms=limits.restarts_period_ms,
             backoff_ms=limits.restart_backoff_ms,
             backoff_max_ms=limits.restart_backoff_max_ms,
-            start_timeout_ms=config.seed.timeout_ms + _RAY_START_S * 1000,
+            start_timeout_ms=config.seed.timeout_ms + _START_S * 1000,
         ),
     )
 
@@ -209,6 +214,15 @@ def _with_free_node_ports(config: ServerConfig) -> ServerConfig:
             return dataclasses.replace(config, node=dataclasses.replace(config.node, port_base=first))
         first += _NODE_PORT_BLOCK
     raise FilorayError(f"no {config.node_count} free ports in a row at or above {config.node.port_base}")
+
+
+def _check_room(folder: Path, key: str, needed_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise FilorayError(
+            f"the disk of {folder} is full: {free_bytes:,} bytes are free and a launch needs {needed_bytes:,} "
+            f"(filoray.min-free-disk-size); make room, or choose another place ({key})"
+        )
 
 
 def _check_http_ports(config: ServerConfig) -> None:

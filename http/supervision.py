@@ -19,6 +19,7 @@ class SupervisionLimits:
 
     check_interval_ms: int
     hang_timeout_ms: int
+    actor_hang_timeout_ms: int
     restarts_max: int
     restarts_period_ms: int
     backoff_ms: int

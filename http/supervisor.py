@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,9 @@ class Supervisor:
 
     def _forget_what_was_seen(self) -> None:
         self._essential: dict[str, ProcessIdentity] = {}
-        self._hangs: HangWatch[ProcessIdentity] = HangWatch(self._limits.hang_timeout_ms, round(_HANG_CHECK_S * 1000))
+        interval_ms, limits = round(_HANG_CHECK_S * 1000), self._limits
+        self._hangs: HangWatch[ProcessIdentity] = HangWatch(limits.hang_timeout_ms, interval_ms)
+        self._actor_hangs: HangWatch[ProcessIdentity] = HangWatch(limits.actor_hang_timeout_ms, interval_ms)
         self._next_hang_check_s = 0.0
         self._coordinator_seen_s = time.monotonic()
 
@@ -114,13 +117,12 @@ class Supervisor:
 
     def _what_hangs(self, ray: RayRuntime, now_s: float) -> str:
         named = {process: process_name(process.pid).partition(".")[0] for process in ray.processes()}
-        watched = {process: name for process, name in named.items() if name in (*ESSENTIAL, *_REPLACED_BY_RAY)}
-        moves = {process: count for process in watched if (count := times_scheduled(process.pid)) is not None}
-        for process in self._hangs.observe(moves, round(now_s * 1000)):
-            if watched[process] in ESSENTIAL:
-                return f"Ray's {watched[process]} has stood still for {self._limits.hang_timeout_ms} ms"
-            logger.warning("killing an actor that stands still, for Ray to start it anew: %s", watched[process])
+        now_ms = round(now_s * 1000)
+        for process in self._actor_hangs.observe(_moves(named, _REPLACED_BY_RAY), now_ms):
+            logger.warning("killing an actor that stands still, for Ray to start it anew actor=%s", named[process])
             process.send(signal.SIGKILL)
+        for process in self._hangs.observe(_moves(named, ESSENTIAL), now_ms):
+            return f"Ray's {named[process]} has stood still for {self._limits.hang_timeout_ms} ms"
         return ""
 
     # ---- bringing back
@@ -162,6 +164,11 @@ class Supervisor:
         for line in said.decode(errors="replace").splitlines():
             logger.warning("relaunch: %s", line)
         return process.returncode == 0
+
+
+def _moves(named: Mapping[ProcessIdentity, str], names: Sequence[str]) -> dict[ProcessIdentity, int]:
+    counts = {process: times_scheduled(process.pid) for process, name in named.items() if name in names}
+    return {process: count for process, count in counts.items() if count is not None}
 
 
 def times_scheduled(pid: int) -> int | None:

@@ -16,11 +16,24 @@ filoray_find_python() {
     return 1
 }
 
+# The checkout takes what an installation writes; said in words if not (tried: permissions do not tell of a file system).
+filoray_check_writable() {
+    local probe="$FILORAY_ROOT/.filoray-writable-$$"
+    if ! (: >"$probe") 2>/dev/null; then
+        echo "$FILORAY_ROOT is not writable, so .venv cannot be made or renewed in it. Make it as its owner once" \
+            "(scripts/launch.sh --help), or install elsewhere: python3 -m venv DIR && DIR/bin/pip install $FILORAY_ROOT" \
+            "&& DIR/bin/filoray up --data-dir DATA" >&2
+        return 1
+    fi
+    rm -f "$probe"
+}
+
 filoray_make_environment() {
     local extras=$1 stamp wanted python
     stamp="$FILORAY_ROOT/.venv/.filoray-installed-${extras:-base}"
     wanted=$(cksum <"$FILORAY_ROOT/pyproject.toml")
     [ -x "$FILORAY_PYTHON" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
+    filoray_check_writable || return 1
     python=$(filoray_find_python) || return 1
     echo "Making the virtual environment in .venv (a minute or two, once) …" >&2
     [ -x "$FILORAY_PYTHON" ] || "$python" -m venv "$FILORAY_ROOT/.venv" || {

@@ -1,8 +1,9 @@
 """Fills numba's compile cache once, before processes race for it.
 
 Kernels have explicit signatures, so importing a module compiles or loads them. numba keeps what it compiled beside the
-sources and checks each file's own age only; a kernel that another file inlines would stay stale there. So a
-stamp with a digest of all kernel sources stands for the whole cache, and another digest empties it.
+sources (or where NUMBA_CACHE_DIR says) and checks each file's own age only; a kernel that another file inlines would
+stay stale there. So a stamp with a digest of all kernel sources stands for the whole cache, and another digest empties
+it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
+import os
 import pkgutil
 import sys
 from pathlib import Path
@@ -22,17 +24,19 @@ _STAMP = "filoray-kernels.stamp"
 def warm_up() -> None:
     """Compile what is not in the cache. Cheap when nothing has changed: no kernel is even imported."""
     folder = Path(next(iter(kernels.__path__)))
-    cache = folder / "__pycache__"
+    own_place = os.environ.get("NUMBA_CACHE_DIR")
+    cache = Path(own_place) if own_place else folder / "__pycache__"
     stamp = cache / _STAMP
     wanted = _digest(folder)
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    for stale in (*cache.glob("*.nbi"), *cache.glob("*.nbc")):
+    # numba has a folder for each folder of sources in a place of its own, which may be shared with other programs.
+    for stale in cache.glob(f"{folder.name}_*/*.nb[ic]" if own_place else "*.nb[ic]"):
         stale.unlink(missing_ok=True)
     for module in pkgutil.iter_modules(kernels.__path__):
         if not module.name.startswith("__"):
             importlib.import_module(f"{kernels.__name__}.{module.name}")
-    cache.mkdir(exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
     stamp.write_text(wanted)
 
 

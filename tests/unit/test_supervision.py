@@ -18,7 +18,7 @@ from filoray.http.supervision import HangWatch, Restarts, SupervisionLimits
 from filoray.http.supervisor import Settings, Supervisor, times_scheduled
 
 LIMITS = SupervisionLimits(
-    check_interval_ms=1, hang_timeout_ms=5000, restarts_max=5, restarts_period_ms=60_000,
+    check_interval_ms=1, hang_timeout_ms=5000, actor_hang_timeout_ms=5000, restarts_max=5, restarts_period_ms=60_000,
     backoff_ms=1000, backoff_max_ms=3000, start_timeout_ms=1000,
 )  # fmt: skip
 

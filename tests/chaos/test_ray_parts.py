@@ -1,0 +1,100 @@
+"""Ray's own processes killed or stopped under load: the supervisor brings all back by itself, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from running_cluster import RunningCluster, filoray, wait_until
+from steady_load import SERIES, START_MS, Load, assert_nothing_lost
+
+from filoray.cluster.process_identity import process_name
+from filoray.http.ray_runtime import RayRuntime
+
+CONFIG = "filoray.supervisor { hang-timeout = 2s, restart-backoff = 100ms, restart-backoff-max = 100ms }"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    with RunningCluster(tmp_path_factory.mktemp("parts"), nodes=2, config=CONFIG) as running:
+        yield running
+
+
+def runtime(cluster: RunningCluster) -> RayRuntime:
+    return RayRuntime(**cluster.launched()["ray"])
+
+
+def pid_of(ray: RayRuntime, name: str) -> int:
+    return next(process.pid for process in ray.processes() if process_name(process.pid).startswith(name))
+
+
+@pytest.mark.parametrize(
+    ("part", "number"),
+    [
+        ("gcs_server", signal.SIGKILL),
+        ("raylet", signal.SIGKILL),
+        ("ray::DashboardAgent", signal.SIGKILL),
+        ("ray::RuntimeEnvAgent", signal.SIGKILL),
+        ("raylet", signal.SIGSTOP),
+        ("gcs_server", signal.SIGSTOP),
+    ],
+)
+def test_what_ends_ray_ends_no_cluster(cluster: RunningCluster, part: str, number: signal.Signals) -> None:
+    dataset = f"{part.rpartition(':')[2]}-{number.name}".lower()
+    cluster.setup(dataset, num_shards=4, min_num_nodes=1)
+    before = cluster.launched()
+    members = cluster.get("/__members").json()
+    ray = runtime(cluster)
+    with Load(cluster, dataset=dataset) as load:
+        load.wait_for_more(5)
+        os.kill(pid_of(ray, part), number)
+        struck_s = time.monotonic()
+        wait_until(lambda: cluster.launched()["ray"]["session"] != ray.session, 60, "another Ray is started")
+        wait_until(lambda: is_whole(cluster, dataset), 60, "everything is answered again")
+        print(f"{part} {number.name}: whole again {time.monotonic() - struck_s:.1f} s later")
+        load.wait_for_more(5)
+    assert_nothing_lost(cluster, load, dataset=dataset)
+    assert ray.processes() == []
+    assert not Path(ray.temp_dir).exists()
+    assert cluster.get("/__members").json() == members
+    after = cluster.launched()
+    assert [after[name] for name in ("urls", "supervisor", "token")] == [
+        before[name] for name in ("urls", "supervisor", "token")
+    ]
+    # The supervisor has seen it ready before it looks for the next: one restart per part.
+    wait_until(lambda: is_told(cluster), 60, "the supervisor says that the cluster is back")
+
+
+def is_told(cluster: RunningCluster) -> bool:
+    return "the cluster is back" in (cluster.data_dir / "supervisor.log").read_text().splitlines()[-1]
+
+
+def is_whole(cluster: RunningCluster, dataset: str) -> bool:
+    """Through each gateway."""
+    return all(
+        set(cluster.statuses(dataset, gateway)) == {"ShardStatusActive"}
+        and cluster.number("count(count_over_time(load[1h]))", START_MS / 1000 + 60, dataset, gateway) == len(SERIES)
+        for gateway in range(cluster.nodes)
+    )
+
+
+def test_without_its_supervisor_a_cluster_goes_on_and_says_so(cluster: RunningCluster) -> None:
+    cluster.setup("alone", num_shards=4, min_num_nodes=1)
+    supervisor = psutil.Process(cluster.launched()["supervisor"]["pid"])
+    arguments = ("up", "--data-dir", str(cluster.data_dir), "--http-port", str(cluster.http_port))
+    assert f"a cluster runs on {cluster.data_dir} already ({cluster.url}); stop it" in filoray(*arguments).stderr
+    supervisor.kill()
+    psutil.wait_procs([supervisor], timeout=10)
+    with Load(cluster, dataset="alone") as load:
+        load.wait_for_more(5)
+        again = filoray(*arguments)
+        assert again.returncode == 1
+        assert "its supervisor has ended, so that nobody brings Ray back" in again.stderr
+        load.wait_for_more(5)
+    assert_nothing_lost(cluster, load, dataset="alone")
+    assert set(cluster.statuses("alone")) == {"ShardStatusActive"}
