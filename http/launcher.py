@@ -52,6 +52,10 @@ from filoray.http.supervisor import Settings, start_supervisor
 
 DEMO_DATASET = "timeseries"
 _NODE_PORT_BLOCK = 100
+_OUR_FILES = (
+    STATE_FILE, "ray.log", "coordinator.lock",
+    "coordinator.db", "coordinator.db-journal", "coordinator.db-wal", "coordinator.db-shm",  # SQLite's own
+)  # fmt: skip
 _START_S = 600  # beside filoray.seed.timeout: a first launch compiles the kernels, minutes on a busy machine
 
 console = Console(highlight=False, soft_wrap=True)  # printed commands must stay whole to be copied
@@ -77,6 +81,7 @@ def up(options: LaunchOptions) -> int:
     os.umask(PRIVATE_UMASK)
     prepare_environment(config.data_dir, (config.http.host, config.node.host))
     with _lock(config.data_dir):
+        _check_nothing_is_in_the_way(config.data_dir)
         for path in make_private(config.data_dir):
             console.print(f"others may read {path}, which is not ours to change", style="red")
         before = LaunchState.read(config.data_dir)
@@ -126,6 +131,16 @@ def _lock(data_dir: Path) -> DirectoryLock:
         return DirectoryLock(data_dir, "launch")
     except OSError as error:
         raise FilorayError(f"cannot keep data in {data_dir}: {error}") from None
+
+
+def _check_nothing_is_in_the_way(data_dir: Path) -> None:
+    """Earlier versions accepted data sets of such names; their samples are nothing that a launch may move."""
+    for name in _OUR_FILES:
+        if (data_dir / name).is_dir():
+            raise FilorayError(
+                f"{data_dir / name} is a directory, and a launch needs a file of that name: if it is a data set of an "
+                f"earlier version, take its samples out (filoray tsdb dump), move it elsewhere and launch again"
+            )
 
 
 def _refuse_if_running(state: LaunchState, data_dir: Path) -> None:

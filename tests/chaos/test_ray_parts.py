@@ -70,6 +70,22 @@ def test_what_ends_ray_ends_no_cluster(cluster: RunningCluster, part: str, numbe
     wait_until(lambda: is_told(cluster), 60, "the supervisor says that the cluster is back")
 
 
+def test_nothing_that_is_kept_is_for_others_to_read(cluster: RunningCluster) -> None:
+    """Nor is there a file with the secret that lets into Ray, which could be lost under a cluster that runs."""
+    cluster.setup("private", num_shards=2, min_num_nodes=1)
+    ray = runtime(cluster)
+    for folder in (cluster.data_dir, Path(ray.temp_dir)):
+        assert folder.stat().st_mode & 0o077 == 0
+    for path in cluster.data_dir.rglob("*"):
+        # What a test or an operator puts there is theirs; all else is in a directory that only its owner enters.
+        assert path.suffix == ".conf" or path.stat().st_mode & 0o077 == 0, path
+    for path in Path(ray.temp_dir).rglob("*"):
+        if path.is_file():
+            assert ray.secret.encode() not in path.read_bytes(), path
+    killed = cluster.kill("node-1")
+    wait_until(lambda: cluster.pid("node-1") != killed, 60, "the node is replaced")
+
+
 def is_told(cluster: RunningCluster) -> bool:
     return "the cluster is back" in (cluster.data_dir / "supervisor.log").read_text().splitlines()[-1]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +21,8 @@ from running_cluster import RunningCluster, filoray, free_port_block, wait_until
 
 from filoray.http.ray_runtime import RayRuntime, RayStart
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+CAN_MOUNT = subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode == 0
 NOW_MS = 1_700_000_000_000
 SERIES = [({"__name__": "kept", "i": str(i)}, [NOW_MS], [float(i)]) for i in range(20)]
 
@@ -217,6 +220,92 @@ def test_a_wrong_dataset_of_the_configuration_is_named(tmp_path: Path) -> None:
     assert "dataset odd of" in done.stderr
     assert "num-shards: 3 is not a power of two" in done.stderr
     assert_nothing_is_left(tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["coordinator.db-journal", "coordinator.db-wal", "launch.json", "ray.log"])
+def test_a_data_set_in_the_place_of_a_file_is_named_and_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "shard-0.db").write_text("samples")
+    done = up(tmp_path, free_port_block(20), 1)
+    assert done.returncode == 1
+    assert f"{tmp_path / name} is a directory, and a launch needs a file of that name" in done.stderr
+    assert (tmp_path / name / "shard-0.db").read_text() == "samples"
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="only root may mount a small file system, in a mount namespace of its own")
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    """At any fill: refused with the reason, or it works."""
+    port = free_port_block(20)
+    program = f"""
+        mount -t tmpfs -o size=64k none {tmp_path} && head -c 40k /dev/zero >{tmp_path}/filler &&
+        exec {sys.executable} -m filoray.http.cli up --nodes 1 --http-port {port} --data-dir {tmp_path}/data "$@"
+        """
+    command = ["unshare", "--mount", "sh", "-c", program, "sh"]
+    lenient = tmp_path.parent / "lenient.conf"
+    lenient.write_text("filoray.min-free-disk-size = 0")
+    for more, words in (
+        ([], f"the disk of {tmp_path}/data is full"),
+        (
+            ["--config", str(lenient)],
+            "cannot open the coordinator's store: d",
+        ),  # SQLite has two words for it
+    ):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, timeout=200)
+        assert done.returncode == 1, done.stdout
+        assert words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert_nothing_is_left(tmp_path / "data")
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="only root may mount read-only, in a mount namespace of its own")
+def test_a_checkout_that_is_read_only_without_a_home_behind_a_proxy_that_is_gone(tmp_path: Path) -> None:
+    port, data_dir = free_port_block(20), tmp_path / "data"
+    fill_kernel_cache(data_dir / "kernel-cache")
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "no_proxy", "NO_PROXY")}
+    environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "grpc_proxy"), "http://127.0.0.1:1")
+    places = (ROOT, os.path.expanduser("~root"))
+    read_only = "".join(f"mount --bind {place} {place} && mount -o remount,bind,ro {place} && " for place in places)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["unshare", "--mount", "sh", "-c", read_only + 'exec "$@"', "sh", *arguments],
+            capture_output=True, text=True, check=False, timeout=200, env=environment,
+        )  # fmt: skip
+
+    filoray_command = (sys.executable, "-m", "filoray.http.cli")
+    done = run(
+        *filoray_command, "up", "--nodes", "1", "--data-dir", str(data_dir),
+        "--http-port", str(port), "--node-port", str(port + 10), "--demo",
+    )  # fmt: skip
+    try:
+        assert done.returncode == 0, done.stdout + done.stderr
+        url = f"http://127.0.0.1:{port}"
+        asked = run(*filoray_command, "query", "--url", url, "count(up)")
+        assert asked.returncode == 0, asked.stderr
+        assert "20" in asked.stdout
+    finally:
+        assert run(*filoray_command, "down", "--data-dir", str(data_dir)).returncode == 0
+    assert_nothing_is_left(data_dir)
+
+
+def fill_kernel_cache(cache: Path) -> None:
+    """With what is compiled already, as numba lays it out; compiling all again takes minutes."""
+    sources = ROOT / "nodes" / "kernels"
+    folder = cache / f"kernels_{hashlib.sha1(str(sources).encode()).hexdigest()}"
+    folder.mkdir(parents=True)
+    for compiled in (sources / "__pycache__").glob("*.nb[ic]"):
+        shutil.copy2(compiled, folder)
+    shutil.copy2(sources / "__pycache__" / "filoray-kernels.stamp", cache)
+
+
+def test_a_checkout_that_takes_no_environment_is_said_to_be(tmp_path: Path) -> None:
+    """``.venv`` cannot be made in it: as seen from a script in a folder that is none."""
+    script = (ROOT / "scripts" / "environment.sh").read_text()
+    program = f"{script}\nFILORAY_ROOT=/proc/nowhere\nfiloray_check_writable"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "/proc/nowhere is not writable, so .venv cannot be made or renewed in it" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 # ---- on a Ray that runs already
