@@ -77,6 +77,7 @@ def _add_down(parser: argparse.ArgumentParser) -> None:
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
     cli_access.add_client_options(parser)
+    _add_data_dir(parser)
     parser.set_defaults(run=_status)
 
 
@@ -156,7 +157,7 @@ def _down(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from filoray.http import cli_client
 
-    return cli_client.status(cli_access.client_access_of(options))
+    return cli_client.status(cli_access.client_access_of(options), options.data_dir or Path(DEFAULT_DATA_DIR))
 
 
 def _query(options: argparse.Namespace) -> int:

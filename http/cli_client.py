@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.parse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from filoray.cluster.errors import FilorayError
 from filoray.http.client_access import ClientAccess
+from filoray.http.launch_state import LaunchState
 
 _TIMEOUT_S = 130
 
@@ -36,8 +38,8 @@ def get_json(access: ClientAccess, path: str, parameters: Mapping[str, str] | No
     return answer
 
 
-def status(access: ClientAccess) -> int:
-    """Print members, and each data set's shards."""
+def status(access: ClientAccess, data_dir: Path) -> int:
+    """Print members, each data set's shards, and who watches over Ray if the cluster was launched on ``data_dir``."""
     console = Console()
     members = get_json(access, "/__members")["members"]
     console.print(f"{len(members)} members: " + ", ".join(members))
@@ -49,6 +51,9 @@ def status(access: ClientAccess) -> int:
         for entry in get_json(access, f"/api/v1/cluster/{urllib.parse.quote(dataset)}/status")["data"]:
             table.add_row(str(entry["shard"]), entry["status"], entry["address"])
         console.print(table)
+    state = LaunchState.read(data_dir)
+    if state is not None and access.url.rstrip("/") in state.urls:
+        console.print(state.supervision(), style=None if state.is_supervised() else "red")
     return 0
 
 

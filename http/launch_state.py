@@ -89,6 +89,15 @@ class LaunchState:
     def is_supervised(self) -> bool:
         return self.supervisor is not None and self.supervisor.is_running()
 
+    def supervision(self) -> str:
+        """Who brings Ray back, for the operator."""
+        if self.ray is None:
+            return "the cluster is on a Ray that it joined: it has no supervisor, who runs that Ray must bring it back"
+        if not self.is_supervised():
+            return "the supervisor has ended: nobody brings Ray back if it dies; stop the cluster and launch it again"
+        assert self.supervisor is not None
+        return f"the supervisor brings Ray back if it dies (process {self.supervisor.pid}, supervisor.log)"
+
     def end_supervisor(self) -> None:
         """With what it is just starting, so that nothing is brought back while it is stopped."""
         if self.supervisor is not None:

@@ -324,6 +324,8 @@ def _print_ready(state: LaunchState, started: StartReport, took_s: float, config
             f"  .venv/bin/filoray write-demo --url {base}   # feed it, then: .venv/bin/filoray status --url {base}"
         )
     console.print(f"  scripts/stop.sh --data-dir {config.data_dir}   # stops it; the data stay")
+    if state.ray is None:
+        console.print(f"  {state.supervision()}")
     if started.left_out_machines:
         console.print(
             f"\nAll nodes are on this machine, none on the {started.left_out_machines} others of this Ray: for those, "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +88,24 @@ def test_nothing_that_is_kept_is_for_others_to_read(cluster: RunningCluster) -> 
     wait_until(lambda: cluster.pid("node-1") != killed, 60, "the node is replaced")
 
 
+def test_a_gateway_whose_port_is_taken_meanwhile_serves_when_it_is_free(cluster: RunningCluster) -> None:
+    port = cluster.http_port + 1
+    cluster.kill("gateway-1")
+    with contextlib.ExitStack() as held:
+        wait_until(lambda: take_port(port, held), 20, "the port is taken before the gateway is back")
+        log = cluster.data_dir / "gateway-1.log"
+        wait_until(lambda: "the gateway cannot serve; starting anew" in log.read_text(), 60, "it says so")
+    wait_until(lambda: cluster.get("/__health", gateway=1).text == "All good", 60, "the gateway is back")
+
+
+def take_port(port: int, held: contextlib.ExitStack) -> bool:
+    try:
+        held.enter_context(socket.create_server(("127.0.0.1", port)))
+        return True
+    except OSError:
+        return False
+
+
 def is_told(cluster: RunningCluster) -> bool:
     return "the cluster is back" in (cluster.data_dir / "supervisor.log").read_text().splitlines()[-1]
 
@@ -111,6 +131,8 @@ def test_without_its_supervisor_a_cluster_goes_on_and_says_so(cluster: RunningCl
         again = filoray(*arguments)
         assert again.returncode == 1
         assert "its supervisor has ended, so that nobody brings Ray back" in again.stderr
+        status = filoray("status", "--url", cluster.url, "--data-dir", str(cluster.data_dir))
+        assert "the supervisor has ended: nobody brings Ray back if it dies" in " ".join(status.stdout.split())
         load.wait_for_more(5)
     assert_nothing_lost(cluster, load, dataset="alone")
     assert set(cluster.statuses("alone")) == {"ShardStatusActive"}
