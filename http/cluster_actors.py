@@ -103,7 +103,8 @@ class ClusterActors:
 
 def _said(error: Exception) -> str:
     """What an actor's constructor raised, without Ray's tale of it and the name of our class."""
-    name, _, text = first_line(error).partition(": ")
+    last = str(error).strip().rpartition("\n")[2]
+    name, _, text = last.partition(": ")
     return text if name.startswith("filoray.") else first_line(error)
 
 

@@ -85,7 +85,9 @@ def test_nothing_that_is_kept_is_for_others_to_read(cluster: RunningCluster) -> 
         if path.is_file():
             assert ray.secret.encode() not in path.read_bytes(), path
     killed = cluster.kill("node-1")
-    wait_until(lambda: cluster.pid("node-1") != killed, 60, "the node is replaced")
+    wait_until(
+        lambda: cluster.get("/admin/actors").json()["data"].get("node-1", killed) != killed, 60, "the node is replaced"
+    )
 
 
 def test_a_gateway_whose_port_is_taken_meanwhile_serves_when_it_is_free(cluster: RunningCluster) -> None:
@@ -104,6 +106,10 @@ def take_port(port: int, held: contextlib.ExitStack) -> bool:
         return True
     except OSError:
         return False
+
+
+def pid_now(cluster: RunningCluster, actor: str) -> int | None:
+    return cluster.get("/admin/actors").json()["data"].get(actor)
 
 
 def is_told(cluster: RunningCluster) -> bool:

@@ -245,10 +245,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     lenient.write_text("filoray.min-free-disk-size = 0")
     for more, words in (
         ([], f"the disk of {tmp_path}/data is full"),
-        (
-            ["--config", str(lenient)],
-            "cannot open the coordinator's store: d",
-        ),  # SQLite has two words for it
+        (["--config", str(lenient)], "cannot open the coordinator's store: d"),  # "disk I/O error" or another
     ):
         done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, timeout=200)
         assert done.returncode == 1, done.stdout
