@@ -39,15 +39,20 @@ class FakeActors:
     async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement:
         raise ValueError("there is no such actor")
 
-    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> None:
-        return None
+    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> str:
+        return ""
 
     async def wait_until_death(self, node: str, incarnation: int) -> str:
         await asyncio.Event().wait()
         return ""
 
     async def start_shards(
-        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+        self,
+        node: str,
+        incarnation: int,
+        config: DatasetConfig,
+        shards: Sequence[ShardEpoch],
+        opened: Sequence[int],
     ) -> None:
         events: list = {"silent": [], "broken": [IngestionError("no such topic")]}.get(
             config.name, [IngestionStarted()]
@@ -60,10 +65,12 @@ class FakeActors:
             assert self.coordinator is not None
             self.coordinator.shard_events(node, incarnation, reports)
 
-    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None:
+    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         return None
 
-    async def delete_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[int]) -> None:
+    async def delete_shards(
+        self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[int]
+    ) -> None:
         return None
 
     async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None:
