@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -151,8 +152,12 @@ class RayClusterControl:
     async def _call(self, method: str, *args: Any, actor: str = COORDINATOR, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
         """One actor call. FilorayErrors of the actor come back as they were raised; its absence is Unavailable."""
 
+        given_up = threading.Event()
+
         def submit() -> Future[Any]:
             handle = ray.get_actor(actor, self._namespace)
+            if given_up.is_set():  # whoever asked was told that nothing was done
+                raise Unavailable(f"the {actor} could not be asked in time")
             return getattr(handle, method).remote(*args).future()  # type: ignore[no-any-return]
 
         try:
@@ -160,6 +165,7 @@ class RayClusterControl:
                 future = await asyncio.get_running_loop().run_in_executor(self._threads, submit)
                 return await asyncio.wrap_future(future)
         except TimeoutError:
+            given_up.set()
             raise Unavailable(f"the {actor} did not answer within {timeout_s} s") from None
         except RayTaskError as error:
             if isinstance(error.cause, FilorayError):
