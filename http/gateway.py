@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from filoray.http.http_server import HttpServer
 
 _log = logging.getLogger("filoray.http")
+_START_AGAIN_S = 1
 
 _SERVE_RETRY_S = 1
 
@@ -55,6 +56,7 @@ class Gateway:
         self._config = config
         self._wired: WiredServices | None = None
         self._server: HttpServer | None = None
+        self._starting_again: asyncio.Task[None] | None = None
         import uvloop
 
         self._loop = uvloop.new_event_loop()
@@ -96,6 +98,25 @@ class Gateway:
             self._wired.update_view(view)
 
     async def _start(self) -> str:
+        try:
+            return await self._serve()
+        except Exception:
+            self._starting_again = asyncio.create_task(self._start_again())
+            raise
+
+    async def _start_again(self) -> None:
+        """One that Ray started anew has nobody who would tell it that a port is free again, or a file mended."""
+        said = ""
+        while self._server is None:
+            await asyncio.sleep(_START_AGAIN_S)
+            try:
+                await self._serve()
+            except Exception as error:
+                if str(error) != said:
+                    _log.error("gateway cannot serve yet name=%s error=%s", self.name, error)
+                said = str(error)
+
+    async def _serve(self) -> str:
         from filoray.cluster.ray_actors import reachable_host
         from filoray.http.application import build_application
         from filoray.http.http_server import HttpServer
@@ -105,11 +126,11 @@ class Gateway:
         from filoray.nodes.process_memory import release_freed_memory_regularly
 
         release_freed_memory_regularly()
+        http = self._config.http
+        access_file = WebConfigFile(http.web_config_file, launcher_tokens(http))
         wired: WiredServices = await make_services(self._config, self.name, f"node-{self._index}")
         self._wired = wired
-        http = self._config.http
         try:
-            access_file = WebConfigFile(http.web_config_file, launcher_tokens(http))
             server = HttpServer(
                 build_application(wired.services, access_file),
                 http,
@@ -119,6 +140,7 @@ class Gateway:
             )
             url = await server.start()
         except BaseException:
+            self._wired = None
             await wired.close()
             raise
         self._server = server
@@ -126,6 +148,8 @@ class Gateway:
         return url
 
     async def _stop(self) -> None:
+        if self._starting_again is not None:
+            self._starting_again.cancel()
         server, self._server = self._server, None
         wired, self._wired = self._wired, None
         if server is not None:

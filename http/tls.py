@@ -30,6 +30,7 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     context.maximum_version = _VERSIONS[settings.max_version]
     context.verify_mode = _CLIENT_AUTH[settings.client_auth]
     context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION  # it costs the server more than the client
     if settings.ciphers:
         context.set_ciphers(":".join(settings.ciphers))
     if settings.prefer_server_ciphers:
