@@ -90,6 +90,7 @@ class NodeConfig:
     max_message_bytes: int
     max_connections: int
     stuck_timeout_ms: int
+    source_timeout_ms: int
     encryption: Encryption
 
     @property
@@ -348,6 +349,7 @@ def _read_node(section: ConfigSection) -> NodeConfig:
         max_queued_bytes=section.size_bytes("max-queued-size", minimum=1),
         max_message_bytes=section.size_bytes("max-message-size", minimum=1 << 20),
         max_connections=section.integer("max-connections", minimum=1),
+        source_timeout_ms=section.duration_ms("source-timeout", minimum=100),
         stuck_timeout_ms=section.duration_ms("stuck-timeout", minimum=1000),
         encryption=cast(Encryption, section.choice("encryption", get_args(Encryption))),
     )

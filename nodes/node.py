@@ -41,7 +41,13 @@ class Node:
         self._incarnation = incarnation
         self._reporter = _Reporter(name, incarnation, config.namespace)
         self._address = NodeAddress(reachable_host(config.node.host), port)
-        self._host = ShardHost(config.data_dir, self._reporter.report, config.column_store_url, config.dataset_limits)
+        self._host = ShardHost(
+            config.data_dir,
+            self._reporter.report,
+            config.column_store_url,
+            config.dataset_limits,
+            config.node.source_timeout_ms,
+        )
         self._handler = RequestHandler(self._host, config, incarnation)
         key = gateways_key if config.node.is_encrypted else None
         limits = TransportLimits(config.node.max_message_bytes, config.node.max_connections)

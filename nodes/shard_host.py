@@ -7,12 +7,10 @@ any thread. A shard that fails, to open or to flush, costs the others nothing: i
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -50,6 +48,8 @@ from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.memstore.store_choice import delete_shared_store
 from filoray.nodes.metric_metadata import MetricMetadataFile
 from filoray.nodes.open_files import check_room
+from filoray.nodes.opening_attempt import Abandoned, NotWanted, OpeningAttempt
+from filoray.nodes.opening_threads import OpeningThreads
 from filoray.nodes.streams.consumer import StreamConsumer
 from filoray.nodes.streams.sources import is_polled, open_stream
 from filoray.nodes.streams.stream import IngestionStream
@@ -59,6 +59,9 @@ from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored, UnknownS
 logger = logging.getLogger(__name__)
 
 _OPENING_THREADS = 4
+_OPENING_THREADS_PER_SOURCE = 2
+_HANGING_MAX = 3
+_GATE_LOOK_S = 0.05
 _RETRY_DELAY_S_MIN = 0.5
 _RETRY_DELAY_S_MAX = 30.0
 
@@ -72,7 +75,8 @@ class HostedShard:
 
     ``consumer`` reads the shard's stream, if it has one besides its log.
 
-    ``gate`` is held while the shard opens or closes: a close waits for an opening that is under way.
+    ``gate`` is held while the shard opens or closes: a close waits for an opening that is under way, unless that waits
+    for the shard's source: then it is abandoned. ``half_open`` is what an abandoned one left.
 
     ``upkeep_at_s`` and ``upkeep_delay_s``: after a flush that failed, when (monotonic) and how long after it the next
     one is tried.
@@ -91,11 +95,10 @@ class HostedShard:
     """Here or elsewhere: what it stored must be there when it is opened."""
     upkeep_at_s: float = 0.0
     upkeep_delay_s: float = _RETRY_DELAY_S_MIN
-
-    def wait_until_not_opening(self) -> None:
-        """Not on the ingest thread: a stream whose broker does not answer takes its time to give up."""
-        with self.gate:
-            pass
+    attempt: OpeningAttempt | None = None
+    half_open: Shard | None = None
+    hanging: list[threading.Thread] = field(default_factory=list)
+    """Threads of abandoned attempts that have not come back."""
 
 
 class ShardHost:
@@ -104,6 +107,8 @@ class ShardHost:
     ``column_store_url``: the PostgreSQL that has the shards' samples instead.
 
     ``limits``: what a data set's source may make this node do, checked whenever it is opened.
+
+    ``source_timeout_ms``: how long one answer of a source may take while a shard is opened.
     """
 
     def __init__(
@@ -112,7 +117,9 @@ class ShardHost:
         report: Report,
         column_store_url: str | None = None,
         limits: DatasetLimits = NO_FILES,
+        source_timeout_ms: int = 30_000,
     ) -> None:
+        self._source_timeout_s = source_timeout_ms / 1000
         self._limits = limits
         self._data_dir = data_dir
         self._column_store_url = column_store_url
@@ -121,7 +128,7 @@ class ShardHost:
         self._deleted: dict[str, int] = {}
         """Dataset to the last generation whose shards were to be deleted."""
         self._lock = threading.Lock()
-        self._openers = ThreadPoolExecutor(_OPENING_THREADS, "open-shard")
+        self._openers = OpeningThreads(_OPENING_THREADS, _OPENING_THREADS_PER_SOURCE)
         self._report_lock = threading.Lock()
         self._upkeep_turn = 0
         self._ingest = IngestWorker(self)
@@ -146,7 +153,9 @@ class ShardHost:
                     config, number, epoch, MetricMetadataFile(self._path(config.storage_name, number, "metrics"))
                 )
                 hosted.was_open = number in opened
-            self._openers.submit(self._open, hosted, known)
+            if known is not None:
+                self._release(known)
+            self._submit_opening(hosted, known)
 
     def stop_shards(self, dataset: str, shards: Sequence[tuple[int, int]]) -> None:
         """Flush and close those that are held at that epoch. Returns when that is done."""
@@ -174,8 +183,7 @@ class ShardHost:
                 if hosted is None or not is_meant(hosted):
                     continue
                 del self._hosted[dataset, number]
-            hosted.released.set()
-            hosted.wait_until_not_opening()
+            self._wait_until_not_opening(hosted)
             given_up.append((number, self._ingest.run(partial(self._close, hosted, delete=delete))))
         for _, future in given_up:
             future.result()
@@ -192,11 +200,10 @@ class ShardHost:
     def close(self) -> None:
         """Close every shard after what was submitted is stored."""
         for hosted in self.held():
-            hosted.released.set()
-            hosted.wait_until_not_opening()
+            self._wait_until_not_opening(hosted)
             self._ingest.run(partial(self._close, hosted, delete=False))
         self._ingest.close()
-        self._openers.shutdown(wait=False, cancel_futures=True)
+        self._openers.close()
 
     # ---- what gateways ask
 
@@ -245,6 +252,8 @@ class ShardHost:
 
     def upkeep(self) -> bool:
         """One due flush step of one shard, whose turn is over then; True if more is due."""
+        for hosted in self.held():
+            self._abandon_if_late(hosted)
         opened = [(hosted, hosted.shard) for hosted in self.held() if hosted.shard is not None]
         for i in range(len(opened)):
             turn = (self._upkeep_turn + i) % len(opened)
@@ -279,38 +288,97 @@ class ShardHost:
 
     # ---- opening and closing
 
-    def _open(
+    def _submit_opening(
         self, hosted: HostedShard, previous: HostedShard | None, retry_delay_s: float = _RETRY_DELAY_S_MIN
     ) -> None:
-        """On an opener thread: tried again later if it fails, unless the node is to hold the shard no more.
+        self._openers.submit(
+            hosted.config.name,
+            partial(self._open, hosted, previous, retry_delay_s),
+            has_source=is_polled(hosted.config),
+        )
+
+    def _open(self, hosted: HostedShard, previous: HostedShard | None, retry_delay_s: float) -> None:
+        """On an opening thread: tried again later if it fails, unless the node is to hold the shard no more.
 
         The thread does not wait for that: the shards that can be opened are as many as there are.
         """
-        if previous is not None:
-            previous.released.set()
-            previous.wait_until_not_opening()
-            self._ingest.run(lambda: self._close(previous, delete=False)).result()
-        if hosted.released.is_set():
-            return
         try:
-            self._open_once(hosted)
+            if previous is not None:
+                self._wait_until_not_opening(previous)
+                self._ingest.run(lambda: self._close(previous, delete=False)).result()
+            if hosted.released.is_set():
+                return
+            self._open_once(hosted, OpeningAttempt(retry_delay_s))
+        except NotWanted:
+            pass
+        except Abandoned:
+            logger.info("dataset %s shard %d: an abandoned opening came back", hosted.config.name, hosted.number)
         except Exception as error:
             reason = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
             expected = isinstance(error, FilorayError)  # its message says it all
             place = hosted.config.name, hosted.number
             logger.error("dataset %s shard %d does not open: %s", *place, reason, exc_info=not expected)
             stored_epoch = error.stored_epoch if isinstance(error, StoreIsAhead) else 0
-            self._report(hosted, IngestionError(reason, stored_epoch))
-            next_delay_s = min(2 * retry_delay_s, _RETRY_DELAY_S_MAX)
-            timer = threading.Timer(retry_delay_s, self._submit_opening, (hosted, next_delay_s))
-            timer.daemon = True
-            timer.start()
+            self._open_later(hosted, IngestionError(reason, stored_epoch), retry_delay_s)
 
-    def _submit_opening(self, hosted: HostedShard, retry_delay_s: float) -> None:
-        with contextlib.suppress(RuntimeError):  # the host was closed meanwhile
-            self._openers.submit(self._open, hosted, None, retry_delay_s)
+    def _open_later(self, hosted: HostedShard, error: IngestionError, retry_delay_s: float) -> None:
+        self._report(hosted, error)
+        next_delay_s = min(2 * retry_delay_s, _RETRY_DELAY_S_MAX)
+        timer = threading.Timer(retry_delay_s, self._open_again, (hosted, next_delay_s))
+        timer.daemon = True
+        timer.start()
 
-    def _open_once(self, hosted: HostedShard) -> None:
+    def _open_again(self, hosted: HostedShard, retry_delay_s: float) -> None:
+        """Unless too many attempts hang already: then when one of them has come back."""
+        hosted.hanging = [thread for thread in hosted.hanging if thread.is_alive()]
+        if hosted.released.is_set():
+            return
+        if len(hosted.hanging) >= _HANGING_MAX:
+            reason = f"{hosted.status.reason}; {len(hosted.hanging)} attempts have not come back"
+            self._open_later(hosted, IngestionError(reason), _RETRY_DELAY_S_MAX)
+        else:
+            self._submit_opening(hosted, None, retry_delay_s)
+
+    def _wait_until_not_opening(self, hosted: HostedShard) -> None:
+        """``hosted`` is not to be held any more. Not on the ingest thread."""
+        self._release(hosted)
+        while not (gate := hosted.gate).acquire(timeout=_GATE_LOOK_S):
+            self._abandon(hosted)
+        gate.release()
+
+    def _release(self, hosted: HostedShard) -> None:
+        """It is not to be held any more, so that whatever its source may still say is of no use. Returns at once."""
+        hosted.released.set()
+        attempt = hosted.attempt
+        if attempt is not None:
+            attempt.is_wanted_no_more()
+            self._abandon(hosted)
+
+    def _abandon_if_late(self, hosted: HostedShard) -> None:
+        """On the ingest thread, which closes shards."""
+        attempt = hosted.attempt
+        if attempt is None or attempt.waits_for_source_s() <= self._source_timeout_s or not self._abandon(hosted):
+            return
+        self._close_half_open(hosted)
+        reason = (
+            f"dataset {hosted.config.name} shard {hosted.number}: its source ({hosted.config.source_factory}) gave no "
+            f"answer within filoray.node.source-timeout = {self._source_timeout_s:g} s"
+        )
+        logger.error("%s; next attempt in %.1f s", reason, attempt.retry_delay_s)
+        self._open_later(hosted, IngestionError(reason), attempt.retry_delay_s)
+
+    def _abandon(self, hosted: HostedShard) -> bool:
+        """Take the shard from an opening that waits for its source, and the place from its thread."""
+        attempt = hosted.attempt
+        if attempt is None or not attempt.abandon():
+            return False
+        hosted.attempt, hosted.half_open = None, attempt.shard
+        hosted.hanging.append(attempt.thread)
+        hosted.gate = threading.Lock()  # the old one is held for as long as the thread hangs
+        self._openers.give_up(attempt.thread)
+        return True
+
+    def _open_once(self, hosted: HostedShard, attempt: OpeningAttempt) -> None:
         path = self._path(hosted.config.storage_name, hosted.number)
         if self._column_store_url is not None:
             path.parent.mkdir(parents=True, exist_ok=True)  # for the metrics' types; a store of files makes its own
@@ -334,8 +402,12 @@ class ShardHost:
             if self._column_store_url is None:
                 check_room(sum(other.shard is not None for other in self.held()))
             if is_polled(hosted.config):
-                shard = Shard.open(spec)  # its log is empty, the stream's progress is what counts
-                hosted.consumer = self._recover_stream(hosted, shard, on_progress)
+                shard = attempt.shard = Shard.open(spec)  # its log is empty, the stream's progress is what counts
+                hosted.attempt = attempt
+                if hosted.released.is_set():
+                    attempt.is_wanted_no_more()
+                hosted.consumer = self._recover_stream(hosted, attempt, shard, on_progress)
+                hosted.attempt = None
             else:
                 shard = Shard.open(spec, on_progress)
             hosted.shard = shard
@@ -347,7 +419,9 @@ class ShardHost:
         if hosted.consumer is not None:
             hosted.consumer.start()
 
-    def _recover_stream(self, hosted: HostedShard, shard: Shard, on_progress: Callable[[int], None]) -> StreamConsumer:
+    def _recover_stream(
+        self, hosted: HostedShard, attempt: OpeningAttempt, shard: Shard, on_progress: Callable[[int], None]
+    ) -> StreamConsumer:
         """The consumer of a shard that has all its source holds now; closes the shard if that fails."""
 
         def reopen(offset: int | None) -> IngestionStream:
@@ -363,8 +437,12 @@ class ShardHost:
             lambda event: self._report(hosted, event),
         )
         try:
-            consumer.recover(on_progress, hosted.released)
+            consumer.recover(on_progress, hosted.released, attempt.at_source, self._source_timeout_s)
+        except Abandoned:
+            consumer.stop()
+            raise
         except BaseException:
+            hosted.attempt = None
             consumer.stop()
             shard.close()
             raise
@@ -376,9 +454,15 @@ class ShardHost:
         self._report(hosted, IngestionError(reason))
         with hosted.gate:
             self._let_go(hosted)
-        self._openers.submit(self._open, hosted, None)
+        self._submit_opening(hosted, None)
+
+    def _close_half_open(self, hosted: HostedShard) -> None:
+        half_open, hosted.half_open = hosted.half_open, None
+        if half_open is not None:
+            half_open.close()
 
     def _let_go(self, hosted: HostedShard) -> None:
+        self._close_half_open(hosted)
         shard, hosted.shard = hosted.shard, None
         if hosted.consumer is not None:
             hosted.consumer.stop()

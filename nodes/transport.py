@@ -51,9 +51,7 @@ class Responder:
 
     def reply(self, body: object = None, frames: Frames | None = None) -> None:
         """Raises LimitExceeded if the message would be larger than one may be; then ``fail`` is still to be called."""
-        message = [ReplyHeader(self.request_id, None, body).encode(), *(frames or [])]
-        self.server.check_size(message)
-        self.server.send(self.identity, message)
+        self.server.send(self.identity, [ReplyHeader(self.request_id, None, body).encode(), *(frames or [])])
 
     def fail(self, error: Exception) -> None:
         self.server.send(self.identity, [ReplyHeader.of_error(self.request_id, error).encode()])
@@ -127,10 +125,6 @@ class TransportServer:
         self._thread = threading.Thread(target=self._serve, name="data-plane", daemon=True)
         self._thread.start()
 
-    def check_size(self, frames: Frames) -> None:
-        """Raises LimitExceeded: the client would cut the connection if it were sent more."""
-        check_message_size(frames, self._limits.message_bytes)
-
     def watch_with(self, watch: ThreadWatch) -> None:
         """Have it known when no message moves any more."""
         watch.watch_thread(self._thread, self.beat)
@@ -138,6 +132,8 @@ class TransportServer:
             watch.watch_thread(self._doorman.thread)
 
     def send(self, identity: bytes, frames: Frames) -> None:
+        """Raises LimitExceeded: the client would cut the connection if it were sent more than its limit."""
+        check_message_size(frames, self._limits.message_bytes)
         self._outgoing.append((identity, frames))
         os.eventfd_write(self._wake_fd, 1)
 

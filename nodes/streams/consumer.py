@@ -12,10 +12,13 @@ restart reads again of them the shard passes over.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +29,7 @@ from filoray.cluster.shard_status import IngestionError, IngestionStarted, Shard
 from filoray.nodes.clocks import steady_ms, wall_ms
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.streams.stream import IngestionStream, ProblemReport, StreamBatch
+from filoray.nodes.streams.stream import IngestionStream, ProblemReport, StreamBatch, StreamFailed
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,9 @@ _POLL_MS = 100
 _RETRY_DELAY_S_MIN = 0.5
 _RETRY_DELAY_S_MAX = 30.0
 
+_SOURCE_TIMEOUT_S = 30.0
+
+AtSource = Callable[[], AbstractContextManager[None]]
 OpenStream = Callable[[int | None], IngestionStream]
 """A stream from behind that offset; None: there is no checkpoint."""
 
@@ -91,23 +97,43 @@ class StreamConsumer:
         self._skipped = 0
         self._refusals = ProblemReport(name)
 
-    def recover(self, on_progress: Callable[[int], None], released: threading.Event) -> None:
+    def recover(
+        self,
+        on_progress: Callable[[int], None],
+        released: threading.Event,
+        at_source: AtSource = contextlib.nullcontext,
+        source_timeout_s: float = _SOURCE_TIMEOUT_S,
+    ) -> None:
         """Append what the source has now, from the shard's checkpoint on; returns early once ``released``.
 
-        Raises StreamFailed and what the shard raises; then the consumer is of no use any more.
+        ``at_source`` is entered around each call that may wait for the source, and may raise. Raises StreamFailed,
+        also if the source gives nothing for ``source_timeout_s`` though it has more, and what the shard raises; then
+        the consumer is of no use any more.
         """
         resume = self._shard.resume_offset
         self._stored_offset = resume - 1 if resume else None
-        stream = self._stream = self._open_stream(self._stored_offset)
-        first = stream.position
+        with at_source():
+            stream = self._stream = self._open_stream(self._stored_offset)
+            first = stream.position
         if self._stored_offset is None and first >= 0:
             self._begin_at(first)
-        end = stream.end_offset()
+        with at_source():
+            end = stream.end_offset()
+        got_on_s, last = time.monotonic(), first
         while end is not None and stream.position < end and not stream.ended and not released.is_set():
-            self._store(stream.poll(_POLL_MS))
+            with at_source():
+                batches = stream.poll(_POLL_MS)
+            self._store(batches)
             while self._shard.upkeep(steady_ms(), wall_ms()):
                 pass
             on_progress(min(99, 100 * (stream.position - first) // (end - first)))
+            if stream.position != last:
+                got_on_s, last = time.monotonic(), stream.position
+            elif time.monotonic() - got_on_s > source_timeout_s:
+                raise StreamFailed(
+                    f"{self._name}: the source has offsets up to {end} and gave nothing behind {last} within "
+                    f"filoray.node.source-timeout = {source_timeout_s:g} s"
+                )
         on_progress(100)
 
     def start(self) -> None:
@@ -201,7 +227,10 @@ class StreamConsumer:
         stream, self._stream = self._stream, None
         if stream is not None:
             self._skipped += stream.problems.count
-            stream.close()
+            try:
+                stream.close()
+            except Exception:  # it is of no use any more; the thread goes on with the next
+                logger.warning("%s: the source does not close", self._name, exc_info=True)
 
     # ---- on the ingest thread, or the opener's before there is one
 

@@ -45,9 +45,6 @@ class Server:
         self.replies: list[ReplyHeader] = []
         self.arrived = threading.Semaphore(0)
 
-    def check_size(self, frames: Frames) -> None:
-        pass
-
     def send(self, identity: bytes, frames: Frames) -> None:
         self.replies.append(ReplyHeader.decode(bytes(frames[0])))
         self.arrived.release()

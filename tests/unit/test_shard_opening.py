@@ -1,0 +1,209 @@
+"""Shards whose source does not answer: they cost no other data set anything, say so, and can be stopped and deleted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import orjson
+import pytest
+
+from filoray.cluster.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, parse_dataset_config
+from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.nodes.opening_threads import OpeningThreads
+from filoray.nodes.shard_host import ShardHost
+from filoray.nodes.streams.stream import ProblemReport, StreamBatch
+
+TIMEOUT_MS = 150
+
+
+def dataset(name: str, factory: str = KAFKA_STREAM_FACTORY, num_shards: int = 8) -> DatasetConfig:
+    source = {"sourceconfig": {"filo-topic-name": name, "bootstrap.servers": "127.0.0.1:9"}}
+    body = {"dataset": name, "num-shards": num_shards, "min-num-nodes": 1, "sourcefactory": factory}
+    return parse_dataset_config(orjson.dumps(body | source).decode(), name)
+
+
+class Stream:
+    """An empty source, or one that promises more than it gives."""
+
+    def __init__(self, end: int | None = None) -> None:
+        self.problems = ProblemReport("test")
+        self.position = 0 if end else -1
+        self.ended = False
+        self._end = end
+
+    def poll(self, timeout_ms: int) -> Sequence[StreamBatch]:
+        time.sleep(0.01)
+        return []
+
+    def end_offset(self) -> int | None:
+        return self._end
+
+    def commit(self, offset: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Sources:
+    """Those of data sets in ``dead`` do not answer until ``revive``."""
+
+    def __init__(self) -> None:
+        self.dead = {"dead"}
+        self.promising: set[str] = set()
+        self.asked: Counter[str] = Counter()
+        self.revived = threading.Event()
+
+    def open(self, config: DatasetConfig, shard: int, offset: int | None, limits: object) -> Stream:
+        self.asked[config.name] += 1
+        if config.name in self.dead:
+            assert self.revived.wait(60)
+        return Stream(5 if config.name in self.promising else None)
+
+    def revive(self) -> None:
+        self.dead.clear()
+        self.revived.set()
+
+
+class Node:
+    def __init__(self, data_dir: Path, sources: Sources) -> None:
+        self.sources = sources
+        self.events: list[tuple[str, int, ShardEvent]] = []
+        self.data_dir = data_dir
+        self.host = ShardHost(
+            data_dir,
+            lambda dataset, shard, epoch, event: self.events.append((dataset, shard, event)),
+            source_timeout_ms=TIMEOUT_MS,
+        )
+
+    def open_shards(self, name: str) -> set[int]:
+        return {shard for dataset, shard, event in list(self.events) if dataset == name
+                and isinstance(event, IngestionStarted)}  # fmt: skip
+
+    def reasons(self, name: str, shard: int) -> list[str]:
+        return [event.reason for dataset, number, event in list(self.events)
+                if (dataset, number) == (name, shard) and isinstance(event, IngestionError)]  # fmt: skip
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    sources = Sources()
+    monkeypatch.setattr("filoray.nodes.shard_host.open_stream", sources.open)
+    node = Node(tmp_path, sources)
+    yield node
+    sources.revive()
+    node.host.close()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline_s, f"not within 30 s: {what}"
+        time.sleep(0.01)
+
+
+def test_a_source_that_does_not_answer_costs_no_other_data_set_anything(node: Node) -> None:
+    node.host._source_timeout_s = 3600  # not by giving up
+    node.host.start_shards(dataset("dead"), [(shard, 1) for shard in range(8)])
+    wait_until(lambda: node.sources.asked["dead"] > 0, "the dead source is asked")
+    node.host.start_shards(dataset("living"), [(shard, 1) for shard in range(8)])
+    node.host.start_shards(dataset("own-log", LOG_STREAM_FACTORY), [(shard, 1) for shard in range(8)])
+    for name in ("living", "own-log"):
+        wait_until(lambda name=name: node.open_shards(name) == set(range(8)), f"{name} is open")  # type: ignore[misc]
+    assert node.open_shards("dead") == set()
+
+
+def test_a_shard_whose_source_does_not_answer_says_so_and_opens_when_it_does(node: Node) -> None:
+    node.host.start_shards(dataset("dead"), [(shard, 1) for shard in range(8)])
+    wait_until(lambda: all(node.reasons("dead", shard) for shard in range(8)), "every shard says why it is not open")
+    reason = node.reasons("dead", 3)[0]
+    assert "dataset dead shard 3: its source (" in reason
+    assert "gave no answer within filoray.node.source-timeout = 0.15 s" in reason
+    node.sources.revive()
+    wait_until(lambda: node.open_shards("dead") == set(range(8)), "all open by themselves")
+    assert len(node.host.readable("dead", [(shard, 1) for shard in range(8)])) == 8
+
+
+def test_attempts_that_hang_do_not_become_more_and_more(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("filoray.nodes.shard_host._RETRY_DELAY_S_MAX", 0.02)
+    node.host.start_shards(dataset("dead"), [(0, 1)])
+    said = "3 attempts have not come back"
+    wait_until(lambda: said in node.host.held()[0].status.reason, "it says that it waits for them")
+    assert node.sources.asked["dead"] == 3
+    node.sources.revive()
+    wait_until(lambda: node.open_shards("dead") == {0}, "it opens when one has come back")
+
+
+def test_a_source_that_promises_more_than_it_gives_is_said_so(node: Node) -> None:
+    node.sources.promising.add("slow")
+    node.host.start_shards(dataset("slow"), [(0, 1)])
+    wait_until(lambda: bool(node.reasons("slow", 0)), "it says why it is not open")
+    assert "the source has offsets up to 5 and gave nothing behind 0 within" in node.reasons("slow", 0)[0]
+    node.sources.promising.clear()
+    wait_until(lambda: node.open_shards("slow") == {0}, "it opens by itself")
+
+
+@pytest.mark.parametrize("way", ["stop", "delete", "a later epoch", "close"])
+def test_a_shard_whose_source_hangs_is_let_go_at_once_and_its_late_opening_changes_nothing(
+    node: Node, way: str
+) -> None:
+    node.host._source_timeout_s = 3600
+    config = dataset("dead", num_shards=2)
+    node.host.start_shards(config, [(0, 1), (1, 1)])
+    wait_until(lambda: node.sources.asked["dead"] == 2, "both hang")
+    threads = [hosted.attempt.thread for hosted in node.host.held() if hosted.attempt is not None]
+    assert len(threads) == 2
+    if way == "stop":
+        node.host.stop_shards("dead", [(0, 1), (1, 1)])
+    elif way == "delete":
+        node.host.delete_shards("dead", 0, [0, 1])
+        assert not (node.data_dir / "dead").exists()
+    elif way == "close":
+        node.host.close()
+    else:
+        node.sources.dead.clear()  # for those who ask from now on; the threads hang on
+        node.host.start_shards(config, [(0, 2), (1, 2)])
+        wait_until(lambda: node.open_shards("dead") == {0, 1}, "they are open at the later epoch")
+    assert all(thread.is_alive() for thread in threads), "nobody waited for them"
+    events = len(node.events)
+    node.sources.revive()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(node.events) == events
+    if way == "a later epoch":
+        assert len(node.host.readable("dead", [(0, 2), (1, 2)])) == 2
+    else:
+        assert node.open_shards("dead") == set()
+    if way == "delete":
+        assert not (node.data_dir / "dead").exists()
+
+
+def test_opening_threads_are_shared_among_data_sets_and_freed_by_what_is_given_up() -> None:
+    openers = OpeningThreads(count=3, per_source=1)
+    running: list[str] = []
+    go_on = threading.Event()
+
+    def hold(name: str) -> None:
+        running.append(name)
+        assert go_on.wait(30)
+
+    for name, has_source in [*[("a", False)] * 5, ("b", False), ("s", True), ("s", True), ("t", True)]:
+        openers.submit(name, lambda name=name: hold(name), has_source=has_source)  # type: ignore[misc]
+    wait_until(lambda: len(running) == 5, "three with their own logs and one of each source")
+    assert Counter(running) == {"a": 3, "s": 1, "t": 1}
+    hanging = next(thread for thread in threading.enumerate() if thread.name == "open a")
+    for _ in range(2):
+        openers.give_up(hanging)
+    wait_until(lambda: len(running) == 6, "one more, and only one")
+    assert running[-1] == "b", "of the data set that had none"
+    openers.submit("fails", lambda: 1 / 0, has_source=True)  # type: ignore[arg-type, return-value]
+    go_on.set()
+    wait_until(lambda: len(running) == 9, "all had their turn")
+    openers.close()
+    openers.submit("a", lambda: running.append("after"), has_source=False)
+    assert "after" not in running
