@@ -21,6 +21,7 @@ from filoray.cluster.config import shipped_config_text
 from filoray.cluster.errors import FilorayError
 from filoray.http.client_access import ClientAccess, error_text
 from filoray.http.remote_write_client import WRITE_HEADERS, encode_write_request
+from filoray.nodes.requests import MetricMetadata
 
 INTERVAL_MS = 15_000
 _WINDOW_SAMPLES = 120
@@ -28,6 +29,17 @@ _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SERVICES = ("cart", "checkout", "search", "users")
 _PATHS = ("/", "/items", "/login")
 _CODES = ("200", "404", "500")
+
+_MEAN_S = 0.08
+_COUNTED_SINCE_MS = 1_735_689_600_000  # the first of January 2025
+
+METADATA = (
+    MetricMetadata("http_requests_total", "counter", "Requests answered, by path and status code.", ""),
+    MetricMetadata("http_request_duration_seconds", "histogram", "Time from a request to its answer.", "seconds"),
+    MetricMetadata("process_resident_memory_bytes", "gauge", "Memory that the process has in use.", "bytes"),
+    MetricMetadata("process_cpu_seconds_total", "counter", "Processor time that the process has used.", "seconds"),
+    MetricMetadata("up", "gauge", "Whether the last scrape of the target succeeded.", ""),
+)
 
 Labels = dict[str, str]
 DemoSeries = tuple[Labels, NDArray[np.int64], NDArray[np.float64]]
@@ -44,7 +56,7 @@ def write_demo(
         task = progress.add_task("writing samples", total=now_ms - written_ms)
         while written_ms < now_ms:
             end_ms = min(now_ms, written_ms + _WINDOW_SAMPLES * INTERVAL_MS)
-            _post(access, path, encode_write_request(demo_series(instances, written_ms, end_ms)))
+            _post(access, path, encode_write_request(demo_series(instances, written_ms, end_ms), METADATA))
             progress.update(task, advance=end_ms - written_ms)
             written_ms = end_ms
     while follow:
@@ -52,7 +64,7 @@ def write_demo(
         end_ms = _aligned(time.time() * 1000)
         if end_ms > written_ms:
             try:
-                _post(access, path, encode_write_request(demo_series(instances, written_ms, end_ms)))
+                _post(access, path, encode_write_request(demo_series(instances, written_ms, end_ms), METADATA))
                 written_ms = end_ms
             except FilorayError as error:
                 print(f"{error.message}; trying again with the next scrape", flush=True)
@@ -81,26 +93,45 @@ def demo_series(instances: int, after_ms: int, until_ms: int) -> Iterator[DemoSe
 
 def _target_series(target: Labels, times_ms: NDArray[np.int64]) -> Iterator[DemoSeries]:
     load = _load(target, times_ms)
+    # Requests are counted once, by path, code and how long they took: whatever is summed of them agrees, and no bucket
+    # grows more slowly than a smaller one.
+    by_time_taken = np.zeros((len(_BUCKETS_S) + 1, len(times_ms)))
     for path in _PATHS:
         for code in _CODES:
             labels = {**target, "__name__": "http_requests_total", "path": path, "code": code}
             per_second = {"200": 20.0, "404": 0.4, "500": 0.05}[code] * (0.5 + _unit(labels))
-            yield labels, times_ms, np.floor(_integral(labels, times_ms, per_second))
+            requests = _integral(labels, times_ms, per_second)
+            starts = np.array([_unit({**labels, "bucket": str(bucket)}) for bucket in range(len(_SHARES))])
+            counts = np.floor(_SHARES[:, None] * requests + starts[:, None])
+            by_time_taken += counts
+            yield labels, times_ms, counts.sum(axis=0)
     duration = {**target, "__name__": "http_request_duration_seconds"}
-    requests = _integral(duration, times_ms, 30.0)
-    for bound in _BUCKETS_S:
-        share = 1 - math.exp(-bound / 0.08)
-        bucket = {**duration, "__name__": "http_request_duration_seconds_bucket", "le": repr(bound)}
-        yield bucket, times_ms, np.floor(requests * share)
-    bucket = {**duration, "__name__": "http_request_duration_seconds_bucket", "le": "+Inf"}
-    yield bucket, times_ms, np.floor(requests)
-    yield {**duration, "__name__": "http_request_duration_seconds_count"}, times_ms, np.floor(requests)
-    yield {**duration, "__name__": "http_request_duration_seconds_sum"}, times_ms, np.round(requests * 0.08, 3)
+    buckets = by_time_taken.cumsum(axis=0)
+    for bound, values in zip((*map(repr, _BUCKETS_S), "+Inf"), buckets, strict=True):
+        yield {**duration, "__name__": "http_request_duration_seconds_bucket", "le": bound}, times_ms, values
+    yield {**duration, "__name__": "http_request_duration_seconds_count"}, times_ms, buckets[-1]
+    sums_s = (_MEANS_S[:, None] * by_time_taken).sum(axis=0)
+    yield {**duration, "__name__": "http_request_duration_seconds_sum"}, times_ms, np.round(sums_s, 3)
     memory = {**target, "__name__": "process_resident_memory_bytes"}
     yield memory, times_ms, np.round(60e6 + 40e6 * load) // 4096 * 4096
     cpu = {**target, "__name__": "process_cpu_seconds_total"}
     yield cpu, times_ms, np.round(_integral(cpu, times_ms, 0.3), 2)
     yield {**target, "__name__": "up"}, times_ms, np.ones(len(times_ms))
+
+
+def _shares_and_means() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each bucket, the last without upper bound: the share of requests in it, and how many seconds they take.
+
+    Times are distributed exponentially with the mean ``_MEAN_S``.
+    """
+    lower, upper = np.array((0.0, *_BUCKETS_S)), np.array((*_BUCKETS_S, np.inf))
+    beyond_lower, beyond_upper = np.exp(-lower / _MEAN_S), np.exp(-upper / _MEAN_S)
+    shares = beyond_lower - beyond_upper
+    means_s = _MEAN_S + (lower * beyond_lower - np.nan_to_num(upper, posinf=0.0) * beyond_upper) / shares
+    return shares, means_s
+
+
+_SHARES, _MEANS_S = _shares_and_means()
 
 
 def _load(labels: Labels, times_ms: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -112,7 +143,7 @@ def _load(labels: Labels, times_ms: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _integral(labels: Labels, times_ms: NDArray[np.int64], per_second: float) -> NDArray[np.float64]:
     """A counter that grows by ``per_second`` on average, faster and slower by turns, never falling."""
-    seconds = times_ms / 1000 % (7 * 86_400)
+    seconds = (times_ms - _COUNTED_SINCE_MS) / 1000
     phase = 2 * math.pi * _unit(labels)
     wave = 0.7 * 1800 * (math.cos(phase) - np.cos(seconds / 1800 + phase))
     return per_second * (seconds + wave)

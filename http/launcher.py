@@ -323,6 +323,8 @@ def _print_ready(state: LaunchState, started: StartReport, took_s: float, config
         console.print(
             f"  .venv/bin/filoray write-demo --url {base}   # feed it, then: .venv/bin/filoray status --url {base}"
         )
+    dataset = DEMO_DATASET if demo or not report.datasets else report.datasets[0]
+    console.print(f"  {base}/promql/{dataset}   # the URL for Grafana's Prometheus data source: the whole cluster")
     console.print(f"  scripts/stop.sh --data-dir {config.data_dir}   # stops it; the data stay")
     if state.ray is None:
         console.print(f"  {state.supervision()}")

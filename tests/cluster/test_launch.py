@@ -192,6 +192,9 @@ def test_two_clusters_side_by_side_and_again_with_other_numbers_of_nodes(tmp_pat
     assert_nothing_is_left(first.data_dir)
 
 
+QUANTILE = {"query": "histogram_quantile(0.9, rate(http_request_duration_seconds_bucket[5m]))"}
+
+
 def test_the_demo_runs_on_one_node_and_again_on_its_own_data(tmp_path: Path) -> None:
     port = free_port_block(20)
     query = {"query": 'count(count_over_time(up{_ws_="demo"}[1h]))'}
@@ -200,8 +203,15 @@ def test_the_demo_runs_on_one_node_and_again_on_its_own_data(tmp_path: Path) -> 
         try:
             assert done.returncode == 0, done.stderr
             assert "stops it; the data stay" in done.stdout
-            answer = requests.get(f"http://127.0.0.1:{port}/promql/timeseries/api/v1/query", query, timeout=30).json()
+            for_grafana = f"http://127.0.0.1:{port}/promql/timeseries"
+            assert f"  {for_grafana}   # the URL for Grafana's Prometheus data source" in done.stdout
+            answer = requests.get(f"{for_grafana}/api/v1/query", query, timeout=30).json()
             assert answer["data"]["result"][0]["value"][1] == "20"
+            answer = requests.get(f"{for_grafana}/api/v1/query", QUANTILE, timeout=30).json()
+            assert len(answer["data"]["result"]) == 20
+            assert "infos" not in answer  # of buckets that had to be mended
+            families = requests.get(f"{for_grafana}/api/v1/metadata", timeout=30).json()["data"]
+            assert families["http_request_duration_seconds"][0]["type"] == "histogram"
             feeder = psutil.Process(orjson.loads((tmp_path / "launch.json").read_bytes())["feeder"]["pid"])
             assert feeder.is_running()
         finally:
