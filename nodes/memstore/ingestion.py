@@ -49,6 +49,7 @@ class Prepared:
     counts: NDArray[np.int32]
     times: NDArray[np.int64]
     values: NDArray[np.float64]
+    newest_ms: int | None = None
     shut_ms: int = NEVER_SHUT_MS
     result: AppendResult = field(default_factory=AppendResult)
 
@@ -118,7 +119,7 @@ class Ingestion:
         for item in prepared:
             if not len(item.result.unknown_series):
                 self._apply(item)
-                self._note_newest(item.times)
+                self._note_newest(item)
         self.rounds += 1
         return [item.result for item in prepared]
 
@@ -131,10 +132,9 @@ class Ingestion:
                 f"{self._log_bytes_max} allows; the last flush: {self.flush_problem or 'is under way'}"
             )
 
-    def _note_newest(self, times: NDArray[np.int64]) -> None:
-        if len(times):
-            newest = int(times.max())
-            self.newest_sample_ms = newest if self.newest_sample_ms is None else max(newest, self.newest_sample_ms)
+    def _note_newest(self, item: Prepared) -> None:
+        if self.newest_sample_ms is None or (item.newest_ms is not None and item.newest_ms > self.newest_sample_ms):
+            self.newest_sample_ms = item.newest_ms
 
     # ---- before the commit
 
@@ -145,8 +145,10 @@ class Ingestion:
         partitions, missing = self._memory.index.find(high, low)
         times, values = container.timestamps, container.values
         prepared = Prepared(container, partitions, offset, container.counts, times, values)
-        if len(times) and int(times.max()) > limit_ms:
-            self._refuse_future(prepared, limit_ms, now_ms)
+        if len(times):
+            prepared.newest_ms = int(times.max())
+            if prepared.newest_ms > limit_ms:
+                self._refuse_future(prepared, limit_ms, now_ms)
         if missing:
             self._add_series(prepared, fresh)
         if offset >= 0:
@@ -167,6 +169,7 @@ class Ingestion:
         owners = np.repeat(np.arange(container.series_count), container.counts)
         prepared.counts = np.bincount(owners[taken], minlength=container.series_count).astype(np.int32)
         prepared.times, prepared.values = container.timestamps[taken], container.values[taken]
+        prepared.newest_ms = int(prepared.times.max()) if len(prepared.times) else None
         result.refused.out_of_bounds += int((~taken).sum())
         if not result.refused.example:
             first = int(np.flatnonzero(~taken)[0])

@@ -35,7 +35,7 @@ from filoray.cluster.errors import StaleRoute, StoreIsAhead, Unavailable
 from filoray.cluster.store_config import Durability
 from filoray.nodes.memstore.column_store import Commit, Flush, LogRow, PartKeyRow, StoreState
 from filoray.nodes.memstore.retention_clock import ClockReading
-from filoray.nodes.memstore.sqlite_errors import database_errors
+from filoray.nodes.memstore.sqlite_errors import database_errors, is_damage
 from filoray.nodes.memstore.store_errors import DamagedStore
 
 FORMAT = 1
@@ -92,7 +92,7 @@ class SqliteColumnStore:
                 self._mark_made()
                 self._reader = self._connect()
                 self._reader.execute("PRAGMA query_only = ON")
-                self._places = {place: _identity(place) for place in (path, self._side_file("-wal"))}
+                self._places = [(place, _identity(place)) for place in (str(path), str(self._side_file("-wal")))]
             except BaseException:
                 self._writer.close()  # or its transaction would keep the rightful owner out
                 raise
@@ -104,7 +104,7 @@ class SqliteColumnStore:
     @property
     def trouble(self) -> str | None:
         if self._trouble is None:
-            moved = [place for place, identity in self._places.items() if _identity(place) != identity]
+            moved = [place for place, identity in self._places if _identity(place) != identity]
             if moved:
                 self._trouble = (
                     f"{moved[0]}: the file was removed or replaced while it was open; what was written to it since "
@@ -255,26 +255,23 @@ class SqliteColumnStore:
         if self.trouble is not None:
             raise Unavailable(self.trouble)
         database = self._writer
-        with self._watching_for_damage(), database_errors(self._path, "write"):
-            try:
-                database.execute("BEGIN IMMEDIATE")
-                yield database
-                database.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    if database.in_transaction:
-                        database.execute("ROLLBACK")
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+            database.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+            with database_errors(self._path, "write"):
+                if isinstance(error, sqlite3.Error) and is_damage(error):
+                    self._stop_for_damage(error)
                 raise
 
-    @contextlib.contextmanager
-    def _watching_for_damage(self) -> Iterator[None]:
-        try:
-            yield
-        except DamagedStore as error:
-            self._trouble = f"{error.message}; nothing more is acknowledged until the file is sound"
-            with contextlib.suppress(OSError):
-                self._suspect.touch()
-            raise
+    def _stop_for_damage(self, error: sqlite3.Error) -> None:
+        self._trouble = f"{self._path}: {error}; nothing more is acknowledged until the file is sound"
+        with contextlib.suppress(OSError):
+            self._suspect.touch()
 
     # ---- chunks
 
@@ -332,7 +329,7 @@ def _blob(value: object) -> bytes:
     return value if isinstance(value, bytes) else b"\0"
 
 
-def _identity(place: Path) -> tuple[int, int] | None:
+def _identity(place: str) -> tuple[int, int] | None:
     """Device and inode; None if nothing is there. An inode's number is not given away while the file is open."""
     try:
         status = os.stat(place)

@@ -17,14 +17,14 @@ def database_errors(path: Path, verb: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if _is_damage(error):
+        if is_damage(error):
             raise DamagedStore(f"{path}: {error}") from error
         raise Unavailable(f"{path}: cannot {verb}: {error}") from error
     except OSError as error:
         raise Unavailable(f"{path}: cannot {verb}: {error}") from error
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def is_damage(error: sqlite3.Error) -> bool:
     """SQLITE_CORRUPT and SQLITE_NOTADB; the rest is the environment's fault."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
