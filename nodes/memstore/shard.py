@@ -88,7 +88,8 @@ class Shard:
         written to the embedded one, and flushes checkpoint those offsets. Raises StaleRoute if another owner
         has the shard, Unavailable if nothing could be written, BadData for what is no container: nothing is applied.
 
-        ``calendar_ms`` (None: the machine's clock): samples further ahead of it than max-future-time are refused.
+        ``calendar_ms`` (None: the machine's clock): samples further ahead of it than max-future-time are refused,
+        unless they come from a stream.
         """
         return self._ingestion.append(containers, offsets, wall_ms() if calendar_ms is None else calendar_ms)
 

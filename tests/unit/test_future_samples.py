@@ -61,6 +61,15 @@ def test_seconds_taken_for_milliseconds_and_a_clock_put_right_shut_nothing(tmp_p
     assert [time for time, _ in read(shard, UP)] == [NOW_MS - 30_000, NOW_MS - 15_000, NOW_MS - 10_000, NOW_MS]
 
 
+def test_what_comes_from_a_stream_is_taken_whatever_its_time_and_shuts_nothing(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path))
+    times = [NOW_MS - 30_000, NOW_MS * 1000, NOW_MS - 15_000, NOW_MS + HOUR_MS, NOW_MS - 10_000, NOW_MS]
+    for offset, time_ms in enumerate(times):
+        (result,) = shard.append([container([(UP, [(time_ms, 1.0)])])], [offset], NOW_MS)
+        assert (result.accepted, result.refused.count) == (1, 0)
+    assert [time for time, _ in read(shard, UP)] == sorted(times)
+
+
 def test_without_a_limit_all_times_are_taken(tmp_path):
     shard = Shard.open(shard_spec(tmp_path, max_future_ms=None))
     assert append(shard, [(UP, [(NOW_MS, 1.0), (1 << 62, 2.0)])]).accepted == 2

@@ -18,7 +18,9 @@ from filoray.cluster.cluster_view import ClusterView, DatasetView
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import ConfigError, PayloadTooLarge, Unavailable
 from filoray.cluster.shard_map import ShardMap
+from filoray.nodes.clocks import wall_ms
 from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.requests import WriteOutcome
 from filoray.nodes.sharding import encode_part_key
 from filoray.nodes.streams import kafka_source, kafka_stream
 from filoray.nodes.streams.kafka_sink import KafkaProducerSink
@@ -357,6 +359,34 @@ def test_a_deleted_datasets_producer_goes_with_it(broker: MockKafka) -> None:
         await service.close()
 
     asyncio.run(write_and_delete())
+
+
+def test_a_sample_of_the_future_does_not_reach_the_topic_and_its_sender_hears_of_it(broker: MockKafka) -> None:
+    broker.create_topic("of-the-future", SHARDS)
+    config = dataset_config(broker.servers, "of-the-future")
+    later_ms = wall_ms() + 3_600_000
+    sent = {
+        0: container_of([("a", 1, 1.0), ("a", later_ms, 2.0), ("b", later_ms, 3.0)]),
+        1: container_of([("c", later_ms, 4.0)]),
+    }
+
+    async def write() -> WriteOutcome:
+        view = DatasetView(config, ShardMap.initial(config.name, SHARDS))
+        views = ViewHolder(ClusterView(1, datasets={config.name: view}), lambda info: pytest.fail("no node is asked"))
+        service = FanOutWriteService(views, 10_000)
+        try:
+            return await service.write(config.name, sent, lambda shard, series: sent[shard], (), "id", 0)
+        finally:
+            await service.close()
+
+    outcome = asyncio.run(write())
+    assert (outcome.accepted, outcome.refused) == (1, {"out of bounds": 3})
+    assert "ahead of the clock here" in outcome.example
+    streams = [KafkaStream(source_of(broker, "of-the-future"), shard, None) for shard in range(SHARDS)]
+    batches = [batch for stream in streams for batch in read_all(stream)]
+    assert [RecordContainer.decode(batch.container).timestamps.tolist() for batch in batches] == [[1]]
+    for stream in streams:
+        stream.close()
 
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
