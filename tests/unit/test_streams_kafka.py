@@ -362,7 +362,7 @@ def test_a_deleted_datasets_producer_goes_with_it(broker: MockKafka) -> None:
 
 
 def test_a_sample_of_the_future_does_not_reach_the_topic_and_its_sender_hears_of_it(broker: MockKafka) -> None:
-    broker.create_topic("of-the-future", SHARDS)
+    source = source_of(broker, "of-the-future")
     config = dataset_config(broker.servers, "of-the-future")
     later_ms = wall_ms() + 3_600_000
     sent = {
@@ -382,7 +382,7 @@ def test_a_sample_of_the_future_does_not_reach_the_topic_and_its_sender_hears_of
     outcome = asyncio.run(write())
     assert (outcome.accepted, outcome.refused) == (1, {"out of bounds": 3})
     assert "ahead of the clock here" in outcome.example
-    streams = [KafkaStream(source_of(broker, "of-the-future"), shard, None) for shard in range(SHARDS)]
+    streams = [KafkaStream(source, shard, None) for shard in range(SHARDS)]
     batches = [batch for stream in streams for batch in read_all(stream)]
     assert [RecordContainer.decode(batch.container).timestamps.tolist() for batch in batches] == [[1]]
     for stream in streams:
