@@ -212,6 +212,7 @@ class FanOutQueryService:
             lookback_ms=request.lookback_ms or self._config.lookback_ms,
             default_step_ms=self._config.default_step_ms,
             wants_stats=request.wants_stats,
+            delayed_names=self._config.delayed_name_removal,
         )
 
     def _plan(self, dataset: DatasetView, expr: Expr, params: QueryParams, request: QueryRequest) -> ExecPlan:

@@ -20,10 +20,12 @@ from filoray.nodes.engine.binary_operations import HISTOGRAM_OPERATORS, scalar_o
 from filoray.nodes.engine.fragments import Fragment, FragmentResult
 from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.engine.leaves import Leaves, window_span
+from filoray.nodes.engine.metric_names import merged_by_labels, with_names_removed
 from filoray.nodes.engine.query_params import CancelToken, EvalLimits
 from filoray.nodes.engine.ranked_aggregations import Parameter, checked_label, parameter_warnings
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.engine.time_resolution import invariant_grid, unwrap_parens
+from filoray.nodes.engine.tree_facts import TreeFacts, meets_over_all_steps
 from filoray.nodes.engine.vector_matching import vector_operation
 from filoray.nodes.promql.ast import (
     Aggregate,
@@ -79,6 +81,7 @@ class Evaluator:
         limits: EvalLimits,
         cancel: CancelToken,
         wants_stats: bool = False,
+        delayed_names: bool = False,
         fragments: Sequence[Fragment] = (),
         answers: Sequence[Sequence[FragmentResult]] = (),
     ) -> None:
@@ -86,6 +89,7 @@ class Evaluator:
         self.limits = limits
         self.cancel = cancel
         self.is_range = is_range
+        self.delayed_names = delayed_names
         self.annotations = Annotations()
         source = source or AnsweredSamples(fragments, answers, lookback_ms)
         self.leaves = Leaves(source, lookback_ms, limits, cancel, self.annotations, wants_stats)
@@ -100,6 +104,14 @@ class Evaluator:
         value = self.evaluate(expr, grid)
         assert isinstance(value, Frame), type(expr)
         return value
+
+    def with_marked_names(self, expr: Expr, grid: TimeGrid) -> Frame:
+        """A vector whose names are still there, whatever is configured."""
+        delayed_names, self.delayed_names = self.delayed_names, True
+        try:
+            return self.vector(expr, grid)
+        finally:
+            self.delayed_names = delayed_names
 
     def scalar(self, expr: Expr, grid: TimeGrid) -> ScalarSeries:
         value = self.evaluate(expr, grid)
@@ -161,7 +173,7 @@ class Evaluator:
             case Binary():
                 return self._binary(expr, grid)
             case Call():
-                return self._checked(self._call(expr, grid))
+                return self._checked(self._without_marked_names(expr, self._call(expr, grid)))
             case Subquery():
                 return self.leaves.subquery_samples(expr, grid, self)
         raise AssertionError(type(expr).__name__)
@@ -171,10 +183,20 @@ class Evaluator:
             self.limits.check_matrix(value.series_count, value.step_count)
         return value
 
+    def _without_marked_names(self, expr: Expr, value: Value) -> Value:
+        if self.delayed_names or not isinstance(value, Frame) or not value.drop_name.any():
+            return value
+        return with_names_removed(value, at_any_step=meets_over_all_steps(expr))
+
     def _reference(self, expr: FragmentRef, grid: TimeGrid) -> Value:
         frames = cast(list[Frame], [frame for frame in self.answers[expr.index] if frame.labels.count])
         self.limits.check_matrix(sum(frame.series_count for frame in frames), grid.count)
-        return Frame.concat(frames) if frames else Frame.empty(grid.count)
+        if not frames:
+            return Frame.empty(grid.count)
+        whole, pushed = Frame.concat(frames), self.fragments[expr.index].expr
+        if len(frames) > 1 and TreeFacts(delayed_names=self.delayed_names).may_collide(pushed):
+            return merged_by_labels(whole, at_any_step=meets_over_all_steps(pushed))
+        return whole
 
     def _call(self, expr: Call, grid: TimeGrid) -> Value:
         handler = function_handlers().get(expr.function)
@@ -190,7 +212,8 @@ class Evaluator:
         if isinstance(value, ScalarSeries):
             return ScalarSeries(-value.values)
         assert isinstance(value, Frame)
-        return Frame(value.labels, -value.values, value.valid, np.ones(value.series_count, np.bool_))
+        negated = Frame(value.labels, -value.values, value.valid, np.ones(value.series_count, np.bool_))
+        return self._without_marked_names(expr, negated)
 
     def _binary(self, expr: Binary, grid: TimeGrid) -> Value:
         """A chain of operations in a loop, operands from the left: it may be thousands of terms long."""
@@ -225,15 +248,24 @@ class Evaluator:
                 return scalar_operation(op, left, right)
             if isinstance(left, Frame) and isinstance(right, Frame):
                 assert expr.matching is not None
-                return self._checked(
-                    vector_operation(op, left, right, expr.matching, self.limits, return_bool=expr.return_bool)
+                result = vector_operation(
+                    op,
+                    left,
+                    right,
+                    expr.matching,
+                    self.limits,
+                    return_bool=expr.return_bool,
+                    delayed_names=self.delayed_names,
                 )
+                return self._checked(self._without_marked_names(expr, result))
             if isinstance(left, Frame):
                 assert isinstance(right, ScalarSeries)
-                return vector_scalar_operation(op, left, right, swapped=False, return_bool=expr.return_bool)
-            assert isinstance(left, ScalarSeries)
-            assert isinstance(right, Frame)
-            return vector_scalar_operation(op, right, left, swapped=True, return_bool=expr.return_bool)
+                result = vector_scalar_operation(op, left, right, swapped=False, return_bool=expr.return_bool)
+            else:
+                assert isinstance(left, ScalarSeries)
+                assert isinstance(right, Frame)
+                result = vector_scalar_operation(op, right, left, swapped=True, return_bool=expr.return_bool)
+            return self._without_marked_names(expr, result)
 
     # ---- aggregations
 

@@ -76,7 +76,7 @@ class _Explainer:
         self.node_shards = node_shards
         self.dataset = dataset
         self.lines: list[str] = []
-        self.facts = TreeFacts()
+        self.facts = TreeFacts(delayed_names=True)
 
     def add(self, depth: int, text: str) -> None:
         self.lines.append("-" * min(depth, _DASHES_MAX) + text)

@@ -48,6 +48,7 @@ def finish(
         limits=limits,
         cancel=cancel,
         wants_stats=plan.params.wants_stats,
+        delayed_names=plan.params.delayed_names,
         fragments=plan.fragments,
         answers=by_fragment,
     )

@@ -29,7 +29,7 @@ class Fragment:
     ``expr`` over ``grid`` (absolute: every ``@``, default step and ``start()`` is resolved); with ``map_phase``
     the answer is that aggregation's mergeable part over ``expr`` (its own ``expr`` is a placeholder).
     ``selectors`` are the matchers of all selectors inside, by which shards are chosen. ``is_range``: of the query,
-    for annotations only.
+    for annotations only. ``delayed_names``: see ``QueryParams``.
     """
 
     expr: Expr
@@ -39,6 +39,7 @@ class Fragment:
     selectors: tuple[tuple[LabelMatcher, ...], ...] = ()
     is_range: bool = False
     wants_stats: bool = False
+    delayed_names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def run_fragments(
             limits=limits,
             cancel=cancel,
             wants_stats=fragment.wants_stats,
+            delayed_names=fragment.delayed_names,
         )
         evaluator.leaves.loaded_samples = loaded_samples
         if fragment.map_phase is not None:

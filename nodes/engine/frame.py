@@ -41,8 +41,8 @@ class Frame:
     """Series over a step axis.
 
     ``values`` float64[n, steps] and ``valid`` bool[n, steps]: what is not valid is no sample, whatever
-    its value says. ``drop_name`` bool[n]: the metric name is to be removed at the end of the query
-    (Prometheus's delayed name removal), until then it can still be seen.
+    its value says. ``drop_name`` bool[n]: the metric name is to be removed, at once or at the end
+    of the query (see ``metric_names``); until then it can still be seen.
     Row order is the vector's order.
     """
 

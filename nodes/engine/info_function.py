@@ -45,7 +45,7 @@ def _info(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     selector = call.args[2]
     assert isinstance(selector, VectorSelector)
     base = evaluator.vector(call.args[0], grid)
-    times = evaluator.vector(call.args[1], grid)
+    times = evaluator.with_marked_names(call.args[1], grid)
     name_matchers = [matcher for matcher in selector.matchers if matcher.name == METRIC_NAME]
     data_matchers = [matcher for matcher in selector.matchers if matcher.name != METRIC_NAME]
     # Info series themselves are not enriched.

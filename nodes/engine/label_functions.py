@@ -47,7 +47,8 @@ def _label_replace(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
         return frame
     new_labels = _with_mapped(labels, target, column, results, matched)
     drop_name = frame.drop_name & ~matched if target == METRIC_NAME else frame.drop_name
-    return merged_by_labels(Frame(new_labels, frame.values, frame.valid, drop_name))
+    relabelled = Frame(new_labels, frame.values, frame.valid, drop_name)
+    return merged_by_labels(relabelled, at_any_step=not evaluator.delayed_names)
 
 
 def _replacement(regex: Any, parts: Sequence[str | Group], value: str) -> str | None:
@@ -131,7 +132,8 @@ def _label_join(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     joined = [separator.join(labels.get(source, "") for source in sources) for labels in distinct.label_sets()]
     labels = frame.labels.with_values(target, [joined[group] for group in ids.tolist()])
     drop_name = np.zeros(frame.series_count, np.bool_) if target == METRIC_NAME else frame.drop_name
-    return merged_by_labels(Frame(labels, frame.values, frame.valid, drop_name))
+    relabelled = Frame(labels, frame.values, frame.valid, drop_name)
+    return merged_by_labels(relabelled, at_any_step=not evaluator.delayed_names)
 
 
 def _sort_by_label(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:

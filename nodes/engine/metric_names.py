@@ -1,7 +1,8 @@
-"""The metric name and its companions: which labels are reserved, and their delayed removal.
+"""The metric name and its companions: which labels are reserved, and their removal.
 
-Functions that change what a series means only mark it (``Frame.drop_name``); the labels go at the end of the
-query, so that ``label_replace`` and ``by (__name__)`` can still see them (Prometheus 3's delayed name removal).
+Functions that change what a series means only mark it (``Frame.drop_name``). The evaluator then removes the marked
+names at once, as Prometheus does, or, where ``filoray.query.delayed-name-removal`` says so, they go at the end of the
+query, so that ``label_replace`` and ``by (__name__)`` can still see them.
 """
 
 from __future__ import annotations
@@ -38,26 +39,40 @@ def distinct_names(table: LabelTable, rows: NDArray[np.bool_] | None = None) -> 
     return sorted(column.values[code] for code in np.flatnonzero(np.bincount(codes[codes >= 0])).tolist())
 
 
-def with_names_removed(frame: Frame) -> Frame:
-    """The end of a query: marked names go, and what then has the same labels becomes one series.
+def with_names_removed(frame: Frame, *, at_any_step: bool = False) -> Frame:
+    """Marked names go, and what then has the same labels becomes one series.
 
-    Raises ExecutionError where two such series have a sample at the same step.
+    Raises ExecutionError where two such series have a sample at the same step, or (``at_any_step``) at all.
     """
     labels = frame.labels
     for label in METADATA_LABELS:
         labels = labels.clear_where(label, frame.drop_name)
     cleaned = Frame(labels, frame.values, frame.valid, np.zeros(frame.series_count, np.bool_))
-    return merged_by_labels(cleaned)
+    # Where all go and all were the same, series differ as they did before.
+    if frame.drop_name.all() and all(_is_the_same(frame.labels, label) for label in METADATA_LABELS):
+        return cleaned
+    return merged_by_labels(cleaned, at_any_step=at_any_step)
 
 
-def merged_by_labels(frame: Frame) -> Frame:
+def _is_the_same(table: LabelTable, name: str) -> bool:
+    column = table.columns.get(name)
+    return column is None or not table.count or bool((column.codes == column.codes[0]).all())
+
+
+def merged_by_labels(frame: Frame, *, at_any_step: bool = False) -> Frame:
     """Rows of the same labels become one, where they never have a sample at the same step; else ExecutionError.
 
-    The row with the earliest sample decides on the removal of the name.
+    ``at_any_step``: there must be no such rows. The row with the earliest sample decides on the removal of the name.
     """
     ids, group_count = frame.labels.row_ids()
     if group_count == frame.series_count:
         return frame
+    if at_any_step:
+        frame = frame.without_empty_series()
+        ids, group_count = frame.labels.row_ids()
+        if group_count == frame.series_count:
+            return frame
+        raise ExecutionError(SAME_LABELSET)
     sizes = np.bincount(ids, minlength=group_count)
     first_rows = np.full(group_count, -1, np.int64)
     values, valid, drop_name = frame.values.copy(), frame.valid.copy(), frame.drop_name.copy()

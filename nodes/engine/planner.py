@@ -3,7 +3,8 @@
 The maximal subtrees that each node can evaluate over its own series become Fragments: selectors, range
 and per-series functions, operations with scalars, subqueries over these, and the map phase of aggregations.
 All that looks at several series at once (joins, absent, sorting, histogram_quantile, label_replace with
-its check for duplicates) stays at the gateway, unless all its series are known to live on one node.
+its check for duplicates) stays at the gateway, unless all its series are known to live on one node. So does what
+follows the removal of several metrics' names, as series of different nodes may be equal from there on.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class _Splitter:
     def __init__(self, params: QueryParams, *, whole: bool) -> None:
         self.params = params
         self.whole = whole
-        self.facts = TreeFacts()
+        self.facts = TreeFacts(delayed_names=params.delayed_names)
         self.fragments: list[Fragment] = []
 
     def split(self, expr: Expr, grid: TimeGrid) -> Walk[Expr]:
@@ -147,26 +148,30 @@ class _Splitter:
                 anything = Aggregate("group", expr.args[0], position=expr.position)
                 return replace(expr, args=((yield self.split(anything, grid)), expr.args[0]))
             case "absent_over_time":
-                present = Call("present_over_time", expr.args, expr.position)
+                # Not present_over_time: names that it removes could make series equal, which is an error elsewhere.
+                present = Call("last_over_time", expr.args, expr.position)
                 anything = Aggregate("group", present, position=expr.position)
                 return replace(expr, args=((yield self.split(anything, grid)), expr.args[0]))
             case "info":
                 base, times, selector = expr.args
                 base = yield self.split(base, grid)
-                return replace(expr, args=(base, (yield self.split(times, grid)), selector))
+                # Info metrics are told apart by name, so that names stay on the times of their samples.
+                return replace(expr, args=(base, self._fragment(times, grid, None, delayed_names=True), selector))
         args = yield all_of(self.split(arg, grid) for arg in expr.args)
         return replace(expr, args=tuple(args))
 
     def _split_aggregate(self, expr: Aggregate, grid: TimeGrid) -> Walk[Expr]:
         param = None if expr.param is None else (yield self.split(expr.param, grid))
         parameter_travels = param is None or self.facts.is_pure(param) or expr.op == "quantile"
-        if parameter_travels and self.facts.is_pushable(expr.expr):
+        if parameter_travels and self.facts.is_pushable(expr.expr) and not self.facts.may_collide(expr.expr):
             # The fragment has the input by itself, and quantile's parameter is for the reduce phase only.
             map_phase = replace(expr, expr=_NO_INPUT, param=None if expr.op == "quantile" else expr.param)
             return replace(expr, param=param, expr=self._fragment(expr.expr, grid, map_phase))
         return replace(expr, param=param, expr=(yield self.split(expr.expr, grid)))
 
-    def _fragment(self, expr: Expr, grid: TimeGrid, map_phase: Aggregate | None) -> FragmentRef:
+    def _fragment(
+        self, expr: Expr, grid: TimeGrid, map_phase: Aggregate | None, *, delayed_names: bool = False
+    ) -> FragmentRef:
         fragment = Fragment(
             expr,
             grid,
@@ -175,6 +180,7 @@ class _Splitter:
             selectors_of(expr),
             self.params.is_range,
             self.params.wants_stats,
+            delayed_names or self.params.delayed_names,
         )
         self.fragments.append(fragment)
         return FragmentRef(len(self.fragments) - 1, value_type(expr), expr.position)

@@ -27,8 +27,9 @@ DEFAULT_STEP_MS = 60_000
 class QueryParams:
     """When a query is evaluated.
 
-    ``grid``: the evaluation times; ``end_ms``: the request's end, which ``@ end()`` means and which may lie
-    behind the last evaluation time. ``default_step_ms``: resolution of subqueries that name none.
+        ``grid``: the evaluation times; ``end_ms``: the request's end, which ``@ end()`` means and which may lie
+    ``default_step_ms``: resolution of subqueries that name none.
+        ``delayed_names``: metric names go at the end of the query, not where a function or operation is.
     """
 
     grid: TimeGrid
@@ -37,6 +38,7 @@ class QueryParams:
     lookback_ms: int = DEFAULT_LOOKBACK_MS
     default_step_ms: int = DEFAULT_STEP_MS
     wants_stats: bool = False
+    delayed_names: bool = False
 
     @classmethod
     def instant(

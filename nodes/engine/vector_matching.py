@@ -30,12 +30,22 @@ GROUPING_NOT_UNIQUE = "multiple matches for labels: grouping labels must ensure 
 
 
 def vector_operation(
-    op: str, left: Frame, right: Frame, matching: VectorMatching, limits: EvalLimits, *, return_bool: bool
+    op: str,
+    left: Frame,
+    right: Frame,
+    matching: VectorMatching,
+    limits: EvalLimits,
+    *,
+    return_bool: bool,
+    delayed_names: bool,
 ) -> Frame:
-    """``left op right``. Raises ExecutionError where the matching is not unique, LimitExceeded for too many pairs."""
+    """``left op right``. Raises ExecutionError where the matching is not unique, LimitExceeded for too many pairs.
+
+    ``delayed_names``: the names of ``bool`` comparisons are marked only.
+    """
     if matching.cardinality is Cardinality.MANY_TO_MANY:
         return _set_operation(op, left, right, matching)
-    return _Join(op, left, right, matching, limits, return_bool).result()
+    return _Join(op, left, right, matching, limits, return_bool, delayed_names).result()
 
 
 def _match_ids(left: Frame, right: Frame, matching: VectorMatching) -> tuple[Ids, Ids, int]:
@@ -91,12 +101,20 @@ class _Join:
     """A one-to-one, many-to-one or one-to-many operation. ``many`` is the left side unless ``group_right``."""
 
     def __init__(
-        self, op: str, left: Frame, right: Frame, matching: VectorMatching, limits: EvalLimits, return_bool: bool
+        self,
+        op: str,
+        left: Frame,
+        right: Frame,
+        matching: VectorMatching,
+        limits: EvalLimits,
+        return_bool: bool,
+        delayed_names: bool,
     ) -> None:
         self.op = op
         self.limits = limits
         self.matching = matching
         self.return_bool = return_bool
+        self.delayed_names = delayed_names
         self.swapped = matching.cardinality is Cardinality.ONE_TO_MANY
         self.many, self.one = (right, left) if self.swapped else (left, right)
         self.many_ids, self.one_ids, self.group_count = _match_ids(self.many, self.one, matching)
@@ -113,7 +131,7 @@ class _Join:
             # Prometheus goes step by step: what is wrong at an earlier step is told instead.
             if clash_step > 0:
                 left, right = self._sides_before(clash_step)
-                _Join(self.op, left, right, self.matching, self.limits, self.return_bool).result()
+                _Join(self.op, left, right, self.matching, self.limits, self.return_bool, self.delayed_names).result()
             self._refuse_many_to_many(clash_step)
         parts = [self._matched_pairs()]
         if fill_one is not None:
@@ -194,6 +212,8 @@ class _Join:
 
     def _combined(self, pairs: _Pairs) -> Frame:
         labels = self._result_labels(pairs)
+        if self.return_bool and not self.delayed_names:
+            labels = labels.without(METADATA_LABELS)
         left, right = pairs.many_values, pairs.one_values
         if self.swapped:
             left, right = right, left

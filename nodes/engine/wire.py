@@ -1,7 +1,8 @@
 """Fragments and their answers as bytes: a msgpack header, then raw little-endian arrays that numpy reads in place.
 
     message    content
-    fragments  msgpack of a list of [expr, grid, lookback_ms, map_phase, selectors, is_range, wants_stats]
+    fragments  msgpack of a list of [expr, grid, lookback_ms, map_phase, selectors, is_range, wants_stats,
+               delayed_names]
     answers    buffer 0: msgpack of [results, annotations, stats]; buffers 1..: the arrays, in the order in which
                the results name them
 
@@ -79,11 +80,12 @@ def _fragment_to_plain(fragment: Fragment) -> list[Any]:
         [matchers_to_plain(matchers) for matchers in fragment.selectors],
         fragment.is_range,
         fragment.wants_stats,
+        fragment.delayed_names,
     ]
 
 
 def _fragment_from_plain(plain: list[Any]) -> Fragment:
-    expr, grid, lookback_ms, map_phase, selectors, is_range, wants_stats = plain
+    expr, grid, lookback_ms, map_phase, selectors, is_range, wants_stats, delayed_names = plain
     aggregate = None if map_phase is None else from_plain(map_phase)
     assert aggregate is None or isinstance(aggregate, Aggregate)
     return Fragment(
@@ -94,6 +96,7 @@ def _fragment_from_plain(plain: list[Any]) -> Fragment:
         tuple(matchers_from_plain(matchers) for matchers in selectors),
         is_range,
         wants_stats,
+        delayed_names,
     )
 
 

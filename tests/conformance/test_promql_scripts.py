@@ -16,7 +16,8 @@ from running_cluster import RunningCluster
 
 SHARED = os.environ.get("FILORAY_SHARED")
 EXPERIMENTAL = (
-    "filoray.query { experimental-functions = true, duration-expressions = true, extended-range-selectors = true }"
+    "filoray.query { experimental-functions = true, duration-expressions = true, extended-range-selectors = true, "
+    "delayed-name-removal = true }"
 )
 
 pytestmark = pytest.mark.skipif(not SHARED, reason="FILORAY_SHARED does not name the folder of the conformance runner")

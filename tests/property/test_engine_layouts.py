@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from dict_source import DictSource
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,7 @@ from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine import wire
 from filoray.nodes.engine.finishing import finish
 from filoray.nodes.engine.fragments import run_fragments
+from filoray.nodes.engine.metric_names import SAME_LABELSET
 from filoray.nodes.engine.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams, QueryResult
 from filoray.nodes.promql.options import EXPERIMENTAL
@@ -35,7 +38,16 @@ modifiers = st.sampled_from(["", "", "", " offset 30s", " offset -15s", " @ 120"
 selectors = st.builds(
     lambda text, modifier: text + modifier,
     st.sampled_from(
-        ["x", "y", 'x{job="a"}', 'x{instance=""}', '{__name__=~"x|y"}', 'y{job!="a"}', 'x{instance=~"1|2"}']
+        [
+            "x",
+            "y",
+            'x{job="a"}',
+            'x{instance=""}',
+            '{__name__=~"x|y"}',
+            '{job="a"}',
+            'y{job!="a"}',
+            'x{instance=~"1|2"}',
+        ]
     ),
     modifiers,
 )
@@ -142,12 +154,17 @@ def assert_same(got, expected, query: str) -> None:
             assert same(got[labels][time_ms], value), (query, labels, time_ms, got[labels][time_ms], value)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-@given(datasets, queries, st.booleans())
-def test_layouts_agree_with_each_other_and_with_the_slow_evaluator(dataset, query, is_range):
+def _params(is_range: bool, delayed_names: bool) -> QueryParams:
     params = QueryParams.range(60_000, 240_000, STEP_MS) if is_range else QueryParams.instant(180_000)
+    return replace(params, delayed_names=delayed_names)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(datasets, queries, st.booleans(), st.booleans())
+def test_layouts_agree_with_each_other_and_with_the_slow_evaluator(dataset, query, is_range, delayed_names):
+    params = _params(is_range, delayed_names)
     source = DictSource(dataset)
-    slow = SlowEvaluator(source.series, params.start_ms, params.end_ms)
+    slow = SlowEvaluator(source.series, params.start_ms, params.end_ms, delayed_names=delayed_names)
     try:
         expected = slow.result(parse(query, EXPERIMENTAL), params.grid.times_ms().tolist())
     except Refused:
@@ -155,6 +172,17 @@ def test_layouts_agree_with_each_other_and_with_the_slow_evaluator(dataset, quer
             with pytest.raises(ExecutionError):
                 distributed(query, params, source.split(count))
         return
-    assert_same(table(distributed(query, params, [source], whole=True)), expected, query)
+    try:
+        whole = distributed(query, params, [source], whole=True)
+    except ExecutionError as refused:
+        # Series of equal labels that never meet, which a look at one step after the other does not see.
+        assert not delayed_names
+        if str(refused) != SAME_LABELSET:
+            raise
+        for count in (1, 3, 4):
+            with pytest.raises(ExecutionError, match=SAME_LABELSET):
+                distributed(query, params, source.split(count))
+        return
+    assert_same(table(whole), expected, query)
     for count in (1, 3, 4):
         assert_same(table(distributed(query, params, source.split(count))), expected, query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 from dict_source import DictSource
 
@@ -67,13 +68,18 @@ def shown(result: QueryResult) -> list[str]:
     return lines
 
 
-def instant(source: DictSource, query: str, time_s: float = 0, limits: EvalLimits = NO_LIMITS) -> QueryResult:
-    return evaluate_locally(query, QueryParams.instant(int(time_s * 1000)), source, limits)
+def instant(
+    source: DictSource, query: str, time_s: float = 0, limits: EvalLimits = NO_LIMITS, *, delayed_names: bool = False
+) -> QueryResult:
+    params = replace(QueryParams.instant(int(time_s * 1000)), delayed_names=delayed_names)
+    return evaluate_locally(query, params, source, limits)
 
 
-def ranged(source: DictSource, query: str, start_s: float, end_s: float, step_s: float) -> QueryResult:
+def ranged(
+    source: DictSource, query: str, start_s: float, end_s: float, step_s: float, *, delayed_names: bool = False
+) -> QueryResult:
     params = QueryParams.range(int(start_s * 1000), int(end_s * 1000), int(step_s * 1000))
-    return evaluate_locally(query, params, source)
+    return evaluate_locally(query, replace(params, delayed_names=delayed_names), source)
 
 
 def same(one: float, other: float, tolerance: float = 1e-9) -> bool:

@@ -48,6 +48,7 @@ class SlowEvaluator:
     end_ms: int
     lookback_ms: int = 300_000
     default_step_ms: int = 60_000
+    delayed_names: bool = False
 
     def result(self, expr: Expr, times_ms: list[int]) -> dict[Labels, dict[int, float]]:
         """All steps, names removed."""
@@ -63,6 +64,18 @@ class SlowEvaluator:
         return out
 
     def evaluate(self, expr: Expr, time_ms: int) -> float | Vector:
+        value = self._evaluate(expr, time_ms)
+        if self.delayed_names or isinstance(value, float):
+            return value
+        out: Vector = {}
+        for labels, (number, drop) in value.items():
+            named = _without(labels, "__name__") if drop else labels
+            if named in out:
+                raise Refused("same labelset")
+            out[named] = (number, False)
+        return out
+
+    def _evaluate(self, expr: Expr, time_ms: int) -> float | Vector:
         match expr:
             case NumberLiteral():
                 return float(expr.value)
@@ -205,7 +218,7 @@ class SlowEvaluator:
             return float(_operate(expr.op, left, right))
         if isinstance(left, dict) and isinstance(right, dict):
             assert expr.matching is not None
-            return _joined(expr, left, right, expr.matching)
+            return _joined(expr, left, right, expr.matching, delayed_names=self.delayed_names)
         if isinstance(left, dict):
             assert isinstance(right, float)
             pairs = {labels: (number, right, number, drop) for labels, (number, drop) in left.items()}
@@ -224,7 +237,7 @@ class SlowEvaluator:
         return out
 
 
-def _joined(expr: Binary, left: Vector, right: Vector, matching: VectorMatching) -> Vector:
+def _joined(expr: Binary, left: Vector, right: Vector, matching: VectorMatching, *, delayed_names: bool) -> Vector:
     def key(labels: Labels) -> Labels:
         return _kept(labels, matching.labels) if matching.on else _without(labels, "__name__", *matching.labels)
 
@@ -252,7 +265,10 @@ def _joined(expr: Binary, left: Vector, right: Vector, matching: VectorMatching)
             continue
         first, second = (one[partner][0], number) if swapped else (number, one[partner][0])
         result = _operate(expr.op, first, second)
-        metric = labels if isinstance(result, bool) else _without(labels, "__name__")
+        if isinstance(result, bool) and not expr.return_bool and not result:
+            continue
+        keeps_name = isinstance(result, bool) and (delayed_names or not expr.return_bool)
+        metric = labels if keeps_name else _without(labels, "__name__")
         if matching.cardinality is Cardinality.ONE_TO_ONE:
             metric = _kept(metric, matching.labels) if matching.on else _without(metric, *matching.labels)
             mark: object = key(labels)
@@ -263,8 +279,6 @@ def _joined(expr: Binary, left: Vector, right: Vector, matching: VectorMatching)
         if mark in seen:
             raise Refused("many-to-one")
         seen.add(mark)
-        if isinstance(result, bool) and not expr.return_bool and not result:
-            continue
         if metric in out:
             raise Refused("same labelset")
         if isinstance(result, bool):

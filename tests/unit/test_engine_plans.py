@@ -38,7 +38,7 @@ def planned(query, params=MINUTES, **options):
         ("max_over_time(rate(x[1m])[5m:1m])", ["max_over_time(rate(x[1m])[5m:1m])"]),
         ("max_over_time(sum(x)[5m:1m])", ["sum <- x"]),
         ("absent(x)", ["group <- x"]),
-        ("absent_over_time(x[5m])", ["group <- present_over_time(x[5m])"]),
+        ("absent_over_time(x[5m])", ["group <- last_over_time(x[5m])"]),
         ("label_replace(rate(x[5m]), 'a', '$1', 'b', '(.*)')", ["rate(x[5m])"]),
         ("histogram_quantile(0.9, sum by (le) (rate(x[5m])))", ["sum <- rate(x[5m])"]),
         ("quantile_over_time(scalar(k), x[5m])", ["k", "x[5m]"]),
