@@ -132,6 +132,7 @@ class QueryConfig:
     max_query_bytes: int
     max_depth: int
     max_terms: int
+    max_regex_bytes: int
     label_values_limit: int
     experimental_functions: bool
     duration_expressions: bool
@@ -403,6 +404,7 @@ def _read_query(section: ConfigSection) -> QueryConfig:
         max_query_bytes=section.size_bytes("max-query-size", minimum=1),
         max_depth=section.integer("max-depth", minimum=1, maximum=500),
         max_terms=section.integer("max-terms", minimum=1),
+        max_regex_bytes=section.size_bytes("max-regex-size", minimum=1_048_576),
         label_values_limit=section.integer("label-values-limit"),
         experimental_functions=section.boolean("experimental-functions"),
         duration_expressions=section.boolean("duration-expressions"),

@@ -62,8 +62,11 @@ def _position(ordered, count, value):
 def _median_deviation(ordered, count, nan_count):
     """Median of the distances from the median. They grow away from the middle on both sides: merge from there.
 
-    NaN comes before all else in Prometheus's order, among samples and among their distances.
+    NaN comes before all else in Prometheus's order, among samples and among their distances: of 1 2 3 4 NaN it is 1.
+    Where the middle lies between two samples a NaN makes it NaN (1 2 NaN 4), as Prometheus's own test scripts want it.
     """
+    if nan_count > 0 and (count + nan_count) % 2 == 0:
+        return math.nan
     lower, upper, weight = weighted_rank(0.5, count + nan_count)
     median = quantile_of_sorted(ordered, count, nan_count, 0.5)
     if not math.isfinite(median):

@@ -9,18 +9,19 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import re2
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import BadData
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
+from filoray.nodes.promql.regex import RegexError, compile_regex, regex_bytes
 
 _CACHED_PATTERNS_MAX = 256
 _CACHED_CODES_MAX = 1 << 21
 """Of all patterns together, 8 MB: an alternation of pods matches a few, ``.+`` on a label with request ids all."""
-_REGEX_MEMORY_BYTES_MAX = 8 << 20
+_CACHED_REGEX_BYTES_MAX = 256 << 20
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _ESCAPED_PUNCTUATION = re.compile(r"\\([.\-/:_+*?()|\[\]{}^$\\])")
 
@@ -28,19 +29,11 @@ Accepts = Callable[[str], bool]
 
 
 def compile_anchored(pattern: str) -> Accepts:
-    """Raises BadData if RE2 does not take the pattern."""
-    options = re2.Options()
-    options.dot_nl = True
-    options.max_mem = _REGEX_MEMORY_BYTES_MAX
-    options.log_errors = False
+    """Raises BadData if the pattern is none."""
     try:
-        compiled = re2.compile(pattern, options)
-    except re2.error as error:
-        message = error.args[0] if error.args else error
-        if isinstance(message, bytes):
-            message = message.decode(errors="replace")
-        raise BadData(f"error parsing regexp {pattern!r}: {message}") from error
-    fullmatch = compiled.fullmatch
+        fullmatch = compile_regex(pattern).fullmatch
+    except RegexError as error:
+        raise BadData(str(error)) from None
     return lambda value: fullmatch(value) is not None
 
 
@@ -70,36 +63,58 @@ def _literal(text: str) -> str | None:
     return _ESCAPED_PUNCTUATION.sub(r"\1", text)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """``accepts`` was asked about ``checked`` values; ``codes`` matched. ``regex_bytes``: what it may take."""
+
+    accepts: Accepts
+    regex_bytes: int
+    checked: int
+    codes: NDArray[np.int32]
+
+
 class RegexMatches:
     """Remembers, per label and pattern, which values match; asks only for those that are new since."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[int, str], tuple[Accepts, int, NDArray[np.int32]]] = OrderedDict()
+        self._seen: OrderedDict[tuple[int, str], _Seen] = OrderedDict()
         self._code_count = 0
+        self._regex_bytes = 0
 
     def matching_codes(self, name_id: int, pattern: str, values: Sequence[str]) -> NDArray[np.int32]:
         """Codes (places in ``values``, which only grows between two ``clear``) of the values that match."""
-        entry = self._seen.pop((name_id, pattern), None)
-        accepts, checked, codes = entry if entry is not None else (value_test(pattern), 0, _NO_CODES)
-        self._code_count -= len(codes)
-        if checked < len(values):
-            fresh = values[checked:] if checked else values
-            more = [code for code, value in enumerate(fresh, checked) if accepts(value)]
+        seen = self._forget(name_id, pattern) or _Seen(value_test(pattern), _test_bytes(pattern), 0, _NO_CODES)
+        codes = seen.codes
+        if seen.checked < len(values):
+            fresh = values[seen.checked :] if seen.checked else values
+            more = [code for code, value in enumerate(fresh, seen.checked) if seen.accepts(value)]
             if more:
                 codes = np.concatenate([codes, np.array(more, np.int32)])
-        self._seen[name_id, pattern] = (accepts, len(values), codes)
+        self._seen[name_id, pattern] = _Seen(seen.accepts, seen.regex_bytes, len(values), codes)
         self._code_count += len(codes)
-        while len(self._seen) > _CACHED_PATTERNS_MAX or self._code_count > _CACHED_CODES_MAX:
-            _, (_, _, oldest) = self._seen.popitem(last=False)
-            self._code_count -= len(oldest)
+        self._regex_bytes += seen.regex_bytes
+        while (
+            len(self._seen) > _CACHED_PATTERNS_MAX
+            or self._code_count > _CACHED_CODES_MAX
+            or self._regex_bytes > _CACHED_REGEX_BYTES_MAX
+        ):
+            self._forget(*next(iter(self._seen)))
         return codes
+
+    def _forget(self, name_id: int, pattern: str) -> _Seen | None:
+        seen = self._seen.pop((name_id, pattern), None)
+        if seen is not None:
+            self._code_count -= len(seen.codes)
+            self._regex_bytes -= seen.regex_bytes
+        return seen
 
     def clear(self) -> None:
         self._seen.clear()
-        self._code_count = 0
+        self._code_count = self._regex_bytes = 0
 
     @property
     def nbytes(self) -> int:
+        """Without the compiled expressions, which all shards of a process share."""
         return 4 * self._code_count + 1000 * len(self._seen)
 
 
@@ -113,6 +128,10 @@ def value_test(pattern: str) -> Accepts:
         start, more = prefix
         return lambda value: value.startswith(start) and len(value) >= len(start) + more
     return compile_anchored(pattern)
+
+
+def _test_bytes(pattern: str) -> int:
+    return 0 if prefix_of(pattern) is not None else regex_bytes(pattern)
 
 
 def accepts_absent(matcher: LabelMatcher) -> bool:

@@ -18,6 +18,7 @@ class ParserOptions:
 
     ``experimental_functions`` also allows the ``fill`` modifiers (``promql-binop-fill-modifiers``).
     ``max_terms`` is the number of leaves, matchers, calls, parentheses and subqueries.
+    ``max_regex_bytes``: what the compiled regular expressions of all matchers together may take in memory.
     """
 
     experimental_functions: bool = False
@@ -26,6 +27,7 @@ class ParserOptions:
     max_query_bytes: int = 1_048_576
     max_depth: int = 200
     max_terms: int = 10_000
+    max_regex_bytes: int = 512 << 20
 
     @classmethod
     def of_config(cls, config: QueryConfig) -> ParserOptions:
@@ -36,6 +38,7 @@ class ParserOptions:
             config.max_query_bytes,
             config.max_depth,
             config.max_terms,
+            config.max_regex_bytes,
         )
 
 

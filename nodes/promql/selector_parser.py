@@ -5,7 +5,7 @@ from __future__ import annotations
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp, Position, VectorSelector
 from filoray.nodes.promql.duration_parser import DurationParser
 from filoray.nodes.promql.quoting import is_valid_label_name, quote, unquote, valid_text
-from filoray.nodes.promql.regex import RegexError, compile_regex
+from filoray.nodes.promql.regex import RegexError, is_literal_of_bytes, regex_bytes
 from filoray.nodes.promql.tokens import LABEL_WORDS, METRIC_NAME_WORDS, Token, TokenKind
 
 METRIC_NAME = "__name__"
@@ -73,12 +73,21 @@ class SelectorParser(DurationParser):
             self.unexpected(_MATCHING, "string")
         value = unquote(self.advance().text)
         label = unquote(name.text) if name.kind is TokenKind.STRING else name.text
-        if op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
-            try:
-                compile_regex(value)
-            except RegexError as error:
-                self.fail(name.start, str(error))
+        if op in (MatchOp.REGEX, MatchOp.NOT_REGEX) and not is_literal_of_bytes(value):
+            self._check_regex(value, name.start)
         return LabelMatcher(valid_text(label), op, valid_text(value))
+
+    def _check_regex(self, pattern: str, offset: int) -> None:
+        try:
+            self._regex_bytes += regex_bytes(pattern)
+        except RegexError as error:
+            self.fail(offset, str(error))
+        if self._regex_bytes > self.options.max_regex_bytes:
+            self.fail(
+                offset,
+                f"the regular expressions of the query may take {self._regex_bytes} bytes of memory, more than "
+                f"{self.options.max_regex_bytes} (filoray.query.max-regex-size)",
+            )
 
     def parse_grouping_labels(self) -> tuple[str, ...]:
         """``(a, "b.c", )``: the labels of by, without, on, ignoring and group_*."""

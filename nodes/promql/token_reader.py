@@ -36,6 +36,7 @@ class TokenReader:
         self._lexer = Lexer(text)
         self._terms = 0
         self._nesting = 0
+        self._regex_bytes = 0
         self.contexts: list[tuple[str, str]] = []
         self.closing_end = 0
         self.token = self._lexer.next_token()

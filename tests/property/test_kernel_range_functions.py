@@ -104,6 +104,8 @@ def twin_quantile(values: Sequence[float], quantile: float) -> float:
 
 def twin_mad(window: Window) -> float:
     values = [value for _, value in window]
+    if len(values) % 2 == 0 and any(math.isnan(value) for value in values):
+        return math.nan
     median = twin_quantile(values, 0.5)
     return twin_quantile([abs(value - median) for value in values], 0.5)
 

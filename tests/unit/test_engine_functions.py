@@ -296,3 +296,13 @@ def test_extended_ranges_are_refused_by_functions_that_cannot_use_them(query, me
 )  # fmt: skip
 def test_bucket_bounds_are_read_as_go_reads_floats(bound, value):
     assert parse_bound(bound) == value
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [("1 2 3 4 NaN", "1"), ("NaN 1 2 3 4", "1"), ("1 2 NaN 4", "NaN"), ("NaN", "NaN"), ("NaN NaN 1", "NaN"),
+     ("1 NaN 3 3 9", "0"), ("1 Inf 2", "NaN"), ("Inf Inf 1", "NaN"), ("5", "0"), ("1 2 3 4", "1")],
+)  # fmt: skip
+def test_not_a_number_comes_first_among_samples_and_distances(samples, expected):
+    source = load(10, f"x {samples}")
+    assert shown(instant(source, "mad_over_time(x[5m])", 60)) == [f"{{}} {expected}"]

@@ -258,6 +258,21 @@ async def test_a_form_over_its_limit_is_413(gateways):
     assert "allows 65566" in body["error"]
 
 
+async def test_thousands_of_pod_names_fit_into_a_form(api):
+    pods = "|".join(f"checkout-service-deployment-{i:05d}-x7z" for i in range(4_000))
+    assert (await api.post("/api/v1/query", data={"query": f'up{{pod=~"{pods}"}}'}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "query", ["abs(" * 126 + "x" + ")" * 126, " + ".join(["sum(x)"] * 300), "(" * 198 + "1" + ")" * 198]
+)
+async def test_deep_trees_are_shown_as_json(api, query):
+    status, body = await api.post("/api/v1/parse_query", data={"query": query})
+    assert (status, body["status"]) == (200, "success")
+    status, body = await api.post("/api/v1/format_query", data={"query": query})
+    assert (status, body["data"].count("1") + body["data"].count("x")) == (200, query.count("x") + query.count("1"))
+
+
 # ---- compression and large answers
 
 
