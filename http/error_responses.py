@@ -51,7 +51,8 @@ def envelope(status: int, error_type: str, text: str, headers: Mapping[str, str]
     """The API's object for what went wrong."""
     # Exactly three fields: clients of the cluster API compare the whole object.
     body = orjson.dumps({"status": "error", "errorType": error_type, "error": printable(text)})
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+    safe = {"X-Content-Type-Options": "nosniff", **(headers or {})}
+    return web.Response(status=status, body=body, content_type="application/json", headers=safe)
 
 
 def printable(text: str) -> str:

@@ -150,6 +150,6 @@ class CorsPolicy:
         }
         if self._pattern == _ANY_ORIGIN:
             headers["Access-Control-Allow-Origin"] = "*"
-        elif self._regex.fullmatch(origin):
+        elif origin.isascii() and self._regex.fullmatch(origin):  # browsers send no others
             headers["Access-Control-Allow-Origin"] = origin
         return headers

@@ -112,7 +112,7 @@ def parse_web_config(text: str, name: str, directory: Path) -> WebConfig:
     """``name``: of the file, for errors; ``directory``: where relative paths begin. Raises ConfigError."""
     try:
         tree = yaml.load(text, _StrictLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # PyYAML's own, and whatever its constructors trip over: !!bool x, !!timestamp x
         raise ConfigError(f"{name}: {' '.join(str(error).split())}") from None
     top = _Block({} if tree is None else tree, name, "")
     tls = top.block("tls_server_config")

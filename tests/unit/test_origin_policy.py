@@ -280,3 +280,20 @@ async def test_nothing_that_is_served_can_be_framed_or_run(api):
             if path == "/":
                 assert "script-src 'sha256-" in policy
                 assert "unsafe-inline" not in policy.partition("script-src")[2].partition(";")[0]
+
+
+async def test_an_origin_that_no_browser_sends_takes_no_answer_away(gateways):
+    api = await gateways.start("timeseries", http={"cors_origin": "https://a"})
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+    writer.write(b"GET /api/v1/query?query=1 HTTP/1.1\r\nHost: localhost\r\nOrigin: https://\x80\r\n\r\n")
+    assert b" 200 " in await asyncio.wait_for(reader.readline(), 30)
+    writer.close()
+
+
+async def test_refusals_below_the_application_are_not_guessed_at_either(api):
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+    writer.write(b"<script>\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 30)
+    assert b" 400 " in answer.splitlines()[0]
+    assert b"X-Content-Type-Options: nosniff" in answer
+    writer.close()
