@@ -57,6 +57,7 @@ class HttpConfig:
     keepalive_timeout_ms: int
     body_timeout_ms: int
     send_timeout_ms: int
+    max_pending_bytes: int
     max_unsent_bytes: int
     slow_client_patience_ms: int
     max_client_percent: int
@@ -285,6 +286,7 @@ def _read_http(section: ConfigSection, config_dir: Path) -> HttpConfig:
         keepalive_timeout_ms=section.duration_ms("keepalive-timeout", minimum=100),
         body_timeout_ms=section.duration_ms("body-timeout", minimum=100),
         send_timeout_ms=section.duration_ms("send-timeout", minimum=100),
+        max_pending_bytes=section.size_bytes("max-pending-size", minimum=1),
         max_unsent_bytes=section.size_bytes("max-unsent-size", minimum=1),
         slow_client_patience_ms=section.duration_ms("slow-client-patience", minimum=1),
         max_client_percent=section.integer("max-client-percent", minimum=1, maximum=100),

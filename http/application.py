@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from filoray.http.bodies import BODY_TIMEOUT_MS
+from filoray.http.bodies import BODY_TIMEOUT_MS, hold_body_in
+from filoray.http.byte_budgets import ByteBudget
 from filoray.http.gateway_services import Edge, GatewayServices
-from filoray.http.request_context import Handler, context_middleware
+from filoray.http.request_context import Handler, client_of, context_middleware
 from filoray.http.request_guard import RequestGuard
 from filoray.http.responses import SEND_TIMEOUT_MS
 from filoray.http.routes_admin import AdminRoutes
@@ -18,6 +19,7 @@ from filoray.http.routes_write import WriteRoutes
 from filoray.http.web_config_file import WebConfigFile
 from filoray.nodes.requests import ClusterControl
 
+_PENDING_BODIES = web.AppKey("pending_bodies", ByteBudget)
 _CONTROL = web.AppKey("control", ClusterControl)
 
 
@@ -32,8 +34,9 @@ def build_application(services: GatewayServices, access_file: WebConfigFile | No
     edge.metrics.follow(access_file)
     guard = RequestGuard(edge.config.http, access_file)
     application = web.Application(
-        middlewares=[context_middleware(edge.metrics), guard.middleware, _by_the_present_view]
+        middlewares=[context_middleware(edge.metrics), guard.middleware, _by_the_present_view, _with_room_for_bodies]
     )
+    application[_PENDING_BODIES] = edge.pending_bodies
     application[BODY_TIMEOUT_MS] = edge.config.http.body_timeout_ms
     application[SEND_TIMEOUT_MS] = edge.config.http.send_timeout_ms
     groups = (AdminRoutes, ClusterRoutes, QueryRoutes, MetadataRoutes, WriteRoutes, ReadRoutes)
@@ -48,3 +51,10 @@ async def _by_the_present_view(request: web.Request, handler: Handler) -> web.St
     if request.path.startswith(("/api/", "/promql/")):
         await request.app[_CONTROL].settle()
     return await handler(request)
+
+
+@web.middleware
+async def _with_room_for_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
+    with request.app[_PENDING_BODIES].share(client_of(request)) as memory:
+        hold_body_in(request, memory)
+        return await handler(request)

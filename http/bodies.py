@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from typing import Any
 
 from aiohttp import web
 
@@ -17,8 +18,15 @@ from filoray.http.byte_budgets import Share
 BODY_TIMEOUT_MS = web.AppKey("body_timeout_ms", int)
 """The application's limit for the arrival of a body; without it bodies take what time they take."""
 
+# aiohttp 3.14 wants typed keys and warns of others; before, there are only others.
+_BODY_MEMORY: Any = web.RequestKey("body_memory", Share) if hasattr(web, "RequestKey") else "body_memory"
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _RAW_DEFLATE_WINDOW_BITS = -15
+
+
+def hold_body_in(request: web.Request, memory: Share) -> None:
+    """Let the request's body count there, unless its reader names another place."""
+    request[_BODY_MEMORY] = memory
 
 
 class BodyTimeout(BadData):
@@ -52,6 +60,7 @@ async def read_raw_body(request: web.Request, max_bytes: int, rule: str, memory:
     Raises PayloadTooLarge, BodyTimeout, BadData, and Unavailable where memory is too short.
     """
     timeout_ms = request.app.get(BODY_TIMEOUT_MS)
+    memory = memory or request.get(_BODY_MEMORY)
     try:
         async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000) as deadline:
             if memory is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -25,6 +26,7 @@ class ByteBudget:
         self._max_bytes_of_one = (share or ClientShare()).of_bytes(max_bytes)
         self._config_key = config_key
         self._shares: dict[Share, None] = {}  # in the order in which they began
+        self._bytes_of: Counter[str] = Counter()  # by client
         self._held_bytes = 0
 
     @contextmanager
@@ -45,7 +47,7 @@ class ByteBudget:
             victim = _first_of_the_largest(other for other in others if other.cut_off is not None)
             if victim is None or victim is share:
                 raise TooManyRequests(
-                    f"{self._held_bytes - share.size_bytes} bytes of other writes are on their way, and "
+                    f"{self._held_bytes - share.size_bytes} bytes of other requests are on their way, and "
                     f"{share.size_bytes + size_bytes} more exceed {self._config_key} = {self._max_bytes} or the part "
                     "of it that filoray.http.max-client-percent leaves to one client; try again later"
                 )
@@ -56,27 +58,32 @@ class ByteBudget:
                     f"{self._max_bytes} bytes being in use; try again later"
                 )
             )
-        self._held_bytes += size_bytes
+        self._count(share, size_bytes)
         share.size_bytes += size_bytes
 
     def _in_the_way(self, share: Share, size_bytes: int) -> list[Share] | None:
         """The shares one of which must go so that ``size_bytes`` more fit; None if they do."""
-        own = [other for other in self._shares if other.client == share.client]
-        own_bytes = sum(other.size_bytes for other in own)
+        own_bytes = self._bytes_of[share.client]
         if own_bytes > share.size_bytes and own_bytes + size_bytes > self._max_bytes_of_one:
-            return own
+            return [other for other in self._shares if other.client == share.client]
         if self._held_bytes > share.size_bytes and self._held_bytes + size_bytes > self._max_bytes:
             return list(self._shares)
         return None
 
     def shrink(self, share: Share, size_bytes: int) -> None:
         if share in self._shares:
-            self._held_bytes -= size_bytes
+            self._count(share, -size_bytes)
             share.size_bytes -= size_bytes
 
     def _give_back(self, share: Share) -> None:
         del self._shares[share]
-        self._held_bytes -= share.size_bytes
+        self._count(share, -share.size_bytes)
+
+    def _count(self, share: Share, size_bytes: int) -> None:
+        self._held_bytes += size_bytes
+        self._bytes_of[share.client] += size_bytes
+        if not self._bytes_of[share.client]:
+            del self._bytes_of[share.client]
 
 
 class Share:

@@ -52,6 +52,7 @@ class Edge:
         # Writers have their own queues and retry: whoever comes waits as long as an acknowledgement may take.
         self.writes = AdmissionGate("writes", write.max_concurrent, 10_000, "filoray.write.max-concurrent", share)
         self.pending_writes = ByteBudget(write.max_pending_bytes, "filoray.write.max-pending-size", share)
+        self.pending_bodies = ByteBudget(config.http.max_pending_bytes, "filoray.http.max-pending-size", share)
         self.unsent = UnsentBudget(
             config.http.max_unsent_bytes, "filoray.http.max-unsent-size", config.http.slow_client_patience_ms, share
         )

@@ -15,7 +15,7 @@ def test_a_byte_budget_takes_one_of_any_size_and_then_what_fits():
     with budget.share() as first, budget.share() as second:
         first.grow(60)
         first.grow(940)
-        with pytest.raises(TooManyRequests, match="1000 bytes of other writes"):
+        with pytest.raises(TooManyRequests, match="1000 bytes of other requests"):
             second.grow(1)
     with budget.share() as first, budget.share() as second:
         first.grow(60)

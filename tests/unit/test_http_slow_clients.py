@@ -13,6 +13,7 @@ from in_process_gateway import Gateways, vector
 from filoray.http.remote_write_client import encode_write_request
 from filoray.nodes.requests import QueryOutcome
 
+FORM = "application/x-www-form-urlencoded"
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 WRITE = encode_write_request([({"__name__": "up"}, [1000], [1.0])])
 
@@ -160,3 +161,31 @@ async def test_a_head_over_its_limit_is_refused(gateways, size_bytes):
         async with api.client.get("/api/v1/query?query=" + "x" * size_bytes) as response:
             assert response.status == 200
     assert (await api.get("/api/v1/cluster"))[0] == 200
+
+
+async def test_unfinished_forms_are_given_up_for_complete_ones(gateways):
+    api = await gateways.start("timeseries", http={"max_pending_bytes": 10_000})
+    senders = [await connect(api) for _ in range(17)]
+    head = f"POST /api/v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: 9000\r\n\r\n"
+    for _, writer in senders:
+        writer.write(head.encode() + b"x" * 990)
+    form = {"query": "up" + " " * 3000}
+    for _ in range(20):
+        assert (await api.post("/api/v1/query", data=form))[0] == 200
+    reader, _ = senders[0]
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+    for _, writer in senders:
+        writer.close()
+
+
+async def test_forms_that_wait_for_their_turn_are_held_within_a_limit(gateways):
+    api = await gateways.start("timeseries", http={"max_pending_bytes": 10_000, "max_client_percent": 100})
+    api.queries.hold = asyncio.Event()
+    form = {"query": "up" + " " * 4000}
+    asking = [asyncio.create_task(api.post("/api/v1/query", data=form)) for _ in range(4)]
+    while sum(task.done() for task in asking) < 2:
+        await asyncio.sleep(0.01)
+    api.queries.hold.set()
+    answers = await asyncio.gather(*asking)
+    assert sorted(status for status, _ in answers) == [200, 200, 503, 503]
+    assert "filoray.http.max-pending-size = 10000" in next(body["error"] for status, body in answers if status == 503)
