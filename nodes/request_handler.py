@@ -48,7 +48,7 @@ class ShardsSource:
         series = samples = 0
         for shard in self._shards:
             self._cancel.check()
-            batches.append(shard.select(matchers, start_ms, end_ms))
+            batches.append(shard.select(matchers, start_ms, end_ms, self._cancel))
             series += batches[-1].labels.count
             samples += len(batches[-1].timestamps)
             self._limits.check_series(series)
@@ -227,7 +227,7 @@ class RequestHandler:
         shards = self._readable(work)
         for shard in shards:
             work.token.check()
-            tables.append(shard.label_table(question.selectors, question.start_ms, question.end_ms))
+            tables.append(shard.label_table(question.selectors, question.start_ms, question.end_ms, cancel=work.token))
             self._limits.check_series(sum(table.count for table in tables))
         answer = labels_only(LabelTable.concat(tables), _damages(shards))
         work.responder.reply(frames=wire.encode_answers(FragmentAnswers((answer,))))
@@ -238,7 +238,7 @@ class RequestHandler:
         shards = self._readable(work)
         for shard in shards:
             work.token.check()
-            names.update(shard.label_names(question.selectors, question.start_ms, question.end_ms))
+            names.update(shard.label_names(question.selectors, question.start_ms, question.end_ms, cancel=work.token))
         work.responder.reply([sorted(names), _damages(shards)])
 
     def _values(self, work: _Work) -> None:
@@ -250,7 +250,9 @@ class RequestHandler:
         for shard in shards:
             work.token.check()
             values.update(
-                shard.label_values(question.name, question.selectors, question.start_ms, question.end_ms, limit)
+                shard.label_values(
+                    question.name, question.selectors, question.start_ms, question.end_ms, limit, work.token
+                )
             )
         work.responder.reply([sorted(values)[:limit] if limit else sorted(values), _damages(shards)])
 

@@ -13,6 +13,7 @@ from filoray.nodes.memstore.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, d
 from filoray.nodes.memstore.chunk_table import PieceColumns
 from filoray.nodes.memstore.column_store import ColumnStore
 from filoray.nodes.memstore.decoded_cache import NO_ROW, DecodedCache, DecodedValues
+from filoray.nodes.memstore.lock_turns import Renumbered
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.store_errors import DamagedStore
 
@@ -21,10 +22,6 @@ _TIMES_SHARE = 4  # a quarter of the cache: time columns are shared
 _PIECES_MAX = 24
 """Past so many pieces of one stored batch, it is read whole."""
 _DECODED_AT_ONCE = 256
-
-
-class Renumbered(Exception):
-    """Chunks got new ids since they were listed: list them again."""
 
 
 class ChunkReader:

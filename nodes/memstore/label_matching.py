@@ -108,6 +108,18 @@ class RegexMatches:
             self._regex_bytes -= seen.regex_bytes
         return seen
 
+    def checked_count(self, name_id: int, pattern: str) -> int:
+        """Of how many values it is known whether they match."""
+        seen = self._seen.get((name_id, pattern))
+        return 0 if seen is None else seen.checked
+
+    def remember(self, name_id: int, pattern: str, accepts: Accepts, checked: int, codes: NDArray[np.int32]) -> None:
+        """What was found beside ``matching_codes``: of the first ``checked`` values those with ``codes`` match."""
+        self._forget(name_id, pattern)
+        seen = self._seen[name_id, pattern] = _Seen(accepts, _test_bytes(pattern), checked, codes)
+        self._code_count += len(codes)
+        self._regex_bytes += seen.regex_bytes
+
     def clear(self) -> None:
         self._seen.clear()
         self._code_count = self._regex_bytes = 0

@@ -7,7 +7,8 @@ one bitmap for each pair; both are built in bulk. Times, samples and locks are t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 import xxhash
@@ -20,7 +21,8 @@ from filoray.nodes.kernels.hash_index import find_partitions, insert_partitions
 from filoray.nodes.kernels.label_columns import fill_codes, mark_names, split_part_keys
 from filoray.nodes.memstore.growing_column import GrowingColumn
 from filoray.nodes.memstore.label_dictionary import LabelDictionary, encode_pair
-from filoray.nodes.memstore.label_matching import RegexMatches, accepts_absent, literals_of
+from filoray.nodes.memstore.label_matching import RegexMatches, accepts_absent, literals_of, value_test
+from filoray.nodes.memstore.lock_turns import Breathe, no_breath
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 Partitions = NDArray[np.int32]
@@ -35,9 +37,25 @@ def hash_part_keys(keys: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[n
     return halves[:, 0].astype(np.uint64), halves[:, 1].astype(np.uint64)
 
 
+_PIECE_VALUES = 512
+_PIECE_SETS = 4096
+_NO_SERIES = BitMap()
+
+
+def _union(sets: Iterable[BitMap], breathe: Breathe) -> BitMap:
+    """A new set; ``sets`` are looked up as they are needed."""
+    union = BitMap()
+    while piece := list(islice(sets, _PIECE_SETS)):
+        union |= BitMap.union(*piece)
+        breathe()
+    return union
+
+
 class PartKeyIndex:
     def __init__(self) -> None:
         self.count = 0
+        self.generation = 0
+        """Grows when series get other numbers, or their numbers may be given to others."""
         self.labels = LabelDictionary()
         self.series_ids = GrowingColumn(np.int64)
         self._high = GrowingColumn(np.uint64)
@@ -103,6 +121,7 @@ class PartKeyIndex:
 
     def truncate(self, count: int, pair_count: int) -> None:
         """Forget the series and label pairs added last (their commit failed)."""
+        self.generation += 1
         if self._indexed_count > count:
             for members in (*self._postings, *self._present):
                 if members is not None:
@@ -137,6 +156,7 @@ class PartKeyIndex:
             self._low.data[: int(kept.sum())],
             self.series_ids.data[: int(kept.sum())],
         )
+        fresh.generation = self.generation + 1
         self.__dict__.update(fresh.__dict__)
 
     def part_key(self, partition: int) -> bytes:
@@ -163,23 +183,30 @@ class PartKeyIndex:
 
     # ---- matching
 
-    def select(self, matchers: Sequence[LabelMatcher]) -> Partitions:
-        """Partition ids, ascending, of the series that all matchers accept."""
+    def select(self, matchers: Sequence[LabelMatcher], breathe: Breathe = no_breath) -> Partitions:
+        """Partition ids, ascending, of the series that all matchers accept.
+
+        ``breathe`` is called at every step: other threads may add series meanwhile; it raises if they did more.
+        """
         self._index_new_series()
+        count = self.count  # of later series nobody has asked all matchers
         found: BitMap | None = None
         for matcher in matchers:
-            accepted, inverted = self._accepted(matcher)
-            if found is None:
-                found = (BitMap(range(self.count)) - accepted) if inverted else accepted
+            breathe()
+            accepted, inverted = self._accepted(matcher, breathe)
+            if found is None:  # a set of its own, as those of the index grow
+                found = (BitMap(range(count)) - accepted) if inverted else BitMap(accepted)
             else:
                 found = (found - accepted) if inverted else (found & accepted)
             if not found:
                 return np.empty(0, np.int32)
         if found is None:
-            return np.arange(self.count, dtype=np.int32)
+            return np.arange(count, dtype=np.int32)
+        if self.count > count:
+            found.remove_range(count, self.count)
         return np.frombuffer(found.to_array(), np.uint32).astype(np.int32)
 
-    def _accepted(self, matcher: LabelMatcher) -> tuple[BitMap, bool]:
+    def _accepted(self, matcher: LabelMatcher, breathe: Breathe) -> tuple[BitMap, bool]:
         """A set of partitions and whether it is those that the matcher refuses."""
         name_id = self.labels.name_id(matcher.name)
         takes_absent = accepts_absent(matcher)
@@ -192,19 +219,40 @@ class PartKeyIndex:
         values = self.labels.values[name_id]
         literals = literals_of(matcher.value)
         if literals is not None:
-            matched = BitMap.union(BitMap(), *[self._posting(matcher.name, literal) for literal in literals if literal])
+            postings = (self._posting(matcher.name, literal) for literal in literals if literal)
+            matched = _union(postings, breathe)
         else:
-            codes = self._regexes.matching_codes(name_id, matcher.value, values)
+            codes = self._matching_codes(name_id, matcher.value, values, breathe)
             if len(codes) == len(values):
                 matched = self._present[name_id]
             else:
                 pairs = self.labels.pairs_of_name[name_id]
-                matched = BitMap.union(BitMap(), *[self._postings[pairs[code]] or BitMap() for code in codes.tolist()])
+                indexed = len(self._postings)
+                matched = _union(
+                    (self._postings[pairs[code]] or _NO_SERIES for code in codes.tolist() if pairs[code] < indexed),
+                    breathe,
+                )
         matches_absent = takes_absent if matcher.op is MatchOp.REGEX else not takes_absent
         if matches_absent:
             # Matches series without the label as well: name what it does not match instead.
             return self._present[name_id] - matched, matcher.op is MatchOp.REGEX
         return matched, matcher.op is MatchOp.NOT_REGEX
+
+    def _matching_codes(self, name_id: int, pattern: str, values: Sequence[str], breathe: Breathe) -> NDArray[np.int32]:
+        """Of all ``values``; what is new since the pattern was last asked for is tried in pieces."""
+        checked = self._regexes.checked_count(name_id, pattern)
+        if len(values) - checked > _PIECE_VALUES:
+            accepts = value_test(pattern)
+            # Its own list: what is remembered may be forgotten during any breath.
+            found = [self._regexes.matching_codes(name_id, pattern, values[:checked])] if checked else []
+            end = len(values)  # those that come meanwhile are few
+            while checked < end:
+                piece = values[checked : min(end, checked + _PIECE_VALUES)]
+                found.append(np.array([code for code, value in enumerate(piece, checked) if accepts(value)], np.int32))
+                checked += len(piece)
+                breathe()
+            self._regexes.remember(name_id, pattern, accepts, checked, np.concatenate(found))
+        return self._regexes.matching_codes(name_id, pattern, values)
 
     def _posting(self, name: str, value: str) -> BitMap:
         pair = self.labels.pair_id(name, value)

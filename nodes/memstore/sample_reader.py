@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import LimitExceeded
 from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.engine.query_params import CancelToken
 from filoray.nodes.kernels.chunk_gather import join_samples
-from filoray.nodes.memstore.chunk_reader import ChunkReader, Renumbered
+from filoray.nodes.memstore.chunk_reader import ChunkReader
+from filoray.nodes.memstore.lock_turns import Breathe, LockTurns, Renumbered, no_breath
 from filoray.nodes.memstore.sample_merge import offsets_of, sort_samples
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.promql.ast import LabelMatcher
@@ -20,6 +23,8 @@ _NO_LIMIT = 1 << 62
 
 Samples = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """Counts per series, then flat times and values."""
+Listed = tuple[NDArray[np.int64], NDArray[np.int32], int, Samples, Samples]
+T = TypeVar("T")
 
 
 class SampleReader:
@@ -30,13 +35,18 @@ class SampleReader:
         self._chunks = chunks
         self._query_bytes_max = query_bytes_max
 
-    def select(self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int) -> SeriesBatch:
+    def select(
+        self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int, cancel: CancelToken | None = None
+    ) -> SeriesBatch:
         """See Shard.select."""
+
+        def look(breathe: Breathe) -> tuple[NDArray[np.int32], LabelTable, Listed]:
+            partitions = self.matching(matchers, start_ms, end_ms, breathe)
+            labels = self._memory.index.label_table(partitions)
+            return partitions, labels, self._list(partitions, start_ms, end_ms, self._query_bytes_max)
+
         while True:
-            with self._memory.lock:
-                partitions = self.matching(matchers, start_ms, end_ms)
-                labels = self._memory.index.label_table(partitions)
-                listed = self._list(partitions, start_ms, end_ms, self._query_bytes_max)
+            partitions, labels, listed = self.in_turns(look, cancel)
             try:
                 offsets, times, values, warnings = self._gather(partitions, listed, start_ms, end_ms)
             except Renumbered:
@@ -59,9 +69,21 @@ class SampleReader:
             offsets = offsets_of(counts[with_samples])
         return SeriesBatch(labels, offsets, times, values, (*self._memory.damages, *dict.fromkeys(warnings)))
 
-    def matching(self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int) -> NDArray[np.int32]:
+    def in_turns(self, look: Callable[[Breathe], T], cancel: CancelToken | None = None) -> T:
+        """``look`` holding the lock, which it lets go of for a moment when it breathes; again if that spoilt it."""
+        memory = self._memory
+        while True:
+            with memory.lock:
+                try:
+                    return look(LockTurns(memory.lock, lambda: memory.index.generation, cancel).breathe)
+                except Renumbered:
+                    pass
+
+    def matching(
+        self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int, breathe: Breathe = no_breath
+    ) -> NDArray[np.int32]:
         """Series that match and may have samples in the range, ascending. The caller holds the lock."""
-        found = self._memory.index.select(matchers)
+        found = self._memory.index.select(matchers, breathe)
         buffers = self._memory.buffers
         overlaps = (buffers.oldest_ms.data[found] <= end_ms) & (buffers.newest_ms.data[found] >= start_ms)
         return found if overlaps.all() else found[overlaps]
@@ -111,12 +133,16 @@ class SampleReader:
         return offsets, times, values, warnings
 
     def labels_of(
-        self, matcher_sets: Sequence[Sequence[LabelMatcher]], start_ms: int, end_ms: int
+        self,
+        matcher_sets: Sequence[Sequence[LabelMatcher]],
+        start_ms: int,
+        end_ms: int,
+        breathe: Breathe = no_breath,
     ) -> NDArray[np.int32]:
         """Series that one of the matcher sets selects (none given: all), ascending. The caller holds the lock."""
         if not matcher_sets:
             return self.matching((), start_ms, end_ms)
-        found = [self.matching(matchers, start_ms, end_ms) for matchers in matcher_sets]
+        found = [self.matching(matchers, start_ms, end_ms, breathe) for matchers in matcher_sets]
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
 

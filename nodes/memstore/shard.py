@@ -19,6 +19,7 @@ import numpy as np
 from filoray.cluster.errors import LimitExceeded
 from filoray.nodes.clocks import wall_ms
 from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.engine.query_params import CancelToken
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.cardinality import Cardinality
 from filoray.nodes.memstore.chunk_reader import ChunkReader
@@ -26,6 +27,7 @@ from filoray.nodes.memstore.column_store import ColumnStore
 from filoray.nodes.memstore.flusher import Flusher
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.late_arrival import LateArrival
+from filoray.nodes.memstore.lock_turns import Breathe
 from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_keys, replay_log
 from filoray.nodes.memstore.retention_clock import ClockReading, RetentionClock
 from filoray.nodes.memstore.sample_reader import SampleReader
@@ -136,39 +138,69 @@ class Shard:
 
     # ---- reading
 
-    def select(self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int) -> SeriesBatch:
+    def select(
+        self, matchers: Sequence[LabelMatcher], start_ms: int, end_ms: int, cancel: CancelToken | None = None
+    ) -> SeriesBatch:
         """All series that match and have a sample with ``start_ms <= t <= end_ms``, with just those samples.
 
-        Raises LimitExceeded past max-data-per-shard-query. ``warnings`` name damage.
+        Raises LimitExceeded past max-data-per-shard-query, and what ``cancel`` raises. ``warnings`` name damage.
         """
-        return self._reader.select(matchers, start_ms, end_ms)
+        return self._reader.select(matchers, start_ms, end_ms, cancel)
 
-    def label_table(self, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int = 0) -> LabelTable:
+    def label_table(
+        self,
+        matcher_sets: MatcherSets,
+        start_ms: int,
+        end_ms: int,
+        limit: int = 0,
+        cancel: CancelToken | None = None,
+    ) -> LabelTable:
         """Label sets of the series that one of the matcher sets selects (none given: all) and that live in the range.
 
         Raises LimitExceeded if there are more than ``limit`` (0: any number).
         """
-        with self._memory.lock:
-            partitions = self._reader.labels_of(matcher_sets, start_ms, end_ms)
+
+        def look(breathe: Breathe) -> LabelTable:
+            partitions = self._reader.labels_of(matcher_sets, start_ms, end_ms, breathe)
             if limit and len(partitions) > limit:
                 raise LimitExceeded(f"{len(partitions)} series match in one shard; the limit is {limit}")
             return self._memory.index.label_table(partitions)
 
-    def label_names(self, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int = 0) -> list[str]:
+        return self._reader.in_turns(look, cancel)
+
+    def label_names(
+        self,
+        matcher_sets: MatcherSets,
+        start_ms: int,
+        end_ms: int,
+        limit: int = 0,
+        cancel: CancelToken | None = None,
+    ) -> list[str]:
         """Names of those series' labels, sorted; the first ``limit`` of them (0: all)."""
-        with self._memory.lock:
+
+        def look(breathe: Breathe) -> list[str]:
             index = self._memory.index
-            names = [
-                index.labels.names[i] for i in index.names_of(self._reader.labels_of(matcher_sets, start_ms, end_ms))
-            ]
+            partitions = self._reader.labels_of(matcher_sets, start_ms, end_ms, breathe)
+            return [index.labels.names[i] for i in index.names_of(partitions)]
+
+        names = self._reader.in_turns(look, cancel)
         return names[:limit] if limit else names
 
     def label_values(
-        self, name: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int = 0
+        self,
+        name: str,
+        matcher_sets: MatcherSets,
+        start_ms: int,
+        end_ms: int,
+        limit: int = 0,
+        cancel: CancelToken | None = None,
     ) -> list[str]:
         """Values of that label among those series, sorted; the first ``limit`` of them (0: all)."""
-        with self._memory.lock:
-            values = self._memory.index.values_of(name, self._reader.labels_of(matcher_sets, start_ms, end_ms))
+
+        def look(breathe: Breathe) -> list[str]:
+            return self._memory.index.values_of(name, self._reader.labels_of(matcher_sets, start_ms, end_ms, breathe))
+
+        values = self._reader.in_turns(look, cancel)
         return values[:limit] if limit else values
 
     def cardinality(self, group_by: Sequence[str] = ("_ws_", "_ns_", "__name__")) -> tuple[LabelTable, list[int]]:
