@@ -118,6 +118,8 @@ class FanOutQueryService:
             token,
         )
         self._running[running.id] = running
+        # Kernels look at the token's flag and at no clock.
+        expiry = asyncio.get_running_loop().call_later(timeout_ms / 1000, token.expire)
         try:
             return await self._query(request, timeout_ms, token)
         except asyncio.CancelledError:
@@ -127,6 +129,7 @@ class FanOutQueryService:
                 token.check()
             raise
         finally:
+            expiry.cancel()
             del self._running[running.id]
 
     async def _query(self, request: QueryRequest, timeout_ms: int, token: CancelToken) -> QueryOutcome:
@@ -425,8 +428,12 @@ def _stats_tree(answered: _Answered, answers: Sequence[FragmentAnswers], result:
         }
         for question, reply, answer in zip(answered.questions, answered.replies, answers, strict=True)
     ]
+    # The nodes work at the same time, the gateway after them.
+    at_nodes = sum(answer.stats.peak_samples for answer in answers if answer.stats)
+    at_gateway = result.stats.peak_samples if result.stats else 0
     return {
         "totalQueryableSamples": sum(answer.stats.total_samples for answer in answers if answer.stats),
+        "peakSamples": max(at_nodes, at_gateway),
         "nodes": nodes,
         "gateway": result.stats.to_json() if result.stats else None,
     }

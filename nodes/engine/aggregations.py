@@ -19,6 +19,7 @@ from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.ranked_aggregations import (
     RANKED,
+    CancelFlag,
     Parameter,
     count_values_part,
     picked_samples,
@@ -32,28 +33,37 @@ Planes = tuple[Any, ...]
 """float64 and bool arrays [groups, steps]; see ``_planes`` for each operation's."""
 
 
-def map_phase(expr: Aggregate, frame: Frame, parameter: Parameter) -> FragmentResult:
-    """The part over some of the series. ``parameter`` is checked; quantile needs none here."""
+def map_phase(expr: Aggregate, frame: Frame, parameter: Parameter, cancelled: CancelFlag) -> FragmentResult:
+    """The part over some of the series. ``parameter`` is checked; quantile needs none here.
+
+    ``cancelled`` uint8[1]: another thread sets it to stop the kernels; the result is void then.
+    """
     if expr.op == "count_values":
         assert isinstance(parameter, str)
-        return count_values_part(expr, frame, parameter)
+        return count_values_part(expr, frame, parameter, cancelled)
     if expr.op in RANKED:
         assert isinstance(parameter, np.ndarray)
         ordered = frame.take(frame.labels.sorted_rows())
         ids, groups = grouping_labels(expr, ordered.labels).grouped()
-        return picked_samples(expr.op, ordered, ids, groups.count, parameter)
+        return picked_samples(expr.op, ordered, ids, groups.count, parameter, cancelled)
     if expr.op == "quantile":
         labels = grouping_labels(expr, frame.labels)
         return Frame(labels, frame.values, frame.valid, frame.drop_name)
     ids, groups = grouping_labels(expr, frame.labels).grouped()
-    planes = _planes(expr.op, frame, ids, groups.count)
+    planes = _planes(expr.op, frame, ids, groups.count, cancelled)
     return AggregatePartial(groups, _any_by_group(frame.drop_name, ids, groups.count), planes)
 
 
 def reduce_phase(
-    expr: Aggregate, parts: Sequence[FragmentResult], parameter: Parameter, step_count: int, *, is_range: bool
+    expr: Aggregate,
+    parts: Sequence[FragmentResult],
+    parameter: Parameter,
+    step_count: int,
+    *,
+    is_range: bool,
+    cancelled: CancelFlag,
 ) -> Frame:
-    """The result from all parts."""
+    """The result from all parts; void if ``cancelled`` was set meanwhile."""
     parts = [part for part in parts if part.labels.count]
     if not parts:
         return Frame.empty(step_count)
@@ -62,15 +72,17 @@ def reduce_phase(
         stacked = Frame.concat(cast(list[Frame], parts))
         ordered = stacked.take(stacked.labels.sorted_rows())
         ids, groups = grouping_labels(expr, ordered.labels).grouped()
-        chosen = picked_samples(expr.op, ordered, ids, groups.count, parameter) if len(parts) > 1 else ordered
+        chosen = ordered
+        if len(parts) > 1:
+            chosen = picked_samples(expr.op, ordered, ids, groups.count, parameter, cancelled)
         return chosen if is_range else ranked_result(expr.op, chosen, grouping_labels(expr, chosen.labels))
     if expr.op == "count_values":
         stacked = Frame.concat(cast(list[Frame], parts))
-        return _summed(stacked)
+        return _summed(stacked, cancelled)
     if expr.op == "quantile":
         assert isinstance(parameter, np.ndarray)
-        return _quantiles(Frame.concat(cast(list[Frame], parts)), parameter)
-    return _merged(expr.op, cast(list[AggregatePartial], parts))
+        return _quantiles(Frame.concat(cast(list[Frame], parts)), parameter, cancelled)
+    return _merged(expr.op, cast(list[AggregatePartial], parts), cancelled)
 
 
 def grouping_labels(expr: Aggregate, labels: LabelTable) -> LabelTable:
@@ -84,28 +96,28 @@ def _any_by_group(flags: BoolArray, ids: NDArray[np.int64], group_count: int) ->
     return np.bincount(ids[flags], minlength=group_count) > 0
 
 
-def _planes(op: str, frame: Frame, ids: NDArray[np.int64], group_count: int) -> Planes:
+def _planes(op: str, frame: Frame, ids: NDArray[np.int64], group_count: int, cancelled: CancelFlag) -> Planes:
     values, valid = np.ascontiguousarray(frame.values), np.ascontiguousarray(frame.valid)
     match op:
         case "sum":
-            sums = kernels.group_sums(values, valid, ids, group_count)
+            sums = kernels.group_sums(values, valid, ids, group_count, cancelled)
             return sums.high, sums.low, sums.count
         case "avg":
-            means = kernels.group_means(values, valid, ids, group_count)
+            means = kernels.group_means(values, valid, ids, group_count, cancelled)
             return means.high, means.low, means.count, means.incremental
         case "stddev" | "stdvar":
-            variances = kernels.group_variances(values, valid, ids, group_count)
+            variances = kernels.group_variances(values, valid, ids, group_count, cancelled)
             squares = (variances.squares, variances.squares_low)
             return variances.count, variances.mean, variances.mean_low, *squares
         case "min" | "max":
-            extremes = kernels.group_extremes(values, valid, ids, group_count, is_max=op == "max")
+            extremes = kernels.group_extremes(values, valid, ids, group_count, cancelled, is_max=op == "max")
             return extremes.values, extremes.valid
         case "count" | "group":
             return (kernels.group_counts(valid, ids, group_count),)
     raise AssertionError(op)
 
 
-def _merged(op: str, parts: list[AggregatePartial]) -> Frame:
+def _merged(op: str, parts: list[AggregatePartial], cancelled: CancelFlag) -> Frame:
     if len(parts) == 1:
         labels, drop_name, planes = parts[0].labels, parts[0].drop_name, parts[0].planes
         ids = None
@@ -113,55 +125,56 @@ def _merged(op: str, parts: list[AggregatePartial]) -> Frame:
         ids, labels = LabelTable.concat([part.labels for part in parts]).grouped()
         drop_name = _any_by_group(np.concatenate([part.drop_name for part in parts]), ids, labels.count)
         planes = tuple(np.concatenate(plane) for plane in zip(*(part.planes for part in parts), strict=True))
-    values, valid = _figures(op, planes, ids, labels.count)
+    values, valid = _figures(op, planes, ids, labels.count, cancelled)
     return Frame(labels, values, valid, drop_name).without_empty_series()
 
 
 def _figures(
-    op: str, planes: Planes, ids: NDArray[np.int64] | None, group_count: int
+    op: str, planes: Planes, ids: NDArray[np.int64] | None, group_count: int, cancelled: CancelFlag
 ) -> tuple[NDArray[np.float64], BoolMatrix]:
     """Values and validity from planes; stacked ones are merged by ``ids`` before."""
     match op:
         case "sum":
             sums = kernels.SumPart(*planes)
-            sums = sums if ids is None else kernels.merge_sums(sums, ids, group_count)
+            sums = sums if ids is None else kernels.merge_sums(sums, ids, group_count, cancelled)
             return sums.result(), sums.valid
         case "avg":
             means = kernels.MeanPart(*planes)
-            means = means if ids is None else kernels.merge_means(means, ids, group_count)
+            means = means if ids is None else kernels.merge_means(means, ids, group_count, cancelled)
             return means.result(), means.valid
         case "stddev" | "stdvar":
             parts = kernels.VariancePart(*planes)
-            parts = parts if ids is None else kernels.merge_variances(parts, ids, group_count)
+            parts = parts if ids is None else kernels.merge_variances(parts, ids, group_count, cancelled)
             values = parts.deviation() if op == "stddev" else parts.variance()
             # An infinite sample makes the result NaN, even when it is the only one.
             return np.where(np.isfinite(parts.mean), values, np.nan), parts.valid
         case "min" | "max":
             values, valid = planes
             if ids is not None:
-                merged = kernels.group_extremes(values, valid, ids, group_count, is_max=op == "max")
+                merged = kernels.group_extremes(values, valid, ids, group_count, cancelled, is_max=op == "max")
                 values, valid = merged.values, merged.valid
             return values, valid
     counts = planes[0]
     if ids is not None:
-        counts = kernels.group_sums(counts, np.ones(counts.shape, np.bool_), ids, group_count).high
+        counts = kernels.group_sums(counts, np.ones(counts.shape, np.bool_), ids, group_count, cancelled).high
     present = counts > 0
     return (np.ones(counts.shape) if op == "group" else counts), present
 
 
-def _summed(frame: Frame) -> Frame:
+def _summed(frame: Frame, cancelled: CancelFlag) -> Frame:
     """Rows of equal labels added up: count_values' counts."""
     ids, labels = frame.labels.grouped()
-    sums = kernels.group_sums(frame.values, frame.valid, ids, labels.count)
+    sums = kernels.group_sums(frame.values, frame.valid, ids, labels.count, cancelled)
     return Frame(labels, sums.high, sums.valid, _any_by_group(frame.drop_name, ids, labels.count))
 
 
-def _quantiles(frame: Frame, quantiles: NDArray[np.float64]) -> Frame:
+def _quantiles(frame: Frame, quantiles: NDArray[np.float64], cancelled: CancelFlag) -> Frame:
     ids, labels = frame.labels.grouped()
     values, valid = group_quantiles(
         np.ascontiguousarray(frame.values),
         np.ascontiguousarray(frame.valid),
         RowGroups.of(ids, labels.count),
         np.ascontiguousarray(quantiles),
+        cancelled,
     )
     return Frame(labels, values, valid, _any_by_group(frame.drop_name, ids, labels.count)).without_empty_series()

@@ -17,7 +17,7 @@ from filoray.cluster.errors import ExecutionError
 from filoray.nodes.engine import aggregations
 from filoray.nodes.engine.annotations import AnnotationKind, Annotations
 from filoray.nodes.engine.binary_operations import HISTOGRAM_OPERATORS, scalar_operation, vector_scalar_operation
-from filoray.nodes.engine.fragments import Fragment, FragmentResult
+from filoray.nodes.engine.fragments import AggregatePartial, Fragment, FragmentResult
 from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.engine.leaves import Leaves, window_span
 from filoray.nodes.engine.metric_names import merged_by_labels, with_names_removed
@@ -96,6 +96,8 @@ class Evaluator:
         self.fragments = fragments
         self.answers = answers
         self.stats = StageStats("") if wants_stats else None
+        self.peak_samples = 0  # as StageStats says; counted with stats only
+        self._held_samples = 0
         self._level = 0
 
     # ---- by kind of value
@@ -138,6 +140,7 @@ class Evaluator:
     def _measured(self, expr: Expr, grid: TimeGrid, parent: StageStats) -> Value:
         stage = StageStats(stage_name(expr))
         self.stats = stage
+        held_before = self._held_samples
         started_s, samples = time.perf_counter(), self.leaves.queryable_samples
         try:
             value = self._evaluate(expr, grid)
@@ -149,7 +152,15 @@ class Evaluator:
         if isinstance(value, Frame):
             stage.result_series, stage.result_bytes = value.series_count, value.values.nbytes + value.valid.nbytes
         parent.children.append(stage)
+        # What it was made of is held until now, its result from now on.
+        count = sample_count(value)
+        self.hold(count)
+        self._held_samples = held_before + count
         return value
+
+    def hold(self, samples: int) -> None:
+        """So many samples are held for a moment, beside those that wait to be used."""
+        self.peak_samples = max(self.peak_samples, self._held_samples + samples)
 
     def _evaluate(self, expr: Expr, grid: TimeGrid) -> Value:
         expr = unwrap_parens(expr)
@@ -225,7 +236,11 @@ class Evaluator:
                 values.append(self.evaluate(one, grid))
             elif has_operands:
                 right = values.pop()
-                values[-1] = self._operation(one, values[-1], right, grid)
+                result = self._operation(one, values[-1], right, grid)
+                if self.stats is not None:
+                    self.hold(sample_count(result))
+                    self._held_samples += sample_count(result) - sample_count(values[-1]) - sample_count(right)
+                values[-1] = result
             else:
                 pending += ((one, True), (one.right, False), (one.left, False))
         return values[0]
@@ -278,7 +293,11 @@ class Evaluator:
         else:
             partials = [self._mapped(expr, expr.expr, parameter, grid)]
         with np.errstate(all="ignore"):
-            return aggregations.reduce_phase(expr, partials, parameter, grid.count, is_range=self.is_range)
+            reduced = aggregations.reduce_phase(
+                expr, partials, parameter, grid.count, is_range=self.is_range, cancelled=self.cancel.flag
+            )
+        self.cancel.check()
+        return reduced
 
     def map_phase(self, expr: Aggregate, inner: Expr, grid: TimeGrid) -> FragmentResult:
         """The mergeable part of an aggregation over ``inner``, for which a quantile's parameter is not needed."""
@@ -290,7 +309,9 @@ class Evaluator:
         self._check_parameter(expr, parameter)
         self.cancel.check()
         with np.errstate(all="ignore"):
-            return aggregations.map_phase(expr, frame, parameter)
+            mapped = aggregations.map_phase(expr, frame, parameter, self.cancel.flag)
+        self.cancel.check()
+        return mapped
 
     def _parameter(self, expr: Aggregate, grid: TimeGrid) -> Parameter:
         """A scalar for each step, or count_values' label, which is checked; None if the operation has none."""
@@ -304,6 +325,20 @@ class Evaluator:
         if expr.param is not None and isinstance(parameter, np.ndarray):
             for kind, args in parameter_warnings(expr.op, parameter):
                 self.annotations.add(kind, *args, position=expr.param.position)
+
+
+def sample_count(value: Value | FragmentResult) -> int:
+    """The samples that a result has; those that are the same at every step count once."""
+    match value:
+        case Frame():
+            return int(np.count_nonzero(value.valid))
+        case ScalarSeries():
+            return len(value.values)
+        case SeriesBatch():
+            return len(value.timestamps)
+        case AggregatePartial():
+            return int(value.planes[0].size)
+    return 0
 
 
 def repeated(value: Value, count: int) -> Value:

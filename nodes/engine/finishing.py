@@ -57,14 +57,15 @@ def finish(
     for answer in answers:
         annotations.merge(answer.annotations)
     annotations.merge(evaluator.annotations)
-    return _result(plan, value, annotations, _own_stages(evaluator.stats))
+    return _result(plan, value, annotations, _own_stages(evaluator.stats, evaluator.peak_samples))
 
 
-def _own_stages(stats: StageStats | None) -> StageStats | None:
+def _own_stages(stats: StageStats | None, peak_samples: int) -> StageStats | None:
     """The gateway's stages; those of the nodes are in their answers."""
     if stats is None:
         return None
     stats.name = "gateway"
+    stats.peak_samples = peak_samples
     stats.wall_ms = sum(child.wall_ms for child in stats.children)
     return stats
 

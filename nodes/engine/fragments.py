@@ -74,12 +74,12 @@ def run_fragments(
     ``limits.max_samples`` bounds all fragments together.
     """
     # The evaluator names the types above.
-    from filoray.nodes.engine.evaluator import Evaluator
+    from filoray.nodes.engine.evaluator import Evaluator, sample_count
 
     results: list[FragmentResult] = []
     annotations = Annotations()
     stats = StageStats("node") if any(fragment.wants_stats for fragment in fragments) else None
-    loaded_samples = 0
+    loaded_samples = held_samples = 0
     for fragment in fragments:
         evaluator = Evaluator(
             source,
@@ -101,5 +101,7 @@ def run_fragments(
         annotations.merge(evaluator.annotations)
         if stats is not None and evaluator.stats is not None:
             stats.children.extend(evaluator.stats.children)
+            stats.peak_samples = max(stats.peak_samples, held_samples + evaluator.peak_samples)
+            held_samples += sample_count(results[-1])
             stats.wall_ms += sum(child.wall_ms for child in evaluator.stats.children)
     return FragmentAnswers(tuple(results), annotations, stats)

@@ -110,6 +110,7 @@ class Leaves:
         result = apply_range_function(name, windows.batch, grid, windows.range_ms, windows.offset_ms, params, context)
         self.cancel.check()
         self.queryable_samples += result.samples
+        evaluator.hold(len(windows.batch.timestamps) + result.frame.valid.size)
         frame = result.frame
         if windows.drop_name is not None:
             frame = Frame(frame.labels, frame.values, frame.valid, frame.drop_name | windows.drop_name)

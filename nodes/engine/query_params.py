@@ -123,13 +123,14 @@ class CancelToken:
     ``time.monotonic()`` time.
     """
 
-    __slots__ = ("_deadline_s", "_lock", "_reason", "_timeout_ms", "flag")
+    __slots__ = ("_deadline_s", "_expired", "_lock", "_reason", "_timeout_ms", "flag")
 
     def __init__(self, timeout_ms: int | None = None) -> None:
         self.flag: NDArray[np.uint8] = np.zeros(1, np.uint8)
         self._timeout_ms = timeout_ms
         self._deadline_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
         self._reason: str | None = None
+        self._expired = False
         self._lock = threading.Lock()
 
     def cancel(self, reason: str = "query was canceled") -> None:
@@ -137,6 +138,14 @@ class CancelToken:
         with self._lock:
             if self._reason is None:
                 self._reason = reason
+            self.flag[0] = 1
+
+    def expire(self) -> None:
+        """The deadline has come: what runs hears of it at its next look, without asking for the time."""
+        with self._lock:
+            if self._reason is None:
+                self._reason = f"query timed out after {self._timeout_ms} ms"
+                self._expired = True
             self.flag[0] = 1
 
     @property
@@ -149,12 +158,11 @@ class CancelToken:
 
     def check(self) -> None:
         """Raises QueryCanceled after ``cancel``, QueryTimeout after the deadline."""
+        if not self.flag[0] and self._deadline_s is not None and time.monotonic() > self._deadline_s:
+            self.expire()
         if self.flag[0]:
-            raise QueryCanceled(self._reason or "query was canceled")
-        if self._deadline_s is not None and time.monotonic() > self._deadline_s:
-            self.flag[0] = 1
-            self._reason = f"query timed out after {self._timeout_ms} ms"
-            raise QueryTimeout(self._reason)
+            reason = self._reason or "query was canceled"
+            raise QueryTimeout(reason) if self._expired else QueryCanceled(reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from filoray.nodes.promql.quoting import is_valid_label_name, quote
 Parameter = NDArray[np.float64] | str | None
 """A scalar at each step, count_values' label name, or None."""
 
+CancelFlag = NDArray[np.uint8]
+
 RANKED = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 _PICKS = {"topk": Pick.TOP, "bottomk": Pick.BOTTOM, "limitk": Pick.FIRST}
 _MAX_INT64 = 2.0**63
@@ -76,7 +78,12 @@ def parameter_warnings(op: str, values: NDArray[np.float64]) -> list[tuple[Annot
 
 
 def picked_samples(
-    op: str, frame: Frame, ids: NDArray[np.int64], group_count: int, parameter: NDArray[np.float64]
+    op: str,
+    frame: Frame,
+    ids: NDArray[np.int64],
+    group_count: int,
+    parameter: NDArray[np.float64],
+    cancelled: CancelFlag,
 ) -> Frame:
     """The samples that an aggregation keeps of each group at each step; rows come sorted by labels."""
     if op == "limit_ratio":
@@ -89,7 +96,7 @@ def picked_samples(
         limits = np.clip(np.trunc(parameter), 0, max(frame.series_count, 1)).astype(np.int64)
         groups = RowGroups.of(ids, group_count)
         values, valid = np.ascontiguousarray(frame.values), np.ascontiguousarray(frame.valid)
-        picked = pick_samples(values, valid, groups, _PICKS[op], limits)
+        picked = pick_samples(values, valid, groups, _PICKS[op], limits, cancelled)
     return Frame(frame.labels, frame.values, picked, frame.drop_name).without_empty_series()
 
 
@@ -106,7 +113,7 @@ def ranked_result(op: str, frame: Frame, group_labels: LabelTable) -> Frame:
     return frame.take(np.lexsort((keys, is_nan, group_rank[ids])))
 
 
-def count_values_part(expr: Aggregate, frame: Frame, label: str) -> Frame:
+def count_values_part(expr: Aggregate, frame: Frame, label: str, cancelled: CancelFlag) -> Frame:
     """How often each value occurs: one row for each group and value, which becomes a label."""
     if expr.without:
         base = frame.labels.without({*expr.grouping, METRIC_NAME, label})
@@ -115,7 +122,7 @@ def count_values_part(expr: Aggregate, frame: Frame, label: str) -> Frame:
         base = frame.labels.keep(name for name in expr.grouping if name != label)
         shows_value = True
     ids, groups = base.grouped()
-    pairs = count_values(frame.values, frame.valid, ids)
+    pairs = count_values(frame.values, frame.valid, ids, cancelled)
     labels = groups.take(pairs.groups)
     if shows_value:
         labels = labels.with_values(label, [format_float_f(value) for value in pairs.values.tolist()])

@@ -8,8 +8,11 @@ from typing import Any
 
 @dataclass(slots=True)
 class StageStats:
-    """One stage. ``samples``: what leaves read into windows or picked (Prometheus's queryable samples); of inner
-    stages 0. ``result_series`` and ``result_bytes`` are of the stage's own result; ``wall_ms`` includes its children.
+    """One stage. ``samples``: what leaves read into windows or picked (Prometheus's queryable samples); else 0.
+
+    ``peak_samples``: of a process's whole part, the most samples that it held at once: of selectors what they picked,
+    of range functions all that is in their windows, and every result until it is used. ``result_series`` and
+    ``result_bytes`` are of the stage's own result; ``wall_ms`` includes its children.
     """
 
     name: str
@@ -18,6 +21,7 @@ class StageStats:
     result_bytes: int = 0
     wall_ms: float = 0.0
     children: list[StageStats] = field(default_factory=list)
+    peak_samples: int = 0
 
     @property
     def total_samples(self) -> int:
@@ -42,6 +46,7 @@ class StageStats:
                 stage.result_series,
                 stage.result_bytes,
                 stage.wall_ms,
+                stage.peak_samples,
                 len(stage.children),
             ]
             for stage in self._all()
@@ -50,8 +55,9 @@ class StageStats:
     @classmethod
     def from_plain(cls, plain: list[Any]) -> StageStats:
         done: list[StageStats] = []
-        for *figures, child_count in reversed(plain):
+        for *figures, peak_samples, child_count in reversed(plain):
             stage = cls(*figures)
+            stage.peak_samples = peak_samples
             stage.children = [done.pop() for _ in range(child_count)]
             done.append(stage)
         (root,) = done

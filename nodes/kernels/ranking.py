@@ -272,22 +272,57 @@ class ValueCounts:
     counts: FloatMatrix
 
 
-def count_values(values: FloatMatrix, valid: BoolMatrix, group_ids: NDArray[np.int64]) -> ValueCounts:
+_COUNTED_CELLS = 1 << 20
+"""Samples that are sorted at once; between two such pieces the token is looked at."""
+
+
+def count_values(
+    values: FloatMatrix, valid: BoolMatrix, group_ids: NDArray[np.int64], cancelled: CancelFlag = _NEVER
+) -> ValueCounts:
     """How often each value occurs in each group at each step. Merged by grouping (group, value) anew and adding."""
+    steps_at_once = max(1, _COUNTED_CELLS // max(1, values.shape[0]))
+    pieces: list[ValueCounts] = []
+    for first in range(0, values.shape[1], steps_at_once):
+        if cancelled[0]:
+            break
+        some = slice(first, first + steps_at_once)
+        pieces.append(_count_values(values[:, some], valid[:, some], group_ids))
+    if len(pieces) == 1:
+        return pieces[0]
+    groups = np.concatenate([np.empty(0, np.int64), *(piece.groups for piece in pieces)])
+    bits = np.concatenate([np.empty(0), *(piece.values for piece in pieces)]).view(np.int64)
+    order, is_new, pairs = _sorted_pairs(bits, groups)
+    counts = np.zeros((int(pairs[-1]) + 1 if len(pairs) else 0, values.shape[1]))
+    places = np.empty(len(order), np.int64)
+    places[order] = pairs
+    done_rows = done_steps = 0
+    for piece in pieces:
+        rows, steps = piece.counts.shape
+        counts[places[done_rows : done_rows + rows], done_steps : done_steps + steps] = piece.counts
+        done_rows, done_steps = done_rows + rows, done_steps + steps
+    firsts = order[is_new]
+    return ValueCounts(groups[firsts], bits[firsts].view(np.float64), counts)
+
+
+def _sorted_pairs(
+    bits: NDArray[np.int64], owners: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """The order by group and value; in that order which are new, and the number of each one's pair."""
+    # Sign and magnitude of a float as an integer that sorts as the floats do, -0 before 0.
+    sortable = np.where(bits < 0, np.int64(np.iinfo(np.int64).min) - bits - 1, bits)
+    order = np.lexsort((sortable, owners))
+    is_new = np.ones(len(order), np.bool_)
+    is_new[1:] = (np.diff(sortable[order]) != 0) | (np.diff(owners[order]) != 0)
+    return order, is_new, np.cumsum(is_new) - 1
+
+
+def _count_values(values: FloatMatrix, valid: BoolMatrix, group_ids: NDArray[np.int64]) -> ValueCounts:
     rows, steps = np.nonzero(valid)
     chosen = values[rows, steps]
     chosen[np.isnan(chosen)] = np.nan
-    bits = chosen.view(np.int64)
-    # Sign and magnitude of a float as an integer that sorts as the floats do, -0 before 0.
-    sortable = np.where(bits < 0, np.int64(np.iinfo(np.int64).min) - bits - 1, bits)
     owners = group_ids[rows]
-    order = np.lexsort((sortable, owners))
-    if len(order) == 0:
-        return ValueCounts(np.empty(0, np.int64), np.empty(0), np.empty((0, values.shape[1])))
-    is_new = np.ones(len(order), np.bool_)
-    is_new[1:] = (np.diff(sortable[order]) != 0) | (np.diff(owners[order]) != 0)
-    pairs = np.cumsum(is_new) - 1
-    counts = np.zeros((int(pairs[-1]) + 1, values.shape[1]))
+    order, is_new, pairs = _sorted_pairs(chosen.view(np.int64), owners)
+    counts = np.zeros((int(pairs[-1]) + 1 if len(pairs) else 0, values.shape[1]))
     np.add.at(counts, (pairs, steps[order]), 1.0)
     firsts = order[is_new]
     return ValueCounts(owners[firsts], chosen[firsts], counts)

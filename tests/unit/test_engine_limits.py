@@ -1,14 +1,17 @@
 """Guard rails, canceling, and the figures of a query's stages."""
 
+import numpy as np
 import pytest
-from promql_samples import instant, load
+from promql_samples import instant, load, ranged, shown
 
 from filoray.cluster.errors import LimitExceeded, QueryCanceled, QueryTimeout
+from filoray.nodes.engine import aggregations, ranked_aggregations
 from filoray.nodes.engine.finishing import finish
 from filoray.nodes.engine.fragments import run_fragments
 from filoray.nodes.engine.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, EvalLimits, QueryParams
 from filoray.nodes.engine.stage_stats import StageStats
+from filoray.nodes.kernels import aggregation, ranking
 from filoray.nodes.promql.parser import parse
 
 SOURCE = load(10, 'x{i="1"} 0+1x30\nx{i="2"} 0+1x30')
@@ -68,3 +71,77 @@ def test_stats_count_samples_as_prometheus_does():
 
 def test_no_stats_unless_asked_for():
     assert instant(SOURCE, "x").stats is None
+
+
+@pytest.mark.parametrize("stop", ["cancel", "expire"])
+@pytest.mark.parametrize(
+    ("query", "kernel"),
+    [
+        ("sum(x)", (aggregation, "group_sums")), ("avg(x)", (aggregation, "group_means")),
+        ("stddev(x)", (aggregation, "group_variances")), ("max(x)", (aggregation, "group_extremes")),
+        ("topk(1, x)", (ranked_aggregations, "pick_samples")), ("quantile(0.5, x)", (aggregations, "group_quantiles")),
+        ('count_values("v", x)', (ranked_aggregations, "count_values")),
+        ("sum(x)", (aggregation, "merge_sums")), ("avg(x)", (aggregation, "merge_means")),
+        ("stdvar(x)", (aggregation, "merge_variances")),
+    ],
+)  # fmt: skip
+def test_aggregations_stop_in_the_middle(monkeypatch, query, kernel, stop):
+    token = CancelToken(timeout_ms=60_000)
+    module, name = kernel
+    original = getattr(module, name)
+
+    def stopped_meanwhile(*args, **kwargs):
+        assert any(argument is token.flag for argument in args), "the kernel does not know of the token"
+        getattr(token, stop)()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, stopped_meanwhile)
+    execution = plan(parse(query), QueryParams.instant(300_000))
+    with pytest.raises(QueryCanceled if stop == "cancel" else QueryTimeout):
+        finish(
+            execution,
+            [run_fragments(execution.fragments, part, NO_LIMITS, token) for part in SOURCE.split(2)],
+            NO_LIMITS,
+            token,
+        )
+
+
+def test_values_are_counted_in_pieces_as_at_once(monkeypatch):
+    source = load(10, 'x{i="1"} 0 1 2 NaN -1 0 1 2\nx{i="2"} 1 1 2 NaN 0 0\nx{i="3"} 2 _ 1 1 1 5 5')
+    whole = shown(ranged(source, 'count_values("v", x)', 0, 70, 10))
+    monkeypatch.setattr(ranking, "_COUNTED_CELLS", 6)
+    assert shown(ranged(source, 'count_values("v", x)', 0, 70, 10)) == whole
+    token = CancelToken()
+    token.cancel()
+    counts = ranking.count_values(np.ones((2, 9)), np.ones((2, 9), np.bool_), np.zeros(2, int), token.flag)
+    assert len(counts.groups) == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "instant_peak", "range_peak"),
+    [
+        ("x", 2, 6),
+        ("nope", 0, 0),
+        ("x[30s]", 6, None),
+        ("rate(x[30s])", 2 * 3 + 2, 2 * 5 + 6),  # the samples of all windows, each once, and the results
+        ("abs(x)", 4, 12),
+        ("sum(x)", 3, 9),
+        ("x + x", 6, 18),
+        ("x + x + x", 6, 18),  # the first sum takes the place of its operands
+        ("x * 2", 2 + 1 + 2, 6 + 3 + 6),
+        ("abs(x) + abs(x)", 6, 18),
+        ("max_over_time(x[30s:10s])", 6 + 6 + 2, 10 + 10 + 6),
+    ],
+)
+def test_the_most_samples_held_at_once_are_counted(query, instant_peak, range_peak):
+    for params, peak in (
+        (QueryParams.instant(300_000, wants_stats=True), instant_peak),
+        (QueryParams.range(100_000, 120_000, 10_000, wants_stats=True), range_peak),
+    ):
+        if peak is None:
+            continue
+        execution = plan(parse(query), params, lambda selectors: True)
+        answers = run_fragments(execution.fragments, SOURCE, NO_LIMITS, CancelToken())
+        assert answers.stats.peak_samples == peak, params
+        assert StageStats.from_plain(answers.stats.to_plain()).peak_samples == peak
+        assert finish(execution, [answers], NO_LIMITS, CancelToken()).stats.peak_samples >= 0
