@@ -12,6 +12,7 @@ configuration says.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,7 +105,8 @@ class SqlColumnStore:
             log_bytes = connection.execute(self._select(LOG, sa.func.sum(sa.func.length(LOG.c.data)))).scalar()
             log_end = connection.execute(self._select(LOG, sa.func.max(LOG.c.offset))).scalar()
             last_batch_id = connection.execute(self._select(CHUNKS, sa.func.max(CHUNKS.c.batch_id))).scalar()
-            clock = connection.execute(self._select(CLOCKS, CLOCKS.c.wall_ms, CLOCKS.c.retention_ms)).one_or_none()
+            reading = [CLOCKS.c[field.name] for field in dataclasses.fields(ClockReading)]
+            clock = connection.execute(self._select(CLOCKS, *reading)).one_or_none()
             last_row_id = connection.execute(self._select(PART_KEYS, sa.func.max(PART_KEYS.c.row_id))).scalar()
             state = StoreState(
                 group_count=row.group_count,
@@ -114,7 +116,7 @@ class SqlColumnStore:
                 log_bytes=int(log_bytes or 0),
                 is_new=is_new,
                 next_batch_id=(last_batch_id or 0) + 1,
-                clock=None if clock is None else ClockReading(clock.wall_ms, clock.retention_ms),
+                clock=None if clock is None else ClockReading(*clock),
             )
         self._revision = row.revision
         self._next_row_id = (last_row_id or 0) + 1
@@ -189,7 +191,7 @@ class SqlColumnStore:
         if flush.group_count is not None:
             connection.execute(self._delete(CHECKPOINTS))
         if flush.clock is not None:
-            reading = {"wall_ms": flush.clock.wall_ms, "retention_ms": flush.clock.retention_ms}
+            reading = dataclasses.asdict(flush.clock)
             upsert = postgresql.insert(CLOCKS).on_conflict_do_update(constraint=CLOCKS.primary_key, set_=reading)
             insert(upsert, [reading])
         upsert = postgresql.insert(CHECKPOINTS)

@@ -5,7 +5,7 @@
     log            dataset, shard, offset: data                       samples that are not all in chunks yet
     chunks         dataset, shard, batch_id: written_ms, meta, data   chunk batches
     checkpoints    dataset, shard, flush_group: offset
-    clocks         dataset, shard: wall_ms, retention_ms              the retention clock at the last flush
+    clocks         dataset, shard: a ClockReading                     the retention clock at the last flush
 
 ``dataset`` is the data set's storage name: a later one of its name has other rows. The bytes are those of the embedded
 store. ``revision`` counts a store's changes.
@@ -53,7 +53,7 @@ PART_KEYS = _of_shard("part_keys", _key("row_id"), _bytes("data"))
 LOG = _of_shard("log", _key("offset"), _bytes("data"))
 CHUNKS = _of_shard("chunks", _key("batch_id"), _number("written_ms"), _bytes("meta"), _bytes("data"))
 CHECKPOINTS = _of_shard("checkpoints", _key("flush_group"), _number("offset"))
-CLOCKS = _of_shard("clocks", _number("wall_ms"), _number("retention_ms"))
+CLOCKS = _of_shard("clocks", _number("wall_ms"), _number("retention_ms"), _number("owed_ms"), _number("owed_since_ms"))
 
 for _table in (PART_KEYS, LOG, CHUNKS):
     # The bytes are compressed already; and a piece of a value that is stored uncompressed is read without the rest.

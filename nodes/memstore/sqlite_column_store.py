@@ -5,7 +5,7 @@
     log          offset, data                        samples that are not all in chunks yet
     chunks       batch_id, written_ms, meta, data    chunk batches
     checkpoints  flush_group, offset
-    clock        one row: wall ms, retention ms      the retention clock at the last flush
+    clock        one row: a ClockReading             the retention clock at the last flush
 
 ``durability = process`` (synchronous=OFF): a commit is in the operating system's cache, which outlives every
 process. ``power`` (synchronous=FULL): each commit is on the disk, and so is the folder that names the file. Torn
@@ -24,6 +24,7 @@ the paths still lead to what was opened.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sqlite3
 import threading
@@ -59,7 +60,8 @@ INSERT INTO meta VALUES (1, {FORMAT}, 0, :groups, 0, 0);
 """
 _CLOCK_TABLE = """
 CREATE TABLE IF NOT EXISTS clock(
-    only INTEGER PRIMARY KEY CHECK (only = 1), wall_ms INTEGER NOT NULL, retention_ms INTEGER NOT NULL)
+    only INTEGER PRIMARY KEY CHECK (only = 1), wall_ms INTEGER NOT NULL, retention_ms INTEGER NOT NULL,
+    owed_ms INTEGER NOT NULL, owed_since_ms INTEGER NOT NULL)
 """
 
 
@@ -170,7 +172,7 @@ class SqliteColumnStore:
             )
         database.execute("UPDATE meta SET epoch = ?", (self._epoch,))
         database.execute(_CLOCK_TABLE)
-        clock = database.execute("SELECT wall_ms, retention_ms FROM clock").fetchone()
+        clock = database.execute("SELECT wall_ms, retention_ms, owed_ms, owed_since_ms FROM clock").fetchone()
         checkpoints = dict(database.execute('SELECT flush_group, "offset" FROM checkpoints'))
         (log_bytes,) = database.execute("SELECT coalesce(sum(length(data)), 0) FROM log").fetchone()
         (next_batch_id,) = database.execute("SELECT coalesce(max(batch_id), 0) + 1 FROM chunks").fetchone()
@@ -238,8 +240,8 @@ class SqliteColumnStore:
             if flush.next_offset is not None:
                 database.execute("UPDATE meta SET next_offset = max(next_offset, ?)", (flush.next_offset,))
             if flush.clock is not None:
-                reading = (flush.clock.wall_ms, flush.clock.retention_ms)
-                database.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?)", reading)
+                reading = dataclasses.astuple(flush.clock)
+                database.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)", reading)
             database.executemany("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", list(flush.checkpoints.items()))
             database.execute('DELETE FROM log WHERE "offset" <= ?', (flush.log_end,))
             database.executemany("DELETE FROM chunks WHERE batch_id = ?", [(i,) for i in flush.dropped_batches])

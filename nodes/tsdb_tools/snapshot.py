@@ -196,7 +196,7 @@ def _go_on_from_now(shard_file: Path) -> None:
     """As if the shard's last flush had been just now: disk-time-to-live counts from here."""
     with contextlib.closing(sqlite3.connect(shard_file)) as database, database:
         if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'clock'").fetchone():
-            database.execute("UPDATE clock SET wall_ms = ?", (wall_ms(),))
+            database.execute("UPDATE clock SET wall_ms = ?, owed_ms = 0", (wall_ms(),))
 
 
 def _forget_processes(meta_store: Path) -> None:

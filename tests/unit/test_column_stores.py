@@ -13,6 +13,7 @@ from postgres_server import PostgresServer, running_postgres
 
 from filoray.cluster.errors import StaleRoute, Unavailable
 from filoray.nodes.memstore.column_store import ChunkBatchRow, ColumnStore, Commit, Flush, LogRow, PartKeyRow
+from filoray.nodes.memstore.retention_clock import ClockReading
 from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
 from filoray.nodes.memstore.store_errors import DamagedStore
 
@@ -85,6 +86,15 @@ class TestAnyStore:
                 open_store(3, was_open=True)
         open_store(3).commit(log_commit(0))
         assert len(log_of(open_store(4, was_open=True))) == 1
+
+    def test_the_clock_and_the_next_batch_are_there_for_the_next_owner(self, open_store):
+        store = open_store(1)
+        assert (store.state.clock, store.state.next_batch_id) == (None, 1)
+        for reading in (ClockReading(5, 6), ClockReading(1 << 41, 2, 3, 4)):
+            store.flush(Flush(clock=reading))
+        store.flush(Flush(batches=[batch(7), batch(9)]))
+        state = open_store(2).state
+        assert (state.clock, state.next_batch_id) == (ClockReading(1 << 41, 2, 3, 4), 10)
 
     def test_commits_are_there_for_the_next_owner(self, open_store):
         first = open_store(1)

@@ -85,6 +85,52 @@ def test_a_long_downtime_counts_once_the_clock_has_stood_by_it(flushed, tmp_path
     assert read(again, UP) == []
 
 
+def open_for(tmp_path, epoch, wall_ms, minutes):
+    """The shard, opened at a time of the calendar and kept so for some minutes."""
+    shard = Shard.open(shard_spec(tmp_path, epoch=epoch))
+    for minute in range(minutes):
+        tick(shard, minute * MINUTE_MS, wall_ms + minute * MINUTE_MS)
+    shard.flush_all(minutes * MINUTE_MS, wall_ms + minutes * MINUTE_MS)
+    shard.close()
+    return shard
+
+
+def test_a_cluster_that_runs_for_less_than_the_wait_at_a_time_forgets_too(flushed, tmp_path):
+    for day in range(1, 3):
+        shard = open_for(tmp_path, day + 1, NOW_MS + day * DAY_MS, minutes=50)
+        assert shard.stats().samples == (len(SAMPLES) if day == 1 else 0)
+
+
+def test_starts_in_a_row_under_a_wrong_clock_add_up_to_no_more_than_the_time_that_passed(flushed, tmp_path):
+    wrong_ms = NOW_MS + 25 * HOUR_MS
+    for start in range(10):
+        open_for(tmp_path, start + 2, wrong_ms + start * 6 * MINUTE_MS, minutes=5)
+    again = Shard.open(shard_spec(tmp_path, epoch=20))
+    tick(again, 0, wrong_ms + 59 * MINUTE_MS)
+    assert read(again, UP) == SAMPLES
+    tick(again, MINUTE_MS, NOW_MS + HOUR_MS)
+    again.flush_all(MINUTE_MS, NOW_MS + HOUR_MS)
+    put_right = Shard.open(shard_spec(tmp_path, epoch=21))
+    for minute in range(0, 20 * 60, 10):
+        tick(put_right, minute * MINUTE_MS, NOW_MS + 2 * HOUR_MS + minute * MINUTE_MS)
+    assert read(put_right, UP) == SAMPLES
+
+
+def test_what_is_owed_is_dropped_when_the_calendar_does_not_stand_by_it():
+    owed = ClockReading(NOW_MS, NOW_MS, owed_ms=25 * HOUR_MS, owed_since_ms=NOW_MS - MINUTE_MS)
+    put_right = RetentionClock(owed, HOUR_MS)
+    assert put_right.observe(NOW_MS - 25 * HOUR_MS, 0) == NOW_MS
+    assert put_right.observe(NOW_MS - 20 * HOUR_MS, 5 * HOUR_MS) == NOW_MS + 5 * HOUR_MS
+    assert put_right.reading.owed_ms == 0
+    stands_by_it = RetentionClock(owed, HOUR_MS)
+    assert stands_by_it.observe(NOW_MS + 58 * MINUTE_MS, 0) == NOW_MS
+    assert stands_by_it.reading.owed_ms == 25 * HOUR_MS + 58 * MINUTE_MS
+    assert (
+        stands_by_it.observe(NOW_MS + 59 * MINUTE_MS, MINUTE_MS) == NOW_MS + MINUTE_MS + 25 * HOUR_MS + 58 * MINUTE_MS
+    )
+    assert RetentionClock(owed, HOUR_MS).observe(NOW_MS + 59 * MINUTE_MS, 0) == NOW_MS + 25 * HOUR_MS + 59 * MINUTE_MS
+
+
 def test_a_short_downtime_counts_at_once(flushed, tmp_path):
     again = Shard.open(shard_spec(tmp_path, epoch=2))
     tick(again, 0, NOW_MS + 30 * MINUTE_MS)
