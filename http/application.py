@@ -23,8 +23,12 @@ _PENDING_BODIES = web.AppKey("pending_bodies", ByteBudget)
 _CONTROL = web.AppKey("control", ClusterControl)
 
 
-def build_application(services: GatewayServices, access_file: WebConfigFile | None = None) -> web.Application:
+def build_application(
+    services: GatewayServices, access_file: WebConfigFile | None = None, announced_host: str = ""
+) -> web.Application:
     """Routes, gates, metrics and error answers around ``services``. ``access_file`` None: nobody is asked who they are.
+
+    ``announced_host``: by which others are told to ask this gateway.
 
     Serve it with ``handler_cancellation=True``: a client that goes away then cancels its handler, and with it the
     query on the nodes. Bodies are read and bounded by the routes, not by aiohttp.
@@ -32,7 +36,7 @@ def build_application(services: GatewayServices, access_file: WebConfigFile | No
     edge = Edge(services)
     access_file = access_file or WebConfigFile(None)
     edge.metrics.follow(access_file)
-    guard = RequestGuard(edge.config.http, access_file)
+    guard = RequestGuard(edge.config.http, access_file, announced_host)
     application = web.Application(
         middlewares=[context_middleware(edge.metrics), guard.middleware, _by_the_present_view, _with_room_for_bodies]
     )

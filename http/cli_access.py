@@ -22,6 +22,8 @@ _OPTIONS = {
     "token-file": ("FILE", "a token is in it, instead of a user (FILORAY_TOKEN_FILE, FILORAY_TOKEN)"),
     "ca-file": ("FILE", "PEM of the authority that an https gateway's certificate is from (FILORAY_CA_FILE)"),
     "server-certificate": ("FILE", "PEM of the one certificate to trust, whatever its name"),
+    "client-certificate": ("FILE", "PEM to show where the gateway demands a certificate"),
+    "client-key": ("FILE", "its key"),
 }
 
 

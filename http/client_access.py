@@ -1,8 +1,9 @@
 """How ``filoray`` itself goes in where a gateway asks who it is: a user, a token, and what it trusts as TLS.
 
 Taken from options and, where those are silent, from the environment (FILORAY_URL, FILORAY_USER, FILORAY_PASSWORD_FILE,
-FILORAY_PASSWORD, FILORAY_TOKEN_FILE, FILORAY_TOKEN, FILORAY_CA_FILE, FILORAY_SERVER_CERTIFICATE). Secrets are no
-options: every user of a machine sees those of all processes.
+FILORAY_PASSWORD, FILORAY_TOKEN_FILE, FILORAY_TOKEN, FILORAY_CA_FILE, FILORAY_SERVER_CERTIFICATE,
+FILORAY_CLIENT_CERTIFICATE, FILORAY_CLIENT_KEY). Secrets are no options: every user of a machine sees those of all
+processes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 
 @dataclass(frozen=True, slots=True)
 class ClientAccess:
-    """``url``: a gateway's. ``server_certificate``: the one certificate that is trusted, whatever name it has."""
+    """``url``: a gateway's. ``server_certificate``: the one certificate that is trusted, whatever name it has.
+
+    ``client_certificate`` and ``client_key``: what is shown where a gateway demands one.
+    """
 
     url: str = DEFAULT_URL
     user: str | None = None
@@ -37,6 +41,8 @@ class ClientAccess:
     token: str | None = None
     ca_file: Path | None = None
     server_certificate: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
 
     def open(self, path: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float) -> HTTPResponse:
         """The answer to a GET, or a POST where there is a body. Raises urllib's HTTPError for statuses from 400 on,
@@ -52,7 +58,7 @@ class ClientAccess:
         if host is not None and is_loopback(host):
             handlers.append(urllib.request.ProxyHandler({}))  # a proxy's loopback is another
         if self.url.startswith("https:"):
-            context = client_context(self.ca_file, self.server_certificate)
+            context = client_context(self.ca_file, self.server_certificate, self.client_certificate, self.client_key)
             handlers.append(urllib.request.HTTPSHandler(context=context))
         try:
             return cast(HTTPResponse, urllib.request.build_opener(*handlers).open(request, timeout=timeout_s))
@@ -75,7 +81,7 @@ class ClientAccess:
 
 
 def client_access(given: Mapping[str, str | None], environment: Mapping[str, str]) -> ClientAccess:
-    """``given``: url, user, password-file, token-file, ca-file, server-certificate. Raises ConfigError."""
+    """``given``: the options' values by their names. Raises ConfigError for files that cannot be read, and halves."""
 
     def choice(name: str) -> str | None:
         return given.get(name) or environment.get(f"FILORAY_{name.upper().replace('-', '_')}") or None
@@ -89,14 +95,22 @@ def client_access(given: Mapping[str, str | None], environment: Mapping[str, str
     if (user is None) != (password is None):
         missing = "a password: --password-file or FILORAY_PASSWORD" if password is None else "a user: --user"
         raise ConfigError(f"a user and a password go together; give {missing}")
-    ca_file, certificate = choice("ca-file"), choice("server-certificate")
+    if (choice("client-certificate") is None) != (choice("client-key") is None):
+        raise ConfigError("--client-certificate and --client-key go together")
+
+    def file(name: str) -> Path | None:
+        path = choice(name)
+        return None if path is None else Path(path)
+
     return ClientAccess(
         url=choice("url") or DEFAULT_URL,
         user=user,
         password=password,
         token=token,
-        ca_file=Path(ca_file) if ca_file else None,
-        server_certificate=Path(certificate) if certificate else None,
+        ca_file=file("ca-file"),
+        server_certificate=file("server-certificate"),
+        client_certificate=file("client-certificate"),
+        client_key=file("client-key"),
     )
 
 

@@ -131,11 +131,12 @@ class Gateway:
         wired: WiredServices = await make_services(self._config, self.name, f"node-{self._index}")
         self._wired = wired
         try:
+            announced_host = reachable_host(http.host)
             server = HttpServer(
-                build_application(wired.services, access_file),
+                build_application(wired.services, access_file, announced_host),
                 http,
                 http.port + self._index,
-                reachable_host(http.host),
+                announced_host,
                 access_file.listening_context(),
             )
             url = await server.start()

@@ -30,10 +30,10 @@ _NOTHING_RUNS = "default-src 'none'; frame-ancestors 'none'"
 class RequestGuard:
     """One for each application. ``middleware`` goes innermost, ``protect`` around every route."""
 
-    def __init__(self, config: HttpConfig, access_file: WebConfigFile) -> None:
+    def __init__(self, config: HttpConfig, access_file: WebConfigFile, announced_host: str = "") -> None:
         self._access_file = access_file
         self._check_interval_ms = config.web_config_check_interval_ms
-        self._hosts = HostPolicy(config.host, config.allowed_hosts, {socket.gethostname()})
+        self._hosts = HostPolicy(config.host, config.allowed_hosts, {socket.gethostname(), announced_host})
         self._cors = CorsPolicy(config.cors_origin)
 
     @property

@@ -80,10 +80,12 @@ def has_name(certificate: Mapping[str, Any] | None, names: tuple[str, ...]) -> b
     return any(value in names for _, value in others)
 
 
-def client_context(ca_file: Path | None, server_certificate: Path | None) -> ssl.SSLContext:
+def client_context(
+    ca_file: Path | None, server_certificate: Path | None, certificate: Path | None = None, key: Path | None = None
+) -> ssl.SSLContext:
     """``ca_file``: trusted beside nobody else; None: the system's. ``server_certificate``: only this one is trusted,
 
-    whatever name it has. Raises ConfigError.
+    whatever name it has. ``certificate`` and ``key``: our own. Raises ConfigError.
     """
     file = server_certificate or ca_file
     try:
@@ -93,4 +95,9 @@ def client_context(ca_file: Path | None, server_certificate: Path | None) -> ssl
     if server_certificate is not None:
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate, key, password=_no_password)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{certificate}, {key}: no certificate and its key: {error}") from None
     return context

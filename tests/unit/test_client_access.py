@@ -53,6 +53,23 @@ async def test_commands_go_in_with_a_password_a_token_and_an_authority(gateways,
         await datasets(ca_file=authority.certificate)
 
 
+async def test_commands_show_a_certificate_where_one_is_demanded(gateways, authority, tmp_path):
+    more = f", client_auth_type: RequireAndVerifyClientCert, client_ca_file: {authority.certificate}"
+    file = write_web_config(tmp_path / "web.yml", authority.sign("server", "127.0.0.1"), more)
+    api = await gateways.start("shop", access=WebConfigFile(file))
+    ours = authority.sign("ours", "ours.example")
+
+    async def ask(**options):
+        access = client_access({"url": api.url, "ca-file": str(authority.certificate), **options}, {})
+        return (await asyncio.to_thread(get_json, access, "/api/v1/cluster"))["data"]
+
+    assert await ask(**{"client-certificate": str(ours.certificate), "client-key": str(ours.key)}) == ["shop"]
+    with pytest.raises(FilorayError, match="no gateway answers"):
+        await ask()
+    with pytest.raises(ConfigError, match="no certificate and its key"):
+        await ask(**{"client-certificate": str(ours.key), "client-key": str(ours.key)})
+
+
 def test_a_password_is_sent_to_nobody_else(tmp_path, monkeypatch):
     """urllib follows a redirect with the headers it has: not with this one. Nor does loopback go through a proxy."""
 
@@ -90,7 +107,7 @@ def test_options_go_before_the_environment(tmp_path):
     token.write_text("a token\r\n")
 
     def access(environment=None, **given):
-        names = ("url", "user", "password-file", "token-file", "ca-file", "server-certificate")
+        names = ("url", "user", "password-file", "token-file", "ca-file", "server-certificate", "client-key")
         options = {name: given.get(name.replace("-", "_")) for name in names}
         return client_access(options, {f"FILORAY_{name}": str(value) for name, value in (environment or {}).items()})
 
@@ -103,6 +120,7 @@ def test_options_go_before_the_environment(tmp_path):
     typed = access({"TOKEN": "t", "PASSWORD": "p"}, user="al", password_file=str(password))
     assert typed == ClientAccess(user="al", password="typed")
     for environment, given, problem in [
+        ({}, {"client_key": "k"}, "--client-certificate and --client-key go together"),
         ({}, {"user": "bob"}, "give a password: --password-file or FILORAY_PASSWORD"),
         ({"PASSWORD": "p"}, {}, "give a user: --user"),
         ({}, {"token_file": str(tmp_path / "none")}, "cannot be read as a token"),

@@ -59,6 +59,7 @@ LOOPBACK = HostPolicy("127.0.0.1", [], ["box"])
         (ANYWHERE, "10.1.2.3", None, True),
         (ANYWHERE, "box:8080", "192.0.2.1", True),
         (ANYWHERE, "evil.example", "192.0.2.1", False),
+        (HostPolicy("0.0.0.0", [], ["203.0.113.9"]), "203.0.113.9:8080", "10.0.0.1", True),  # announced, before a NAT
         (HostPolicy("db.example.org"), "DB.example.org:8080", None, True),
         (HostPolicy("0.0.0.0", ["*"]), "evil.example", None, True),
     ],
