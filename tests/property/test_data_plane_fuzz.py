@@ -216,7 +216,9 @@ def test_any_message_is_answered_or_dropped_and_disturbs_nobody(node: Node) -> N
         except Exception as error:
             raise AssertionError(where) from error
         answered += 1
-        assert header.error is None or header.error[0] != "FilorayError", f"{header.error} to {where}"
+        # A plan of the right types that no gateway makes may fail while it is evaluated; all else is refused by name.
+        is_plan = RequestHeader.decode(bytes(frames[0])).kind is Kind.QUERY
+        assert is_plan or header.error is None or header.error[0] != "FilorayError", f"{header.error} to {where}"
         if sent % 500 == 0:
             node.forget()
     assert answered > sent / 4  # else the door was shut, and nothing was tried
