@@ -83,6 +83,9 @@ class Node:
         self._replies: dict[int, tuple[ReplyHeader, Frames]] = {}
         self._changed = threading.Condition()
 
+    def check_size(self, frames: Frames) -> None:
+        """Any will do."""
+
     def send(self, identity: bytes, frames: Frames) -> None:
         header = ReplyHeader.decode(bytes(frames[0]))
         with self._changed:

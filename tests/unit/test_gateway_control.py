@@ -54,14 +54,16 @@ async def control():
 
 async def test_a_ray_that_hangs_takes_no_thread_that_others_need_and_not_for_ever(control, monkeypatch):
     hangs = threading.Event()
-    monkeypatch.setattr(services.ray, "get_actor", lambda *name: hangs.wait(30))
+    asked_on = set()
+    monkeypatch.setattr(services.ray, "get_actor", lambda *name: (asked_on.add(threading.get_ident()), hangs.wait(30)))
     monkeypatch.setattr(services, "_FIRST_VIEW_TIMEOUT_S", 0.1)
     asking = [asyncio.create_task(control.actors()) for _ in range(20)]
     asking += [asyncio.create_task(control.newest_view()) for _ in range(20)]
     await asyncio.sleep(0.05)
     decoded = await asyncio.gather(*(asyncio.to_thread(threading.get_ident) for _ in range(100)))
     assert len(decoded) == 100
-    assert threading.active_count() < 40
+    assert 0 < len(asked_on) < 10
+    assert asked_on.isdisjoint(decoded)
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert answers[:20] == [{}] * 20  # of the processes that answer there are none
     assert {type(answer) for answer in answers[20:]} == {Unavailable}
