@@ -116,6 +116,20 @@ def process_name(pid: int) -> str:
         return ""
 
 
+def times_scheduled(pid: int) -> int | None:
+    """How often the kernel let threads of the process run: grows while it lives, even if it only keeps its timers.
+
+    None where the kernel does not say.
+    """
+    total = 0
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            total += int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_bytes().split()[2])
+    except (OSError, IndexError):
+        return None
+    return total
+
+
 def end_processes(processes: Iterable[ProcessIdentity], polite_s: float) -> None:
     """SIGTERM, SIGKILL to what is left after ``polite_s`` (0: at once); returns when all are gone, or 5 s later."""
     living = [process for process in processes if process.is_running()]

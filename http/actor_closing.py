@@ -12,10 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from filoray.cluster.process_identity import ProcessIdentity
+from filoray.cluster.process_identity import ProcessIdentity, times_scheduled
 from filoray.http.cluster_start import set_ray_environment
 from filoray.http.launch_state import LaunchState
-from filoray.http.supervisor import times_scheduled
 
 _CLOSING_TIMEOUT_S = 60
 _STILL_S = 1.0

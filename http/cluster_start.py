@@ -25,6 +25,9 @@ from filoray.http.ray_runtime import RAY_ENVIRONMENT, RayStart
 if TYPE_CHECKING:
     from filoray.cluster.coordinator import ReadyReport
 
+START_S = 600
+"""What a start may take beside ``filoray.seed.timeout``: the first compiles the kernels, minutes on a busy machine."""
+
 _JOIN_TIMEOUT_S = 5
 
 Undo = list[Callable[[], None]]

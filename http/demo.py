@@ -6,6 +6,7 @@ sent as any agent would send them: remote write over HTTP.
 
 from __future__ import annotations
 
+import http.client
 import math
 import time
 import urllib.error
@@ -165,5 +166,5 @@ def _post(access: ClientAccess, path: str, body: bytes) -> None:
     except urllib.error.HTTPError as error:
         text = error_text(error.read())
         raise FilorayError(f"{access.url} refused the samples ({error.code}): {text}") from None
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:  # the latter: it ended in the middle of its answer
         raise FilorayError(f"no gateway answers at {access.url}: {getattr(error, 'reason', error)}") from None

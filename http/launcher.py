@@ -17,12 +17,10 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +31,7 @@ from filoray.cluster.directory_lock import DirectoryLock
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.process_identity import ProcessIdentity
 from filoray.http.actor_closing import close_actors_in_time
-from filoray.http.cluster_start import StartReport, Undo, start_cluster, undo_all, undo_when_interrupted
+from filoray.http.cluster_start import START_S, StartReport, Undo, start_cluster, undo_all, undo_when_interrupted
 from filoray.http.launch_access import (
     access_environment,
     access_hint,
@@ -47,6 +45,7 @@ from filoray.http.launch_state import STATE_FILE, LaunchState
 from filoray.http.private_files import PRIVATE_UMASK, make_private
 from filoray.http.process_environment import prepare_environment
 from filoray.http.ray_runtime import port_problem
+from filoray.http.start_watch import watched_start
 from filoray.http.supervision import SupervisionLimits
 from filoray.http.supervisor import Settings, start_supervisor
 
@@ -56,7 +55,6 @@ _OUR_FILES = (
     STATE_FILE, "ray.log", "coordinator.lock",
     "coordinator.db", "coordinator.db-journal", "coordinator.db-wal", "coordinator.db-shm",  # SQLite's own
 )  # fmt: skip
-_START_S = 600  # beside filoray.seed.timeout: a first launch compiles the kernels, minutes on a busy machine
 
 console = Console(highlight=False, soft_wrap=True)  # printed commands must stay whole to be copied
 
@@ -96,34 +94,16 @@ def up(options: LaunchOptions) -> int:
             check_demo(config.http)
         undo: Undo = [lambda: (config.data_dir / STATE_FILE).unlink(missing_ok=True)]
         undo_when_interrupted()
-        with _time_limit(config.seed.timeout_ms / 1000 + _START_S, undo):
+        state = LaunchState(
+            config.cluster_name, secrets.token_hex(16), str(options.ray_address), None, _expected_urls(config)
+        )
+        with watched_start(config, state, undo):
             try:
-                _launch(config, options, undo)
+                _launch(config, options, state, undo)
             except BaseException:
                 undo_all(undo)
                 raise
     return 0
-
-
-@contextmanager
-def _time_limit(limit_s: float, undo: Undo) -> Iterator[None]:
-    """Ends the launch, and all that it started, where Ray keeps this process waiting inside itself."""
-
-    def give_up() -> None:
-        print(f"filoray: the launch took more than {limit_s:.0f} s: Ray does not answer (see ray.log)", file=sys.stderr)
-        ray = sys.modules.get("ray")
-        for step in reversed(undo):
-            if ray is None or step != ray.shutdown:  # which would wait as well
-                step()
-        os._exit(1)
-
-    timer = threading.Timer(limit_s, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _lock(data_dir: Path) -> DirectoryLock:
@@ -166,11 +146,8 @@ def _answers(url: str) -> bool:
         return isinstance(getattr(error, "reason", error), ssl.SSLError)  # whoever it is, and whatever it trusts
 
 
-def _launch(config: ServerConfig, options: LaunchOptions, undo: Undo) -> None:
+def _launch(config: ServerConfig, options: LaunchOptions, state: LaunchState, undo: Undo) -> None:
     started_s = time.monotonic()
-    state = LaunchState(
-        config.cluster_name, secrets.token_hex(16), str(options.ray_address), None, _expected_urls(config)
-    )
     report = start_cluster(config, state, undo, is_joined=options.ray_address is not None)
     if state.ray is not None:
         undo.append(state.end_supervisor)
@@ -195,7 +172,7 @@ def _supervision(config: ServerConfig, state: LaunchState) -> Settings:
             restarts_period_ms=limits.restarts_period_ms,
             backoff_ms=limits.restart_backoff_ms,
             backoff_max_ms=limits.restart_backoff_max_ms,
-            start_timeout_ms=config.seed.timeout_ms + _START_S * 1000,
+            start_timeout_ms=config.seed.timeout_ms + START_S * 1000,
         ),
     )
 

@@ -13,6 +13,7 @@ from filoray.cluster.directory_lock import DirectoryLock
 from filoray.cluster.errors import FilorayError
 from filoray.http.cluster_start import Undo, start_cluster, undo_all, undo_when_interrupted
 from filoray.http.launch_state import LaunchState
+from filoray.http.start_watch import watched_start
 
 
 def relaunch(config: ServerConfig) -> None:
@@ -24,11 +25,12 @@ def relaunch(config: ServerConfig) -> None:
         state.ray.stop(polite_s=0)
         undo: Undo = []
         undo_when_interrupted()
-        try:
-            report = start_cluster(config, state, undo, is_joined=False)
-        except BaseException:
-            undo_all(undo)
-            raise
+        with watched_start(config, state, undo):
+            try:
+                report = start_cluster(config, state, undo, is_joined=False)
+            except BaseException:
+                undo_all(undo)
+                raise
     for problem in report.ready.problems:
         print(problem)
 

@@ -11,6 +11,7 @@ Ray back. Standard input: a line of JSON (``Settings``), then a pickled ServerCo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import logging
@@ -26,7 +27,7 @@ from pathlib import Path
 import orjson
 
 from filoray.cluster.errors import FilorayError
-from filoray.cluster.process_identity import ProcessIdentity, process_name
+from filoray.cluster.process_identity import ProcessIdentity, process_name, times_scheduled
 from filoray.cluster.process_log import log_to_file
 from filoray.http.launch_state import LaunchState
 from filoray.http.ray_runtime import ESSENTIAL, RayRuntime
@@ -54,7 +55,7 @@ class Supervisor:
         self._limits = settings.limits
         self._pickled_config = pickled_config
         self._restarts = Restarts(settings.limits)
-        self._problem = ""
+        self._held: int | None = None
         self._forget_what_was_seen()
 
     def _forget_what_was_seen(self) -> None:
@@ -88,6 +89,7 @@ class Supervisor:
         """Why Ray must be brought back; empty if it need not."""
         if not self._essential:
             self._essential = ray.essential()
+            self._hold(Path(ray.temp_dir))
         for name in ESSENTIAL:
             process = self._essential.get(name)
             if process is None or not process.is_running():
@@ -103,6 +105,15 @@ class Supervisor:
         elif now_s - self._coordinator_seen_s > _COORDINATOR_MISSING_S:
             return f"there has been no coordinator for {_COORDINATOR_MISSING_S:.0f} s"
         return self._what_hangs(ray, now_s)
+
+    def _hold(self, temp_dir: Path) -> None:
+        """Whoever cleans temporary directories of what is old (systemd-tmpfiles) leaves one that is locked alone."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+        with contextlib.suppress(OSError):
+            self._held = os.open(temp_dir, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def _is_coordinator_there(self) -> bool:
         """It holds its lock on the directory as long as its process lives."""
@@ -169,20 +180,6 @@ class Supervisor:
 def _moves(named: Mapping[ProcessIdentity, str], names: Sequence[str]) -> dict[ProcessIdentity, int]:
     counts = {process: times_scheduled(process.pid) for process, name in named.items() if name in names}
     return {process: count for process, count in counts.items() if count is not None}
-
-
-def times_scheduled(pid: int) -> int | None:
-    """How often the kernel let threads of the process run: grows while it lives, even if it only keeps its timers.
-
-    None where the kernel does not say.
-    """
-    total = 0
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            total += int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_bytes().split()[2])
-    except (OSError, IndexError):
-        return None
-    return total
 
 
 def start_supervisor(settings: Settings, pickled_config: bytes) -> ProcessIdentity:

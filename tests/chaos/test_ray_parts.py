@@ -23,8 +23,11 @@ CONFIG = "filoray.supervisor { hang-timeout = 2s, restart-backoff = 100ms, resta
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    with RunningCluster(tmp_path_factory.mktemp("parts"), nodes=2, config=CONFIG) as running:
-        yield running
+    running = RunningCluster(tmp_path_factory.mktemp("parts"), nodes=2, config=CONFIG)
+    running.start()
+    yield running
+    if (running.data_dir / "launch.json").exists():
+        running.stop()
 
 
 def runtime(cluster: RunningCluster) -> RayRuntime:
@@ -142,3 +145,14 @@ def test_without_its_supervisor_a_cluster_goes_on_and_says_so(cluster: RunningCl
         load.wait_for_more(5)
     assert_nothing_lost(cluster, load, dataset="alone")
     assert set(cluster.statuses("alone")) == {"ShardStatusActive"}
+
+
+def test_a_cluster_whose_ray_stands_still_is_stopped_all_the_same(cluster: RunningCluster) -> None:
+    """After the test above: nobody brings it back."""
+    ray = runtime(cluster)
+    os.kill(pid_of(ray, "gcs_server"), signal.SIGSTOP)
+    done = filoray("down", "--data-dir", str(cluster.data_dir), timeout_s=60)
+    assert done.returncode == 0, done.stderr
+    assert "the actors did not close in order (Ray's gcs_server stood still for 1 s)" in done.stdout
+    assert ray.processes() == []
+    assert not Path(ray.temp_dir).exists()

@@ -34,11 +34,11 @@ def up(data_dir: Path, http_port: int, nodes: int, *more: str) -> subprocess.Com
     )  # fmt: skip
 
 
-def begin_up(data_dir: Path, http_port: int, stdout: int) -> subprocess.Popen[bytes]:
+def begin_up(data_dir: Path, http_port: int, *more: str, stdout: int) -> subprocess.Popen[bytes]:
     """A launch of one node that goes on while the test does."""
     return subprocess.Popen(
         [sys.executable, "-m", "filoray.http.cli", "up", "--nodes", "1", "--data-dir", str(data_dir),
-         "--http-port", str(http_port), "--node-port", str(http_port + 10)],
+         "--http-port", str(http_port), "--node-port", str(http_port + 10), *more],
         stdout=stdout, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -123,6 +123,19 @@ def test_an_interrupted_launch_leaves_nothing(tmp_path: Path) -> None:
     assert runtime.processes() == []
     assert not Path(runtime.temp_dir).exists()
     assert_nothing_is_left(tmp_path)
+
+
+def test_a_launch_whose_ray_stands_still_ends_and_leaves_nothing(tmp_path: Path) -> None:
+    port = free_port_block(20)
+    config = tmp_path / "server.conf"
+    config.write_text("filoray.supervisor.hang-timeout = 2s")
+    launch = begin_up(tmp_path / "data", port, "--config", str(config), stdout=subprocess.DEVNULL)
+    wait_until((tmp_path / "data" / "coordinator.log").exists, 60, "the actors start")
+    runtime = runtime_of(tmp_path / "data")
+    runtime.essential()["gcs_server"].send(signal.SIGSTOP)
+    assert launch.wait(60) == 1
+    assert runtime.processes() == []
+    assert_nothing_is_left(tmp_path / "data")
 
 
 def test_a_cluster_stays_up_when_nobody_reads_what_its_launch_prints(tmp_path: Path) -> None:

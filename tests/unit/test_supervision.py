@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from filoray.cluster.process_identity import times_scheduled
 from filoray.http import supervisor as supervisor_module
 from filoray.http.launch_state import LaunchState
 from filoray.http.ray_runtime import RayRuntime
 from filoray.http.supervision import HangWatch, Restarts, SupervisionLimits
-from filoray.http.supervisor import Settings, Supervisor, times_scheduled
+from filoray.http.supervisor import Settings, Supervisor
 
 LIMITS = SupervisionLimits(
     check_interval_ms=1, hang_timeout_ms=5000, actor_hang_timeout_ms=5000, restarts_max=5, restarts_period_ms=60_000,
