@@ -96,6 +96,12 @@ def session_of_launch(session: int, token: str) -> list[ProcessIdentity]:
     return found if is_ours else []
 
 
+def carriers_of(token: str) -> list[ProcessIdentity]:
+    """All processes that the launch started themselves, in whatever session."""
+    found = (ProcessIdentity.of(pid) for pid in psutil.pids() if carries_token(pid, token))
+    return [process for process in found if process is not None and process.is_running()]
+
+
 def carries_token(pid: int, token: str) -> bool:
     try:
         if Path("/proc/self/environ").exists():

@@ -12,7 +12,8 @@ def warm_up_kernels() -> None:
     """In a process of its own: its parent needs no numba. Raises RuntimeError with what went wrong."""
     _keep_bytecode()
     command = [sys.executable, "-m", "filoray.nodes.kernels"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    # What is beside the sources is for whoever uses them, though a cluster's own files are private.
+    result = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o022)
     if result.returncode:
         raise RuntimeError(result.stderr)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 
 from filoray.cluster.errors import FilorayError
-from filoray.cluster.process_identity import ProcessIdentity, end_processes, session_of_launch
+from filoray.cluster.process_identity import ProcessIdentity, carriers_of, end_processes, session_of_launch
 from filoray.http.ray_runtime import RayRuntime
 
 STATE_FILE = "launch.json"
@@ -102,6 +102,10 @@ class LaunchState:
         """With what it is just starting, so that nothing is brought back while it is stopped."""
         if self.supervisor is not None:
             end_processes(session_of_launch(self.supervisor.pid, self.token), polite_s=0)
+
+    def end_carriers(self) -> None:
+        """What was started and could not be noted any more, as its starter was killed at that moment."""
+        end_processes(carriers_of(self.token), polite_s=0)
 
     def end_feeder(self) -> None:
         if self.feeder is not None:

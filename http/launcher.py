@@ -271,6 +271,7 @@ def _end_leftovers(state: LaunchState) -> None:
     state.end_feeder()
     if state.ray is not None:
         state.ray.stop()
+    state.end_carriers()
 
 
 def _print_ready(state: LaunchState, started: StartReport, took_s: float, config: ServerConfig, *, demo: bool) -> None:

@@ -56,6 +56,8 @@ class Supervisor:
         self._pickled_config = pickled_config
         self._restarts = Restarts(settings.limits)
         self._held: int | None = None
+        self._last_state: LaunchState | None = None
+        self._unreadable = ""
         self._forget_what_was_seen()
 
     def _forget_what_was_seen(self) -> None:
@@ -76,12 +78,16 @@ class Supervisor:
         logger.info("the cluster was stopped; so does its supervisor")
 
     def _state(self) -> LaunchState | None:
+        """Of this launch; the last that could be read, while it cannot."""
         try:
             state = LaunchState.read(self._data_dir)
         except FilorayError as error:
-            logger.error("%s", error.message)
-            return None
-        return state if state is not None and state.token == self._token else None
+            if error.message != self._unreadable:
+                logger.error("%s", error.message)
+                self._unreadable = error.message
+            return self._last_state
+        self._last_state = state if state is not None and state.token == self._token else None
+        return self._last_state
 
     # ---- what is wrong
 
@@ -92,6 +98,9 @@ class Supervisor:
             self._hold(Path(ray.temp_dir))
         for name in ESSENTIAL:
             process = self._essential.get(name)
+            if process is None:  # look again, before something is ended that was only not seen
+                self._essential = ray.essential()
+                process = self._essential.get(name)
             if process is None or not process.is_running():
                 return f"Ray's {name} ended"
         if not ray.raylet_socket().exists():

@@ -45,8 +45,7 @@ def pid_of(ray: RayRuntime, name: str) -> int:
         ("raylet", signal.SIGKILL),
         ("ray::DashboardAgent", signal.SIGKILL),
         ("ray::RuntimeEnvAgent", signal.SIGKILL),
-        ("raylet", signal.SIGSTOP),
-        ("gcs_server", signal.SIGSTOP),
+        ("raylet", signal.SIGSTOP),  # the GCS server's: test_launch.py
     ],
 )
 def test_what_ends_ray_ends_no_cluster(cluster: RunningCluster, part: str, number: signal.Signals) -> None:

@@ -23,6 +23,13 @@ def state_of(session: int, supervisor: ProcessIdentity | None = None) -> LaunchS
     return LaunchState("filoray", "t0ken", "127.0.0.1:1", ray, ["http://127.0.0.1:8080"], supervisor, supervisor)
 
 
+def started(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(SLEEP, env=environment, start_new_session=True)
+    while not Path(f"/proc/{process.pid}/environ").read_bytes():  # the kernel shows it a moment after the start
+        pass
+    return process
+
+
 def test_what_is_written_is_read_and_is_private(tmp_path: Path) -> None:
     (tmp_path / "launch.part").mkdir()  # a data set may have had that name
     assert LaunchState.read(tmp_path) is None
@@ -70,7 +77,7 @@ def test_a_directory_in_its_place_is_named(tmp_path: Path) -> None:
 def test_what_is_ended_is_what_was_launched(tmp_path: Path, has_token: bool) -> None:
     """After a restart of the machine the numbers of an old file are somebody else's."""
     environment = {**os.environ, LAUNCH_VARIABLE: "t0ken" if has_token else "other"}
-    process = subprocess.Popen(SLEEP, env=environment, start_new_session=True)
+    process = started(environment)
     try:
         identity = ProcessIdentity.of(process.pid)
         assert identity is not None
@@ -82,7 +89,21 @@ def test_what_is_ended_is_what_was_launched(tmp_path: Path, has_token: bool) -> 
         state.end_feeder()
         state.end_supervisor()
         state.ray.stop()  # type: ignore[union-attr]
+        state.end_carriers()
         assert (process.poll() is None) is not has_token
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+def test_what_was_started_and_not_noted_is_ended_too(tmp_path: Path) -> None:
+    environments = [{**os.environ, LAUNCH_VARIABLE: token} for token in ("t0ken", "other")]
+    processes = [started(environment) for environment in environments]
+    try:
+        state_of(2**22 + 1).end_carriers()
+        assert processes[0].wait(10) == -signal.SIGKILL
+        assert processes[1].poll() is None
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()

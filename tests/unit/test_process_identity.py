@@ -18,6 +18,7 @@ from filoray.cluster.process_identity import (
     LAUNCH_VARIABLE,
     ProcessIdentity,
     end_processes,
+    process_name,
     session_of_launch,
     started_after_boot_s,
 )
@@ -38,6 +39,7 @@ def start() -> Iterator[Start]:
         command = [argv0 or sys.executable, "-c", program]
         process = subprocess.Popen(command, executable=sys.executable, env=environment, start_new_session=True)
         started.append(process)
+        wait_until(lambda: process_name(process.pid) != "")  # the kernel shows it a moment after the start
         return process
 
     yield begin

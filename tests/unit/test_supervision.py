@@ -88,6 +88,21 @@ def test_a_ray_that_does_not_come_back_is_given_up_with_a_sentence(
     assert "filoray.supervisor.restarts-max" in last
 
 
+def test_a_file_that_cannot_be_read_for_a_while_ends_no_supervision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    ray = RayRuntime("127.0.0.1:1", 2**22 + 1, "t", str(tmp_path / "gone"), "s")
+    state = LaunchState("c", "t", ray.address, ray, ["http://127.0.0.1:1"])
+    state.write(tmp_path)
+    watching = Supervisor(Settings(str(tmp_path), "t", LIMITS), b"")
+    assert watching._state() == state
+    (tmp_path / "launch.json").write_text("")
+    assert [watching._state(), watching._state()] == [state, state]
+    assert len(caplog.messages) == 1
+    (tmp_path / "launch.json").unlink()
+    assert watching._state() is None
+
+
 @pytest.mark.parametrize("ending", ["stopped", "launched anew", "garbled"])
 def test_it_ends_with_its_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str):
     monkeypatch.setattr(Supervisor, "_relaunch", lambda self: pytest.fail("not its cluster any more"))
