@@ -41,9 +41,11 @@ def _watch(config: ServerConfig, state: LaunchState, undo: Undo, done: threading
     limit_s = config.seed.timeout_ms / 1000 + START_S
     find_still = _still_finder(state, config.supervisor.hang_timeout_ms)
     problem = ""
+    has_begun = False
     while not problem:
-        if done.wait(_CHECK_S) or not undo:
+        if done.wait(_CHECK_S) or (has_begun and not undo):
             return
+        has_begun = has_begun or bool(undo)
         if still := find_still():
             problem = f"Ray's {still} stands still"
         elif time.monotonic() - began_s > limit_s:

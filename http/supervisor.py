@@ -38,7 +38,6 @@ logger = logging.getLogger("filoray.supervisor")
 NAME = "supervisor"
 _HANG_CHECK_S = 1.0
 _REPLACED_BY_RAY = ("ray::CoordinatorActor", "ray::Gateway", "ray::SeedDiscovery")
-_COORDINATOR_MISSING_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +110,8 @@ class Supervisor:
         self._next_hang_check_s = now_s + _HANG_CHECK_S
         if self._is_coordinator_there():
             self._coordinator_seen_s = now_s
-        elif now_s - self._coordinator_seen_s > _COORDINATOR_MISSING_S:
-            return f"there has been no coordinator for {_COORDINATOR_MISSING_S:.0f} s"
+        elif (now_s - self._coordinator_seen_s) * 1000 > self._limits.actor_hang_timeout_ms:
+            return f"there has been no coordinator for {self._limits.actor_hang_timeout_ms} ms, Ray starts it no more"
         return self._what_hangs(ray, now_s)
 
     def _hold(self, temp_dir: Path) -> None:
