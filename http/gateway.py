@@ -13,11 +13,7 @@ import asyncio
 import logging
 import os
 import threading
-import time
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
-
-import ray
 
 from filoray.cluster.actor_names import gateway_name
 from filoray.cluster.cluster_view import ClusterView
@@ -30,8 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("filoray.http")
 _START_AGAIN_S = 1
-
-_SERVE_RETRY_S = 1
 
 
 class WiredServices(Protocol):
@@ -62,8 +56,6 @@ class Gateway:
         self._loop = uvloop.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="http", daemon=True).start()
         self._started = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
-        if ray.is_initialized() and ray.get_runtime_context().was_current_actor_reconstructed:
-            self._started.add_done_callback(_end_unless_it_serves)
 
     # ---- the actor's protocol
 
@@ -158,11 +150,3 @@ class Gateway:
         if wired is not None:
             await wired.close()
         _log.info("gateway stopped name=%s", self.name)
-
-
-def _end_unless_it_serves(started: Future[str]) -> None:
-    """At a launch the launcher is told; later nobody asks. Ray starts one anew whose process ends."""
-    if not started.cancelled() and started.exception() is not None:
-        _log.error("the gateway cannot serve; starting anew in %d s", _SERVE_RETRY_S, exc_info=started.exception())
-        time.sleep(_SERVE_RETRY_S)
-        os._exit(1)

@@ -98,7 +98,7 @@ def test_a_gateway_whose_port_is_taken_meanwhile_serves_when_it_is_free(cluster:
     with contextlib.ExitStack() as held:
         wait_until(lambda: take_port(port, held), 20, "the port is taken before the gateway is back")
         log = cluster.data_dir / "gateway-1.log"
-        wait_until(lambda: "the gateway cannot serve; starting anew" in log.read_text(), 60, "it says so")
+        wait_until(lambda: "gateway cannot serve yet" in log.read_text(), 60, "it says so")
     wait_until(lambda: cluster.get("/__health", gateway=1).text == "All good", 60, "the gateway is back")
 
 
