@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -24,13 +24,14 @@ from filoray.http.json_encoding import point_count, result_json
 from filoray.http.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter, parse_duration_parameter_ms
 from filoray.http.request_access import check_dataset, may_read
 from filoray.http.request_context import client_of, request_id
-from filoray.http.responses import enveloped, json_stream, query_data, success
+from filoray.http.responses import enveloped, json_body, json_stream, query_data, success, success_body
 from filoray.http.route_access import PREFIXES
 from filoray.nodes.promql.ast import Expr
 from filoray.nodes.promql.json_tree import json_tree
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.promql.pretty_printer import pretty
 from filoray.nodes.requests import QueryOutcome, QueryRequest
+from filoray.nodes.text_work import INLINE_TEXT_CHARACTERS_MAX, run_text_work
 
 _Answer = TypeVar("_Answer")
 
@@ -193,19 +194,31 @@ class QueryRoutes:
 
     # ---- text only
 
-    async def format_query(self, request: web.Request) -> web.Response:
-        return success(request, pretty(await self._parsed(request)), self._min_compressed_bytes)
+    async def format_query(self, request: web.Request) -> web.StreamResponse:
+        return await self._of_text(request, pretty)
 
-    async def parse_query(self, request: web.Request) -> web.Response:
-        tree = json_tree(await self._parsed(request))
-        return success(request, tree, self._min_compressed_bytes, deep=True)
+    async def parse_query(self, request: web.Request) -> web.StreamResponse:
+        return await self._of_text(request, json_tree)
 
-    async def _parsed(self, request: web.Request) -> Expr:
-        parameters = await self._parameters(request)
-        try:
-            return parse(parameters.text("query"), self._edge.parser_options)
-        except BadData as error:
-            raise invalid_parameter("query", error.message) from error
+    async def _of_text(self, request: web.Request, make: Callable[[Expr], Any]) -> web.StreamResponse:
+        """What ``make`` makes of the query's tree."""
+        text = (await self._parameters(request)).text("query")
+        client = client_of(request)
+
+        def answer() -> bytes:
+            return success_body(make(parse(text, self._edge.parser_options)), deep=True)
+
+        with self._edge.unsent.answer(client) as unsent:
+            try:
+                if len(text) <= INLINE_TEXT_CHARACTERS_MAX:
+                    body = answer()
+                else:
+                    async with self._edge.metadata.slot(self._edge.config.query.timeout_ms, client) as left_ms:
+                        body = await run_text_work(answer)
+                        await unsent.take(len(body), left_ms)
+            except BadData as error:
+                raise invalid_parameter("query", error.message) from error
+            return await json_body(request, body, self._min_compressed_bytes, unsent)
 
     async def _parameters(self, request: web.Request) -> Parameters:
         return await Parameters.read(request, self._edge.form_bytes_max)

@@ -7,7 +7,10 @@ and why; the rest is durable. Decoding is left to ``remote_write``, routing and 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from aiohttp import web
 
@@ -24,7 +27,10 @@ from filoray.http.snappy_block import declared_length
 
 _PROTOBUF = "application/x-protobuf"
 _MESSAGE_V1 = "prometheus.WriteRequest"
+_decoding = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "decode")
+"""Threads that nothing else takes, be it queries that are finished or answers that are compressed."""
 _INLINE_BODY_BYTES_MAX = 32 * 1024
+_INLINE_DECODED_BYTES_MAX = 256 * 1024
 """Bodies up to this size are decoded on the event loop: a thread's hand-over would cost more."""
 
 
@@ -69,9 +75,10 @@ class WriteRoutes:
     async def _decode(self, config: DatasetConfig, body: bytes) -> DecodedWrite:
         dataset = config.name
         decoder = self._services.remote_write_decoder
-        if len(body) <= _INLINE_BODY_BYTES_MAX:
+        if len(body) <= _INLINE_BODY_BYTES_MAX and self._decompressed_bytes(body) <= _INLINE_DECODED_BYTES_MAX:
             return decoder.decode(dataset, body, config.num_shards, config.spread)
-        return await asyncio.to_thread(decoder.decode, dataset, body, config.num_shards, config.spread)
+        decode = partial(decoder.decode, dataset, body, config.num_shards, config.spread)
+        return await asyncio.get_running_loop().run_in_executor(_decoding, decode)
 
     async def _store(self, config: DatasetConfig, decoded: DecodedWrite, identity: str) -> None:
         """Raises BadData if samples were refused; those that were not are stored all the same."""

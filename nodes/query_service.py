@@ -45,6 +45,7 @@ from filoray.nodes.retrying import Retrying
 from filoray.nodes.routing import Route, ShardEpochs, missing_text, route
 from filoray.nodes.series_batch import SeriesBatch
 from filoray.nodes.sharding import shards_for_matchers
+from filoray.nodes.text_work import INLINE_TEXT_CHARACTERS_MAX, run_text_work
 from filoray.nodes.view_holder import ViewHolder
 from filoray.nodes.write_service import metadata_shard
 
@@ -135,12 +136,15 @@ class FanOutQueryService:
     async def _query(self, request: QueryRequest, timeout_ms: int, token: CancelToken) -> QueryOutcome:
         deadline_s = time.monotonic() + timeout_ms / 1000
         self._views.dataset(request.dataset)
-        expr = self._parsed(request)
+        expr = await self._text_work(request, lambda: self._parsed(request))
         params = self._params(request)
 
         async def attempt(dataset: DatasetView) -> _Answered:
-            exec_plan = self._plan(dataset, expr, params, request)
-            questions, missing = self._questions(dataset, exec_plan, request.spread)
+            def planned() -> tuple[ExecPlan, list[_Question], dict[int, str]]:
+                exec_plan = self._plan(dataset, expr, params, request)
+                return exec_plan, *self._questions(dataset, exec_plan, request.spread)
+
+            exec_plan, questions, missing = await self._text_work(request, planned)
             _refuse_missing(request.dataset, missing, allow_partial=request.allow_partial)
             replies = await self._ask_all(Kind.QUERY, request.dataset, questions, deadline_s)
             return _Answered(exec_plan, questions, replies, missing)
@@ -187,14 +191,22 @@ class FanOutQueryService:
 
     async def explain(self, request: QueryRequest) -> list[str]:
         dataset = self._views.dataset(request.dataset)
-        expr = self._parsed(request)
-        exec_plan = self._plan(dataset, expr, self._params(request), request)
-        questions, _ = self._questions(dataset, exec_plan, request.spread)
         nodes = self._views.view.nodes
-        node_shards = {
-            str(nodes[question.node].address): tuple(shard for shard, _ in question.shards) for question in questions
-        }
-        return explain(exec_plan, node_shards, request.dataset)
+
+        def explained() -> list[str]:
+            exec_plan = self._plan(dataset, self._parsed(request), self._params(request), request)
+            questions, _ = self._questions(dataset, exec_plan, request.spread)
+            node_shards = {
+                str(nodes[question.node].address): tuple(shard for shard, _ in question.shards)
+                for question in questions
+            }
+            return explain(exec_plan, node_shards, request.dataset)
+
+        return await self._text_work(request, explained)
+
+    @staticmethod
+    async def _text_work(request: QueryRequest, act: Callable[[], T]) -> T:
+        return act() if len(request.query) <= INLINE_TEXT_CHARACTERS_MAX else await run_text_work(act)
 
     def _parsed(self, request: QueryRequest) -> Expr:
         """Raises BadData, also for a type that has no values at steps."""

@@ -47,6 +47,8 @@ def to_text(expr: Expr) -> str:
 
 def short_text(expr: Expr, bytes_max: int) -> str | None:
     """The text if it is no longer than that; looks no further into the tree than it must."""
+    if _spine_bytes(expr, bytes_max) > bytes_max:
+        return None
     pieces: list[str] = []
     left = bytes_max
 
@@ -62,6 +64,18 @@ def short_text(expr: Expr, bytes_max: int) -> str | None:
     except _TooLongError:
         return None
     return "".join(pieces)
+
+
+def _spine_bytes(expr: Expr, bytes_max: int) -> int:
+    """At least so many bytes has a chain of operators; counted until there are more than ``bytes_max``.
+
+    Its first term is at its foot: without this look it would be walked down to there from each of its terms.
+    """
+    size_bytes = 1
+    while isinstance(expr, Binary) and size_bytes <= bytes_max:
+        size_bytes += len("+1")
+        expr = expr.left
+    return size_bytes
 
 
 class _TooLongError(Exception):
