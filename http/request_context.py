@@ -45,8 +45,8 @@ def client_of(request: web.Request) -> str:
         address = ip_address((request.remote or "").partition("%")[0])
     except ValueError:
         return request.remote or ""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
-        return str(IPv6Network((address, 64), strict=False))
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False))
     return str(address)
 
 

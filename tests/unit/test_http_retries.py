@@ -6,10 +6,12 @@ Prometheus's remote write sends again on 5xx and drops what it holds on 4xx, 429
 import asyncio
 
 import pytest
+from aiohttp import ClientSession, TCPConnector
 from in_process_gateway import Gateways, dataset, error
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
+from filoray.cluster.config import default_server_config
 from filoray.cluster.errors import (
     BadData,
     ConfigError,
@@ -22,10 +24,19 @@ from filoray.cluster.errors import (
 )
 from filoray.cluster.shard_map import ShardEntry, ShardMap
 from filoray.cluster.shard_status import OWNED, ShardStatus, StatusKind
+from filoray.http.access_policy import Identity
 from filoray.http.protobuf_writer import bytes_field, varint_field
 from filoray.http.remote_write_client import WRITE_HEADERS, encode_write_request
+from filoray.http.request_access import set_identity
+from filoray.http.request_context import client_of
 from filoray.http.snappy_block import compress
+from filoray.nodes.engine import wire
+from filoray.nodes.engine.fragments import FragmentAnswers
+from filoray.nodes.engine.label_table import LabelTable
 from filoray.nodes.node_client import Reply
+from filoray.nodes.protocol import Kind
+from filoray.nodes.query_service import FanOutQueryService
+from filoray.nodes.request_handler import labels_only
 from filoray.nodes.requests import MetricMetadata
 from filoray.nodes.streams.stream import StreamFailed
 from filoray.nodes.view_holder import ViewHolder
@@ -218,3 +229,70 @@ async def test_a_flood_of_one_kind_refuses_nobody_the_other(gateways):
     api.queries.hold.set()
     assert (await query)[0] == 200
     assert sorted([(await task)[0] for task in flood]) == [200, 200] + [503] * 6
+
+
+async def test_a_flood_from_one_address_lets_another_in(gateways):
+    api = await gateways.start("timeseries", query={"max_concurrent": 5, "max_waiting": 3})
+    api.queries.hold = asyncio.Event()
+    flood = [asyncio.create_task(ask(api, "GET", "/api/v1/query?query=up")) for _ in range(20)]
+    while sum(task.done() for task in flood) < 13:  # four run, of five; three wait
+        await asyncio.sleep(0.01)
+    async with ClientSession(api.url, connector=TCPConnector(local_addr=("127.0.0.2", 0))) as other:
+        asking = [asyncio.create_task(other.get("/api/v1/query?query=up")) for _ in range(2)]
+        while len(api.queries.requests) < 5 or sum(task.done() for task in flood) < 14:
+            await asyncio.sleep(0.01)
+        api.queries.hold.set()
+        assert [(await task).status for task in asking] == [200, 200]
+    statuses = sorted([(await task)[0] for task in flood])
+    assert statuses == [200] * 6 + [503] * 14
+
+
+class Asking:
+    """What ``client_of`` looks at of a request."""
+
+    def __init__(self, remote, user=None):
+        self.remote = remote
+        self.kept = {}
+        if user is not None:
+            set_identity(self, Identity(user, {}))
+
+    def __setitem__(self, key, value):
+        self.kept[key] = value
+
+    def get(self, key, default=None):
+        return self.kept.get(key, default)
+
+
+@pytest.mark.parametrize(
+    ("asking", "client"),
+    [
+        (Asking("10.0.0.7"), "10.0.0.7"),
+        (Asking("::ffff:10.0.0.7"), "10.0.0.7"),
+        (Asking("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64"),
+        (Asking("fe80::1%eth0"), "fe80::/64"),
+        (Asking(None), ""),
+        (Asking("10.0.0.7", "grafana"), "user grafana"),
+    ],
+)
+def test_who_is_one_client(asking, client):
+    assert client_of(asking) == client
+
+
+class Remembering(Node):
+    def __init__(self):
+        super().__init__(None)
+        self.bodies = []
+
+    async def request(self, kind, dataset, shards, timeout_ms, body=None, frames=None):
+        self.bodies.append((kind, body))
+        answer = labels_only(LabelTable.empty_sets(0))
+        return Reply(None, wire.encode_answers(FragmentAnswers((answer,))))
+
+
+async def test_a_remote_read_without_matchers_asks_for_all_series(gateways):
+    api, node = await gateways.start("timeseries"), Remembering()
+    views = ViewHolder(cluster(), lambda info: node)
+    service = FanOutQueryService(views, default_server_config().query, "node-0")
+    api.queries.read_raw = service.read_raw
+    assert (await ask(api, "POST", "/api/v1/read"))[0] == 200
+    assert node.bodies == [(Kind.RAW, [[[]], 0, 1, 0, None])]

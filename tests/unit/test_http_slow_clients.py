@@ -10,8 +10,12 @@ import pytest
 from aiohttp import ClientConnectionError
 from in_process_gateway import Gateways, vector
 
+from filoray.http.protobuf_writer import bytes_field, varint_field
 from filoray.http.remote_write_client import encode_write_request
-from filoray.nodes.requests import QueryOutcome
+from filoray.http.snappy_block import compress
+from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.requests import QueryOutcome, RawSeriesAnswer
+from filoray.nodes.series_batch import SeriesBatch
 
 FORM = "application/x-www-form-urlencoded"
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
@@ -189,3 +193,30 @@ async def test_forms_that_wait_for_their_turn_are_held_within_a_limit(gateways):
     answers = await asyncio.gather(*asking)
     assert sorted(status for status, _ in answers) == [200, 200, 503, 503]
     assert "filoray.http.max-pending-size = 10000" in next(body["error"] for status, body in answers if status == 503)
+
+
+async def test_a_remote_read_that_is_not_taken_holds_no_slot(gateways):
+    api = await gateways.start("timeseries", query={"max_concurrent": 1})
+    count, samples = 100, 20_000
+    labels = LabelTable.from_label_sets([{"__name__": "up", "i": str(i)} for i in range(count)])
+    offsets = np.arange(count + 1) * samples
+    times = np.tile(np.arange(samples) * 1000, count)
+    batch = SeriesBatch(labels, offsets, times, np.random.default_rng(1).random(count * samples))
+    reading = asyncio.Event()
+
+    async def read_raw(request):
+        reading.set()
+        return RawSeriesAnswer(batch)
+
+    api.queries.read_raw = read_raw
+    _, writer = await connect(api)
+    body = compress(bytes_field(1, varint_field(2, 10**12)) + varint_field(2, 1))
+    writer.write(
+        f"POST /api/v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    )
+    await reading.wait()
+    async with asyncio.timeout(30):
+        assert (await api.get("/api/v1/query?query=1"))[0] == 200
+        metrics = await (await api.client.get("/metrics")).read()
+    assert b"filoray_http_requests_in_flight 2.0" in metrics  # this one, and the read, which is still being sent
+    writer.close()
