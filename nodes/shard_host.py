@@ -160,22 +160,21 @@ class ShardHost:
     def stop_shards(self, dataset: str, shards: Sequence[tuple[int, int]]) -> None:
         """Flush and close those that are held at that epoch. Returns when that is done."""
         wanted = dict(shards)
-        self._give_up(dataset, wanted, lambda hosted: hosted.epoch == wanted[hosted.number], delete=False)
+        self._give_up(dataset, wanted, lambda hosted: hosted.epoch == wanted[hosted.number])
 
     def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
         """Close what is held of that generation and remove its files alone. Returns when that is done."""
         with self._lock:
             self._deleted[dataset] = max(generation, self._deleted.get(dataset, -1))
-        closed = self._give_up(dataset, shards, lambda hosted: hosted.config.generation == generation, delete=True)
-        for number in shards:
-            if number not in closed:
-                self._delete_files(storage_name(dataset, generation), number)
+        self._give_up(dataset, shards, lambda hosted: hosted.config.generation == generation)
+        for (
+            number
+        ) in shards:  # on this thread: rows of a large shard take a database long, and other shards take writes
+            self._delete_files(storage_name(dataset, generation), number)
         self._remove_directory_if_empty(storage_name(dataset, generation))
 
-    def _give_up(
-        self, dataset: str, shards: Iterable[int], is_meant: Callable[[HostedShard], bool], *, delete: bool
-    ) -> set[int]:
-        """Close those that are held and meant; returns their numbers when that is done."""
+    def _give_up(self, dataset: str, shards: Iterable[int], is_meant: Callable[[HostedShard], bool]) -> None:
+        """Close those that are held and meant; returns when that is done."""
         given_up = []
         for number in shards:
             with self._lock:
@@ -184,10 +183,9 @@ class ShardHost:
                     continue
                 del self._hosted[dataset, number]
             self._wait_until_not_opening(hosted)
-            given_up.append((number, self._ingest.run(partial(self._close, hosted, delete=delete))))
-        for _, future in given_up:
+            given_up.append(self._ingest.run(partial(self._close, hosted)))
+        for future in given_up:
             future.result()
-        return {number for number, _ in given_up}
 
     def watch_with(self, watch: ThreadWatch) -> None:
         """Have it known when the shards get no further."""
@@ -201,7 +199,7 @@ class ShardHost:
         """Close every shard after what was submitted is stored."""
         for hosted in self.held():
             self._wait_until_not_opening(hosted)
-            self._ingest.run(partial(self._close, hosted, delete=False))
+            self._ingest.run(partial(self._close, hosted))
         self._ingest.close()
         self._openers.close()
 
@@ -305,7 +303,7 @@ class ShardHost:
         try:
             if previous is not None:
                 self._wait_until_not_opening(previous)
-                self._ingest.run(lambda: self._close(previous, delete=False)).result()
+                self._ingest.run(lambda: self._close(previous)).result()
             if hosted.released.is_set():
                 return
             self._open_once(hosted, OpeningAttempt(retry_delay_s))
@@ -469,11 +467,9 @@ class ShardHost:
         if shard is not None:
             shard.close()
 
-    def _close(self, hosted: HostedShard, *, delete: bool) -> None:
+    def _close(self, hosted: HostedShard) -> None:
         with hosted.gate:
             self._let_go(hosted)
-            if delete:
-                self._delete_files(hosted.config.storage_name, hosted.number)
         self._report(hosted, IngestionStopped())
 
     def _report(self, hosted: HostedShard, event: ShardEvent) -> None:

@@ -119,6 +119,8 @@ class TransportServer:
             raise
         self._outgoing: deque[tuple[bytes, Frames]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self._wake_lock = threading.Lock()
+        """Or a late reply would write into what has the descriptor's number next, perhaps a shard's file."""
         self._stopping = False
         self.beat = Beat("data-plane")
         self._complaints = _Complaints()
@@ -134,8 +136,10 @@ class TransportServer:
     def send(self, identity: bytes, frames: Frames) -> None:
         """Raises LimitExceeded: the client would cut the connection if it were sent more than its limit."""
         check_message_size(frames, self._limits.message_bytes)
-        self._outgoing.append((identity, frames))
-        os.eventfd_write(self._wake_fd, 1)
+        with self._wake_lock:
+            if self._wake_fd >= 0:
+                self._outgoing.append((identity, frames))
+                os.eventfd_write(self._wake_fd, 1)
 
     def close(self) -> None:
         """Replies given before are sent on; the port is free afterwards. Twice is as once."""
@@ -146,7 +150,9 @@ class TransportServer:
         self._thread.join(timeout=5)
         self._socket.close(linger=200)
         self._release()
-        os.close(self._wake_fd)
+        with self._wake_lock:
+            os.close(self._wake_fd)
+            self._wake_fd = -1
 
     def _release(self) -> None:
         self._socket.close()

@@ -1,7 +1,8 @@
-"""Whether a tree of frozen records has in every field what the field's annotation says: for trees off a wire.
+"""Whether a tree of PromQL has in every field what the field's annotation says, and only words there are.
 
-A tree is decoded by what its bytes claim, so a number may stand where text should. Evaluated, it would fail somewhere
-deep, or make a kernel be compiled anew for its odd types. The walk is a loop: a deep tree costs no stack.
+For trees off a wire: one is decoded by what its bytes claim, so a number may stand where text should. Evaluated, it
+would fail somewhere deep, or make a kernel be compiled anew for its odd types. The walk is a loop: a deep tree costs no
+stack.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from filoray.cluster.errors import BadData
+from filoray.nodes.promql.ast import Aggregate, Binary, Call, DurationExpr, Unary
+from filoray.nodes.promql.function_table import AGGREGATIONS, FUNCTIONS
+from filoray.nodes.promql.operators import PRECEDENCE
 
 _Waiting = list[tuple[Any, "_Test"]]
 _Test = Callable[[Any, _Waiting], bool]
@@ -72,7 +76,31 @@ def _tuple_test(member: Any) -> _Test:
     return test
 
 
+_DURATION_OPERATORS = frozenset(("+", "-", "*", "/", "%", "^", "step", "range", "min", "max", "()"))
+
+
+def _is_known_call(call: Call) -> bool:
+    signature = FUNCTIONS.get(call.function)
+    if signature is None:
+        return False
+    needed = len(signature.arg_types) - bool(signature.variadic)
+    most = None if signature.variadic < 0 else max(needed + signature.variadic, len(signature.arg_types))
+    return needed <= len(call.args) and (most is None or len(call.args) <= most)
+
+
+_KNOWN: dict[type, Callable[[Any], bool]] = {
+    Aggregate: lambda node: node.op in AGGREGATIONS,
+    Binary: lambda node: node.op in PRECEDENCE,
+    Call: _is_known_call,
+    DurationExpr: lambda node: node.op in _DURATION_OPERATORS,
+    Unary: lambda node: node.op in ("+", "-"),
+}
+"""Of nodes with a word that is one of a few: whether theirs is."""
+
+
 def _record_test(record: Any) -> _Test:
+    is_known = _KNOWN.get(record)
+
     @functools.cache
     def fields() -> list[tuple[str, _Test]]:  # not before it is needed: records may hold their own kind
         hints = typing.get_type_hints(record)
@@ -82,6 +110,9 @@ def _record_test(record: Any) -> _Test:
         if type(value) is not record:
             return False
         waiting.extend([(getattr(value, name), inner) for name, inner in fields()])
-        return True
+        if is_known is None:
+            return True
+        word = value.function if record is Call else value.op
+        return type(word) is str and is_known(value)
 
     return test

@@ -20,7 +20,7 @@ from filoray.cluster.shard_status import StatusKind
 
 NODES = 3
 CONFIG = """filoray {
-  node { heartbeat-interval = 200ms, heartbeat-timeout = 2s }
+  node { heartbeat-interval = 200ms, heartbeat-timeout = 2s, encryption = always }  # as between machines
   supervisor.hang-timeout = 60s  # or it would end a coordinator that hangs for a while
 }"""
 _STATUS = re.compile(r"ShardStatus\w+")

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from shards import container
 
 from filoray.cluster.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, parse_dataset_config
 from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.nodes.ingest_worker import PendingWrite
 from filoray.nodes.opening_threads import OpeningThreads
 from filoray.nodes.shard_host import ShardHost
 from filoray.nodes.streams.stream import ProblemReport, StreamBatch
@@ -181,6 +183,30 @@ def test_a_shard_whose_source_hangs_is_let_go_at_once_and_its_late_opening_chang
         assert node.open_shards("dead") == set()
     if way == "delete":
         assert not (node.data_dir / "dead").exists()
+
+
+def test_deleting_files_that_takes_long_keeps_no_write_waiting(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = dataset("own-log", LOG_STREAM_FACTORY)
+    node.host.start_shards(own, [(0, 1), (1, 1)])
+    wait_until(lambda: node.open_shards("own-log") == {0, 1}, "they are open")
+    deletes, go_on, deletion = threading.Event(), threading.Event(), ShardHost._delete_files
+
+    def delete_slowly(host: ShardHost, storage: str, number: int) -> None:
+        deletes.set()
+        assert go_on.wait(30)
+        deletion(host, storage, number)
+
+    monkeypatch.setattr(ShardHost, "_delete_files", delete_slowly)
+    deleting = threading.Thread(target=node.host.delete_shards, args=("own-log", 0, [0]))
+    deleting.start()
+    assert deletes.wait(30)
+    answered = threading.Event()
+    sample = container([({"__name__": "up"}, [(1, 1.0)])])
+    node.host.submit("own-log", [(1, 1)], [sample], PendingWrite(lambda replies: answered.set(), [None]))
+    assert answered.wait(20)
+    go_on.set()
+    deleting.join(30)
+    assert not list((node.data_dir / "own-log").glob("shard-0.*"))
 
 
 def test_opening_threads_are_shared_among_data_sets_and_freed_by_what_is_given_up() -> None:

@@ -380,6 +380,20 @@ def test_pieces_that_fit_no_message_are_bad_data(pieces: list[bytes]) -> None:
         joined(pieces, 1 << 30)
 
 
+def test_a_reply_after_the_end_goes_nowhere() -> None:
+    """Not into the file that has the descriptor's number next."""
+    with serving(echo) as (server, _):
+        descriptor = server._wake_fd
+    read, write = os.pipe2(os.O_NONBLOCK)
+    read = os.dup(read)  # which may have had that number
+    os.dup2(write, descriptor)
+    Responder(server, b"gateway", 1).reply("late")
+    with pytest.raises(BlockingIOError):
+        os.read(read, 8)
+    for one in {read, write, descriptor}:
+        os.close(one)
+
+
 def test_keys_are_not_shown() -> None:
     assert GATEWAYS.secret.decode() not in repr(GATEWAYS)
     assert KeyPair.generate() != GATEWAYS
