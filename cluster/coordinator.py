@@ -171,6 +171,7 @@ class Coordinator:
             store_defaults=self._config.store,
             spread_default=self._config.spread_default,
             place="source configuration",
+            limits=self._config.dataset_limits.reading_again,
         )  # fmt: skip
         await self._until(lambda: not self._manager.is_deleting(name), _DELETE_TIMEOUT_S)
         configs = [known for known, _ in self._manager.datasets.values() if known.name != name]

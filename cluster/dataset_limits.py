@@ -7,7 +7,7 @@ text arrives and again on the node that opens the source.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filoray.cluster.config_section import ConfigSection
@@ -33,6 +33,11 @@ class DatasetLimits:
     max_shards: int
     reading: ParseLimits
     max_concurrent_readings: int
+
+    @property
+    def reading_again(self) -> ParseLimits:
+        """Of the JSON that a gateway made of a text within ``reading``: longer by its quotes."""
+        return replace(self.reading, size_max=8 * self.reading.size_max, values_max=2 * self.reading.values_max)
 
 
 NO_FILES = DatasetLimits(

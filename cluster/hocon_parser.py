@@ -144,6 +144,7 @@ class _Parser:
         pieces: list[Node] = []
         start = self._token
         space: Token | None = None
+        before: Node | None = None
         while True:
             token = self._token
             if token.kind is Kind.SPACE:
@@ -156,7 +157,12 @@ class _Parser:
                 pieces.append(Plain(space.text, space.text, is_space=True))
             space = None
             self._budget.add_value()
-            pieces.append(self._piece(token))
+            piece = self._piece(token)
+            if isinstance(piece, Block) and isinstance(before, Block):
+                _merge(before, piece)
+                continue
+            before = piece
+            pieces.append(piece)
         if not pieces:
             raise self._unexpected("a value")
         if len(pieces) == 1:
@@ -257,8 +263,7 @@ class _Parser:
         if found is not None:
             text, includes = found
             prefixes = (self._base() + self._where, *self._prefixes)
-            for key, definitions in parse(text, includes, self._budget, prefixes, self._depth).fields.items():
-                block.fields.setdefault(key, []).extend(definitions)
+            _merge(block, parse(text, includes, self._budget, prefixes, self._depth))
 
     def _base(self) -> Path:
         return self._prefixes[0] if self._prefixes else ()
@@ -301,7 +306,7 @@ class _Parser:
 
 
 def _define(block: Block, path: Path, value: Node) -> None:
-    """Add a definition; blocks of a longer path merge with the block that was defined last, if it was one."""
+    """Add a definition; a block, or the blocks of a longer path, merges with what was defined last if it was one."""
     for key in path[:-1]:
         definitions = block.fields.setdefault(key, [])
         if not definitions or not isinstance(definitions[-1], Block):
@@ -309,4 +314,15 @@ def _define(block: Block, path: Path, value: Node) -> None:
         inner = definitions[-1]
         assert isinstance(inner, Block)
         block = inner
-    block.fields.setdefault(path[-1], []).append(value)
+    definitions = block.fields.setdefault(path[-1], [])
+    last = definitions[-1] if definitions else None
+    if isinstance(value, Block) and isinstance(last, Block):
+        _merge(last, value)
+    else:
+        definitions.append(value)
+
+
+def _merge(block: Block, later: Block) -> None:
+    for key, definitions in later.fields.items():
+        for definition in definitions:
+            _define(block, (key,), definition)

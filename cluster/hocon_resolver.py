@@ -26,15 +26,20 @@ class _Missing:
 
 @dataclass(frozen=True, slots=True)
 class _Layers:
-    """An object not yet made: blocks that merge, the later ones over the earlier."""
+    """An object not yet made: blocks that merge, the later ones over the earlier.
+
+    ``origins``: the substitutions and joined values that brought the blocks, by ``id``.
+    """
 
     blocks: tuple[Block, ...]
+    origins: frozenset[int] = frozenset()
 
 
 _MISSING = _Missing()
 _Value: TypeAlias = "Plain | _Layers | list[PlainValue] | _Missing"
 _NEVER = 1 << 30
-_LOOKS_PER_VALUE = 16  # definitions that are looked at in the time in which a value is made
+_LOOKS_PER_VALUE = 4  # definitions that are looked at in the time in which a value is made
+_VALUES_PER_REPETITION = 8  # values that are made in the time in which a substitution is followed once more
 
 
 class Resolver:
@@ -46,7 +51,9 @@ class Resolver:
         self._budget = budget
         self._known: dict[int, _Value] = {}
         self._evaluating: dict[int, int] = {}
-        self._making: set[tuple[int, ...]] = set()
+        self._unsettled: set[int] = set()
+        self._making: set[int] = set()
+        self._making_depth = 0
         self._looked_back_to = _NEVER
 
     def resolve(self) -> dict[str, PlainValue]:
@@ -56,20 +63,21 @@ class Resolver:
     # ---- objects and lists that are made
 
     def _made(self, layers: _Layers) -> dict[str, PlainValue]:
-        identity = tuple(map(id, layers.blocks))
-        if identity in self._making:
+        if not layers.origins.isdisjoint(self._making):
             raise ConfigError(f"{self._budget.place}: a block contains itself through a substitution")
         self._check_depth()
-        self._making.add(identity)
+        self._making |= layers.origins
+        self._making_depth += 1
         keys: dict[str, None] = {key: None for block in layers.blocks for key in block.fields}
         made: dict[str, PlainValue] = {}
         for key in keys:
-            definitions = _definitions(layers, key)
+            definitions = self._definitions(layers, key)
             value = self._value_of(definitions, len(definitions))
             if not isinstance(value, _Missing):
                 self._budget.work()
                 made[key] = self._plain(value)
-        self._making.remove(identity)
+        self._making -= layers.origins
+        self._making_depth -= 1
         return made
 
     def _plain(self, value: Plain | _Layers | list[PlainValue]) -> PlainValue:
@@ -79,31 +87,45 @@ class Resolver:
 
     def _check_depth(self) -> None:
         """Blocks in blocks and substitutions of substitutions, which may take turns."""
-        self._budget.check_depth((len(self._making) + len(self._evaluating)) // 2)
+        self._budget.check_depth((self._making_depth + len(self._evaluating)) // 2)
 
     # ---- one key
+
+    def _definitions(self, layers: _Layers, key: str) -> Sequence[Node]:
+        if len(layers.blocks) == 1:
+            definitions: Sequence[Node] = layers.blocks[0].fields.get(key, ())
+        else:
+            definitions = [node for block in layers.blocks for node in block.fields.get(key, ())]
+        self._budget.work((len(definitions) + len(layers.blocks)) // _LOOKS_PER_VALUE)
+        return definitions
 
     def _value_of(self, definitions: Sequence[Node], end: int) -> _Value:
         """By the definitions before ``end``."""
         blocks: list[Block] = []
+        origins: set[int] = set()
         appended: list[Node] = []
         for i in range(end - 1, -1, -1):
             node = definitions[i]
+            self._budget.step()
             if isinstance(node, Appended) and not blocks:
                 appended.append(node)
                 continue
             value = node if isinstance(node, Plain) else self._evaluated(node)
-            self._budget.step()
             if isinstance(value, _Missing):
                 continue
             if appended:
                 return self._with_appended(value, appended)
             if not isinstance(value, _Layers):
-                return value if not blocks else _Layers(tuple(reversed(blocks)))
+                if blocks:
+                    break
+                return value
             blocks += reversed(value.blocks)
+            if not isinstance(node, Block):
+                origins.add(id(node))
+                self._budget.work(len(value.blocks) // _LOOKS_PER_VALUE)
         if appended:
             return self._with_appended(_MISSING, appended)
-        return _Layers(tuple(reversed(blocks))) if blocks else _MISSING
+        return _Layers(tuple(reversed(blocks)), frozenset(origins)) if blocks else _MISSING
 
     def _with_appended(self, before: _Value, appended: Sequence[Node]) -> _Value:
         """``before`` is the value under the ``+=`` definitions, which are given from the last to the first."""
@@ -125,6 +147,10 @@ class Resolver:
         known = self._known.get(id(node))
         if known is not None:
             return known
+        if id(node) in self._evaluating:  # reached through a block that is made of it, not by a path: no looking back
+            raise ConfigError(f"{self._budget.place}: a list or text contains itself through a substitution")
+        if id(node) in self._unsettled:
+            self._budget.work(_VALUES_PER_REPETITION)
         depth = len(self._evaluating)
         self._check_depth()
         self._evaluating[id(node)] = depth
@@ -137,6 +163,7 @@ class Resolver:
         if looked_back_to >= depth:
             self._known[id(node)] = value
         else:
+            self._unsettled.add(id(node))
             self._looked_back_to = min(around, looked_back_to)
         return value
 
@@ -184,8 +211,7 @@ class Resolver:
         for key in path:
             if not isinstance(value, _Layers):
                 return _MISSING
-            definitions = _definitions(value, key)
-            self._budget.work(1 + len(definitions) // _LOOKS_PER_VALUE)
+            definitions = self._definitions(value, key)
             value = self._value_of(definitions, self._visible(definitions))
         return value
 
@@ -233,9 +259,3 @@ class Resolver:
             if made and all(key.isascii() and key.isdecimal() for key in made):
                 return [made[key] for key in sorted(made, key=int)]
         raise ConfigError(f"{text.at(offset)}: {problem}")
-
-
-def _definitions(layers: _Layers, key: str) -> Sequence[Node]:
-    if len(layers.blocks) == 1:
-        return layers.blocks[0].fields.get(key, ())
-    return [node for block in layers.blocks for node in block.fields.get(key, ())]

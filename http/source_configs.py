@@ -53,4 +53,4 @@ class SourceConfigReader:
         source = ConfigSource(_PLACE, text)
         config = read_dataset_config(values, name, source, self._config.store, self._config.spread_default)
         check_source(config, self._limits)  # what streams need is known to the nodes' code, not to the coordinator's
-        return json.dumps(values)
+        return json.dumps(values, ensure_ascii=False)

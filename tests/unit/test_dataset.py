@@ -133,3 +133,33 @@ def test_text_from_the_network_may_not_include(line: str) -> None:
 def test_names_that_are_no_directory_names_are_refused(name: str) -> None:
     with pytest.raises(BadData, match="not a dataset name"):
         parse_dataset_config(_with(dataset=name), name)
+
+
+@pytest.mark.parametrize("name", ["5d", "007", "1e3", "1.10", "1", "true", "10m", "0x1f"])
+def test_a_name_that_looks_like_a_number_keeps_its_characters(name: str) -> None:
+    text = f"dataset = {name}, schema = {name}, num-shards = 04, min-num-nodes = 1.0, sourceconfig {{ topic = {name} }}"
+    config = parse_dataset_config(f"{text}\nsourcefactory = {SOURCE_FACTORIES[0]}", name)
+    assert (config.name, config.schema) == (name, name)
+    assert (config.num_shards, config.min_num_nodes) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("16m", 16 << 20), ("16M", 16 << 20), ("16 Mi", 16 << 20), ("16MiB", 16 << 20), ("16 MB", 16_000_000),
+        ("2g", 2 << 30), ("1PB", 10**15), ("1p", 1 << 50), ("1EiB", 1 << 60), ("1E", 1 << 60), ("1 EB", 10**18),
+        ("2048k", 2 << 20), ("2048 kibibytes", 2 << 20), ("2000000", 2_000_000), ("2e6", 2_000_000),
+        ("2000kB", 2_000_000), ("1.5 gibibytes", 3 << 29), ('"16m"', 16 << 20),
+    ],
+)  # fmt: skip
+def test_sizes_unquoted_are_those_of_typesafe_config(size: str, expected: int) -> None:
+    text = f"dataset = a, num-shards = 1, min-num-nodes = 1, sourcefactory = {SOURCE_FACTORIES[0]}"
+    config = parse_dataset_config(f"{text}\nsourceconfig.store.shard-mem-size = {size}", "a")
+    assert config.store.shard_mem_bytes == expected
+
+
+def test_json_with_a_key_twice_loses_nothing() -> None:
+    text = _with(sourceconfig={"store": {"flush-interval": "2m"}})
+    text = text[:-1] + ', "sourceconfig": {"store": {"groups-per-shard": 7}}}'
+    store = parse_dataset_config(text, "metrics").store
+    assert (store.flush_interval_ms, store.groups_per_shard) == (120_000, 7)

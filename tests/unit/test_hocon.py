@@ -193,7 +193,7 @@ WRONG = {
 
 
 def posted(text: str) -> object:
-    return parse_posted(text, ParseBudget("t", ParseLimits()))
+    return parse_posted(text, ParseBudget("t", ParseLimits(timeout_ms=600_000)))
 
 
 @pytest.mark.parametrize("name", RIGHT)
