@@ -382,6 +382,26 @@ def test_a_write_to_a_missing_shard_is_503_with_retry_after(cluster):
     assert cluster.number("sum(sum_over_time({__name__=~'elsewhere_.*'}[1h]))", END_S) == 40
 
 
+def test_a_directory_that_is_gone_is_an_error_until_it_is_back_whoever_owns_the_shards(cluster):
+    cluster.setup("volume", num_shards=2, min_num_nodes=1)
+    series = [({"__name__": "kept", "i": str(i)}, [START_MS], [1.0]) for i in range(40)]
+    assert cluster.write(series, "volume").status_code == 204
+    place, away = cluster.data_dir / "volume", cluster.data_dir / "unmounted"
+    place.rename(away)
+    in_error = {"ShardStatusError"}
+    wait_until(lambda: set(cluster.statuses("volume")) == in_error, 30, "the owner notices")
+    answer = cluster.write([({"__name__": "kept", "i": "1"}, [START_MS + 1], [1.0])], "volume")
+    assert (answer.status_code, "ShardStatusError" in answer.text) == (503, True)
+    cluster.kill("node-0")
+    cluster.wait_active()  # the other data set's
+    wait_until(lambda: set(cluster.statuses("volume")) == in_error, 30, "the next owners find nothing either")
+    assert not place.exists(), "nothing is made in its place"
+    away.rename(place)
+    cluster.wait_active("volume", timeout_s=60)
+    answer = cluster.get("/promql/volume/api/v1/query", query="count(kept)", time=START_MS // 1000)
+    assert answer.json()["data"]["result"][0]["value"][1] == "40"
+
+
 def test_a_hung_node_is_waited_for_and_replaced(cluster):
     whole = ask(cluster, query="sum(heavy)").json()
     pid = cluster.pid("node-1")
