@@ -19,7 +19,8 @@ from shards import container
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import StaleRoute
 from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
-from filoray.nodes import open_files
+from filoray.nodes import open_files, shard_host
+from filoray.nodes.clocks import wall_ms
 from filoray.nodes.ingest_worker import PendingWrite
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
@@ -309,3 +310,25 @@ def test_a_node_takes_the_files_that_the_system_allows_it(few_files: int) -> Non
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert open_files.raise_limit() == min(hard, 1 << 20) > soft
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, 1 << 20), hard)
+
+
+@pytest.mark.parametrize("jump_ms", [25 * 3_600_000, -365 * 86_400_000])
+def test_a_tick_of_a_wrong_clock_drops_nothing_and_is_logged(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, jump_ms: int
+) -> None:
+    node.start([0], **{"flush-interval": "100ms", "groups-per-shard": 1, "disk-time-to-live": "24 hours"})
+    wait_until(lambda: node.is_open(0), "it is open")
+    assert isinstance(node.write(0, sample(1)).wait(), Stored)
+    wait_until(lambda: node.shard(0).stats().chunks == 1, "it is flushed")
+    ticks: list[int] = []
+
+    def wrong_ms() -> int:
+        ticks.append(1)
+        return wall_ms() + jump_ms
+
+    monkeypatch.setattr(shard_host, "wall_ms", wrong_ms)
+    wait_until(lambda: len(ticks) > 3, "upkeep has seen the wrong clock")
+    monkeypatch.undo()
+    wait_until(lambda: caplog.text.count("the clock jumped by") >= 2, "there and back")
+    assert node.shard(0).stats().samples == 1
+    assert isinstance(node.write(0, sample(2)).wait(), Stored)
