@@ -21,7 +21,7 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import BadData, ConnectionLost, QueryTimeout, StaleRoute
 from filoray.nodes import message_pieces
-from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
+from filoray.nodes.protocol import TIMEOUT_MS_MAX, Frames, Kind, ReplyHeader, RequestHeader
 from filoray.nodes.transport import ZERO_COPY_BYTES_MIN, check_message_size
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,11 @@ _CONNECTION_LOST = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+
+
+_CONNECT_S = 1.0
+"""A connection takes milliseconds, also to a machine far away."""
+_CONNECT_LOOK_S = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,8 @@ class ZmqNodeClient:
         for option in (zmq.LINGER, zmq.SNDHWM, zmq.RCVHWM):
             self._socket.setsockopt(option, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        # Messages are for a node that is there: those for one that cannot be reached would pile up in the socket.
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._message_bytes_max = message_bytes_max
         self._is_in_pieces = not endpoint
         self._socket.setsockopt(
@@ -122,12 +129,15 @@ class ZmqNodeClient:
         if self._closed:
             raise StaleRoute(f"node {self._address} has gone")
         request_id = next(self._request_ids)
-        header = RequestHeader(request_id, kind, self._incarnation, dataset, shards, timeout_ms, body)
+        node_timeout_ms = min(timeout_ms, TIMEOUT_MS_MAX)
+        header = RequestHeader(request_id, kind, self._incarnation, dataset, shards, node_timeout_ms, body)
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._pending[request_id] = future
         try:
-            self._send([header.encode(), *(frames or [])])
+            message = self._message([header.encode(), *(frames or [])])
             async with asyncio.timeout(timeout_ms / 1000):
+                if not self._send(message):
+                    await self._send_when_connected(message, future)
                 return await future
         except TimeoutError:
             self._cancel(request_id)
@@ -151,21 +161,33 @@ class ZmqNodeClient:
 
     def _cancel(self, request_id: int) -> None:
         if not self._closed:
-            self._send([RequestHeader(request_id, Kind.CANCEL, self._incarnation, "", (), 0).encode()])
+            header = RequestHeader(request_id, Kind.CANCEL, self._incarnation, "", (), 0)
+            self._send(self._message([header.encode()]))  # a node that is not there has forgotten it already
 
-    def _send(self, frames: Frames) -> None:
+    def _message(self, frames: Frames) -> Frames:
         check_message_size(frames, self._message_bytes_max)
-        if self._is_in_pieces:
-            frames = message_pieces.cut(frames)
-        large = any(len(frame) > ZERO_COPY_BYTES_MIN for frame in frames[1:])
+        return message_pieces.cut(frames) if self._is_in_pieces else frames
+
+    async def _send_when_connected(self, message: Frames, future: asyncio.Future[Reply]) -> None:
+        """Raises ConnectionLost if that takes long. Returns without if ``future`` is done meanwhile."""
+        give_up_s = self._loop.time() + _CONNECT_S
+        while not (future.done() or self._send(message)):
+            if self._loop.time() > give_up_s:
+                raise ConnectionLost(f"there is no connection to node {self._address}")
+            await asyncio.sleep(_CONNECT_LOOK_S)
+
+    def _send(self, message: Frames) -> bool:
+        """False while there is no connection."""
+        large = any(len(frame) > ZERO_COPY_BYTES_MIN for frame in message[1:])
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=not large)
+            self._socket.send_multipart(message, zmq.NOBLOCK, copy=not large)
         except zmq.Again:
-            raise StaleRoute(f"node {self._address} does not take messages") from None
+            return False
         # The FD is edge-triggered, and a send may have consumed the edge of an arrived message.
         if not self._drain_is_due and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             self._drain_is_due = True
             self._loop.call_soon(self._drain)
+        return True
 
     def _drain(self) -> None:
         self._drain_is_due = False

@@ -18,12 +18,20 @@ import zmq
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.errors import BadData, ExecutionError, FilorayError, LimitExceeded, QueryTimeout, StaleRoute
+from filoray.cluster.errors import (
+    BadData,
+    ConnectionLost,
+    ExecutionError,
+    FilorayError,
+    LimitExceeded,
+    QueryTimeout,
+    StaleRoute,
+)
 from filoray.nodes.doorman import HANDSHAKE_MS
 from filoray.nodes.message_pieces import PIECE_BYTES, joined
 from filoray.nodes.node_client import ZmqNodeClient
 from filoray.nodes.private_sockets import new_socket_path
-from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
+from filoray.nodes.protocol import TIMEOUT_MS_MAX, Frames, Kind, ReplyHeader, RequestHeader
 from filoray.nodes.transport import Dispatch, Responder, TransportLimits, TransportServer
 
 HOST = "127.0.0.1"
@@ -131,6 +139,46 @@ async def test_a_connection_that_is_lost_fails_what_waits_for_an_answer() -> Non
                 await task
     with pytest.raises(StaleRoute, match="has gone"):
         await ask(client)
+
+
+@pytest.mark.parametrize("key", [None, GATEWAYS.public], ids=["private", "keys"])
+async def test_requests_to_a_node_that_is_not_there_fail_soon_and_do_not_pile_up(key: bytes | None) -> None:
+    arrived: list[object] = []
+
+    def note(header: RequestHeader, frames: Frames, responder: Responder) -> None:
+        arrived.append(header.body)
+        responder.reply(header.body)
+
+    with (
+        serving(note, key) as (server, address),
+        client_of(address, server.public_key, GATEWAYS if key else None, server.endpoint) as client,
+    ):
+        assert (await ask(client, "before")).body == "before"
+        server.close()
+        with contextlib.suppress(StaleRoute):
+            await ask(client, "as it ends")
+        asking = [ask(client, i, [bytes(100_000)]) for i in range(20)]
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        assert {type(result) for result in results} == {ConnectionLost}
+        if key is None:  # the one that takes its place finds nothing that was meant for the first
+            stand_in = zmq.Context()
+            with stand_in.socket(zmq.ROUTER) as router:
+                router.linger = 0
+                router.bind(server.endpoint)
+                later = asyncio.create_task(ask(client, "for the other"))
+                assert await asyncio.to_thread(router.poll, LONG_MS)
+                assert RequestHeader.decode(router.recv_multipart()[1]).body == "for the other"
+                later.cancel()
+            stand_in.term()
+    assert arrived == ["before"]
+
+
+async def test_a_timeout_longer_than_any_is_one_for_the_node() -> None:
+    def timeout_of(header: RequestHeader, frames: Frames, responder: Responder) -> None:
+        responder.reply(header.timeout_ms)
+
+    with serving(timeout_of) as (server, address), client_of(address, endpoint=server.endpoint) as client:
+        assert (await ask(client, timeout_ms=1 << 40)).body == TIMEOUT_MS_MAX
 
 
 async def test_what_is_no_request_is_dropped_and_disturbs_nobody() -> None:
