@@ -151,7 +151,7 @@ class FanOutQueryService:
 
         answered = await self._attempts(request.dataset, deadline_s, attempt)
         size_bytes = sum(len(frame) for reply in answered.replies for frame in reply.frames)
-        if size_bytes <= _INLINE_REPLY_BYTES_MAX:
+        if size_bytes <= _INLINE_REPLY_BYTES_MAX and len(request.query) <= INLINE_TEXT_CHARACTERS_MAX:
             answers, result = self._finish(answered, token)
         else:
             answers, result = await asyncio.to_thread(self._finish, answered, token)

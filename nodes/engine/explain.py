@@ -13,7 +13,7 @@ from filoray.nodes.engine.leaves import window_span
 from filoray.nodes.engine.planner import ExecPlan
 from filoray.nodes.engine.range_functions import RANGE_FUNCTIONS
 from filoray.nodes.engine.time_resolution import invariant_grid, subquery_grid, unwrap_parens
-from filoray.nodes.engine.tree_facts import TreeFacts, children_of, subtrees_of
+from filoray.nodes.engine.tree_facts import TreeFacts
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
@@ -34,6 +34,7 @@ from filoray.nodes.promql.ast import (
 )
 from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.printer import to_text
+from filoray.nodes.promql.subtrees import children_of, subtrees_of
 
 _OPERATORS = {
     "+": "ADD",
@@ -58,7 +59,7 @@ _FILTERS = {
     MatchOp.REGEX: "EqualsRegex",
     MatchOp.NOT_REGEX: "NotEqualsRegex",
 }
-_DASHES_MAX = 500  # each term of a chain is deeper; beyond this the text would grow with the chain's square
+_DASHES_MAX = 250  # each term of a chain is deeper; beyond this the text would grow with the chain's square
 _SORTS = frozenset({"sort", "sort_desc", "sort_by_label", "sort_by_label_desc"})
 _LABEL_FUNCTIONS = frozenset({"label_replace", "label_join", "info"})
 

@@ -19,7 +19,7 @@ from filoray.nodes.engine.info_reference import info_time
 from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.engine.time_resolution import invariant_grid, resolve_times, subquery_grid
-from filoray.nodes.engine.tree_facts import Matchers, TreeFacts, children_of, selectors_of, subtrees_of
+from filoray.nodes.engine.tree_facts import Matchers, TreeFacts, selectors_of
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
@@ -39,6 +39,7 @@ from filoray.nodes.promql.ast import (
 )
 from filoray.nodes.promql.deep_trees import Walk, all_of, walked
 from filoray.nodes.promql.duration_resolution import durations_resolved
+from filoray.nodes.promql.subtrees import children_of, subtrees_of
 from filoray.nodes.promql.types import value_type
 
 Colocated = Callable[[Sequence[Matchers]], bool]

@@ -7,7 +7,6 @@ from enum import Enum
 
 from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.promql.ast import (
-    Aggregate,
     Binary,
     Call,
     Expr,
@@ -24,6 +23,7 @@ from filoray.nodes.promql.ast import (
 )
 from filoray.nodes.promql.deep_trees import Walk, all_of, walked
 from filoray.nodes.promql.operators import COMPARISONS
+from filoray.nodes.promql.subtrees import children_of, subtrees_of
 from filoray.nodes.promql.types import value_type
 
 Matchers = tuple[LabelMatcher, ...]
@@ -38,33 +38,6 @@ GLOBAL_FUNCTIONS = frozenset(
 
 KEEPING_NAMES = frozenset({"first_over_time", "last_over_time"})
 """Functions of one series whose results are samples of the same metric."""
-
-
-def children_of(expr: Expr) -> tuple[Expr, ...]:
-    """The direct subexpressions, in source order."""
-    match expr:
-        case Call():
-            return expr.args
-        case Aggregate():
-            return (expr.expr,) if expr.param is None else (expr.param, expr.expr)
-        case Binary():
-            return (expr.left, expr.right)
-        case MatrixSelector():
-            return (expr.selector,)
-        case Subquery() | Unary() | Paren() | StepInvariant():
-            return (expr.expr,)
-    return ()
-
-
-def subtrees_of(expr: Expr) -> list[Expr]:
-    """The expression and all that is inside, each before what is inside it, in source order."""
-    found: list[Expr] = []
-    pending = [expr]
-    while pending:
-        one = pending.pop()
-        found.append(one)
-        pending += reversed(children_of(one))
-    return found
 
 
 def selectors_of(expr: Expr) -> tuple[Matchers, ...]:

@@ -26,7 +26,7 @@ class ParserOptions:
     extended_range_selectors: bool = False
     max_query_bytes: int = 1_048_576
     max_depth: int = 200
-    max_terms: int = 10_000
+    max_terms: int = 5_000
     max_regex_bytes: int = 512 << 20
 
     @classmethod
