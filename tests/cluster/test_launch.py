@@ -22,7 +22,10 @@ from running_cluster import RunningCluster, filoray, free_port_block, wait_until
 from filoray.http.ray_runtime import RayRuntime, RayStart
 
 ROOT = Path(__file__).resolve().parents[2]
-CAN_MOUNT = subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode == 0
+UNSHARE = shutil.which("unshare")
+CAN_MOUNT = UNSHARE is not None and (
+    subprocess.run([UNSHARE, "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False)
+).returncode == 0  # fmt: skip
 NOW_MS = 1_700_000_000_000
 SERIES = [({"__name__": "kept", "i": str(i)}, [NOW_MS], [float(i)]) for i in range(20)]
 
