@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
-import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from browser import Browser, missing_browser
-from in_process_gateway import Gateways
+from gateway_thread import GatewayThread
 
 from filoray.nodes.engine.frame import Frame, TimeGrid
 from filoray.nodes.engine.label_table import LabelTable
@@ -25,36 +23,23 @@ UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 SHIFT, ENTER, RELEASE = "\ue008", "\ue007", "\ue000"
 
 
-class Gateway:
-    """An in-process gateway with a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._gateways = Gateways()
-        self.api = asyncio.run_coroutine_threadsafe(self._gateways.start("timeseries"), self._loop).result(30)
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._gateways.stop(), self._loop).result(60)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def answer(self, labels: dict[str, str], times: int, value: float) -> None:
-        frame = Frame(
-            LabelTable.from_label_sets([labels]), np.full((1, times), value), np.ones((1, times), np.bool_),
-            np.zeros(1, np.bool_),
-        )  # fmt: skip
-        self.api.queries.outcome = QueryOutcome(QueryResult(ValueType.VECTOR, TimeGrid(0, 1000, times), frame))
+def answer(gateway: GatewayThread, labels: dict[str, str], times: int, value: float) -> None:
+    frame = Frame(
+        LabelTable.from_label_sets([labels]), np.full((1, times), value), np.ones((1, times), np.bool_),
+        np.zeros(1, np.bool_),
+    )  # fmt: skip
+    gateway.api.queries.outcome = QueryOutcome(QueryResult(ValueType.VECTOR, TimeGrid(0, 1000, times), frame))
 
 
 @pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    made = Gateway()
+def gateway() -> Iterator[GatewayThread]:
+    made = GatewayThread("timeseries")
     yield made
     made.stop()
 
 
 @pytest.fixture(scope="module")
-def page(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def page(gateway: GatewayThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser = Browser(tmp_path_factory.mktemp("page"))
     try:
         browser.visit(gateway.api.url)
@@ -137,8 +122,8 @@ def type_keys(page: Browser, *keys: str) -> None:
     page._ask("POST", f"{page._session}/element/{identity}/value", {"text": "".join(keys)})
 
 
-def test_a_query_of_several_lines_is_seen_whole_and_run(page: Browser, gateway: Gateway) -> None:
-    gateway.answer({"__name__": "up"}, 3, 1.0)
+def test_a_query_of_several_lines_is_seen_whole_and_run(page: Browser, gateway: GatewayThread) -> None:
+    answer(gateway, {"__name__": "up"}, 3, 1.0)
     page.run("$('query').value = ''; fit();")
     one_line = page.run("return $('query').offsetHeight;")
     asked = len(gateway.api.queries.requests)
@@ -157,9 +142,9 @@ def test_a_query_of_several_lines_is_seen_whole_and_run(page: Browser, gateway: 
     assert page.run("return $('query').offsetHeight;") > 2 * one_line - 10
 
 
-def test_label_values_are_text(page: Browser, gateway: Gateway) -> None:
+def test_label_values_are_text(page: Browser, gateway: GatewayThread) -> None:
     value = "<img src=x onerror=\"document.title='in'\"></script><script>document.title='in'</script>&amp;\n"
-    gateway.answer({"__name__": "up", "<b>": value}, 3, 1.0)
+    answer(gateway, {"__name__": "up", "<b>": value}, 3, 1.0)
     page.run("$('query').value = 'up'; await run();")
     row = page.run("return $('legend').firstChild.children[1].textContent;")
     assert "<img src=x onerror=" in row
