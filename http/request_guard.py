@@ -66,7 +66,10 @@ class RequestGuard:
         if access.config.tls is not None and access.config.tls.client_sans:
             _check_certificate(request, access.config.tls.client_sans)
         resource = request.match_info.route.resource
-        if resource is not None and route_access(request.method, resource.canonical).scope is Scope.OPEN:
+        endpoint = None if resource is None else route_access(request.method, resource.canonical)
+        if endpoint is not None:
+            set_access(request, endpoint)  # before a refusal, so that a page that may read it can say what was wrong
+        if endpoint is not None and endpoint.scope is Scope.OPEN:
             set_identity(request, ANYBODY)
         else:
             set_identity(request, await access.authenticator.identify(request.headers.get(hdrs.AUTHORIZATION)))

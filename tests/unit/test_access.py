@@ -153,8 +153,10 @@ async def test_preflights_are_open_and_what_follows_is_not(api):
     origin = {"Origin": "http://grafana.example"}
     async with api.client.options("/promql/shop/api/v1/query", headers=origin) as response:
         assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (204, "*")
-    status, _ = await api.get("/promql/shop/api/v1/query?query=1", headers=origin)
-    assert status == 401
+    async with api.client.get("/promql/shop/api/v1/query?query=1", headers=origin) as response:
+        assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (401, "*")
+    async with api.client.get("/api/v1/cluster", headers=origin) as response:
+        assert (response.status, response.headers.get("Access-Control-Allow-Origin")) == (401, None)
     status, _ = await api.get("/promql/shop/api/v1/query?query=1", headers={**origin, **basic("reader")})
     assert status == 200
 
