@@ -44,7 +44,7 @@ class Authenticator:
         self._right: dict[bytes, Identity] = {}
         self._wrong: dict[bytes, None] = {}
         self._checking: dict[bytes, asyncio.Future[Identity | None]] = {}
-        self._thread = ThreadPoolExecutor(1, "passwords")
+        self._thread = ThreadPoolExecutor(1, "passwords")  # ends with the last request that knows of this
         cost = max((user.cost for user in self._users.values()), default=4)
         self._nobody = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(cost)) if self._users else b""
 
@@ -63,10 +63,6 @@ class Authenticator:
         if identity is None:
             raise Unauthorized("the user and password, or the token, are not right", self._challenge)
         return identity
-
-    def close(self) -> None:
-        """Checks that wait are still made."""
-        self._thread.shutdown(wait=False)
 
     async def _proven(self, header: bytes, digest: bytes) -> Identity | None:
         scheme, _, credentials = header.strip().partition(b" ")

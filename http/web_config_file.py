@@ -62,10 +62,9 @@ class WebConfigFile:
     def reload_if_changed(self) -> None:
         if self._look() == self._signature:
             return
-        before = self.loaded
         try:
             after = self._load()
-            if (after.tls is None) != (before.tls is None):
+            if (after.tls is None) != (self.loaded.tls is None):
                 raise ConfigError(
                     f"{self._path}: tls_server_config: TLS begins or ends with a new launch only; "
                     "what was read before holds"
@@ -75,7 +74,6 @@ class WebConfigFile:
             _log.error("the changed web configuration is wrong, the one before holds error=%s", error.message)
             return
         self.loaded = after
-        before.authenticator.close()
         self.last_reload_right, self.last_reload_s = True, time.time()
         _log.info("web configuration read anew path=%s", self._path)
 

@@ -56,7 +56,6 @@ def test_nothing_but_the_password_comes_in(authorization):
         with contextlib.suppress(Unauthorized):
             await authenticator.identify(authorization)
             assert base64.b64decode(authorization.split()[1]) == b"root:secret"
-        authenticator.close()
 
     asyncio.run(ask())
 

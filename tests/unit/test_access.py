@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import gc
 import hashlib
 import os
+import threading
 import time
 
 import bcrypt
@@ -329,3 +331,20 @@ async def test_a_changed_file_is_read_and_a_wrong_one_changes_nothing(gateways, 
     file.write_text(f"basic_auth_users: {{root: {hashed('third')}}}")
     await answers(api, basic("root", "third"), 200)
     assert (await api.get("/api/v1/cluster", headers=basic("root", "another")))[0] == 401
+
+
+async def test_who_is_asked_by_the_file_of_a_moment_ago_is_answered_by_it(file):
+    access = WebConfigFile(file)
+    before = access.loaded.authenticator
+    change(file, f"basic_auth_users: {{root: {hashed('another')}}}")
+    access.reload_if_changed()
+    assert (await before.identify(basic("root")["Authorization"])).name == "root"
+    with pytest.raises(authentication.Unauthorized):
+        await access.loaded.authenticator.identify(basic("root")["Authorization"])
+    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("passwords")]
+    del before
+    gc.collect()
+    deadline_s = time.monotonic() + 60
+    while len([thread for thread in threading.enumerate() if thread.name.startswith("passwords")]) >= len(threads):
+        assert time.monotonic() < deadline_s, threads
+        await asyncio.sleep(0.01)
