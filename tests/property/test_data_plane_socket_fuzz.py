@@ -30,7 +30,7 @@ from filoray.nodes.protocol import Kind, ReplyHeader, RequestHeader
 from filoray.nodes.request_handler import RequestHandler
 from filoray.nodes.shard_host import ShardHost
 from filoray.nodes.thread_watch import ThreadWatch
-from filoray.nodes.transport import TransportServer
+from filoray.nodes.transport import TransportLimits, TransportServer
 
 HOST = "127.0.0.1"
 SECONDS = float(os.environ.get("FILORAY_FUZZ_SECONDS", "0"))
@@ -52,12 +52,13 @@ def rounds(count: int) -> Iterator[random.Random]:
 
 class Node:
     def __init__(self, data_dir: Path, key: bytes | None) -> None:
+        limits = TransportLimits(connections=STRANGERS // 4)  # one that was not counted out would take a place for good
         self.host = ShardHost(data_dir, lambda *report: None)
         self.handler = RequestHandler(self.host, default_server_config(), incarnation=1)
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             self.port = int(probe.getsockname()[1])
-        self.server = TransportServer(HOST, self.port, self.handler.dispatch, key)
+        self.server = TransportServer(HOST, self.port, self.handler.dispatch, key, limits)
         self.watch = ThreadWatch(30_000)
         self.watch.watch(self.handler.overdue)
         self.server.watch_with(self.watch)
@@ -198,4 +199,9 @@ def test_a_node_outlives_whatever_bytes_strangers_send_to_its_port(public: Node)
         client.send_multipart([len(header).to_bytes(8, "little"), header])
         assert client.poll(30_000), "no answer"
         assert ReplyHeader.decode(client.recv_multipart()[1]) == ReplyHeader(5, None, [])
+        doorman, deadline_s = public.server._doorman, time.monotonic() + 30
+        assert doorman is not None
+        while len(doorman._open) > 1:
+            assert time.monotonic() < deadline_s, f"{len(doorman._open)} connections are counted, and one is open"
+            time.sleep(0.01)
     assert public.watch.problem() == ""
