@@ -3,6 +3,13 @@
 import pytest
 from promql_samples import instant, load, ranged, shown
 
+from filoray.nodes.engine import wire
+from filoray.nodes.engine.finishing import finish
+from filoray.nodes.engine.fragments import run_fragments
+from filoray.nodes.engine.planner import plan
+from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams
+from filoray.nodes.promql.parser import EXPERIMENTAL, parse
+
 SOURCE = load(
     60,
     """
@@ -78,3 +85,13 @@ def test_series_with_one_identifying_label_are_enriched_beside_others():
 
 def test_a_name_that_goes_goes_through_info():
     assert shown(instant(SOURCE, "info(-m)", 600)) == ['{instance="a", job="x", v="2"} -10']
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("query", ["info(m)", "info(-m)", 'info(m, {v=~".+"})', "sum by (v) (info(m))"])
+def test_info_can_be_sent_to_nodes_whole_or_in_parts(query, whole):
+    execution = plan(parse(query, EXPERIMENTAL), QueryParams.instant(600_000), lambda selectors: whole)
+    fragments = wire.decode_fragments(wire.encode_fragments(execution.fragments))
+    assert fragments == list(execution.fragments)
+    answers = run_fragments(fragments, SOURCE, NO_LIMITS, CancelToken())
+    assert shown(finish(execution, [answers], NO_LIMITS, CancelToken())) == shown(instant(SOURCE, query, 600))
