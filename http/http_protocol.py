@@ -44,12 +44,36 @@ class _Awaited(Enum):
 class GatewayProtocol(RequestHandler):
     """One connection."""
 
-    __slots__ = ("_awaited", "_config")
+    __slots__ = ("_awaited", "_config", "_cut_off")
 
     def __init__(self, server: GatewayServer, config: HttpConfig, **options: Any) -> None:
         super().__init__(server, **options)
         self._config = config
         self._awaited = _Awaited.REQUEST_LINE
+        self._cut_off: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """The client takes nothing of what is sent, and what it has not taken stays in memory: not for ever."""
+        super().pause_writing()
+        if self._cut_off is None:
+            self._cut_off = self._loop.call_later(self._config.send_timeout_ms / 1000, self._abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_cut_off()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_cut_off()
+        super().connection_lost(exc)
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _forget_cut_off(self) -> None:
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+            self._cut_off = None
 
     def data_received(self, data: bytes) -> None:
         if self._awaited is _Awaited.BODY_OR_NEXT:

@@ -220,3 +220,21 @@ async def test_a_remote_read_that_is_not_taken_holds_no_slot(gateways):
         metrics = await (await api.client.get("/metrics")).read()
     assert b"filoray_http_requests_in_flight 2.0" in metrics  # this one, and the read, which is still being sent
     writer.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/metrics"])
+async def test_a_client_that_takes_no_small_answers_is_cut_off_too(gateways, path):
+    api = await gateways.start("timeseries", http={"send_timeout_ms": 100})
+    _, writer = await connect(api)
+    sent = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 200
+    async with asyncio.timeout(60):
+        try:
+            while not writer.is_closing():
+                writer.write(sent)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        while api.server._runner.server.connections:
+            await asyncio.sleep(0.01)
+    writer.close()
+    assert (await api.get("/api/v1/cluster"))[0] == 200
