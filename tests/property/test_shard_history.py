@@ -14,6 +14,7 @@ from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 WINDOW_MS = 50
+CALENDAR_MS, MAX_FUTURE_MS = 200, 100
 SERIES = [{"__name__": "m", "i": str(i), "odd": str(i % 2)} for i in range(150)]
 VALUES = st.sampled_from([0.0, -0.0, 1.5, float("inf"), float("nan"), STALE_NAN, 1e300])
 SAMPLES = st.lists(st.tuples(st.integers(-200, 400), VALUES), min_size=1, max_size=12)
@@ -25,14 +26,19 @@ class Model:
 
     def __init__(self):
         self.samples = {}
+        self.limit_ms = None
 
     def write(self, series, time, value):
-        """ "accepted", "too_old" or "different"."""
+        """ "accepted", "too_old", "different" or "out_of_bounds"."""
+        if self.limit_ms is not None and time > self.limit_ms:
+            return "out_of_bounds"
         there = self.samples.setdefault(series, {})
         value = bits(value)
         if time in there:
             return "accepted" if there[time] == value else "different"
-        if there and time < max(there) - WINDOW_MS:
+        # A series that has samples of the future already takes late ones of any age.
+        is_shut = self.limit_ms is not None and there and max(there) > self.limit_ms
+        if there and time < max(there) - WINDOW_MS and not is_shut:
             return "too_old"
         there[time] = value
         return "accepted"
@@ -47,6 +53,7 @@ class ShardHistory(RuleBasedStateMachine):
             "max_chunks_size": chunk_samples,
             "groups_per_shard": groups,
             "decoded_chunk_cache_bytes": 0,
+            "max_future_ms": None,
         }
         self.epoch = 0
         self.now_ms = NOW_MS
@@ -67,17 +74,21 @@ class ShardHistory(RuleBasedStateMachine):
         for series, samples in one_by_one:
             (time, value) = samples[0]
             expected = self.model.write(series, time, value)
-            result = self.shard.append([container([(SERIES[series], samples)])])[0]
+            result = self.append([container([(SERIES[series], samples)])])[0]
             refused = result.refused
-            assert (result.accepted, refused.too_old, refused.duplicates_different) == (
+            assert (result.accepted, refused.too_old, refused.duplicates_different, refused.out_of_bounds) == (
                 int(expected == "accepted"), int(expected == "too_old"), int(expected == "different"),
+                int(expected == "out_of_bounds"),
             )  # fmt: skip
+
+    def append(self, containers):
+        return self.shard.append(containers, None, CALENDAR_MS)
 
     @rule(writes=WRITES)
     def write_unsorted(self, writes):
         """Containers whose samples come in any order: the answer tells what was taken, and must keep telling it."""
         before = self.expected(-(1 << 60), 1 << 60)
-        results = self.shard.append([container([(SERIES[series], samples)]) for series, samples in writes])
+        results = self.append([container([(SERIES[series], samples)]) for series, samples in writes])
         after = samples_of(self.shard.select([], -(1 << 60), 1 << 60))
         for labels, samples in before.items():
             assert set(samples) <= set(after[labels])
@@ -98,10 +109,12 @@ class ShardHistory(RuleBasedStateMachine):
         chosen = range(first, min(first + count, len(SERIES)))
         start = max([max(self.model.samples.get(series, {0: b""})) for series in chosen])
         times = [start + gap * (step + 1) for step in range(steps)]
+        if self.model.limit_ms is not None and times[-1] > self.model.limit_ms:
+            return
         containers = [
             container([(SERIES[series], [(time, float(time + series))]) for series in chosen]) for time in times
         ]
-        for result in self.shard.append(containers):
+        for result in self.append(containers):
             assert result.accepted == len(chosen)
         for series in chosen:
             for time in times:
@@ -110,12 +123,12 @@ class ShardHistory(RuleBasedStateMachine):
     @rule(group=st.integers(0, 2))
     def flush(self, group):
         self.now_ms += 1
-        self.shard.flush_group(group % self.shard._memory.group_count, self.now_ms)
+        self.shard.flush_group(group % self.shard._memory.group_count, self.now_ms, CALENDAR_MS)
 
     @rule()
     def upkeep_in_quiet(self):
         for _ in range(3):
-            while self.shard.upkeep(self.now_ms):
+            while self.shard.upkeep(self.now_ms, CALENDAR_MS):
                 pass
             self.now_ms += 10_000
 
@@ -129,6 +142,13 @@ class ShardHistory(RuleBasedStateMachine):
     @rule()
     def regroup(self):
         self.store["groups_per_shard"] = 4 - self.store["groups_per_shard"]
+        self.kill()
+
+    @rule()
+    def limit_the_future(self):
+        """Or no more; what is there of it stays."""
+        self.store["max_future_ms"] = MAX_FUTURE_MS if self.store["max_future_ms"] is None else None
+        self.model.limit_ms = None if self.store["max_future_ms"] is None else CALENDAR_MS + MAX_FUTURE_MS
         self.kill()
 
     @rule(start=st.integers(-250, 600), length=st.integers(0, 300), odd=st.sampled_from(["0", "1"]))
