@@ -51,10 +51,18 @@ def status(access: ClientAccess, data_dir: Path) -> int:
         for entry in get_json(access, f"/api/v1/cluster/{urllib.parse.quote(dataset)}/status")["data"]:
             table.add_row(str(entry["shard"]), entry["status"], entry["address"])
         console.print(table)
-    state = LaunchState.read(data_dir)
+    _print_supervision(console, access, data_dir)
+    return 0
+
+
+def _print_supervision(console: Console, access: ClientAccess, data_dir: Path) -> None:
+    try:
+        state = LaunchState.read(data_dir)
+    except FilorayError as error:  # it may be another cluster's directory
+        console.print(error.message, style="yellow")
+        return
     if state is not None and access.url.rstrip("/") in state.urls:
         console.print(state.supervision(), style=None if state.is_supervised() else "red")
-    return 0
 
 
 def query(

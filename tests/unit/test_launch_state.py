@@ -107,3 +107,17 @@ def test_what_was_started_and_not_noted_is_ended_too(tmp_path: Path) -> None:
         for process in processes:
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize(
+    ("has_ray", "is_supervised", "words"),
+    [
+        (False, False, "on a Ray that it joined: it has no supervisor"),
+        (True, False, "the supervisor has ended: nobody brings Ray back if it dies"),
+        (True, True, f"the supervisor brings Ray back if it dies (process {os.getpid()}"),
+    ],
+)
+def test_who_brings_ray_back_is_said(has_ray: bool, is_supervised: bool, words: str) -> None:
+    state = state_of(7, ProcessIdentity.of(os.getpid()) if is_supervised else ProcessIdentity(7, 8, "boot"))
+    state.ray = state.ray if has_ray else None
+    assert words in state.supervision()
