@@ -54,6 +54,7 @@ class ShardHistory(RuleBasedStateMachine):
             "groups_per_shard": groups,
             "decoded_chunk_cache_bytes": 0,
             "max_future_ms": None,
+            "flush_when_idle_ms": 8,
         }
         self.epoch = 0
         self.now_ms = NOW_MS
@@ -81,8 +82,12 @@ class ShardHistory(RuleBasedStateMachine):
                 int(expected == "out_of_bounds"),
             )  # fmt: skip
 
+    @property
+    def calendar_ms(self):
+        return CALENDAR_MS + self.now_ms - NOW_MS
+
     def append(self, containers):
-        return self.shard.append(containers, None, CALENDAR_MS)
+        return self.shard.append(containers, None, self.calendar_ms)
 
     @rule(writes=WRITES)
     def write_unsorted(self, writes):
@@ -123,14 +128,14 @@ class ShardHistory(RuleBasedStateMachine):
     @rule(group=st.integers(0, 2))
     def flush(self, group):
         self.now_ms += 1
-        self.shard.flush_group(group % self.shard._memory.group_count, self.now_ms, CALENDAR_MS)
+        self.shard.flush_group(group % self.shard._memory.group_count, self.now_ms, self.calendar_ms)
 
     @rule()
     def upkeep_in_quiet(self):
         for _ in range(3):
-            while self.shard.upkeep(self.now_ms, CALENDAR_MS):
+            while self.shard.upkeep(self.now_ms, self.calendar_ms):
                 pass
-            self.now_ms += 10_000
+            self.now_ms += 10
 
     @rule()
     def evict(self):
@@ -148,13 +153,18 @@ class ShardHistory(RuleBasedStateMachine):
     def limit_the_future(self):
         """Or no more; what is there of it stays."""
         self.store["max_future_ms"] = MAX_FUTURE_MS if self.store["max_future_ms"] is None else None
-        self.model.limit_ms = None if self.store["max_future_ms"] is None else CALENDAR_MS + MAX_FUTURE_MS
         self.kill()
 
     @rule(start=st.integers(-250, 600), length=st.integers(0, 300), odd=st.sampled_from(["0", "1"]))
     def read_some(self, start, length, odd):
         found = samples_of(self.shard.select([LabelMatcher("odd", MatchOp.EQUAL, odd)], start, start + length))
         assert found == self.expected(start, start + length, odd)
+
+    @invariant()
+    def the_future_begins_later(self):
+        if getattr(self, "shard", None) is not None:
+            is_limited = self.store["max_future_ms"] is not None
+            self.model.limit_ms = self.calendar_ms + MAX_FUTURE_MS if is_limited else None
 
     @invariant()
     def everything_acknowledged_is_answered_once(self):
