@@ -112,8 +112,8 @@ def read_csv_source(config: DatasetConfig, limits: DatasetLimits = NO_FILES) -> 
     if not str(batch_size).isdecimal() or not 1 <= int(str(batch_size)) <= 100_000:
         raise wrong("batch-size", f"is {batch_size!r}; use 1 to 100000 lines")
     separator = given.get("separator-char", ",")
-    if not isinstance(separator, str) or len(separator) != 1:
-        raise wrong("separator-char", f"is {separator!r}; use one character")
+    if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n\0':
+        raise wrong("separator-char", f"is {separator!r}; use one character, and neither a quote nor a line's end")
     unit = str(given.get("timestamp-unit", "ms"))
     if unit not in _TIMESTAMP_UNITS_MS:
         raise wrong("timestamp-unit", f"is {unit!r}; use ms or s")

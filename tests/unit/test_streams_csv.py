@@ -257,6 +257,8 @@ def test_a_path_may_be_relative_to_the_directory_and_links_may_lead_about_inside
         ({"header": "maybe"}, "use true or false"),
         ({"batch-size": 0}, "batch-size is 0"),
         ({"separator-char": "||"}, "use one character"),
+        ({"separator-char": '"'}, "neither a quote"),
+        ({"separator-char": "\n"}, "nor a line's end"),
         ({"timestamp-unit": "weeks"}, "use ms or s"),
     ],
 )
