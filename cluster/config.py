@@ -92,6 +92,7 @@ class NodeConfig:
     max_connections: int
     stuck_timeout_ms: int
     source_timeout_ms: int
+    lease_ms: int
     encryption: Encryption
 
     @property
@@ -191,6 +192,16 @@ class ServerConfig:
     recover_datasets: bool
 
     @property
+    def is_bound(self) -> bool:
+        """Whether all nodes are on one machine: others would not reach them, or not find the shards' files."""
+        return self.column_store_url is None or is_loopback(self.node.host)
+
+    @property
+    def lease_ms(self) -> int:
+        """What a heartbeat grants a node; 0 where nodes need no lease."""
+        return 0 if self.is_bound else self.node.lease_ms
+
+    @property
     def namespace(self) -> str:
         """The Ray namespace that all actors of this cluster share."""
         return f"filoray-{self.cluster_name}"
@@ -255,6 +266,8 @@ def _read_server(section: ConfigSection, inline: tuple[InlineDataset, ...], conf
             raise section.error(name, f"{first} leaves no room for {config.node_count} ports")
     if config.node.heartbeat_timeout_ms < 2 * config.node.heartbeat_interval_ms:
         raise section.error("node.heartbeat-timeout", "it must be at least twice node.heartbeat-interval")
+    if config.node.lease_ms < config.node.heartbeat_timeout_ms:
+        raise section.error("node.lease", "it must be at least node.heartbeat-timeout, or healthy nodes would lose it")
     if config.seed.seed_node_count > config.node_count:
         raise section.error("seed.seed-node-count", f"it cannot be above node-count ({config.node_count})")
     return config
@@ -354,6 +367,7 @@ def _read_node(section: ConfigSection) -> NodeConfig:
         max_connections=section.integer("max-connections", minimum=1),
         source_timeout_ms=section.duration_ms("source-timeout", minimum=100),
         stuck_timeout_ms=section.duration_ms("stuck-timeout", minimum=1000),
+        lease_ms=section.duration_ms("lease", minimum=1000),
         encryption=cast(Encryption, section.choice("encryption", get_args(Encryption))),
     )
     if config.encryption == "never" and not is_loopback(config.host):

@@ -49,7 +49,7 @@ from filoray.cluster.membership import (
     Tick,
 )
 from filoray.cluster.meta_store import MetaStore
-from filoray.cluster.node_protocol import NodeAnnouncement, ShardReport
+from filoray.cluster.node_protocol import LeaseGrant, NodeAnnouncement, ShardReport
 from filoray.cluster.observed_clock import ObservedClock
 from filoray.cluster.ray_actors import ActorPort
 from filoray.cluster.shard_manager import ShardManager
@@ -120,6 +120,7 @@ class Coordinator:
         generation = store.next_generation()
         self._gateway_keys = store.gateway_keys()
         self._opened = store.opened_shards()
+        self._announced_here: set[str] = set()
         self._setup_problem = ""
         self._deletion_problems: dict[str, str] = {}
         self._shards_moved_s = time.monotonic()
@@ -132,6 +133,7 @@ class Coordinator:
             restart_backoff_max_ms=node.restart_backoff_max_ms,
             seed_node_count=config.seed.seed_node_count,
             form_wait_ms=config.seed.form_wait_ms,
+            lease_ms=config.lease_ms,
         )
         names = [node_name(index) for index in range(config.node_count)]
         self._clock = ObservedClock(gap_ms_max=2 * self._tick_ms)
@@ -373,6 +375,7 @@ class Coordinator:
         match command:
             case PersistIncarnation(node, incarnation):
                 self._durably(self._store.put_incarnation, node, incarnation)
+                self._announced_here.discard(node)
                 self._processes[node] = (None, None)
             case LaunchNode(node, incarnation):
                 logger.info("node launches node=%s#%d", node, incarnation)
@@ -470,25 +473,29 @@ class Coordinator:
         slot = self._membership.slots.get(node)
         if self._is_stopping or slot is None or slot.incarnation != incarnation or slot.state is SlotState.LEAVING:
             return
+        self._announced_here.add(node)
         started_s = self._actors.process_started_s(announcement)
         self._processes[node] = (announcement.pid, started_s)
         self._durably(self._store.put_process, node, announcement.pid, started_s)
         self._member_event(NodeAnnounced(announcement))
         self._spawn(self._await_death(node, incarnation))
-        self._spawn(self._send_heartbeats(node, incarnation))
+        self._spawn(self._send_heartbeats(node, incarnation, announcement.clock_ms))
 
     async def _await_death(self, node: str, incarnation: int) -> None:
         cause = await self._actors.wait_until_death(node, incarnation)
         self._member_event(DeathNoticed(node, incarnation, cause))
 
-    async def _send_heartbeats(self, node: str, incarnation: int) -> None:
+    async def _send_heartbeats(self, node: str, incarnation: int, clock_ms: int) -> None:
+        """``clock_ms``: the node's own clock as last heard, from which each heartbeat grants a lease."""
         interval_s = self._config.node.heartbeat_interval_ms / 1000
         timeout_s = self._config.node.heartbeat_timeout_ms / 1000
         while self._is_up(node, incarnation):
             try:
-                unfit = await self._actors.heartbeat(node, incarnation, timeout_s)
-                if unfit:  # it answers, but what it is for has stopped in it: only a new process helps
-                    self._member_event(DeathNoticed(node, incarnation, f"it says of itself: {unfit}"))
+                grant = LeaseGrant(clock_ms, self._config.lease_ms)
+                answer = await self._actors.heartbeat(node, incarnation, grant, timeout_s)
+                clock_ms = answer.clock_ms
+                if answer.unfit:  # it answers, but what it is for has stopped in it: only a new process helps
+                    self._member_event(DeathNoticed(node, incarnation, f"it says of itself: {answer.unfit}"))
                 else:
                     self._member_event(HeartbeatAnswered(node, incarnation))
             except Exception as error:
@@ -496,8 +503,10 @@ class Coordinator:
             await asyncio.sleep(interval_s)
 
     async def _kill(self, node: str, incarnation: int) -> None:
-        await self._actors.kill(node, incarnation, *self._processes.get(node, (None, None)))
-        self._member_event(ProcessGone(node, incarnation))
+        is_killed = await self._actors.kill(node, incarnation, *self._processes.get(node, (None, None)))
+        # What a former coordinator wrote down may be another machine's, where it was then.
+        is_certain = is_killed and (node in self._announced_here or self._config.lease_ms == 0)
+        self._member_event(ProcessGone(node, incarnation, is_certain))
 
     async def _keep_time(self) -> None:
         while True:

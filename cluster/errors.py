@@ -151,6 +151,10 @@ class EpochDiffers(StaleRoute):
     """The node asked holds the shard at another epoch than the one named."""
 
 
+class LeaseLapsed(StaleRoute):
+    """The node asked has not heard of the coordinator in time: worth asking again soon."""
+
+
 def _rebuild(kind: type[FilorayError], message: str, state: dict[str, object]) -> FilorayError:
     error = kind.__new__(kind, message)
     FilorayError.__init__(error, message)

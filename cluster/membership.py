@@ -9,7 +9,8 @@ node's silence grows. One slot ("node-0") has one incarnation at a time:
 A node that announces itself is a member once the cluster has formed: with all nodes, or, after ``form_wait_ms``,
 with at least ``seed_node_count``; they join in the order of their names, so that no two islands form and shards
 spread evenly. A lost node is told to be killed, and only when its process is certainly gone is it *gone*, which is
-when its shards may be handed on and its slot started anew.
+when its shards may be handed on and its slot started anew. A process on a machine that cannot be reached is gone for
+that purpose when its lease has ended (``lease_ms`` after it was last heard of, and a fiftieth for the clocks).
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ class DeathNoticed:
 
 @dataclass(frozen=True, slots=True)
 class ProcessGone:
-    """Whoever was told to kill it made sure that it is gone."""
+    """Whoever was told to kill it made sure that it is gone; or, not ``is_certain``, did what could be done."""
 
     node: str
     incarnation: int
+    is_certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,9 @@ class Slot:
     last_cause: str = ""
     announcement: NodeAnnouncement | None = None
     is_member: bool = False
+    lease_end_ms: int = 0
+    is_killed: bool = False
+    """What could be done to end its process was done; its lease may not have ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,8 @@ class MembershipLimits:
     restart_backoff_max_ms: int
     seed_node_count: int
     form_wait_ms: int
+    lease_ms: int = 0
+    """0: nodes have no leases, for their processes can always be seen to end."""
 
 
 class Membership:
@@ -164,6 +171,7 @@ class Membership:
             slot = self._slots.setdefault(node, Slot(SlotState.IDLE, now_ms, known[node]))
             slot.state = SlotState.RETURNING
             slot.is_member = True
+            slot.lease_end_ms = self._lease_end_ms(now_ms)
         self._formed = any(slot.is_member for slot in self._slots.values())
 
     def handle(self, event: MembershipEvent, now_ms: int) -> list[MembershipCommand]:
@@ -174,13 +182,15 @@ class Membership:
             case HeartbeatAnswered(node, incarnation):
                 if (slot := self._current(node, incarnation)) is not None:
                     slot.heartbeat_ms = now_ms
+                    if slot.state is SlotState.UP:
+                        slot.lease_end_ms = self._lease_end_ms(now_ms)
                 return []
             case DeathNoticed(node, incarnation, cause):
                 slot = self._current(node, incarnation)
                 is_running = slot is not None and slot.state not in (SlotState.IDLE, SlotState.LEAVING)
                 return self._lose(node, slot, cause, now_ms) if slot is not None and is_running else []
-            case ProcessGone(node, incarnation):
-                return self._gone(node, incarnation, now_ms)
+            case ProcessGone(node, incarnation, is_certain):
+                return self._killed(node, incarnation, now_ms, is_certain=is_certain)
             case Tick():
                 return self._tick(now_ms)
 
@@ -210,6 +220,7 @@ class Membership:
             return []
         slot.state, slot.since_ms, slot.heartbeat_ms = SlotState.UP, now_ms, now_ms
         slot.announcement = announcement
+        slot.lease_end_ms = self._lease_end_ms(now_ms)
         if slot.is_member:
             return [Joined((announcement,))]
         return self._form_or_join(now_ms)
@@ -238,18 +249,31 @@ class Membership:
         lost: list[MembershipCommand] = [Lost(node, slot.incarnation, cause)] if was_member else []
         return [*lost, KillNode(node, slot.incarnation)]
 
-    def _gone(self, node: str, incarnation: int, now_ms: int) -> list[MembershipCommand]:
+    def _killed(self, node: str, incarnation: int, now_ms: int, *, is_certain: bool) -> list[MembershipCommand]:
         slot = self._current(node, incarnation)
         if slot is None or slot.state is not SlotState.LEAVING:
             return []
-        slot.state = SlotState.IDLE
+        slot.is_killed = True
+        if is_certain:
+            slot.lease_end_ms = now_ms
+        return self._tick(now_ms)
+
+    def _gone(self, node: str, slot: Slot, now_ms: int) -> Gone:
+        slot.state, slot.is_killed = SlotState.IDLE, False
         slot.since_ms = now_ms + self._backoff_ms(slot.failures)
         if node not in self._wanted:
             del self._slots[node]
-        return [Gone(node, incarnation), *self._tick(now_ms)]
+        return Gone(node, slot.incarnation)
+
+    def _lease_end_ms(self, now_ms: int) -> int:
+        return now_ms + self._limits.lease_ms + self._limits.lease_ms // 50
 
     def _tick(self, now_ms: int) -> list[MembershipCommand]:
-        commands: list[MembershipCommand] = []
+        commands: list[MembershipCommand] = [
+            self._gone(node, slot, now_ms)
+            for node, slot in list(self._slots.items())
+            if slot.state is SlotState.LEAVING and slot.is_killed and now_ms >= slot.lease_end_ms
+        ]
         for node, slot in self._slots.items():
             waited_ms = now_ms - slot.since_ms
             if slot.state is SlotState.IDLE and waited_ms >= 0:

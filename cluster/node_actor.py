@@ -17,6 +17,8 @@ from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.node_protocol import (
     CONTROL_GROUP,
     WATCH_GROUP,
+    HeartbeatAnswer,
+    LeaseGrant,
     NodeAnnouncement,
     NodeOrders,
     NodeSpec,
@@ -59,8 +61,8 @@ class NodeActor:
         self._node.delete_shards(dataset, generation, shards)
 
     @ray.method(concurrency_group=CONTROL_GROUP)
-    def heartbeat(self) -> str:
-        return self._node.heartbeat()
+    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer:
+        return self._node.heartbeat(grant)
 
     @ray.method(concurrency_group=CONTROL_GROUP)
     def ping(self) -> int:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.process_identity import ProcessIdentity
 from filoray.cluster.shard_status import ShardEvent, ShardStatus
 
 ShardEpoch = tuple[int, int]
@@ -42,6 +43,8 @@ class NodeAnnouncement:
     """Who a node is and what it holds. ``ray_node_id`` tells whether its process is on the coordinator's machine.
 
     ``public_key``: that of its socket, which is at ``address``; or ``endpoint``: the private one of its machine.
+
+    ``process``: for whoever has to end it. ``clock_ms``: what the clock of its lease reads.
     """
 
     node: str
@@ -52,6 +55,27 @@ class NodeAnnouncement:
     shards: tuple[HeldShard, ...] = ()
     public_key: bytes = b""
     endpoint: str = ""
+    process: ProcessIdentity | None = None
+    clock_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """``from_ms``: what the node's own clock read when it last said so. The node's ``lease`` module has the reasons."""
+
+    from_ms: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAnswer:
+    """``unfit``: why the node should be replaced though it answers (a thread of its own has ended or is stuck), or "".
+
+    ``clock_ms``: what the clock of its lease reads.
+    """
+
+    unfit: str = ""
+    clock_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +119,7 @@ class NodeOrders(Protocol):
     def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
         """Close what is open of that generation and delete its files of those shards; returns when that is done."""
 
-    def heartbeat(self) -> str:
-        """Why the node should be replaced though it answers (a thread of its own has ended or is stuck); else ""."""
+    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer: ...
 
     def wait_until_death(self) -> None:
         """Never returns."""

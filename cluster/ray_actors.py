@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -21,7 +22,7 @@ from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.node_actor import CONCURRENCY_GROUPS, NodeActor
-from filoray.cluster.node_protocol import NodeAnnouncement, NodeSpec, ShardEpoch
+from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeSpec, ShardEpoch
 from filoray.cluster.observed_clock import finished_within
 from filoray.cluster.placement import Placement
 from filoray.cluster.process_identity import ProcessIdentity, process_name, started_after_boot_s
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _GONE_POLL_S = 0.01
 _GONE_WARNING_S = 5.0
+_KILL_THERE_TIMEOUT_S = 10.0
 _TICK_TOLERANCE_S = 0.005
 
 
@@ -44,7 +46,7 @@ class ActorPort(Protocol):
         self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
     ) -> NodeAnnouncement: ...
     async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement: ...
-    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> str: ...
+    async def heartbeat(self, node: str, incarnation: int, grant: LeaseGrant, timeout_s: float) -> HeartbeatAnswer: ...
     async def wait_until_death(self, node: str, incarnation: int) -> str: ...
     async def start_shards(
         self,
@@ -59,7 +61,7 @@ class ActorPort(Protocol):
         self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[int]
     ) -> None: ...
     async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None: ...
-    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> None: ...
+    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> bool: ...
     def process_started_s(self, announcement: NodeAnnouncement) -> float | None: ...
     async def push_view(self, gateway: str, view: ClusterView, timeout_s: float) -> None: ...
     async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None: ...
@@ -73,6 +75,7 @@ class RayActors:
         self._spec = spec
         self._placement = placement
         self._handles: dict[str, ActorHandle[Any]] = {}
+        self._elsewhere: dict[str, NodeAnnouncement] = {}
 
     # ---- nodes
 
@@ -95,9 +98,9 @@ class RayActors:
         handle = await self._handle(node_actor_name(node, incarnation))
         return cast(NodeAnnouncement, await completed(handle.announce.remote(), timeout_s))
 
-    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> str:
-        """Why the node should be replaced though it answers; ""."""
-        return cast(str, await completed((await self._node(node, incarnation)).heartbeat.remote(), timeout_s))
+    async def heartbeat(self, node: str, incarnation: int, grant: LeaseGrant, timeout_s: float) -> HeartbeatAnswer:
+        handle = await self._node(node, incarnation)
+        return cast(HeartbeatAnswer, await completed(handle.heartbeat.remote(grant), timeout_s))
 
     async def wait_until_death(self, node: str, incarnation: int) -> str:
         """Returns, once the process is dead, what Ray says of it."""
@@ -128,11 +131,12 @@ class RayActors:
     async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None:
         await completed((await self._node(node, incarnation)).shutdown.remote(), timeout_s)
 
-    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> None:
-        """Returns when the process is certainly gone.
+    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> bool:
+        """Returns when all was done to end the process; True if it is certainly gone.
 
-        Ray alone cannot be trusted with a stopped process, so one on this machine is also killed by its id, which its
-        start time guards against reuse.
+        Ray alone cannot be trusted with a stopped process: it forgets an actor when it has sent word to its machine. So
+        the process is also killed by its id, which its start time guards against reuse: from here, or by a task on
+        its machine. False: that machine could not be reached.
         """
         name = node_actor_name(node, incarnation)
         try:
@@ -145,15 +149,30 @@ class RayActors:
         if pid is None or pid_started_s is None:  # it never announced itself, or runs on another machine
             while await self._is_known(name):
                 waited_s = await _pause(waited_s, name)
-            return
+            return await self._kill_there(name)
         process = _process(pid, pid_started_s)
         while process is not None and process.is_running():
             process.send(signal.SIGKILL)
             waited_s = await _pause(waited_s, f"{name} with pid {pid}")
+        return True
+
+    async def _kill_there(self, name: str) -> bool:
+        """On its own machine; False if it did not announce to this coordinator, or that machine does not answer."""
+        announcement = self._elsewhere.pop(name, None)
+        if announcement is None or announcement.process is None:
+            return False
+        there = NodeAffinitySchedulingStrategy(announcement.ray_node_id, soft=False)
+        task = ray.remote(num_cpus=0, max_retries=0)(_end_process).options(scheduling_strategy=there)
+        try:
+            return bool(await completed(task.remote(announcement.process), _KILL_THERE_TIMEOUT_S))
+        except (ActorCallFailed, TimeoutError) as error:
+            logger.warning("it is not known whether a process has ended node=%s error=%s", name, error)
+            return False
 
     def process_started_s(self, announcement: NodeAnnouncement) -> float | None:
         """Start time of the announced process if it is on this machine, in seconds after the machine's own start."""
         if announcement.ray_node_id != ray.get_runtime_context().get_node_id():
+            self._elsewhere[node_actor_name(announcement.node, announcement.incarnation)] = announcement
             return None
         return started_after_boot_s(announcement.pid)
 
@@ -223,6 +242,14 @@ def first_line(error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return lines[-1] if isinstance(error, ray.exceptions.ActorDiedError) and "Error" in lines[-1] else lines[0]
+
+
+def _end_process(process: ProcessIdentity) -> bool:
+    """On the process's own machine, in a worker of its Ray node. Returns when it has ended."""
+    while process.is_running():
+        process.send(signal.SIGKILL)
+        time.sleep(_GONE_POLL_S)
+    return True
 
 
 async def _pause(waited_s: float, what: str) -> float:

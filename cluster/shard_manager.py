@@ -233,6 +233,8 @@ class ShardManager:
         by_node: dict[str | None, tuple[int, ...]] = {}
         for entry in dataset.shard_map.shards:
             by_node[entry.node] = (*by_node.get(entry.node, ()), entry.shard)
+            if entry.node is not None:  # if it is lost before it has closed the shard, the next of that name waits
+                self._fence(name, entry, (entry.node, self._members[entry.node]))
         self._deleting[name] = _Deletion(dataset.config, by_node)
         orders = self._place_deletions(name)
         orders += [
@@ -257,7 +259,8 @@ class ShardManager:
         deletion = self._deleting.get(name)
         if deletion is None or deletion.config.generation != generation or self._members.get(node) != incarnation:
             return []
-        deletion.by_node.pop(node, None)
+        closed = deletion.by_node.pop(node, ())
+        self._unfence((node, incarnation), [(name, shard) for shard in closed])
         if deletion.by_node:
             return []
         del self._deleting[name]
@@ -302,10 +305,9 @@ class ShardManager:
         astray: dict[str, list[ShardEpoch]] = {}
         for (name, number), shard in says.items():
             astray.setdefault(name, []).append((number, shard.epoch))
-            if name in self._datasets and number < len(self._datasets[name].shard_map):
-                entry = self._datasets[name].shard_map[number]
-                if entry.node is None:
-                    self._fence(name, replace(entry, epoch=shard.epoch), (node, incarnation))
+            known = self._datasets.get(name)
+            if known is None or number >= len(known.shard_map) or known.shard_map[number].node is None:
+                self._fenced.setdefault((name, number), {})[node, incarnation] = shard.epoch
         return commands + [
             StopShards(node, incarnation, name, tuple(sorted(shards))) for name, shards in sorted(astray.items())
         ]
@@ -320,6 +322,10 @@ class ShardManager:
             for name, dataset in self._datasets.items():
                 for entry in dataset.shard_map.with_status(StatusKind.DOWN):
                     self._fence(name, entry, (node, incarnation))
+            for name, deletion in self._deleting.items():
+                for entry in ShardMap.initial(name, deletion.config.num_shards).shards:
+                    last = replace(entry, epoch=self._epochs.get((name, entry.shard), 0))
+                    self._fence(name, last, (node, incarnation))
         commands: list[ManagerCommand] = []
         for name, dataset in self._datasets.items():
             owned = dataset.shard_map.owned_by(node)

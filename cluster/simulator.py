@@ -2,12 +2,13 @@
 
 Real: ShardManager, Membership with its clock, MetaStore (SQLite in memory). Simulated: processes that die and hang,
 messages that take their time, shard files, a coordinator that may end between any two commands or stop for a while,
-gateways with old views that write.
+machines that nobody but gateways can reach, gateways with old views that write and read.
 What is checked all the time (a violation raises AssertionError):
 
 * a shard is handed on only when no other process holds it;
 * no owner's file is deleted under it, though deletions come late and twice;
 * an epoch of a shard is acknowledged by one process only, and acknowledged epochs never go back;
+* a node that answers a read, whatever view the reader has, has all that was acknowledged for the shard;
 * a view that gateways see never goes back, in version or in any shard's epoch;
 * no node that runs is lost for its silence, however long the coordinator did not run;
 * the ShardManager's own invariants.
@@ -113,6 +114,12 @@ class SimulatedNode:
     is_up: bool = False
     is_hung: bool = False
     hung_until_ms: int = -HEARTBEAT_TIMEOUT_MS
+    """When it last began to be heard again."""
+    is_cut: bool = False
+    """The coordinator cannot reach its machine, nor it the coordinator."""
+    is_given_up: bool = False
+    """It was to be killed while it was cut off; it ends when its machine is back."""
+    lease_end_ms: int = 0
     held: dict[ShardKey, SimulatedShard] = field(default_factory=dict)
     backlog: list[Callable[[], None]] = field(default_factory=list)
 
@@ -124,6 +131,8 @@ class SimulatedCoordinator:
     manager: ShardManager
     membership: Membership
     clock: ObservedClock
+    readings: dict[Process, int] = field(default_factory=dict)
+    """Of the nodes' clocks, as last heard."""
     is_hung: bool = False
     backlog: list[Callable[[], None]] = field(default_factory=list)
 
@@ -135,7 +144,10 @@ class CoordinatorCrashed(Exception):
 class SimulatedCluster:
     """``crash_rate``: probability that the coordinator dies after any single command. ``latency_ms``: of a message."""
 
-    def __init__(self, seed: int, node_count: int, crash_rate: float = 0.0, latency_ms: int = 5) -> None:
+    def __init__(
+        self, seed: int, node_count: int, crash_rate: float = 0.0, latency_ms: int = 5, lease_ms: int = 0
+    ) -> None:
+        self.lease_ms = lease_ms
         self.random = random.Random(seed)
         self.now_ms = 0
         self.node_count = node_count
@@ -154,6 +166,8 @@ class SimulatedCluster:
         self._files: dict[tuple[str, int, int], int] = {}
         self._acknowledged: dict[tuple[str, int, int], Process] = {}
         self._newest_acknowledged: dict[ShardKey, int] = {}
+        self._newest_open: dict[ShardKey, int] = {}
+        self._deleted: set[tuple[str, int]] = set()
         self._start_coordinator()
         self._after(TICK_MS, self._tick)
         self._after(WRITE_MS, self._write_something)
@@ -184,9 +198,30 @@ class SimulatedCluster:
         for process in self._processes(index):
             process.is_hung = False
             process.hung_until_ms = self.now_ms
-            backlog, process.backlog = process.backlog, []
-            for action in backlog:
-                action()
+            if not process.is_cut:
+                self._go_on(process)
+
+    @staticmethod
+    def _go_on(process: SimulatedNode) -> None:
+        backlog, process.backlog = process.backlog, []
+        for action in backlog:
+            action()
+
+    def cut_node(self, index: int) -> None:
+        """Its machine can be reached by gateways only. For clusters whose nodes have leases."""
+        assert self.lease_ms, "nodes without leases are where they can be killed"
+        for process in self._processes(index):
+            process.is_cut = True
+            self._note(f"{process.node}#{process.incarnation} is cut off")
+
+    def mend_node(self, index: int) -> None:
+        for process in self._processes(index):
+            if process.is_cut:
+                process.is_cut, process.hung_until_ms = False, self.now_ms
+            if process.is_given_up:
+                self._die(process, "its machine is back")
+            elif not process.is_hung:
+                self._go_on(process)
 
     def kill_coordinator(self) -> None:
         if self.coordinator is not None:
@@ -260,7 +295,7 @@ class SimulatedCluster:
         manager = ShardManager(self._store.next_generation(), self._store.restored_state(incarnations))
         limits = MembershipLimits(
             heartbeat_timeout_ms=HEARTBEAT_TIMEOUT_MS, start_timeout_ms=8 * START_MS, restart_backoff_ms=100,
-            restart_backoff_max_ms=2000, seed_node_count=1, form_wait_ms=10_000,
+            restart_backoff_max_ms=2000, seed_node_count=1, form_wait_ms=10_000, lease_ms=self.lease_ms,
         )  # fmt: skip
         names = [node_name(index) for index in range(self.node_count)]
         clock = ObservedClock(2 * TICK_MS, lambda: self.now_ms)
@@ -301,6 +336,7 @@ class SimulatedCluster:
         match command:
             case PersistDataset(config, is_deleting):
                 self._store.put_dataset(config, is_deleting)
+                (self._deleted.add if is_deleting else self._deleted.discard)((config.name, config.generation))
             case ForgetDataset(dataset):
                 self._store.forget_dataset(dataset)
             case PersistShardMap(shard_map):
@@ -357,7 +393,8 @@ class SimulatedCluster:
         if life is not None:
             for node, slot in list(life.membership.slots.items()):
                 if slot.state is SlotState.UP:
-                    self._to_node(life, node, slot.incarnation, lambda process: self._beat(life, process))
+                    from_ms = life.readings.get((node, slot.incarnation), 0)
+                    self._to_node(life, node, slot.incarnation, partial(self._beat, life, from_ms=from_ms))
 
     def _maybe_crash(self) -> None:
         if self.random.random() < self.crash_rate:
@@ -382,7 +419,7 @@ class SimulatedCluster:
             if process is None or not process.is_up:
                 if adopting:
                     self._to_coordinator(life, node, DeathNoticed(node, incarnation, "not found"))
-            elif process.is_hung:
+            elif process.is_hung or process.is_cut:
                 process.backlog.append(lambda: action(process) if self._is_alive(process) else None)
                 if adopting:
                     self._to_coordinator(life, node, DeathNoticed(node, incarnation, "did not answer"))
@@ -392,9 +429,10 @@ class SimulatedCluster:
         self._deliver("coordinator", f"{node}#{incarnation}", arrive)
 
     def _to_coordinator(
-        self, life: SimulatedCoordinator | None, sender: str, event: MembershipEvent | NodesWord
-    ) -> None:
-        """``life`` None: to whichever coordinator is there when it arrives."""
+        self, life: SimulatedCoordinator | None, sender: str, event: MembershipEvent | NodesWord,
+        reading: tuple[SimulatedNode, int] | None = None,
+    ) -> None:  # fmt: skip
+        """``life`` None: to whichever coordinator is there when it arrives. ``reading``: of the sender's clock."""
 
         def arrive() -> None:
             if self.coordinator is None or (life is not None and self.coordinator is not life):
@@ -402,6 +440,12 @@ class SimulatedCluster:
             if self.coordinator.is_hung:
                 self.coordinator.backlog.append(arrive)
                 return
+            if reading is not None:
+                process, clock_ms = reading
+                if process.is_cut:
+                    process.backlog.append(arrive)
+                    return
+                self.coordinator.readings[process.node, process.incarnation] = clock_ms
             if isinstance(event, NodesWord):
                 self._manage(event)
             else:
@@ -423,10 +467,19 @@ class SimulatedCluster:
         )
         address = NodeAddress("127.0.0.1", 2552 + slot_index(process.node))
         announcement = NodeAnnouncement(process.node, process.incarnation, address, 1, "here", held)
-        self._to_coordinator(life, process.node, NodeAnnounced(announcement))
+        self._to_coordinator(life, process.node, NodeAnnounced(announcement), (process, self._clock_ms(process)))
 
-    def _beat(self, life: SimulatedCoordinator, process: SimulatedNode) -> None:
-        self._to_coordinator(life, process.node, HeartbeatAnswered(process.node, process.incarnation))
+    def _beat(self, life: SimulatedCoordinator, process: SimulatedNode, from_ms: int) -> None:
+        process.lease_end_ms = max(process.lease_end_ms, from_ms + self.lease_ms)
+        answered = HeartbeatAnswered(process.node, process.incarnation)
+        self._to_coordinator(life, process.node, answered, reading=(process, self._clock_ms(process)))
+
+    def _clock_ms(self, process: SimulatedNode) -> int:
+        """Each process's clock counts from elsewhere."""
+        return self.now_ms + 1000 * process.incarnation + slot_index(process.node)
+
+    def _may_answer(self, process: SimulatedNode) -> bool:
+        return not self.lease_ms or self._clock_ms(process) < process.lease_end_ms
 
     def _open(self, process: SimulatedNode, key: ShardKey, epoch: int, generation: int) -> None:
         if key in process.held and process.held[key].epoch >= epoch:
@@ -447,6 +500,7 @@ class SimulatedCluster:
                 process.backlog.append(step)
             elif progress_pct >= 100:
                 process.held[key] = replace(held, is_open=True)
+                self._newest_open[key] = max(epoch, self._newest_open.get(key, 0))
                 self._report(process, key, epoch, ShardReport(*key, epoch, IngestionStarted()))
             else:
                 self._report(process, key, epoch, ShardReport(*key, epoch, RecoveryInProgress(progress_pct)))
@@ -495,9 +549,12 @@ class SimulatedCluster:
             life.backlog.append(lambda: self._kill(life, node, incarnation))
             return
         process = self.nodes.get((node, incarnation))
-        if process is not None:
+        is_certain = process is None or not process.is_cut
+        if process is not None and is_certain:
             self._die(process, "by the coordinator")
-        self._to_coordinator(life, node, ProcessGone(node, incarnation))
+        elif process is not None:
+            process.is_given_up = True
+        self._to_coordinator(life, node, ProcessGone(node, incarnation, is_certain))
 
     def _is_alive(self, process: SimulatedNode) -> bool:
         return self.nodes.get((process.node, process.incarnation)) is process
@@ -533,15 +590,24 @@ class SimulatedCluster:
         ]
         if owned:
             process, key, shard = self.random.choice(owned)
+            self._check_reader(process, key, shard.epoch)
             shard_map = self._view.get(key[0])
             routed = shard_map[key[1]] if shard_map is not None else None
-            if routed is not None and routed.epoch == shard.epoch:
+            if routed is not None and routed.epoch == shard.epoch and self._may_answer(process):
                 stored = self._files.get((*key, shard.generation))
                 # A file that was removed under its owner takes its writes all the same.
-                assert stored is not None, f"{key} of {process.node} was deleted under the owner {shard}"
+                is_deleted = (key[0], shard.generation) in self._deleted
+                assert stored is not None or is_deleted, f"{key} of {process.node} was deleted under the owner {shard}"
                 if stored == shard.epoch:
                     self._acknowledge(process, key, shard.epoch)
         self._after(WRITE_MS, self._write_something)
+
+    def _check_reader(self, process: SimulatedNode, key: ShardKey, epoch: int) -> None:
+        """A gateway may have any old view; whoever answers it must have all that later owners have taken."""
+        if self._may_answer(process):
+            newest = self._newest_open.get(key, 0)
+            who = f"{process.node}#{process.incarnation}"
+            assert newest <= epoch, f"{who} answers for {key} at epoch {epoch} while {newest} may have newer data"
 
     def _acknowledge(self, process: SimulatedNode, key: ShardKey, epoch: int) -> None:
         owner = self._acknowledged.setdefault((*key, epoch), (process.node, process.incarnation))
@@ -554,13 +620,13 @@ class SimulatedCluster:
         """A shard goes to a new owner only when no other process holds it: one that does would answer with old data."""
         for process in self.nodes.values():
             identity = (process.node, process.incarnation)
-            if key in process.held and identity != owner:
+            if key in process.held and identity != owner and self._may_answer(process):
                 raise AssertionError(f"{key} goes to {owner} at epoch {epoch} while {identity} still holds it")
 
     def _check_silence(self, node: str, incarnation: int, cause: str) -> None:
         process = self.nodes.get((node, incarnation))
         if process is not None and process.is_up and cause.startswith("heartbeats missed"):
-            silent_ms = 0 if process.is_hung else self.now_ms - process.hung_until_ms
+            silent_ms = 0 if process.is_hung or process.is_cut else self.now_ms - process.hung_until_ms
             assert silent_ms <= HEARTBEAT_TIMEOUT_MS, f"{node}#{incarnation} was lost though it runs: {cause}"
 
     # ---- time
@@ -583,8 +649,9 @@ def run_history(seed: int, duration_ms: int = 60_000, recovery_ms: int = 60_000)
     """
     dice = random.Random(f"faults {seed}")
     cluster = SimulatedCluster(
-        seed, dice.randint(1, 5), crash_rate=dice.choice((0, 0, 0.01, 0.1)), latency_ms=dice.choice((2, 20, 400))
-    )
+        seed, dice.randint(1, 5), crash_rate=dice.choice((0, 0, 0.01, 0.1)), latency_ms=dice.choice((2, 20, 400)),
+        lease_ms=dice.choice((0, 4000)),
+    )  # fmt: skip
     fault_every_ms = dice.choice((300, 2000, 8000))
     try:
         cluster.advance(dice.randrange(5000))
@@ -597,6 +664,7 @@ def run_history(seed: int, duration_ms: int = 60_000, recovery_ms: int = 60_000)
         cluster.advance(2 * RESTART_MS)
         for index in range(cluster.node_count):
             cluster.resume_node(index)
+            cluster.mend_node(index)
         _heal_operators_work(cluster)
         cluster.advance(recovery_ms)
         if not cluster.statuses():
@@ -624,8 +692,10 @@ def _fault(cluster: SimulatedCluster, dice: random.Random) -> None:
         lambda: cluster.stop_shard(dataset, shard),
         lambda: cluster.start_shard(dataset, shard, index),
         lambda: _move(cluster, dataset, shard, index),
+        lambda: cluster.mend_node(index),
+        lambda: cluster.cut_node(index) if cluster.lease_ms else cluster.hang_node(index),
     ]
-    weights = [6, 4, 4, 3, 2, 6, 8, 2, 2, 3]
+    weights = [6, 4, 4, 3, 2, 6, 8, 2, 2, 3, 3, 3]
     if dice.random() < 0.05:
         actions, weights = [lambda: cluster.delete_dataset(dataset)], [1]
     try:

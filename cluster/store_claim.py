@@ -95,7 +95,7 @@ def _copy_text(here: Path, original: Path, config: ServerConfig) -> str:
     return (
         f"{here} is a copy of {original}, {there}{shared}. Either go on with the original "
         f"(--data-dir {original.parent}), or let this copy begin a life of its own: set filoray.adopt-copy = true "
-        "for one launch"
+        "for one launch (filoray up --set adopt-copy=true)"
     )
 
 
@@ -108,7 +108,8 @@ def _settle_orphans(store: MetaStore, config: ServerConfig) -> None:
         raise StoreNotOurs(
             f"{config.data_dir} holds shards of {', '.join(directories)}, but {place} knows of none: it was lost, or "
             f"another data directory was meant. Either bring it back (from a snapshot: filoray tsdb restore), or have "
-            f"the datasets taken from their directories: set filoray.recover-datasets = true for one launch"
+            f"the datasets taken from their directories: set filoray.recover-datasets = true for one launch "
+            "(filoray up --set recover-datasets=true)"
         )
     for name, directory in directories.items():
         parsed = parse_storage_name(directory.name)

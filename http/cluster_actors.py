@@ -11,7 +11,6 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY, gateway_name
-from filoray.cluster.addresses import is_loopback
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.coordinator import ReadyReport
 from filoray.cluster.coordinator_actor import start_coordinator
@@ -115,8 +114,7 @@ def _machines() -> list[str]:
 def _placement(config: ServerConfig) -> Placement:
     home = ray.get_runtime_context().get_node_id()
     # A node elsewhere must be reachable, and find the shards that it takes over.
-    is_bound = config.column_store_url is None or is_loopback(config.node.host)
-    return place_nodes(config.node_count, home, _machines(), is_bound=is_bound)
+    return place_nodes(config.node_count, home, _machines(), is_bound=config.is_bound)
 
 
 def stop_actors(gateway_count: int) -> None:

@@ -17,9 +17,18 @@ from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardEpoch, ShardReport
+from filoray.cluster.node_protocol import (
+    HeartbeatAnswer,
+    HeldShard,
+    LeaseGrant,
+    NodeAnnouncement,
+    ShardEpoch,
+    ShardReport,
+)
+from filoray.cluster.process_identity import ProcessIdentity
 from filoray.cluster.ray_actors import reachable_host
 from filoray.cluster.shard_status import ShardEvent
+from filoray.nodes.lease import Lease
 from filoray.nodes.open_files import raise_limit
 from filoray.nodes.process_memory import release_freed_memory_regularly
 from filoray.nodes.request_handler import RequestHandler
@@ -41,12 +50,14 @@ class Node:
         self._incarnation = incarnation
         self._reporter = _Reporter(name, incarnation, config.namespace)
         self._address = NodeAddress(reachable_host(config.node.host), port)
+        self._lease = Lease(is_needed=config.lease_ms > 0)
         self._host = ShardHost(
             config.data_dir,
             self._reporter.report,
             config.column_store_url,
             config.dataset_limits,
             config.node.source_timeout_ms,
+            self._lease,
         )
         self._handler = RequestHandler(self._host, config, incarnation)
         key = gateways_key if config.node.is_encrypted else None
@@ -69,7 +80,7 @@ class Node:
         ray_node_id = ray.get_runtime_context().get_node_id()
         return NodeAnnouncement(
             self._name, self._incarnation, self._address, os.getpid(), ray_node_id, shards,
-            self._server.public_key, self._server.endpoint,
+            self._server.public_key, self._server.endpoint, ProcessIdentity.of(os.getpid()), self._lease.reading_ms(),
         )  # fmt: skip
 
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
@@ -81,8 +92,9 @@ class Node:
     def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
         self._host.delete_shards(dataset, generation, shards)
 
-    def heartbeat(self) -> str:
-        return self._watch.problem()
+    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer:
+        self._lease.renew(grant.from_ms, grant.duration_ms)
+        return HeartbeatAnswer(self._watch.problem(), self._lease.reading_ms())
 
     def wait_until_death(self) -> None:
         threading.Event().wait()

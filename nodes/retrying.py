@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from filoray.cluster.errors import ConnectionLost, FilorayError, ShardOpening
+from filoray.cluster.errors import ConnectionLost, FilorayError, LeaseLapsed, ShardOpening
 from filoray.nodes.view_holder import ViewHolder
 
 _PAUSE_S_MIN = 0.02
@@ -18,7 +18,7 @@ _PAUSE_S_MIN = 0.02
 _PAUSE_S_MAX = 1.0
 
 
-_ASKED_AGAIN_SOON = (ConnectionLost, ShardOpening)
+_ASKED_AGAIN_SOON = (ConnectionLost, ShardOpening, LeaseLapsed)
 
 
 def soonest(problems: Sequence[FilorayError]) -> FilorayError:

@@ -42,6 +42,7 @@ from filoray.cluster.shard_status import (
 )
 from filoray.nodes.clocks import steady_ms, wall_ms
 from filoray.nodes.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
+from filoray.nodes.lease import Lease
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
@@ -118,9 +119,11 @@ class ShardHost:
         column_store_url: str | None = None,
         limits: DatasetLimits = NO_FILES,
         source_timeout_ms: int = 30_000,
+        lease: Lease | None = None,
     ) -> None:
         self._source_timeout_s = source_timeout_ms / 1000
         self._limits = limits
+        self._lease = lease or Lease(is_needed=False)
         self._data_dir = data_dir
         self._column_store_url = column_store_url
         self._report_to = report
@@ -208,7 +211,7 @@ class ShardHost:
     def readable(self, dataset: str, shards: Sequence[tuple[int, int]]) -> list[Shard]:
         """The open shards of (shard, epoch) pairs.
 
-        Raises ShardNotHere, EpochDiffers, ShardOpening or, if it cannot be opened, StaleRoute.
+        Raises ShardNotHere, EpochDiffers, ShardOpening or, if it cannot be opened, StaleRoute; LeaseLapsed.
         """
         return [shard for _, shard in self._open_shards(dataset, shards)]
 
@@ -217,6 +220,7 @@ class ShardHost:
         return [hosted.metadata for hosted, _ in self._open_shards(dataset, shards)]
 
     def _open_shards(self, dataset: str, shards: Sequence[tuple[int, int]]) -> list[tuple[HostedShard, Shard]]:
+        self._lease.check()
         found = []
         with self._lock:
             for number, epoch in shards:
@@ -236,6 +240,7 @@ class ShardHost:
     # ---- on the ingest thread
 
     def append_to_shard(self, key: ShardKey, jobs: Sequence[AppendJob]) -> list[ShardWriteReply]:
+        self._lease.check()
         with self._lock:
             hosted = self._hosted.get(key)
         shard = None if hosted is None else hosted.shard

@@ -14,17 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 
+from filoray.nodes.lease import sleepless_ms
+
 logger = logging.getLogger(__name__)
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""One that goes on while the machine sleeps, where there is one."""
-
-
-def _awake_and_asleep_ms() -> int:
-    return time.clock_gettime_ns(_CLOCK) // 1_000_000
 
 
 class ViewTrust:
@@ -34,7 +28,7 @@ class ViewTrust:
         self,
         gap_ms_max: int,
         refresh: Callable[[], Awaitable[None]],
-        now_ms: Callable[[], int] = _awake_and_asleep_ms,
+        now_ms: Callable[[], int] = sleepless_ms,
     ) -> None:
         self._gap_ms_max = gap_ms_max
         self._refresh = refresh

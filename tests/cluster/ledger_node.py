@@ -13,7 +13,14 @@ from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config import ServerConfig
 from filoray.cluster.dataset import DatasetConfig, storage_name
-from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardEpoch, ShardReport
+from filoray.cluster.node_protocol import (
+    HeartbeatAnswer,
+    HeldShard,
+    LeaseGrant,
+    NodeAnnouncement,
+    ShardEpoch,
+    ShardReport,
+)
 from filoray.cluster.shard_status import (
     IngestionStarted,
     RecoveryInProgress,
@@ -66,9 +73,8 @@ class LedgerNode:
             self._held.pop((dataset, shard), None)
             self._path(storage_name(dataset, generation), shard).unlink(missing_ok=True)
 
-    def heartbeat(self) -> str:
-        unfit = self._config.data_dir / f"unfit-{self._identity[0]}#{self._identity[1]}"
-        return unfit.read_text() if unfit.exists() else ""
+    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer:
+        return HeartbeatAnswer()
 
     def wait_until_death(self) -> None:
         threading.Event().wait()

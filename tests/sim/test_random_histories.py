@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from filoray.cluster.membership import Membership
 from filoray.cluster.meta_store import MetaStore
 from filoray.cluster.observed_clock import ObservedClock
 from filoray.cluster.shard_manager import ShardManager
-from filoray.cluster.simulator import run_history
+from filoray.cluster.simulator import SimulatedCluster, SimulatedNode, run_history
 
 SEEDS = range(60)
 
@@ -75,4 +76,24 @@ def test_the_checks_notice_shards_that_move_before_their_owner_let_go(monkeypatc
 
     monkeypatch.setattr(ShardManager, "_stop", forgetful)
     with pytest.raises(AssertionError, match="still holds it"):
+        _run_histories()
+
+
+def test_the_checks_notice_processes_that_are_given_up_before_their_lease_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Membership, "_lease_end_ms", lambda membership, now_ms: now_ms)
+    with pytest.raises(AssertionError, match=r"still holds it|may have newer data"):
+        _run_histories()
+
+
+def test_the_checks_notice_leases_that_begin_when_their_grant_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grant may be on its way, or wait in a process that does not run, for longer than the lease."""
+    beat = SimulatedCluster._beat
+
+    def from_arrival(cluster: SimulatedCluster, life: object, process: SimulatedNode, from_ms: int) -> None:
+        beat(cluster, life, process, cluster._clock_ms(process))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SimulatedCluster, "_beat", from_arrival)
+    with pytest.raises(AssertionError, match=r"still holds it|may have newer data"):
         _run_histories()

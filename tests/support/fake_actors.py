@@ -10,7 +10,14 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.coordinator import Coordinator
 from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.node_protocol import HeldShard, NodeAnnouncement, ShardEpoch, ShardReport
+from filoray.cluster.node_protocol import (
+    HeartbeatAnswer,
+    HeldShard,
+    LeaseGrant,
+    NodeAnnouncement,
+    ShardEpoch,
+    ShardReport,
+)
 from filoray.cluster.shard_status import IngestionStarted, RecoveryStarted, ShardEvent, ShardStatus, StatusKind
 
 
@@ -37,6 +44,8 @@ class FakeActors:
         self.coordinator: Coordinator | None = None
         self.views: list[ClusterView] = []
         self.killed: list[tuple[str, int, int | None]] = []
+        self.grants: dict[tuple[str, int], list[LeaseGrant]] = {}
+        self.sees_the_end = True
         self.stored_epochs: dict[tuple[str, int], int] = {}
         self.was_open: dict[tuple[str, int, int], bool] = {}
         """What the shards' files say, by storage name and shard."""
@@ -52,15 +61,18 @@ class FakeActors:
         held = self.nodes[node, incarnation].held
         shards = tuple(HeldShard(*key, epoch, active) for key, epoch in held.items())
         port = 2552 + int(node.rpartition("-")[2])
-        return NodeAnnouncement(node, incarnation, NodeAddress("127.0.0.1", port), 7, "here", shards)
+        return NodeAnnouncement(node, incarnation, NodeAddress("127.0.0.1", port), 7, "here", shards, clock_ms=1000)
 
     async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement:
         if (node, incarnation) not in self.nodes:
             raise ValueError("no such actor")
         return self._announcement(node, incarnation)
 
-    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> None:
+    async def heartbeat(self, node: str, incarnation: int, grant: LeaseGrant, timeout_s: float) -> HeartbeatAnswer:
         await asyncio.sleep(0)
+        grants = self.grants.setdefault((node, incarnation), [])
+        grants.append(grant)
+        return HeartbeatAnswer(clock_ms=1000 + len(grants))
 
     async def wait_until_death(self, node: str, incarnation: int) -> str:
         await self.nodes[node, incarnation].death.wait()
@@ -105,11 +117,12 @@ class FakeActors:
     async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None:
         pass
 
-    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> None:
+    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> bool:
         self.killed.append((node, incarnation, pid))
         process = self.nodes.pop((node, incarnation), None)
         if process is not None:
             process.death.set()
+        return self.sees_the_end
 
     def process_started_s(self, announcement: NodeAnnouncement) -> float | None:
         return 1.0

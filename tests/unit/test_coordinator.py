@@ -23,8 +23,8 @@ sourcefactory = "filoray.nodes.streams.LogStreamFactory", sourceconfig {}
 
 
 @asynccontextmanager
-async def running(data_dir: Path, actors: FakeActors) -> AsyncIterator[Coordinator]:
-    config = load_server_config(None, {"data-dir": str(data_dir), "node-count": "3"})
+async def running(data_dir: Path, actors: FakeActors, **overrides: str) -> AsyncIterator[Coordinator]:
+    config = load_server_config(None, {"data-dir": str(data_dir), "node-count": "3", **overrides})
     store = MetaStore.open(None, data_dir)
     coordinator = Coordinator(config, store, actors, lambda: pytest.fail("it ended"))
     actors.coordinator = coordinator
@@ -114,3 +114,47 @@ def test_an_order_says_which_shards_were_open_before_in_this_generation(tmp_path
     assert all(actors.was_open["d", shard, 3 if shard == 1 else 2] for shard in range(4))
     of_the_next = [was_open for (name, _, _), was_open in actors.was_open.items() if name == "d@1"]
     assert of_the_next == [False] * 4, "a dataset made anew has nothing yet"
+
+
+def test_each_heartbeat_grants_a_lease_from_what_the_node_last_said(tmp_path: Path) -> None:
+    async def run() -> None:
+        actors = FakeActors()
+        shared = {"column-store-url": "postgresql+psycopg://u@h/d", "node.host": "0.0.0.0"}
+        async with running(tmp_path, actors, **shared, **{"node.heartbeat-interval": "10ms"}) as coordinator:
+            for _ in range(200):
+                await asyncio.sleep(0.01)
+                if len(actors.grants["node-1", 1]) >= 3:
+                    break
+            first, second, third = actors.grants["node-1", 1][:3]
+            assert [grant.from_ms for grant in (first, second, third)] == [1000, 1001, 1002]
+            assert {grant.duration_ms for grant in (first, second, third)} == {15_000}
+            assert coordinator.members()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("is_seen", "is_waited_for"), [(True, False), (False, True)])
+def test_shards_of_a_process_that_was_not_seen_to_end_wait_for_the_end_of_its_lease(
+    is_seen: bool, is_waited_for: bool, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        actors = FakeActors()
+        actors.sees_the_end = is_seen
+        shared = {"column-store-url": "postgresql+psycopg://u@h/d", "node.host": "0.0.0.0"}
+        async with running(tmp_path, actors, **shared) as coordinator:
+            await coordinator.setup_dataset("d", SOURCE)
+            actors.nodes["node-1", 1].death.set()
+            for _ in range(300):
+                await asyncio.sleep(0.01)
+                if actors.killed and not is_waited_for and coordinator_owns_all(coordinator):
+                    break
+            assert actors.killed[0][:2] == ("node-1", 1)
+            assert coordinator_owns_all(coordinator) is not is_waited_for
+
+    asyncio.run(run())
+
+
+def coordinator_owns_all(coordinator: Coordinator) -> bool:
+    return all("node" in line for line in (coordinator.story("d", shard)[-1] for shard in range(4))) and not any(
+        "Down:" in coordinator.story("d", shard)[-1] for shard in range(4)
+    )

@@ -18,7 +18,7 @@ from filoray.cluster.coordinator import Coordinator, ReadyReport
 from filoray.cluster.dataset import DatasetConfig
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.meta_store import MetaStore
-from filoray.cluster.node_protocol import NodeAnnouncement, ShardEpoch, ShardReport
+from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, ShardEpoch, ShardReport
 from filoray.cluster.shard_status import IngestionError, IngestionStarted, RecoveryInProgress, RecoveryStarted
 
 
@@ -39,8 +39,8 @@ class FakeActors:
     async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement:
         raise ValueError("there is no such actor")
 
-    async def heartbeat(self, node: str, incarnation: int, timeout_s: float) -> str:
-        return ""
+    async def heartbeat(self, node: str, incarnation: int, grant: LeaseGrant, timeout_s: float) -> HeartbeatAnswer:
+        return HeartbeatAnswer()
 
     async def wait_until_death(self, node: str, incarnation: int) -> str:
         await asyncio.Event().wait()
@@ -76,8 +76,8 @@ class FakeActors:
     async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None:
         return None
 
-    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> None:
-        return None
+    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> bool:
+        return True
 
     def process_started_s(self, announcement: NodeAnnouncement) -> float | None:
         return None

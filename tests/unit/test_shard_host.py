@@ -17,11 +17,12 @@ import pytest
 from shards import container
 
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
-from filoray.cluster.errors import StaleRoute
+from filoray.cluster.errors import LeaseLapsed, StaleRoute
 from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
 from filoray.nodes import open_files, shard_host
 from filoray.nodes.clocks import wall_ms
 from filoray.nodes.ingest_worker import PendingWrite
+from filoray.nodes.lease import Lease
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.shard_host import ShardHost
@@ -32,10 +33,12 @@ UP = {"__name__": "up"}
 
 
 class Node:
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, lease: Lease | None = None) -> None:
         self.data_dir = data_dir
         self.events: list[tuple[int, ShardEvent]] = []
-        self.host = ShardHost(data_dir, lambda dataset, shard, epoch, event: self.events.append((shard, event)))
+        self.host = ShardHost(
+            data_dir, lambda dataset, shard, epoch, event: self.events.append((shard, event)), lease=lease
+        )
 
     def start(self, shards: Sequence[int], **store: object) -> DatasetConfig:
         config = dataset_config(**store)
@@ -332,3 +335,26 @@ def test_a_tick_of_a_wrong_clock_drops_nothing_and_is_logged(
     wait_until(lambda: caplog.text.count("the clock jumped by") >= 2, "there and back")
     assert node.shard(0).stats().samples == 1
     assert isinstance(node.write(0, sample(2)).wait(), Stored)
+
+
+def test_a_node_whose_lease_has_ended_answers_neither_reads_nor_writes(tmp_path: Path) -> None:
+    now_ms = 0
+    lease = Lease(is_needed=True, now_ms=lambda: now_ms)
+    lease.renew(0, 1000)
+    node = Node(tmp_path, lease)
+    node.start([0])
+    wait_until(lambda: node.is_open(0), "it is open")
+    assert isinstance(node.write(0, sample(1)).wait(), Stored)
+    assert node.shard(0).stats().samples == 1
+    now_ms = 1000
+    with pytest.raises(LeaseLapsed):
+        node.shard(0)
+    with pytest.raises(LeaseLapsed):
+        node.host.metadata_files("d", [(0, 1)])
+    refused = node.write(0, sample(2)).wait()
+    assert isinstance(refused, Refused)
+    assert refused.error_class == "LeaseLapsed"
+    lease.renew(900, 1000)
+    assert isinstance(node.write(0, sample(2)).wait(), Stored)
+    assert node.shard(0).stats().samples == 2
+    node.host.close()

@@ -323,6 +323,18 @@ def test_late_words_on_a_deletion_say_nothing_of_the_next_dataset_of_that_name()
     assert not manager.is_deleting("metrics")
 
 
+def test_the_next_data_set_of_a_name_waits_for_a_lost_owner_of_the_last() -> None:
+    """It may go on answering gateways that have not heard of the deletion."""
+    manager = running()
+    feed(manager, DatasetDeleted("metrics"), MemberLost("node-1", 1, "silent"), joined("node-3"))
+    feed(manager, *(ShardsDeleted(node, 1, "metrics") for node in ("node-0", "node-2")))
+    assert not manager.is_deleting("metrics"), "others deleted what it had"
+    feed(manager, DatasetSetUp(config()))
+    assert [shard for shard, owner in enumerate(owners(manager)) if owner is None] == [1]
+    feed(manager, MemberGone("node-1", 1))
+    assert None not in owners(manager)
+
+
 def test_generations_outlive_their_dataset_and_the_coordinator() -> None:
     manager = ShardManager(2, RestoredState(generations={"metrics": 4}))
     feed(manager, joined("node-0", "node-1"))
