@@ -47,8 +47,7 @@ class ConfigSection:
     def error(self, key: str, problem: str) -> ConfigError:
         """A ConfigError "PLACE: KEY: PROBLEM"."""
         dotted = self._dotted(key)
-        if len(problem) > _PROBLEM_CHARACTERS_MAX:  # it quotes a value that may be anything
-            problem = f"{problem[: _PROBLEM_CHARACTERS_MAX // 2]} … {problem[-_PROBLEM_CHARACTERS_MAX // 2 :]}"
+        problem = shortened(problem)
         for source in self._sources:
             if (line := source.line_of(dotted)) is not None:
                 return ConfigError(f"{source.name}:{line}: {dotted}: {problem}")
@@ -160,6 +159,13 @@ def merge(base: Mapping[str, PlainValue], over: Mapping[str, PlainValue]) -> dic
         earlier = merged.get(key)
         merged[key] = merge(earlier, value) if isinstance(earlier, dict) and isinstance(value, dict) else value
     return merged
+
+
+def shortened(problem: str) -> str:
+    """Its beginning and its end where it is long: it may quote a value that is anything."""
+    if len(problem) <= _PROBLEM_CHARACTERS_MAX:
+        return problem
+    return f"{problem[: _PROBLEM_CHARACTERS_MAX // 2]} … {problem[-_PROBLEM_CHARACTERS_MAX // 2 :]}"
 
 
 def _number(text: str) -> int | float:

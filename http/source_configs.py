@@ -11,9 +11,10 @@ import asyncio
 import json
 
 from filoray.cluster.config import ServerConfig
-from filoray.cluster.config_section import ConfigSource
+from filoray.cluster.config_section import ConfigSource, shortened
 from filoray.cluster.dataset import read_dataset_config
 from filoray.cluster.dataset_name import check_dataset_name
+from filoray.cluster.errors import ConfigError
 from filoray.cluster.hocon import parse_posted
 from filoray.cluster.parse_budget import ParseBudget
 from filoray.http.admission import AdmissionGate
@@ -45,6 +46,8 @@ class SourceConfigReader:
             budget = ParseBudget(_PLACE, reading)
             try:
                 return await asyncio.to_thread(self._read, name, text, budget)
+            except ConfigError as error:
+                raise ConfigError(shortened(error.message)) from None
             finally:
                 budget.cancel()
 

@@ -103,6 +103,21 @@ async def test_what_is_wrong_is_said_before_the_coordinator_is_asked(name: str, 
         await SourceConfigReader(config_with()).read(name, text)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "num-shards = " + "x" * 100_000,
+        "sourceconfig { auto.offset.reset = " + "x" * 100_000 + " }",
+        "sourceconfig { plugin." + "x" * 100_000 + " = 1 }",
+        "a = ${" + "x" * 100_000 + "}",
+    ],
+)
+async def test_what_an_error_quotes_is_short_however_long_it_was(line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await SourceConfigReader(config_with()).read("metrics", f"{HOCON}\n{line}")
+    assert 100 < len(caught.value.message) < 1200
+
+
 async def test_the_event_loop_goes_on_while_a_configuration_is_read(held: HeldReading) -> None:
     reading = asyncio.create_task(SourceConfigReader(config_with()).read("metrics", HOCON))
     await until(lambda: held.running == 1)  # which this very loop notices
