@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
+import pytest
+
+from filoray.cluster.config import load_server_config
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.nodes.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
+from filoray.nodes.node import Node
 from filoray.nodes.thread_watch import Beat, ThreadWatch
 from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored
 
@@ -108,3 +116,34 @@ def test_the_ingest_thread_outlives_whatever_one_item_does() -> None:
     assert watch.problem() == ""
     worker.close()
     assert watch.problem() == "thread ingest has ended"
+
+
+@pytest.mark.parametrize("part", ["ingest", "data-plane", "stuck"])
+def test_a_nodes_heartbeat_says_that_a_part_of_it_has_stopped(tmp_path: Path, part: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    config = load_server_config(None, {"data-dir": str(tmp_path), "node.stuck-timeout": "1s"})
+    node = Node("node-0", 1, config, port, KeyPair.generate().public)
+    assert node.heartbeat() == ""
+    go_on = threading.Event()
+    if part == "ingest":
+        node._host._ingest.close()
+        assert node.heartbeat() == "thread ingest has ended"
+    elif part == "data-plane":
+        node._server.close()
+        assert node.heartbeat() == "thread data-plane has ended"
+    else:
+        node._host._ingest.run(go_on.wait)
+        deadline_s = time.monotonic() + 30
+        while not (said := node.heartbeat()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        assert said.startswith("thread ingest has not got on with closing or opening a shard for ")
+        go_on.set()
+        while node.heartbeat():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+    node._host._ingest.close()
+    node._server.close()
+    node._handler.close()
