@@ -12,22 +12,25 @@ import secrets
 import socket
 import stat
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 _PATH_BYTES_MAX = 100
 """A socket's path may have 107 bytes (sun_path)."""
+_NEW_S = 60.0
 
 
 def new_socket_path(name: str) -> Path:
     """A path of a socket that is not there yet, in the private directory.
 
-    Those of former sockets of that ``name`` at which nobody listens any more are removed: a killed process leaves its.
-    Raises OSError.
+    Former sockets at which nobody listens any more are removed: a killed process leaves its. Raises OSError.
     """
     directory = _private_directory()
-    for old in directory.glob(f"{name}-*"):
-        if _is_dead(old):
-            old.unlink(missing_ok=True)
+    for old in directory.iterdir():
+        if (old.name.startswith(f"{name}-") or _is_old(old)) and _is_dead(old):
+            with suppress(OSError):
+                old.unlink()
     return directory / f"{name}-{secrets.token_hex(8)}"
 
 
@@ -48,6 +51,14 @@ def _private_directory() -> Path:
 def _is_private(path: Path) -> bool:
     found = path.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _is_old(path: Path) -> bool:
+    """Another node's that was made just now may not listen yet."""
+    try:
+        return time.time() - path.lstat().st_mtime > _NEW_S
+    except OSError:
+        return False
 
 
 def _is_dead(path: Path) -> bool:

@@ -282,15 +282,20 @@ def test_on_one_machine_nothing_listens_at_the_port_and_only_this_user_enters_th
 
 def test_sockets_that_killed_nodes_left_are_removed_and_living_ones_are_not() -> None:
     name = f"node-test-{os.getpid()}"
-    dead, living = new_socket_path(name), new_socket_path(name)
-    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as other:
-        for listener, path in ((one, dead), (other, living)):
+    dead, living, new_of_another = new_socket_path(name), new_socket_path(name), new_socket_path(f"other-{os.getpid()}")
+    with contextlib.ExitStack() as stack:
+        for path in (dead, living, new_of_another):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             listener.bind(str(path))
             listener.listen()
-        one.close()
-        assert dead.exists()
+            if path != living:
+                listener.close()
         fresh = new_socket_path(name)
-        assert (dead.exists(), living.exists(), fresh.exists()) == (False, True, False)
+        assert [path.exists() for path in (dead, living, new_of_another, fresh)] == [False, True, True, False]
+        os.utime(new_of_another, (0, 0))
+        os.utime(living, (0, 0))
+        new_socket_path(name)
+        assert [path.exists() for path in (living, new_of_another)] == [True, False]
     living.unlink()
 
 
