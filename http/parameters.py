@@ -25,6 +25,7 @@ MIN_TIME_MS = -(1 << 61)
 MAX_TIME_MS = (1 << 61) - 1
 """The beginning and the end of time: far enough for all data, near enough that sums with durations fit an int64."""
 
+_NO_LIMIT = 1 << 53
 _NO_DURATION_MS = -(1 << 63) // 1_000_000  # what Go makes of NaN seconds: less than any duration that is allowed
 _RFC3339 = re.compile(
     r"(-?\d{4,9})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
@@ -106,7 +107,8 @@ class Parameters:
         number = self.optional_integer(name)
         if number is not None and number < 0:
             raise invalid_parameter(name, f"{name} must be non-negative")
-        return number or 0
+        # Counts beyond that of any answer are no limit; sums with them would not fit a message's integers.
+        return number if number and number < _NO_LIMIT else 0
 
     def optional_integer(self, name: str) -> int | None:
         text = self.text(name)

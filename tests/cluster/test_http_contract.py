@@ -546,6 +546,45 @@ def test_label_values_are_cut_at_the_limit_with_a_warning(cluster):
     }
 
 
+@pytest.mark.parametrize("path", ["series?match[]=metric_1&", "labels?", "label/__name__/values?", "metadata?"])
+def test_the_largest_limit_is_none(cluster, path):
+    base = f"/promql/timeseries/api/v1/{path}"
+    assert cluster.get(f"{base}limit=9223372036854775807").json() == cluster.get(base).json()
+
+
+PODS = "|".join(f"checkout-service-deployment-{i:05d}-x7z" for i in range(4_000))
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        ("abs(" * 198 + "metric_1" + ")" * 198, ["40"]),
+        ("sum(" * 196 + "metric_1" + ")" * 196, ["40"]),
+        ("label_replace(" * 195 + "metric_1" + ',"a","b","c","d")' * 195, ["40"]),
+        (" + ".join(["sum(metric_1)"] * 125), ["5000"]),
+        (" or ".join(f"metric_{i}" for i in range(300)), ["40"] * len(METRICS)),
+        ("metric_1 @ 1700000500000000000", []),
+        ("metric_1 @ -1e17", []),
+        ("metric_1 @ 9.2e15 offset -1y", []),
+        ('metric_1{i=~"\\\\p{N}{1,1000}"}', ["40"]),
+        (f'metric_1{{i!~"{PODS}"}}', ["40"]),
+        ('sum by (__name__) (abs({__name__=~"metric_1|metric_2"}))', ["80"]),
+        ("vector(10 ^ -5)", ["0.00001"]),
+    ],
+    ids=lambda value: None if isinstance(value, list) else value[:30],
+)  # fmt: skip
+def test_deep_long_and_far_off_queries_are_answered(cluster, query, values):
+    form = {"query": query, "time": END_S, "stats": "all", "limit": "9223372036854775807"}
+    answer = requests.post(f"{cluster.url}/promql/timeseries/api/v1/query", data=form, timeout=60)
+    assert answer.status_code == 200, answer.text[:500]
+    data = answer.json()["data"]
+    assert [sample["value"][1] for sample in data["result"]] == values
+    assert (data["stats"]["samples"]["peakSamples"] > 0) == bool(values)
+    for path in ("parse_query", "format_query"):
+        answer = requests.post(f"{cluster.url}/promql/timeseries/api/v1/{path}", data=form, timeout=60)
+        assert answer.status_code == 200
+
+
 def test_metric_metadata_is_an_object(cluster):
     assert cluster.get("/promql/timeseries/api/v1/metadata").json() == {"status": "success", "data": {}}
 

@@ -75,8 +75,10 @@ def test_durations_that_are_none():
         parse_duration_parameter_ms("1e30")
 
 
-@pytest.mark.parametrize(("text", "limit"), [("", 0), ("0", 0), ("+5", 5), ("9223372036854775807", 2**63 - 1)])
-def test_a_limit_may_be_any_count_that_go_holds(text, limit):
+@pytest.mark.parametrize(
+    ("text", "limit"), [("", 0), ("0", 0), ("+5", 5), ("9223372036854775807", 0), ("9007199254740991", 2**53 - 1)]
+)
+def test_a_limit_that_no_answer_reaches_is_none(text, limit):
     assert Parameters({"limit": [text]}).limit() == limit
 
 
