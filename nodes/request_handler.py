@@ -199,9 +199,9 @@ class RequestHandler:
 
     def _answer(self, work: _Work) -> None:
         try:
+            work.token.check()  # what waited too long is no sign of a thread that is stuck
             with self._works_lock:
                 self._running.add(work)
-            work.token.check()
             self._answers[work.header.kind](work)
         except FilorayError as error:
             work.responder.fail(error)

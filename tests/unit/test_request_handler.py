@@ -184,6 +184,15 @@ def test_a_node_whose_query_threads_are_all_at_what_timed_out_says_so(node: Node
     assert node.handler.overdue(3600) is None
 
 
+def test_what_waited_for_a_thread_until_its_time_was_up_is_no_work_of_that_thread(node: Node, monkeypatch: Any) -> None:
+    running: list[int] = []
+    send = node.server.send
+    monkeypatch.setattr(node.server, "send", lambda *reply: (running.append(len(node.handler._running)), send(*reply)))
+    node.ask(Kind.METADATA, timeout_ms=0)
+    assert node.server.arrived.acquire(timeout=30)
+    assert (node.errors(), running) == (["QueryTimeout"], [0])
+
+
 def test_a_write_without_its_containers_is_refused_and_takes_no_room(node: Node) -> None:
     for _ in range(LIMIT + 1):
         with pytest.raises(BadData, match="a container for each of its shards"):
