@@ -439,9 +439,14 @@ class ShardManager:
         let_go = [
             (name, shard) for shard, epoch in shards if self._fenced.get((name, shard), {}).get(process, 0) <= epoch
         ]
+        is_news = [key for key in let_go if process in self._fenced.get(key, {})]
         self._unfence(process, let_go)
         dataset = self._datasets.get(name)
-        return self._assign(dataset, f"{node} let go", now_ms) if dataset is not None else []
+        if dataset is None:
+            return []
+        for _, shard in is_news:
+            self._tell(dataset, shard, now_ms, f"{node} has closed it: another node may have it")
+        return self._assign(dataset, f"{node} let go", now_ms)
 
     def _fence(self, name: str, entry: ShardEntry, process: Process) -> None:
         """``process`` may hold that shard at that epoch: nobody else gets it before it let go or is gone."""

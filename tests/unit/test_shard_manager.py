@@ -212,6 +212,8 @@ def test_an_operator_stops_and_starts_shards() -> None:
         with pytest.raises(Unavailable, match=f"cannot move before {order.node}, which had it, has closed it"):
             manager.handle(ShardsStarted("metrics", "node-3", (1, 2)), 0)
         feed(manager, ShardsReleased(order.node, 1, "metrics", order.shards))
+        feed(manager, ShardsReleased(order.node, 1, "metrics", order.shards))
+    assert [line.text for line in manager.story("metrics", 1)][-1] == "node-1 has closed it: another node may have it"
     feed(manager, ShardsStarted("metrics", "node-3", (1, 2)))
     assert owners(manager) == ["node-0", "node-3", "node-3", "node-0"]
 
