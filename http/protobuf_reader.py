@@ -7,7 +7,6 @@ be parsing what must not be trusted with a native parser whose limits we do not 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,11 +54,6 @@ class Field:
         """A varint as int64. Raises BadData for another wire type, like the methods below."""
         self._expect(WIRE_VARINT)
         return self.value - (1 << 64) if self.value >> 63 else self.value
-
-    def as_double(self) -> float:
-        self._expect(WIRE_FIXED64)
-        (number,) = struct.unpack_from("<d", self.data, self.start)
-        return float(number)
 
     def as_bytes(self) -> bytes:
         self._expect(WIRE_BYTES)

@@ -42,7 +42,6 @@ class Doorman:
         guarded.curve_server = True
         guarded.curve_publickey, guarded.curve_secretkey = self.keys.public, self.keys.secret
         guarded.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        self._guarded = guarded
         self.monitor = guarded.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
 
     @property

@@ -92,7 +92,7 @@ class Evaluator:
         self.delayed_names = delayed_names
         self.annotations = Annotations()
         source = source or AnsweredSamples(fragments, answers, lookback_ms)
-        self.leaves = Leaves(source, lookback_ms, limits, cancel, self.annotations, wants_stats)
+        self.leaves = Leaves(source, lookback_ms, limits, cancel, self.annotations)
         self.fragments = fragments
         self.answers = answers
         self.stats = StageStats("") if wants_stats else None

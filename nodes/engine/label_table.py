@@ -163,14 +163,6 @@ class LabelTable:
         ids, group_count = self.row_ids()
         return ids, self.take(_first_rows(ids, group_count))
 
-    def duplicate_row(self) -> int | None:
-        """The index of a series whose label set an earlier series has, or None."""
-        ids, group_count = self.row_ids()
-        if group_count == self.count:
-            return None
-        first = _first_rows(ids, group_count)
-        return int(np.flatnonzero(first[ids] != np.arange(self.count))[0])
-
     def sorted_rows(self) -> NDArray[np.int64]:
         """Rows in Prometheus's order of label sets (names and values compared in turn, bytewise); stable."""
         keys: list[NDArray[np.int64]] = []

@@ -58,7 +58,6 @@ class Leaves:
         limits: EvalLimits,
         cancel: CancelToken,
         annotations: Annotations,
-        wants_stats: bool,
     ) -> None:
         self.source = source
         self.lookback_ms = lookback_ms

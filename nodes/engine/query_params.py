@@ -148,10 +148,6 @@ class CancelToken:
                 self._expired = True
             self.flag[0] = 1
 
-    @property
-    def is_canceled(self) -> bool:
-        return bool(self.flag[0])
-
     def overdue_s(self) -> float:
         """Seconds since the deadline; negative before it, and without one."""
         return -1.0 if self._deadline_s is None else time.monotonic() - self._deadline_s

@@ -87,10 +87,6 @@ class RangeFunction:
     keeps_name: bool = False
     depends_on_step: bool = False
 
-    @property
-    def knows_extended_ranges(self) -> bool:
-        return self.extended_kernel is not None
-
 
 def range_seconds(range_ms: int) -> float:
     """A range in seconds, rounded as Go's Duration.Seconds() rounds."""

@@ -111,8 +111,3 @@ def repeated(column: NDArray[Any], steps: int) -> NDArray[Any]:
 def select_instant(batch: SeriesBatch, grid: TimeGrid, lookback_ms: int, offset_ms: int) -> Frame:
     """The newest sample in (t - offset - lookback, t - offset] at each step; after a staleness marker there is none."""
     return select_samples(batch, grid, lookback_ms, offset_ms).frame
-
-
-def select_sample_times(batch: SeriesBatch, grid: TimeGrid, lookback_ms: int, offset_ms: int) -> Frame:
-    """As ``select_instant``, but the samples' times in seconds: what ``timestamp(selector)`` gives."""
-    return select_samples(batch, grid, lookback_ms, offset_ms, want_times=True).frame

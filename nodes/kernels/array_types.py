@@ -8,7 +8,6 @@ from __future__ import annotations
 from numba import types
 
 READ_U8 = types.Array(types.uint8, 1, "C", readonly=True)
-READ_U16 = types.Array(types.uint16, 1, "C", readonly=True)
 READ_I32 = types.Array(types.int32, 1, "C", readonly=True)
 READ_I64 = types.Array(types.int64, 1, "C", readonly=True)
 READ_U64 = types.Array(types.uint64, 1, "C", readonly=True)
@@ -17,7 +16,6 @@ READ_F64 = types.Array(types.float64, 1, "C", readonly=True)
 U8 = types.uint8[::1]
 I32 = types.int32[::1]
 I64 = types.int64[::1]
-U64 = types.uint64[::1]
 F64 = types.float64[::1]
 I32_ROWS = types.int32[:, ::1]
 U32_ROWS = types.uint32[:, ::1]

@@ -14,7 +14,6 @@ from numba import types
 INTS = types.Array(types.int64, 1, "C", readonly=True)
 FLOATS = types.Array(types.float64, 1, "C", readonly=True)
 FLOAT_MATRIX = types.Array(types.float64, 2, "C", readonly=True)
-INT_MATRIX = types.Array(types.int64, 2, "C", readonly=True)
 BOOL_MATRIX = types.Array(types.boolean, 2, "C", readonly=True)
 FLAG = types.Array(types.uint8, 1, "C", readonly=True)
 """uint8[1], set to 1 by another thread to make a kernel return early; what it has written by then is void."""
@@ -22,7 +21,6 @@ FLAG = types.Array(types.uint8, 1, "C", readonly=True)
 OUT_INTS = types.Array(types.int64, 1, "C")
 OUT_FLOATS = types.Array(types.float64, 1, "C")
 OUT_FLOAT_MATRIX = types.Array(types.float64, 2, "C")
-OUT_INT_MATRIX = types.Array(types.int64, 2, "C")
 OUT_BOOL_MATRIX = types.Array(types.boolean, 2, "C")
 
 KERNEL_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}

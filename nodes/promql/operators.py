@@ -20,7 +20,5 @@ PRECEDENCE: Final[dict[str, int]] = {
 
 COMPARISONS: Final = frozenset(operator for operator, level in PRECEDENCE.items() if level == COMPARISON)
 SET_OPERATORS: Final = frozenset(("and", "or", "unless"))
-HISTOGRAM_TRIMS: Final = frozenset(("</", ">/"))
-"""``histogram </ scalar`` and ``>/``: cut a native histogram's observations above or below a value."""
 
 RIGHT_ASSOCIATIVE: Final = frozenset(("^",))

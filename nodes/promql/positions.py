@@ -29,10 +29,5 @@ def line_and_column(query: str, offset: int) -> str:
     return f"{before.count(10) + 1}:{offset - before.rfind(10)}"
 
 
-def format_position(query: str, position: Position) -> str:
-    """``line:column`` of where ``position`` starts: how annotations point into the query."""
-    return line_and_column(query, position.start)
-
-
 def merge(first: Position, last: Position) -> Position:
     return Position(first.start, last.end)

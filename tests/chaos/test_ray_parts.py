@@ -110,10 +110,6 @@ def take_port(port: int, held: contextlib.ExitStack) -> bool:
         return False
 
 
-def pid_now(cluster: RunningCluster, actor: str) -> int | None:
-    return cluster.get("/admin/actors").json()["data"].get(actor)
-
-
 def is_told(cluster: RunningCluster) -> bool:
     return "the cluster is back" in (cluster.data_dir / "supervisor.log").read_text().splitlines()[-1]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from filoray.nodes.engine.frame import TimeGrid
 from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.engine.selection import select_instant, select_sample_times, select_samples
+from filoray.nodes.engine.selection import select_instant, select_samples
 from filoray.nodes.kernels.windows import without_stale_markers
 from filoray.nodes.series_batch import STALE_NAN_BITS, SeriesBatch
 
@@ -108,7 +108,7 @@ def test_a_sample_exactly_a_lookback_old_is_not_seen() -> None:
     batch = batch_of([[(0, 1.0)]])
     assert select_instant(batch, TimeGrid(0, 299_999, 3), 300_000, 0).valid.tolist() == [[True, True, False]]
     assert select_instant(batch, TimeGrid(300_000, 1, 1), 300_000, 0).valid.tolist() == [[False]]
-    assert select_sample_times(batch, TimeGrid(10, 1, 1), 300_000, 0).values.tolist() == [[0.0]]
+    assert select_samples(batch, TimeGrid(10, 1, 1), 300_000, 0, want_times=True).frame.values.tolist() == [[0.0]]
 
 
 def test_read_only_and_unaligned_views_are_taken_as_they_come() -> None:

@@ -4,7 +4,6 @@ The trees are made well typed, and with parentheses wherever the parser would ot
 """
 
 import json
-import math
 import subprocess
 import sys
 
@@ -53,7 +52,6 @@ label_lists = st.lists(labels, max_size=3, unique=True).map(tuple)
 regexes = st.sampled_from(["a|b", "", ".*", ".+", "x[0-9]+", r"\d\.", "(?i)é"])
 durations_ms = st.integers(1, 10**12) | st.sampled_from([1, 1000, 60_000, 300_000, 604_800_000])
 numbers = st.floats(allow_nan=True, allow_infinity=True).map(NumberLiteral)
-unsigned = st.floats(min_value=0, allow_infinity=False).filter(lambda value: math.copysign(1, value) > 0)
 
 
 @st.composite

@@ -389,7 +389,6 @@ def wrong(prefix: bytes, rest: bytes) -> tuple[bytes, int]:
     return prefix + rest, len(prefix)
 
 
-IN_SERIES = b"\x0a\x7f"  # a series of 127 bytes
 MALFORMED = {
     "varint cut": (*wrong(UP_SERIES, b"\x78"), "ends within a varint"),
     "tag cut": (*wrong(UP_SERIES, b"\xff"), "ends within a varint"),
