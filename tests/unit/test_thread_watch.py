@@ -12,6 +12,7 @@ import pytest
 
 from filoray.cluster.config import load_server_config
 from filoray.cluster.data_plane_keys import KeyPair
+from filoray.cluster.node_protocol import LeaseGrant
 from filoray.nodes.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
 from filoray.nodes.node import Node
 from filoray.nodes.thread_watch import Beat, ThreadWatch
@@ -125,23 +126,27 @@ def test_a_nodes_heartbeat_says_that_a_part_of_it_has_stopped(tmp_path: Path, pa
         port = int(probe.getsockname()[1])
     config = load_server_config(None, {"data-dir": str(tmp_path), "node.stuck-timeout": "1s"})
     node = Node("node-0", 1, config, port, KeyPair.generate().public)
-    assert node.heartbeat() == ""
+
+    def unfit() -> str:
+        return node.heartbeat(LeaseGrant(0, 0)).unfit
+
+    assert unfit() == ""
     go_on = threading.Event()
     if part == "ingest":
         node._host._ingest.close()
-        assert node.heartbeat() == "thread ingest has ended"
+        assert unfit() == "thread ingest has ended"
     elif part == "data-plane":
         node._server.close()
-        assert node.heartbeat() == "thread data-plane has ended"
+        assert unfit() == "thread data-plane has ended"
     else:
         node._host._ingest.run(go_on.wait)
         deadline_s = time.monotonic() + 30
-        while not (said := node.heartbeat()):
+        while not (said := unfit()):
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
         assert said.startswith("thread ingest has not got on with closing or opening a shard for ")
         go_on.set()
-        while node.heartbeat():
+        while unfit():
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
     node._host._ingest.close()
