@@ -6,31 +6,22 @@ Written by the nodes, so that a coordinator whose own store was lost can tell wh
 
 from __future__ import annotations
 
-import os
-import tempfile
+import contextlib
 from pathlib import Path
 
 from filoray.cluster.dataset import DatasetConfig, parse_storage_name
+from filoray.cluster.owner_files import write_whole
 
 DATASET_FILE = "dataset.json"
 
 
 def write_dataset_file(directory: Path, config: DatasetConfig) -> None:
     """Make it say that; whole or not at all. Raises OSError."""
-    path, text = directory / DATASET_FILE, config.to_json()
-    try:
-        if path.read_text("utf-8") == text:
+    path, data = directory / DATASET_FILE, config.to_json().encode()
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == data:
             return
-    except (OSError, UnicodeDecodeError):
-        pass
-    handle, draft = tempfile.mkstemp(prefix=f".{DATASET_FILE}.", dir=directory)  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_whole(path, data)
 
 
 def read_dataset_file(directory: Path) -> DatasetConfig | None:

@@ -16,6 +16,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from filoray.cluster.owner_files import PRIVATE_UMASK
+
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _FILE_BYTES_MAX = 16 * 1024 * 1024
 _OLD_FILES = 2
@@ -49,7 +51,7 @@ def _escaped(text: str) -> str:
 
 def log_to_file(data_dir: Path, actor: str) -> None:
     """From INFO on. Where no file can be written, to stderr. What it writes from now on is its owner's only."""
-    os.umask(0o077)  # whoever started it: configurations have passwords
+    os.umask(PRIVATE_UMASK)  # whoever started it
     warnings = logging.StreamHandler(sys.stderr)
     handlers: list[logging.Handler] = [warnings]
     try:

@@ -5,16 +5,14 @@ The file holds the token that lets into the cluster's Ray: only its owner may re
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
 from filoray.cluster.errors import FilorayError
+from filoray.cluster.owner_files import write_whole
 from filoray.cluster.process_identity import ProcessIdentity, carriers_of, end_processes, session_of_launch
 from filoray.http.ray_runtime import RayRuntime
 
@@ -36,19 +34,10 @@ class LaunchState:
 
     def write(self, data_dir: Path) -> None:
         """All or nothing. Raises FilorayError if the directory does not take it."""
-        part = None
+        data = orjson.dumps({"version": _VERSION, **dataclasses.asdict(self)}, option=orjson.OPT_INDENT_2)
         try:
-            # A name that is nobody's: a data set may have any that is like ours.
-            descriptor, part = tempfile.mkstemp(prefix=f".{STATE_FILE}-", dir=data_dir)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(orjson.dumps({"version": _VERSION, **dataclasses.asdict(self)}, option=orjson.OPT_INDENT_2))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, data_dir / STATE_FILE)
+            write_whole(data_dir / STATE_FILE, data)
         except OSError as error:
-            if part is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(part)
             raise FilorayError(f"cannot keep data in {data_dir}: {STATE_FILE} cannot be written: {error}") from None
 
     @classmethod

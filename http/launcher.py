@@ -29,6 +29,7 @@ from rich.console import Console
 from filoray.cluster.config import ServerConfig, load_server_config
 from filoray.cluster.directory_lock import DirectoryLock
 from filoray.cluster.errors import FilorayError
+from filoray.cluster.owner_files import PRIVATE_UMASK
 from filoray.cluster.process_identity import ProcessIdentity
 from filoray.http.actor_closing import close_actors_in_time
 from filoray.http.cluster_start import START_S, StartReport, Undo, start_cluster, undo_all, undo_when_interrupted
@@ -42,7 +43,7 @@ from filoray.http.launch_access import (
     settle_access,
 )
 from filoray.http.launch_state import STATE_FILE, LaunchState
-from filoray.http.private_files import PRIVATE_UMASK, make_private
+from filoray.http.private_files import make_private
 from filoray.http.process_environment import prepare_environment
 from filoray.http.ray_runtime import port_problem
 from filoray.http.start_watch import watched_start

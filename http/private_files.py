@@ -1,7 +1,7 @@
-"""Keeps what a launch writes to its owner: data sets' configurations have passwords, and samples are nobody else's.
+"""Closes a data directory to all but its owner.
 
-New files are private by the umask of the launcher, which all that it starts inherits; here is what makes private those
-that another version left open.
+New files are private by the umask of the launcher (``cluster/owner_files.py``), which all that it starts inherits; here
+is what makes private those that another version left open.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import stat
 from pathlib import Path
 
-PRIVATE_UMASK = 0o077
 _OPEN_BITS = stat.S_IRWXG | stat.S_IRWXO
 _OUR_FILES = ("coordinator.db*", "launch.*", ".launch.json-*", "*.log", "*.log.[0-9]", "*.lock")
 _SHARD_FILES = "shard-*"

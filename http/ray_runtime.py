@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from filoray.cluster.errors import FilorayError
+from filoray.cluster.owner_files import PRIVATE_UMASK
 from filoray.cluster.process_identity import (
     LAUNCH_VARIABLE,
     ProcessIdentity,
@@ -50,7 +51,6 @@ _RAYS_OWN = "r"  # Ray lets everybody into its temporary directory, so it is ins
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _START_TIMEOUT_S = 60
 _POLITE_S = 2.0
-_ONLY_OURS = 0o077
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class RayStart:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                umask=_ONLY_OURS,
+                umask=PRIVATE_UMASK,
                 env={**os.environ, **runtime.environment},
             )
         return cls(process, dataclasses.replace(runtime, session=process.pid), log_path)
