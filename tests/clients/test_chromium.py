@@ -17,7 +17,7 @@ import bcrypt
 import numpy as np
 import pytest
 from browser import Browser, OtherSite, missing_browser
-from in_process_gateway import Gateways, vector
+from in_process_gateway import vector
 
 from filoray.http.remote_write_client import encode_write_request
 from filoray.http.web_config_file import WebConfigFile
@@ -72,13 +72,6 @@ def browser(tmp_path_factory):
     made = Browser(tmp_path_factory.mktemp("chromium"), ["--host-resolver-rules=MAP evil.example 127.0.0.1"])
     yield made
     made.close()
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import time
 import bcrypt
 import pytest
 from aiohttp import ClientSession
-from in_process_gateway import Gateways
 
 from filoray.http import authentication
 from filoray.http.application import build_application
@@ -54,13 +53,6 @@ def basic(name, password=None):
 
 def bearer(token):
     return {"Authorization": f"Bearer {token}"}
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

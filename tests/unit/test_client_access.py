@@ -10,25 +10,12 @@ from urllib.error import HTTPError
 import bcrypt
 import pytest
 from certificates import Authority, write_web_config
-from in_process_gateway import Gateways
 
 from filoray.cluster.errors import ConfigError, FilorayError
 from filoray.http.cli import main
 from filoray.http.cli_client import get_json
 from filoray.http.client_access import ClientAccess, client_access
 from filoray.http.web_config_file import WebConfigFile
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-def authority(tmp_path):
-    return Authority(tmp_path / "ours")
 
 
 async def test_commands_go_in_with_a_password_a_token_and_an_authority(gateways, authority, tmp_path):

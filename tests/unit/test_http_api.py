@@ -6,19 +6,12 @@ import logging
 
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, web
-from in_process_gateway import Gateways, error, success
+from in_process_gateway import error, success
 
 from filoray.cluster.config import default_server_config
 from filoray.cluster.errors import DatasetExists, FilorayError, Unavailable
 from filoray.http.http_server import HttpServer
 from filoray.http.remote_write_client import WRITE_HEADERS
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

@@ -4,15 +4,12 @@ import asyncio
 import json
 
 import pytest
-from in_process_gateway import Gateways
 from yarl import URL
 
 
 @pytest.fixture
-async def api():
-    made = Gateways()
-    yield await made.start("timeseries")
-    await made.stop()
+async def api(gateways):
+    return await gateways.start("timeseries")
 
 
 class Connection:

@@ -5,7 +5,6 @@ import zlib
 
 import pytest
 from aiohttp import FormData
-from in_process_gateway import Gateways
 from yarl import URL
 
 from filoray.cluster.errors import BadData
@@ -15,10 +14,8 @@ BOUNDARY = "multipart/form-data; boundary=xyz"
 
 
 @pytest.fixture
-async def api():
-    made = Gateways()
-    yield await made.start("timeseries")
-    await made.stop()
+async def api(gateways):
+    return await gateways.start("timeseries")
 
 
 REFUSED = [

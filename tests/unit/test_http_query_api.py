@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from aiohttp import ClientSession
-from in_process_gateway import Gateways, error, success, vector
+from in_process_gateway import error, success, vector
 
 from filoray.cluster.errors import BadData, ExecutionError, FilorayError, QueryTimeout, Unavailable
 from filoray.nodes.engine.frame import ScalarSeries, TimeGrid
@@ -17,13 +17,6 @@ from filoray.nodes.engine.query_params import QueryResult
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp, ValueType
 from filoray.nodes.requests import Names, QueryOutcome
 from filoray.nodes.series_batch import SeriesBatch
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

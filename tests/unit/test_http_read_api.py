@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from in_process_gateway import Gateways, error
+from in_process_gateway import error
 
 from filoray.http.protobuf_writer import bytes_field, varint_field
 from filoray.http.snappy_block import compress, decompress
@@ -14,10 +14,8 @@ CHUNKS = varint_field(2, 1)
 
 
 @pytest.fixture
-async def api():
-    gateways = Gateways()
-    yield await gateways.start("timeseries")
-    await gateways.stop()
+async def api(gateways):
+    return await gateways.start("timeseries")
 
 
 def read_request(kind, value, more=b""):

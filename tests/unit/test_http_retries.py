@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 from aiohttp import ClientSession, TCPConnector
-from in_process_gateway import Gateways, dataset, error
+from in_process_gateway import dataset, error
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
@@ -48,13 +48,6 @@ BODY = encode_write_request(
 )
 AWAY = Unavailable("the coordinator did not answer within 2 s")
 UNKNOWN = error("DatasetUnknown", "Dataset timeseries is not registered")
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
 
 
 async def write(api, path="/promql/timeseries/api/v1/write"):

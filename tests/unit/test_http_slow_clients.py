@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from aiohttp import ClientConnectionError
-from in_process_gateway import Gateways, vector
+from in_process_gateway import vector
 
 from filoray.http.protobuf_writer import bytes_field, varint_field
 from filoray.http.remote_write_client import encode_write_request
@@ -20,13 +20,6 @@ from filoray.nodes.series_batch import SeriesBatch
 FORM = "application/x-www-form-urlencoded"
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 WRITE = encode_write_request([({"__name__": "up"}, [1000], [1.0])])
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
 
 
 async def connect(api):

@@ -4,20 +4,13 @@ import asyncio
 
 import cramjam
 import pytest
-from in_process_gateway import Gateways, error
+from in_process_gateway import error
 
 from filoray.cluster.errors import Unavailable
 from filoray.http.remote_write_client import encode_write_request
 from filoray.nodes.requests import WriteOutcome
 
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import asyncio
 import bcrypt
 import orjson
 import pytest
-from certificates import Authority, write_web_config
-from in_process_gateway import Gateways
+from certificates import write_web_config
 
 from filoray.cluster.config import load_server_config
 from filoray.cluster.errors import FilorayError
@@ -14,18 +13,6 @@ from filoray.http import demo
 from filoray.http.client_access import client_access
 from filoray.http.launch_access import TOKEN_FILE, access_environment, launcher_access, launcher_tokens, settle_access
 from filoray.http.web_config_file import WebConfigFile
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-def authority(tmp_path):
-    return Authority(tmp_path / "ours")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import asyncio
 import json
 
 import pytest
-from in_process_gateway import Gateways
 
 from filoray.cluster.config import load_server_config
 from filoray.cluster.errors import ConfigError, Forbidden
@@ -155,13 +154,6 @@ def test_a_wrong_setting_names_its_key(tmp_path, text, problem):
 
 
 # ---- over HTTP
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

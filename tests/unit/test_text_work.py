@@ -4,7 +4,6 @@ import threading
 from collections import Counter
 
 import pytest
-from in_process_gateway import Gateways
 
 from filoray.http import routes_query
 from filoray.nodes import query_service
@@ -18,10 +17,8 @@ LONG = f"sum by ({', '.join(f'l{i}' for i in range(INLINE_TEXT_CHARACTERS_MAX))}
 
 
 @pytest.fixture
-async def api():
-    made = Gateways()
-    yield await made.start("timeseries")
-    await made.stop()
+async def api(gateways):
+    return await gateways.start("timeseries")
 
 
 def noting_threads(monkeypatch, module, name):

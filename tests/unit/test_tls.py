@@ -8,22 +8,9 @@ import bcrypt
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 from certificates import Authority, write_web_config
-from in_process_gateway import Gateways
 
 from filoray.cluster.errors import ConfigError
 from filoray.http.web_config_file import WebConfigFile
-
-
-@pytest.fixture
-async def gateways():
-    made = Gateways()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-def authority(tmp_path):
-    return Authority(tmp_path / "ours")
 
 
 def trusting(authority, pair=None, newest=None):
