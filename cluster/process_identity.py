@@ -96,17 +96,17 @@ def session_of_launch(session: int, token: str) -> list[ProcessIdentity]:
     return found if is_ours else []
 
 
-def carriers_of(token: str) -> list[ProcessIdentity]:
-    """All processes that the launch started themselves, in whatever session."""
-    found = (ProcessIdentity.of(pid) for pid in psutil.pids() if carries_token(pid, token))
+def carriers_of(token: str, variable: str = LAUNCH_VARIABLE) -> list[ProcessIdentity]:
+    """All processes that were started with the token in that variable, in whatever session."""
+    found = (ProcessIdentity.of(pid) for pid in psutil.pids() if carries_token(pid, token, variable))
     return [process for process in found if process is not None and process.is_running()]
 
 
-def carries_token(pid: int, token: str) -> bool:
+def carries_token(pid: int, token: str, variable: str = LAUNCH_VARIABLE) -> bool:
     try:
         if Path("/proc/self/environ").exists():
-            return f"{LAUNCH_VARIABLE}={token}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        return bool(psutil.Process(pid).environ().get(LAUNCH_VARIABLE) == token)
+            return f"{variable}={token}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return bool(psutil.Process(pid).environ().get(variable) == token)
     except (OSError, psutil.Error):
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -53,13 +54,22 @@ class ClusterActors:
         except RayError as error:
             raise FilorayError(f"another machine of this Ray cannot run filoray: {first_line(error)}") from None
 
-    def start(self) -> None:
-        """Make all actors; returns before they are ready. Raises FilorayError if the cluster's name is in use."""
-        try:
+    def take_name(self) -> None:
+        """Raises FilorayError if the cluster's name is in use."""
+        with self._name_is_free():
             start_seed_discovery(self._config)
-            self._has_name = True
+        self._has_name = True
+
+    def start(self) -> None:
+        """Make the other actors; returns before they are ready. Raises FilorayError if their names are in use."""
+        with self._name_is_free():
             self._coordinator = start_coordinator(self._config, placement=self._placement)
             self._gateways = [self._make_gateway(index) for index in range(self._config.node_count)]
+
+    @contextlib.contextmanager
+    def _name_is_free(self) -> Iterator[None]:
+        try:
+            yield
         except ValueError as error:
             raise FilorayError(
                 f"this Ray runs a cluster named {self._config.cluster_name} already ({error}); "

@@ -20,7 +20,7 @@ from filoray.cluster.config import ServerConfig
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.process_identity import LAUNCH_VARIABLE
 from filoray.http.launch_state import LaunchState
-from filoray.http.ray_runtime import RAY_ENVIRONMENT, RayStart
+from filoray.http.ray_runtime import RAY_ENVIRONMENT, RayRuntime, RayStart
 
 if TYPE_CHECKING:
     from filoray.cluster.coordinator import ReadyReport
@@ -48,10 +48,13 @@ def start_cluster(config: ServerConfig, state: LaunchState, undo: Undo, *, is_jo
     """
     ray_start = None
     if not is_joined:
-        ray_start = RayStart.begin(config.data_dir / "ray.log", state.token)
-        undo.append(ray_start.runtime.stop)
-        state.ray, state.ray_address = ray_start.runtime, ray_start.runtime.address
-        state.write(config.data_dir)
+
+        def note(runtime: RayRuntime) -> None:
+            state.ray, state.ray_address = runtime, runtime.address
+            state.write(config.data_dir)
+
+        undo.append(lambda: state.ray.stop() if state.ray is not None else None)
+        ray_start = RayStart.begin(config.data_dir / "ray.log", state.token, note)
     warm_up = threading.Thread(target=_warm_up_kernels)
     warm_up.start()
     set_ray_environment(state)
@@ -70,9 +73,10 @@ def start_cluster(config: ServerConfig, state: LaunchState, undo: Undo, *, is_jo
     actors.prepare_other_machines()
     if is_joined:
         undo.append(actors.kill)
-    actors.start()
-    if is_joined:
+    actors.take_name()
+    if is_joined:  # before there is anything that only ``down`` could end
         state.write(config.data_dir)
+    actors.start()
     report, state.urls = actors.wait_until_ready()
     state.write(config.data_dir)
     left_out = actors.left_out_machine_count

@@ -75,6 +75,10 @@ class LaunchState:
         except (KeyError, TypeError):
             raise FilorayError(f"{path} {unknown}; {remedy}") from None
 
+    def is_unfinished(self) -> bool:
+        """On a Ray of its own, a launch gets its supervisor before it says that the cluster is up."""
+        return self.ray is not None and self.supervisor is None
+
     def is_supervised(self) -> bool:
         return self.supervisor is not None and self.supervisor.is_running()
 

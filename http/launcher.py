@@ -85,7 +85,10 @@ def up(options: LaunchOptions) -> int:
             console.print(f"others may read {path}, which is not ours to change", style="red")
         before = LaunchState.read(config.data_dir)
         if before is not None:
-            _refuse_if_running(before, config.data_dir)
+            if before.is_unfinished():
+                console.print("the last launch here was killed before it was done; ending what it started")
+            else:
+                _refuse_if_running(before, config.data_dir)
             _end_leftovers(before)
         _check_http_ports(config)
         for folder, key in ((config.data_dir, "filoray.data-dir"), (Path(tempfile.gettempdir()), "TMPDIR")):
@@ -93,11 +96,12 @@ def up(options: LaunchOptions) -> int:
         config = settle_access(config)
         if options.demo:
             check_demo(config.http)
-        undo: Undo = [lambda: (config.data_dir / STATE_FILE).unlink(missing_ok=True)]
-        undo_when_interrupted()
         state = LaunchState(
             config.cluster_name, secrets.token_hex(16), str(options.ray_address), None, _expected_urls(config)
         )
+        # An interruption may come between a start and the note of it.
+        undo: Undo = [lambda: (config.data_dir / STATE_FILE).unlink(missing_ok=True), state.end_carriers]
+        undo_when_interrupted()
         with watched_start(config, state, undo):
             try:
                 _launch(config, options, state, undo)
@@ -152,8 +156,12 @@ def _launch(config: ServerConfig, options: LaunchOptions, state: LaunchState, un
     report = start_cluster(config, state, undo, is_joined=options.ray_address is not None)
     if state.ray is not None:
         undo.append(state.end_supervisor)
-        state.supervisor = start_supervisor(_supervision(config, state), pickle.dumps(config))
-        state.write(config.data_dir)
+
+        def note(supervisor: ProcessIdentity) -> None:
+            state.supervisor = supervisor
+            state.write(config.data_dir)
+
+        start_supervisor(_supervision(config, state), pickle.dumps(config), note)
     if options.demo:
         _start_demo(config, state, undo)
     undo.clear()  # it is up, and stays so when nobody reads what is printed (launch.sh | head)

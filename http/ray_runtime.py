@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from filoray.cluster.owner_files import PRIVATE_UMASK
 from filoray.cluster.process_identity import (
     LAUNCH_VARIABLE,
     ProcessIdentity,
+    carriers_of,
     end_processes,
     process_name,
     session_of_launch,
@@ -47,6 +49,7 @@ RAY_ENVIRONMENT = {
 ESSENTIAL = ("gcs_server", "raylet")
 """Ray's processes without which no actor lives long."""
 
+_SECRET_VARIABLE = "RAY_AUTH_TOKEN"
 _RAYS_OWN = "r"  # Ray lets everybody into its temporary directory, so it is inside one that only we enter
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 _START_TIMEOUT_S = 60
@@ -55,7 +58,11 @@ _POLITE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RayRuntime:
-    """A Ray that this cluster started. ``session``: that of its processes. ``token``: the launch's."""
+    """A Ray that this cluster started. ``session``: that of its processes. ``token``: the launch's.
+
+    The session is 0 while it is not known: it is being started, or who started it was killed at that moment. What runs
+    of it then is known by the secret in its environment.
+    """
 
     address: str
     session: int
@@ -74,12 +81,14 @@ class RayRuntime:
         return {
             **RAY_ENVIRONMENT,
             "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": self.secret,
+            _SECRET_VARIABLE: self.secret,
             LAUNCH_VARIABLE: self.token,
         }
 
     def processes(self) -> list[ProcessIdentity]:
         """What still runs of it: Ray's own and the actors'."""
+        if not self.session:
+            return carriers_of(self.secret, _SECRET_VARIABLE)
         return session_of_launch(self.session, self.token)
 
     def essential(self) -> dict[str, ProcessIdentity]:
@@ -129,8 +138,14 @@ class RayStart:
         self.runtime = runtime
 
     @classmethod
-    def begin(cls, log_path: Path, token: str | None = None) -> RayStart:
-        """``token``: the launch's; a new one by default. Raises FilorayError if there is no room to start it in."""
+    def begin(
+        cls, log_path: Path, token: str | None = None, note: Callable[[RayRuntime], None] = lambda _: None
+    ) -> RayStart:
+        """``token``: the launch's; a new one by default. Raises FilorayError if there is no room to start it in.
+
+        ``note`` is given what will be started before it is, and again with its session: whoever is killed at any
+        moment has left word of what is to be ended.
+        """
         try:
             # Not under the data directory: Unix socket paths are limited to 107 bytes.
             temp_dir = tempfile.mkdtemp(prefix="filoray-ray-")
@@ -141,6 +156,7 @@ class RayStart:
         runtime = RayRuntime(
             f"127.0.0.1:{port}", 0, token or secrets.token_hex(16), temp_dir, secret=secrets.token_hex(32)
         )
+        note(runtime)
         command = [
             sys.executable, "-m", "filoray.http.ray_head", "start", "--head", "--node-ip-address=127.0.0.1",
             f"--port={port}", f"--temp-dir={temp_dir}/{_RAYS_OWN}", "--include-dashboard=false",
@@ -159,7 +175,9 @@ class RayStart:
                 umask=PRIVATE_UMASK,
                 env={**os.environ, **runtime.environment},
             )
-        return cls(process, dataclasses.replace(runtime, session=process.pid), log_path)
+        runtime = dataclasses.replace(runtime, session=process.pid)
+        note(runtime)
+        return cls(process, runtime, log_path)
 
     def wait(self) -> RayRuntime:
         """Raises FilorayError with the end of Ray's log if it does not come up; nothing is left running then."""

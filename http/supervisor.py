@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,8 +190,11 @@ def _moves(named: Mapping[ProcessIdentity, str], names: Sequence[str]) -> dict[P
     return {process: count for process, count in counts.items() if count is not None}
 
 
-def start_supervisor(settings: Settings, pickled_config: bytes) -> ProcessIdentity:
-    """The process, at work. The caller notes it in ``launch.json``."""
+def start_supervisor(settings: Settings, pickled_config: bytes, note: Callable[[ProcessIdentity], None]) -> None:
+    """Start the process. It is at work only when ``note`` has written it down: nobody could end it else.
+
+    It waits for its settings, and ends without them if the launch is killed meanwhile.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "filoray.http.supervisor"],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -199,13 +202,15 @@ def start_supervisor(settings: Settings, pickled_config: bytes) -> ProcessIdenti
     identity = ProcessIdentity.of(process.pid)
     assert identity is not None
     assert process.stdin is not None
+    note(identity)
     process.stdin.write(orjson.dumps(dataclasses.asdict(settings)) + b"\n" + pickled_config)
     process.stdin.close()
-    return identity
 
 
 def main() -> None:
     settings_line, _, pickled_config = sys.stdin.buffer.read().partition(b"\n")
+    if not pickled_config:
+        sys.exit("the launch was ended before it said what to watch")
     plain = orjson.loads(settings_line)
     settings = Settings(plain["data_dir"], plain["token"], SupervisionLimits(**plain["limits"]))
     log_to_file(Path(settings.data_dir), NAME)

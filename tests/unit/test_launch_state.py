@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,74 @@ def test_who_brings_ray_back_is_said(has_ray: bool, is_supervised: bool, words: 
     state = state_of(7, ProcessIdentity.of(os.getpid()) if is_supervised else ProcessIdentity(7, 8, "boot"))
     state.ray = state.ray if has_ray else None
     assert words in state.supervision()
+
+
+BEGIN_RAY = """
+started = subprocess.Popen
+subprocess.Popen = lambda _, **more: started([sys.executable, "-c", "import time; time.sleep(600)"], **more)
+state = LaunchState("filoray", "t0ken", "", None, ["http://127.0.0.1:8080"])
+
+def note(ray):
+    if state.ray is not None:  # what is to be written now is never written
+        os.kill(os.getpid(), signal.SIGKILL)
+    state.ray = ray
+    state.write(Path(folder))
+
+RayStart.begin(Path(folder) / "ray.log", "t0ken", note)
+"""
+BEGIN_SUPERVISOR = """
+def note(supervisor):
+    (Path(folder) / "pid").write_text(str(supervisor.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+limits = SupervisionLimits(100, 1000, 1000, 1, 1000, 1, 1, 1000)
+start_supervisor(Settings(folder, "t0ken", limits), b"config", note)
+"""
+
+
+def killed_in(folder: Path, program: str) -> None:
+    """Runs the program, which kills itself."""
+    imports = (
+        "import os, signal, subprocess, sys; from pathlib import Path; from filoray.http.launch_state import *; "
+        "from filoray.http.ray_runtime import *; from filoray.http.supervisor import *\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"folder = {str(folder)!r}\n{imports}{program}"],
+        env={**os.environ, "TMPDIR": str(folder)}, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_a_ray_whose_starter_was_killed_at_that_moment_is_known_and_ended(tmp_path: Path) -> None:
+    killed_in(tmp_path, BEGIN_RAY)
+    state = LaunchState.read(tmp_path)
+    assert state is not None
+    assert state.is_unfinished()
+    assert state.ray is not None
+    assert state.ray.session == 0
+    (process,) = state.ray.processes()
+    assert Path(state.ray.temp_dir).is_dir()
+    state.ray.stop(polite_s=0)
+    assert not process.is_running()
+    assert not Path(state.ray.temp_dir).exists()
+
+
+def test_a_supervisor_whose_starter_was_killed_at_that_moment_ends(tmp_path: Path) -> None:
+    killed_in(tmp_path, BEGIN_SUPERVISOR)
+    supervisor = ProcessIdentity.of(int((tmp_path / "pid").read_text()))
+    deadline_s = time.monotonic() + 60
+    while supervisor is not None and supervisor.is_running():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("has_ray", "supervisor", "is_unfinished"),
+    [(True, None, True), (True, ProcessIdentity(7, 8, "boot"), False), (False, None, False)],
+)
+def test_a_launch_is_done_when_it_has_its_supervisor(
+    has_ray: bool, supervisor: ProcessIdentity | None, is_unfinished: bool
+) -> None:
+    state = state_of(7, supervisor)
+    state.ray = state.ray if has_ray else None
+    assert state.is_unfinished() is is_unfinished
