@@ -49,7 +49,7 @@ from filoray.cluster.membership import (
     Tick,
 )
 from filoray.cluster.meta_store import MetaStore
-from filoray.cluster.node_protocol import LeaseGrant, NodeAnnouncement, ShardReport
+from filoray.cluster.node_protocol import LeaseGrant, NodeAnnouncement, ShardEpoch, ShardReport
 from filoray.cluster.observed_clock import ObservedClock
 from filoray.cluster.ray_actors import ActorPort
 from filoray.cluster.shard_manager import ShardManager
@@ -411,17 +411,29 @@ class Coordinator:
     # ---- what takes time
 
     async def _order_start(self, order: StartShards) -> None:
-        try:
-            name, generation = order.config.name, order.config.generation
-            opened = [shard for shard, _ in order.shards if self._opened.get((name, shard)) == generation]
-            await self._actors.start_shards(order.node, order.incarnation, order.config, order.shards, opened)
-        except Exception as error:  # its death is heard of elsewhere; anything else is the shards' error
-            logger.warning("a node took no shards node=%s dataset=%s error=%s", order.node, order.config.name, error)
-            reports = [
-                ShardReport(order.config.name, shard, epoch, IngestionError(f"{order.node} refused it: {error}"))
-                for shard, epoch in order.shards
-            ]
-            self.shard_events(order.node, order.incarnation, reports)
+        """Until the node has taken it, or is lost, or no shard of it is the node's any more.
+
+        Whether a call that failed was carried out is not known; the node then says again how the shards are.
+        """
+        name, generation, node = order.config.name, order.config.generation, order.node
+        while shards := self._still_ordered(order):
+            try:
+                opened = [shard for shard, _ in shards if self._opened.get((name, shard)) == generation]
+                await self._actors.start_shards(node, order.incarnation, order.config, shards, opened)
+                return
+            except Exception as error:  # its death is heard of elsewhere; anything else is the shards' error
+                logger.warning("a node took no shards node=%s dataset=%s error=%s", node, name, error)
+                problem = IngestionError(f"{node} did not take it: {error}")
+                reports = [ShardReport(name, shard, epoch, problem) for shard, epoch in shards]
+                self.shard_events(node, order.incarnation, reports)
+            await asyncio.sleep(_ORDER_RETRY_S)
+
+    def _still_ordered(self, order: StartShards) -> list[ShardEpoch]:
+        known = self._manager.datasets.get(order.config.name)
+        if known is None or self._manager.members.get(order.node) != order.incarnation:
+            return []
+        owned = {(entry.shard, entry.epoch) for entry in known[1].owned_by(order.node)}
+        return [shard for shard in order.shards if shard in owned]
 
     async def _order_stop(self, order: StopShards) -> None:
         """Until it is done, or the node is lost: nobody else gets the shards before."""
@@ -482,7 +494,15 @@ class Coordinator:
         self._spawn(self._send_heartbeats(node, incarnation, announcement.clock_ms))
 
     async def _await_death(self, node: str, incarnation: int) -> None:
-        cause = await self._actors.wait_until_death(node, incarnation)
+        while True:
+            try:
+                cause = await self._actors.wait_until_death(node, incarnation)
+                break
+            except Exception as error:  # that the watch failed says nothing of the node
+                logger.warning("a node is not watched for a moment node=%s#%d error=%s", node, incarnation, error)
+                await asyncio.sleep(_ORDER_RETRY_S)
+                if not self._is_up(node, incarnation):
+                    return
         self._member_event(DeathNoticed(node, incarnation, cause))
 
     async def _send_heartbeats(self, node: str, incarnation: int, clock_ms: int) -> None:
@@ -503,7 +523,13 @@ class Coordinator:
             await asyncio.sleep(interval_s)
 
     async def _kill(self, node: str, incarnation: int) -> None:
-        is_killed = await self._actors.kill(node, incarnation, *self._processes.get(node, (None, None)))
+        while True:  # its shards are nobody's and its place is empty until that is done
+            try:
+                is_killed = await self._actors.kill(node, incarnation, *self._processes.get(node, (None, None)))
+                break
+            except Exception as error:
+                logger.warning("a node could not be ended yet node=%s#%d error=%s", node, incarnation, error)
+                await asyncio.sleep(_ORDER_RETRY_S)
         # What a former coordinator wrote down may be another machine's, where it was then.
         is_certain = is_killed and (node in self._announced_here or self._config.lease_ms == 0)
         self._member_event(ProcessGone(node, incarnation, is_certain))

@@ -103,10 +103,15 @@ class RayActors:
         return cast(HeartbeatAnswer, await completed(handle.heartbeat.remote(grant), timeout_s))
 
     async def wait_until_death(self, node: str, incarnation: int) -> str:
-        """Returns, once the process is dead, what Ray says of it."""
+        """Returns, once the process is dead, what Ray says of it.
+
+        Raises ActorCallFailed if the call was lost, with a connection, while the process may live.
+        """
         try:
             await completed((await self._node(node, incarnation)).wait_until_death.remote(), None)
         except (ActorCallFailed, ValueError) as error:
+            if isinstance(error.__cause__, ray.exceptions.ActorUnavailableError):
+                raise
             return str(error)
         return "its watch ended"
 

@@ -28,8 +28,10 @@ from filoray.cluster.errors import (
     StoreIsAhead,
 )
 from filoray.cluster.shard_status import (
+    ACTIVE,
     ASSIGNED,
     ERROR,
+    RECOVERY,
     TRANSITIONS,
     IngestionError,
     IngestionStarted,
@@ -151,7 +153,9 @@ class ShardHost:
                 known = self._hosted.get(key)
                 is_deleted = config.generation <= self._deleted.get(config.name, -1)
                 if is_deleted or (known is not None and known.epoch >= epoch):
-                    continue  # the order was overtaken by a later one
+                    if known is not None and not is_deleted and known.epoch == epoch:
+                        self._tell_again(known)
+                    continue  # the order was given before, or was overtaken by a later one
                 hosted = self._hosted[key] = HostedShard(
                     config, number, epoch, MetricMetadataFile(self._path(config.storage_name, number, "metrics"))
                 )
@@ -483,6 +487,16 @@ class ShardHost:
                 return  # an opening that is tried again stays in Error until it works: its steps are no news
             hosted.status = next_status(hosted.status, event)
             self._report_to(hosted.config.name, hosted.number, hosted.epoch, event)
+
+    def _tell_again(self, hosted: HostedShard) -> None:
+        """Whoever gives an order twice did not hear what became of it."""
+        with self._report_lock:
+            status = hosted.status
+            event = {
+                ACTIVE: IngestionStarted(), RECOVERY: RecoveryStarted(), ERROR: IngestionError(status.reason),
+            }.get(status.kind)  # fmt: skip
+            if event is not None:
+                self._report_to(hosted.config.name, hosted.number, hosted.epoch, event)
 
     def _path(self, storage: str, number: int, kind: str = "db") -> Path:
         return self._data_dir / storage / f"shard-{number}.{kind}"

@@ -15,6 +15,7 @@ from filoray.cluster.config import load_server_config
 from filoray.cluster.coordinator import Coordinator
 from filoray.cluster.errors import DatasetUnknown, Unavailable
 from filoray.cluster.meta_store import MetaStore
+from filoray.cluster.shard_status import StatusKind
 
 SOURCE = """
 dataset = "d", num-shards = 4, min-num-nodes = 2
@@ -114,6 +115,68 @@ def test_an_order_says_which_shards_were_open_before_in_this_generation(tmp_path
     assert all(actors.was_open["d", shard, 3 if shard == 1 else 2] for shard in range(4))
     of_the_next = [was_open for (name, _, _), was_open in actors.was_open.items() if name == "d@1"]
     assert of_the_next == [False] * 4, "a dataset made anew has nothing yet"
+
+
+@pytest.mark.parametrize("is_carried_out", [False, True], ids=["lost", "its answer lost"])
+def test_an_order_to_start_is_given_again_until_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+) -> None:
+    monkeypatch.setattr(module, "_ORDER_RETRY_S", 0.01)
+
+    async def story(coordinator: Coordinator, actors: FakeActors) -> None:
+        start, lost = actors.start_shards, []
+
+        async def loses_the_first(node: str, *order: object) -> None:
+            if is_carried_out or node in lost:
+                await start(node, *order)  # type: ignore[arg-type]
+            if node not in lost:
+                lost.append(node)
+                raise ConnectionResetError("the connection was lost")
+
+        monkeypatch.setattr(actors, "start_shards", loses_the_first)
+        await coordinator.setup_dataset("d", SOURCE)
+        assert len(lost) == 3
+        for _ in range(300):
+            await asyncio.sleep(0.01)
+            shards = actors.views[-1].datasets["d"].shard_map.shards
+            if all(entry.status.kind is StatusKind.ACTIVE for entry in shards):
+                break
+        assert [str(entry.status) for entry in shards] == ["ShardStatusActive"] * 4
+        assert "did not take it: the connection was lost" in "".join(coordinator.story("d", 0))
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("method", ["kill", "wait_until_death"])
+def test_what_fails_once_leaves_no_place_empty_and_ends_no_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(module, "_ORDER_RETRY_S", 0.01)
+    actors = FakeActors()
+    works, failed = getattr(actors, method), []
+
+    async def fails_once(node: str, *more: object) -> object:
+        if node == "node-1" and not failed:
+            failed.append(node)
+            raise ConnectionResetError("the connection was lost")
+        return await works(node, *more)
+
+    monkeypatch.setattr(actors, method, fails_once)
+
+    async def run() -> None:
+        async with running(tmp_path, actors) as coordinator:
+            await coordinator.setup_dataset("d", SOURCE)
+            await asyncio.sleep(0.05)
+            assert ("node-1", 1) in actors.nodes, "nobody takes a failed watch for a death"
+            actors.nodes["node-1", 1].death.set()
+            for _ in range(300):
+                await asyncio.sleep(0.01)
+                if ("node-1", 2) in actors.nodes and coordinator_owns_all(coordinator):
+                    break
+            assert ("node-1", 2) in actors.nodes
+            assert coordinator_owns_all(coordinator)
+
+    asyncio.run(run())
 
 
 def test_each_heartbeat_grants_a_lease_from_what_the_node_last_said(tmp_path: Path) -> None:
