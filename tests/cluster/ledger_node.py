@@ -74,7 +74,8 @@ class LedgerNode:
             self._path(storage_name(dataset, generation), shard).unlink(missing_ok=True)
 
     def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer:
-        return HeartbeatAnswer()
+        unfit = self._config.data_dir / f"unfit-{self._identity[0]}#{self._identity[1]}"
+        return HeartbeatAnswer(unfit.read_text() if unfit.exists() else "")
 
     def wait_until_death(self) -> None:
         threading.Event().wait()
