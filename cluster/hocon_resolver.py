@@ -231,7 +231,7 @@ class Resolver:
         values = [piece if isinstance(piece, Plain) else self._evaluated(piece) for piece in node.pieces]
         there = [value for value in values if not isinstance(value, _Missing)]
         solid = [value for value in there if not (isinstance(value, Plain) and value.is_space)]
-        if not solid:
+        if not there:
             return _MISSING
         if all(isinstance(value, Plain) for value in solid):
             text = "".join(value.text for value in there if isinstance(value, Plain))

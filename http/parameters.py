@@ -1,6 +1,7 @@
 """A request's parameters, read and checked as Prometheus does, with its words for what is wrong.
 
-Values come from the URL's query and, for forms, from the body, which goes first (Go's ``Request.FormValue``).
+Values come from the URL's query and from a form in the body, which goes first, or last if it is multipart (Go's
+``Request.FormValue``).
 The rules and texts are those of ``web/api/v1/api.go``: times are unix seconds or RFC 3339, durations seconds or
 ``1h30m``. What a query's text means is left to the services; only ``match[]`` selectors are parsed here.
 """
@@ -28,7 +29,7 @@ MAX_TIME_MS = (1 << 61) - 1
 _NO_LIMIT = 1 << 53
 _NO_DURATION_MS = -(1 << 63) // 1_000_000  # what Go makes of NaN seconds: less than any duration that is allowed
 _RFC3339 = re.compile(
-    r"(-?\d{4,9})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
+    r"(-?\d{4,9})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
 )
 # Go's edges of time, which Prometheus's own clients print and which no calendar of Python's holds.
 _MIN_TIME_TEXT = "-292273086-05-16T16:47:06Z"
@@ -57,14 +58,13 @@ class Parameters:
     @classmethod
     async def read(cls, request: web.Request, max_bytes: int) -> Parameters:
         """From the URL and the form in a POST's body. Raises BadData, PayloadTooLarge and what else ``bodies`` does."""
-        pairs: Pairs = []
+        pairs: Pairs = parse_urlencoded(request.rel_url.raw_query_string)
         if request.method == "POST" and request.content_type in (URLENCODED, MULTIPART):
             body = await read_body(request, max_bytes, "filoray.query.max-query-size (three times, and 64 KiB) allows")
             if request.content_type == MULTIPART:
-                pairs += parse_multipart(body, request.headers["Content-Type"])
+                pairs = pairs + parse_multipart(body, request.headers["Content-Type"])
             else:
-                pairs += parse_urlencoded(body.decode("utf-8", "replace"))
-        pairs += parse_urlencoded(request.rel_url.raw_query_string)
+                pairs = parse_urlencoded(body.decode("utf-8", "replace")) + pairs
         return cls(by_name(pairs))
 
     def text(self, name: str) -> str:
@@ -90,7 +90,7 @@ class Parameters:
         try:
             return parse_time_ms(text)
         except ValueError as error:
-            raise invalid_parameter(name, f"Invalid time value for '{name}': {error}") from None
+            raise invalid_parameter(name, f"invalid time value for '{name}': {error}") from None
 
     def duration_ms(self, name: str) -> int:
         """A duration that is needed. Raises BadData."""
@@ -153,7 +153,7 @@ def parse_time_ms(text: str) -> int:
             else:
                 raise ValueError
             since = moment - _EPOCH
-            milliseconds = int((fraction or "0").ljust(9, "0")[:3])
+            milliseconds = int((fraction or "0").ljust(3, "0")[:3])
             return (since.days * 86_400 + since.seconds - zone_minutes * 60) * 1000 + milliseconds
         except (ValueError, OverflowError):
             pass

@@ -236,7 +236,9 @@ class _Parser(SelectorParser):
             matching = replace(matching, on=on, labels=self.parse_grouping_labels())
             if self.at_word("group_left", "group_right"):
                 left = self.advance().word == "group_left"
-                include = self.parse_grouping_labels() if self.at("(") else ()
+                include: tuple[str, ...] = ()
+                if self.at("(") or not (self._starts_expression() or self.token.kind is TokenKind.ERROR):
+                    include = self.parse_grouping_labels()
                 cardinality = Cardinality.MANY_TO_ONE if left else Cardinality.ONE_TO_MANY
                 matching = replace(matching, cardinality=cardinality, include=include)
         if self.at_word("fill", "fill_left", "fill_right"):

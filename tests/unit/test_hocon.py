@@ -121,6 +121,8 @@ RIGHT: dict[str, tuple[str, object]] = {
     "optional beside a block": ("c = ${?A} { b = 1 } ${?B}", {"c": {"b": 1}}),
     "optional beside a text": ("c = x${?A}y, d = foo ${?A} bar", {"c": "xy", "d": "foo  bar"}),
     "several optional ones": ("c = ${?A}${?B}", {}),
+    "the spaces between optional ones": ("a = ${?A} ${?B}, b = [${?A}  ${?B}], c = ${?A} [1]", {
+        "a": " ", "b": ["  "], "c": [1]}),
     "optional through another": ("a = ${?b}, b = ${?c}", {}),
     # ---- "Self-referential substitutions"
     "a self-reference looks back": ('path = "a:b"\npath = ${path}":/x"', {"path": "a:b:/x"}),

@@ -65,6 +65,16 @@ async def test_a_multipart_form_is_read_like_a_form(api):
     assert (asked.query, asked.start_ms) == ("sum(up)\r\n  by (job)  # ü", 5000)
 
 
+@pytest.mark.parametrize("multipart", [False, True])
+async def test_which_value_counts_where_the_url_has_one_too(api, multipart):
+    form = FormData(default_to_multipart=multipart)
+    form.add_field("query", "up")
+    form.add_field("time", "5")
+    assert (await api.post("/api/v1/query?time=7", data=form))[0] == 200
+    (asked,) = api.queries.requests
+    assert asked.start_ms == (7000 if multipart else 5000), "as Go's FormValue has it"
+
+
 def part(head, value=b"1"):
     return b"--xyz\r\n" + head + b"\r\n\r\n" + value + b"\r\n"
 

@@ -24,6 +24,7 @@ from filoray.nodes.promql.options import ParserOptions
         ("-0.001", -1), (".5", 500), ("1e3", 1_000_000), ("+7", 7000), ("5.", 5000), ("1_0.5", 10500),
         ("0x10p0", 16000), ("0x1.8p3", 12000), ("-0X1P-1", -500), ("2015-07-01T20:10:51.781Z", 1435781451781),
         ("2015-07-01T20:10:51Z", 1435781451000), ("2015-07-01T22:10:51.7819+02:00", 1435781451781),
+        ("2015-07-01T20:10:51.781999999999999Z", 1435781451781), ("2015-07-01T20:10:51,7Z", 1435781451700),
         ("1969-12-31T23:59:59.5Z", -500), ("1e30", MAX_TIME_MS), ("-9223309901257974", MIN_TIME_MS),
         ("-292273086-05-16T16:47:06Z", MIN_TIME_MS), ("292277025-08-18T07:12:54.999999999Z", MAX_TIME_MS),
     ],
@@ -106,7 +107,7 @@ def test_parameters_name_themselves_when_they_are_wrong():
     parameters = Parameters({"start": ["x"], "limit": ["-1"], "spread": ["one"], "explainOnly": ["maybe"]})
     with pytest.raises(BadData, match=r'^invalid parameter "start": cannot parse "x" to a valid timestamp$'):
         parameters.time_ms("start")
-    text = r'^invalid parameter "start": Invalid time value for .start.: cannot parse "x" to a valid timestamp$'
+    text = r'^invalid parameter "start": invalid time value for .start.: cannot parse "x" to a valid timestamp$'
     with pytest.raises(BadData, match=text):
         parameters.time_ms_or("start", 0)
     with pytest.raises(BadData, match=r'^invalid parameter "limit": limit must be non-negative$'):

@@ -120,7 +120,7 @@ async def test_explain_only_gives_the_plans_lines(api):
     assert await api.get("/api/v1/query?query=up&explainOnly=true") == (200, success(["T~Plan", "-E~Leaf"]))
 
 
-BAD_TIME = "Invalid time value for '{}': cannot parse \"x\" to a valid timestamp"
+BAD_TIME = "invalid time value for '{}': cannot parse \"x\" to a valid timestamp"
 STEP_TOO_SMALL = "zero or negative query resolution step widths are not accepted. Try a positive integer"
 TOO_MANY_POINTS = (
     "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX), "
