@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from email.parser import BytesHeaderParser
-from email.policy import HTTP
-from email.utils import collapse_rfc2231_value
 from urllib.parse import parse_qsl
 
 from aiohttp.helpers import parse_mimetype
@@ -25,7 +22,14 @@ MULTIPART = "multipart/form-data"
 FIELDS_MAX = 10_000
 """Of one request; the longest lists of match[] have some hundreds."""
 
-_HEADERS = BytesHeaderParser(policy=HTTP)
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+# Possessive, so that one pass over a head is all that it ever takes: heads may be as long as a body.
+_PARAMETER = re.compile(
+    rf';[ \t]*+({_TOKEN})[ \t]*+=[ \t]*+(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"|({_TOKEN}))[ \t]*+', re.DOTALL
+)
+_ESCAPED = re.compile(r'\\([()<>@,;:\\"/\[\]?=])')
+_DISPOSITION = re.compile(rf"^content-disposition:[ \t]*+({_TOKEN})[ \t]*+([^\r\n]*+)", re.IGNORECASE | re.MULTILINE)
+_FOLD = re.compile("\r\n[ \t]++")
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -58,11 +62,30 @@ def parse_multipart(body: bytes, content_type: str) -> Pairs:
         head, separator, value = part.lstrip(b" \t").partition(b"\r\n\r\n")
         if not separator:
             raise BadData("error parsing form values: a part of the multipart form has no head")
-        headers = _HEADERS.parsebytes(head.removeprefix(b"\r\n"))
-        name = headers.get_param("name", header="content-disposition")
-        if name is not None and headers.get_filename() is None:
-            pairs.append((collapse_rfc2231_value(name), value.decode("utf-8", "replace")))
+        name = _field_name(head.removeprefix(b"\r\n").decode("utf-8", "replace"))
+        if name:
+            pairs.append((name, value.decode("utf-8", "replace")))
     return pairs
+
+
+def _field_name(head: str) -> str | None:
+    """The name of a field that is no file; None for other parts, and where the disposition is malformed, as in Go.
+
+    Not read: names in RFC 2231's pieces and character sets, which RFC 7578 bars from forms.
+    """
+    disposition = _DISPOSITION.search(_FOLD.sub(" ", head))
+    if disposition is None or disposition[1].lower() != "form-data":
+        return None
+    rest, at = disposition[2].rstrip("; \t"), 0
+    parameters: dict[str, str] = {}
+    while at < len(rest):
+        parameter = _PARAMETER.match(rest, at)
+        if parameter is None or parameter[1].lower() in parameters:
+            return None
+        quoted = parameter[2]
+        parameters[parameter[1].lower()] = parameter[3] if quoted is None else _ESCAPED.sub(r"\1", quoted)
+        at = parameter.end()
+    return None if "filename" in parameters else parameters.get("name")
 
 
 def by_name(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from aiohttp import FormData
 from yarl import URL
 
 from filoray.cluster.errors import BadData
+from filoray.http import forms
 from filoray.http.forms import FIELDS_MAX, parse_multipart, parse_urlencoded
 
 BOUNDARY = "multipart/form-data; boundary=xyz"
@@ -87,6 +88,63 @@ def test_parts_of_a_multipart_form():
         ("a", ""),
         ("b", "2"),
     ]
+
+
+NAMED = b"Content-Disposition: form-data; name="
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (NAMED + b"a;", "a"),
+        (b"Content-Disposition : form-data; name=a", None),
+        (b'X: 1\r\nCONTENT-disposition:FORM-DATA ;\r\n\tName = "a b"\r\nY: 2', "a b"),
+        (NAMED + b'"a\\"b;c=d\\\\"; x=1', 'a"b;c=d\\'),
+        (NAMED + rb'"C:\dev"', r"C:\dev"),
+        (NAMED + "ü".encode(), None),
+        (NAMED + '"ü"'.encode(), "ü"),
+        (NAMED + b'"\xff"', "\N{REPLACEMENT CHARACTER}"),
+        (NAMED + b'a; filename=""', None),
+        (NAMED + b"a; name=b", None),
+        (NAMED + b'"a', None),
+        (NAMED + b'""', None),
+        (NAMED + b"a b", None),
+        (NAMED + b"a; =", None),
+        (b"Content-Disposition: attachment; name=a", None),
+        (b"Content-Disposition: form-data; name*=unicode_escape''%5cN%7b", None),
+        (b"Content-Disposition: form-data; name*=idna''%ff", None),
+    ],
+)
+def test_names_of_parts(head, name):
+    assert parse_multipart(part(head) + b"--xyz--", BOUNDARY) == ([] if name is None else [(name, "1")])
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"", b'a="x";', b"a=x;", b'\\";', b"\\", b'"', b";", b" ", b"\r\n ", b"\r\nX: y", b"name*0=x;"],
+)
+def test_the_work_for_a_head_grows_as_its_length(monkeypatch, piece):
+    def steps(head):
+        # Regular expressions do their work out of sight: what they are given to look at is what counts.
+        looked_at = 0
+
+        class Counting:
+            def __init__(self, regex):
+                self._regex = regex
+
+            def match(self, text, at):
+                nonlocal looked_at
+                found = self._regex.match(text, at)
+                looked_at += found.end() - at if found else len(text) - at
+                return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(forms, "_PARAMETER", Counting(forms._PARAMETER))
+            parse_multipart(part(head) + b"--xyz--", BOUNDARY)
+        return looked_at
+
+    head = NAMED + b'"a";' + piece * 200_000  # a reader that is quadratic takes minutes for some of these
+    assert steps(head) <= len(head)
 
 
 @pytest.mark.parametrize(
