@@ -236,7 +236,7 @@ class ShardManager:
             if entry.node is not None:  # if it is lost before it has closed the shard, the next of that name waits
                 self._fence(name, entry, (entry.node, self._members[entry.node]))
         self._deleting[name] = _Deletion(dataset.config, by_node)
-        orders = self._place_deletions(name)
+        orders = self._place_deletions(name, self._members)
         orders += [
             DeleteShards(node, self._members[node], name, shards, dataset.config.generation)
             for node, shards in by_node.items()
@@ -244,11 +244,15 @@ class ShardManager:
         ]
         return [PersistDataset(dataset.config, is_deleting=True), PublishShardMap(name, None), *orders]
 
-    def _place_deletions(self, name: str) -> list[ManagerCommand]:
-        """Give deletions that no node was told of to the first member there is."""
+    def _place_deletions(self, name: str, nodes: Iterable[str] | None = None) -> list[ManagerCommand]:
+        """Give deletions that no node was told of to the first of ``nodes``: the members that have no order now.
+
+        A node that has one says only that it is done; what it was told in between would count as done with it.
+        """
         deletion = self._deleting[name]
         by_node = deletion.by_node
-        nodes = sorted(self._members.keys() - self._unconfirmed, key=node_order)
+        free = self._members.keys() - by_node.keys() if nodes is None else set(nodes)
+        nodes = sorted(free - self._unconfirmed, key=node_order)
         if None not in by_node or not nodes:
             return []
         node = nodes[0]
@@ -262,7 +266,7 @@ class ShardManager:
         closed = deletion.by_node.pop(node, ())
         self._unfence((node, incarnation), [(name, shard) for shard in closed])
         if deletion.by_node:
-            return []
+            return self._place_deletions(name)
         del self._deleting[name]
         return [ForgetDataset(name)]
 

@@ -311,6 +311,18 @@ def test_a_deleted_dataset_is_forgotten_when_all_files_are_gone() -> None:
     assert [entry.epoch for entry in manager.shard_map("metrics").shards][:4] == [2, 2, 2, 2], "an epoch is used once"
 
 
+def test_a_node_that_is_deleting_is_told_the_rest_when_it_is_done() -> None:
+    """One word of it would else stand for both orders, and files be forgotten that are still there."""
+    manager = running()
+    feed(manager, DatasetDeleted("metrics"))
+    waits = feed(manager, MemberLost("node-2", 1, "killed"), MemberGone("node-2", 1))
+    assert not any(isinstance(command, DeleteShards) for command in waits), "both others have an order"
+    assert feed(manager, ShardsDeleted("node-0", 1, "metrics")) == [DeleteShards("node-0", 1, "metrics", (2,))]
+    assert feed(manager, ShardsDeleted("node-1", 1, "metrics")) == []
+    assert manager.undeleted_shards("metrics") == {"node-0": (2,)}
+    assert feed(manager, ShardsDeleted("node-0", 1, "metrics")) == [ForgetDataset("metrics")]
+
+
 def test_late_words_on_a_deletion_say_nothing_of_the_next_dataset_of_that_name() -> None:
     manager = running()
     done = [ShardsDeleted(f"node-{index}", 1, "metrics") for index in range(3)]
@@ -329,7 +341,7 @@ def test_the_next_data_set_of_a_name_waits_for_a_lost_owner_of_the_last() -> Non
     """It may go on answering gateways that have not heard of the deletion."""
     manager = running()
     feed(manager, DatasetDeleted("metrics"), MemberLost("node-1", 1, "silent"), joined("node-3"))
-    feed(manager, *(ShardsDeleted(node, 1, "metrics") for node in ("node-0", "node-2")))
+    feed(manager, *(ShardsDeleted(node, 1, "metrics") for node in ("node-0", "node-2", "node-3")))
     assert not manager.is_deleting("metrics"), "others deleted what it had"
     feed(manager, DatasetSetUp(config()))
     assert [shard for shard, owner in enumerate(owners(manager)) if owner is None] == [1]
