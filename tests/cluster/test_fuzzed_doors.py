@@ -1,22 +1,20 @@
 """Whatever is sent to a cluster, it answers, says what it refuses and why, and goes on working for everybody else.
 
-``FILORAY_FUZZ_SECONDS`` makes each door be leaned on for that long, from a random seed that is printed.
+How long each door is leaned on, and from which seed, ``fuzzing`` says.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import time
 
 import psutil
 import pytest
 from door_fuzzers import DOORS, lean_on
+from fuzzing import SECONDS, new_seed
 from running_cluster import RunningCluster
 
 START_MS = 1_700_000_000_000
 REQUESTS = 250
-SECONDS = float(os.environ.get("FILORAY_FUZZ_SECONDS", "0"))
 GROWTH_BYTES_MAX = 600 << 20
 
 
@@ -36,8 +34,7 @@ def processes(cluster: RunningCluster) -> dict[str, int]:
 @pytest.mark.timeout(SECONDS + 300)
 @pytest.mark.parametrize("door", DOORS)
 def test_a_door_that_is_leaned_on_holds(cluster, door):
-    seed = random.SystemRandom().randrange(2**32) if SECONDS else 1
-    print(f"seed {seed}")
+    seed = new_seed()
     before = processes(cluster)
     held = {name: psutil.Process(pid).memory_info().rss for name, pid in before.items()}
     end_s = time.monotonic() + SECONDS

@@ -1,11 +1,10 @@
 """Messages that no gateway sends, to a real node's socket, handler and shards: it answers or drops them, and serves on.
 
-``FILORAY_FUZZ_SECONDS`` makes both tests go on for that long, from a random seed that they print.
+How long, and from which seed, ``fuzzing`` says.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import time
@@ -17,6 +16,7 @@ import msgpack
 import orjson
 import pytest
 import zmq
+from fuzzing import rounds
 from shards import container
 
 from filoray.cluster.config import default_server_config
@@ -33,21 +33,10 @@ from filoray.nodes.thread_watch import ThreadWatch
 from filoray.nodes.transport import TransportLimits, TransportServer
 
 HOST = "127.0.0.1"
-SECONDS = float(os.environ.get("FILORAY_FUZZ_SECONDS", "0"))
 MESSAGES = 1_000
 STRANGERS = 200
 KEYS = KeyPair.generate()
 ODD = [0, -1, 1 << 31, 1 << 63, 1.5, float("nan"), "", "x" * 300, b"", b"\xff", [], {}, None, True, [[]], {"a": 1}]
-
-
-def rounds(count: int) -> Iterator[random.Random]:
-    seed = random.randrange(1 << 32) if SECONDS else 1
-    print(f"seed {seed}")
-    until_s = time.monotonic() + SECONDS
-    number = 0
-    while number < count or time.monotonic() < until_s:
-        yield random.Random(f"{seed}-{number}")
-        number += 1
 
 
 class Node:

@@ -1,15 +1,14 @@
 """HOCON texts by dice: nothing but ConfigError comes out, JSON is read alike by both readers, and layout says nothing.
 
-``FILORAY_FUZZ_SECONDS`` makes the token fuzz go on for that long, from a random seed that it prints.
+How long texts are made of tokens, and from which seed, ``fuzzing`` says.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import time
 
+from fuzzing import rounds
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,15 +43,10 @@ def check(text: str) -> bool:
 
 
 def test_nothing_but_a_config_error_comes_of_any_text() -> None:
-    seconds = float(os.environ.get("FILORAY_FUZZ_SECONDS", "0"))
-    seed = random.randrange(2**32) if seconds else 7
-    dice = random.Random(seed)
-    print(f"seed {seed}")
-    end_s = time.monotonic() + seconds
-    parsed = turn = 0
-    while turn < 4000 or time.monotonic() < end_s:
+    parsed = turns = 0
+    for dice in rounds(4000):
         text = "".join(dice.choice(FRAGMENTS) for _ in range(dice.randrange(1, 40)))
-        if turn % 2:  # well-formed lines in which references meet
+        if turns % 2:  # well-formed lines in which references meet
             names = ["a", "b", "c", "a.b", "b.c"]
             values = ["${%s}", "${?%s}", "[${?%s}]", "{ x = ${?%s} }", "[%s]", "%s"]
             text = "\n".join(
@@ -62,8 +56,8 @@ def test_nothing_but_a_config_error_comes_of_any_text() -> None:
                 for _ in range(dice.randrange(1, 8))
             )  # fmt: skip
         parsed += check(text)
-        turn += 1
-    assert parsed > turn // 50
+        turns += 1
+    assert parsed > turns // 50
 
 
 PLAIN_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

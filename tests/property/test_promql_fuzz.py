@@ -1,14 +1,12 @@
 """Whatever text comes in, either a tree comes out or a PromqlError with a place in the text.
 
-``FILORAY_FUZZ_SECONDS`` makes the token fuzz go on for that long, from a random seed that it prints.
+How long texts are made of tokens, and from which seed, ``fuzzing`` says.
 """
 
-import os
-import random
 import re
-import time
 
 import pytest
+from fuzzing import rounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,20 +106,13 @@ def check(text):
 
 
 def test_any_sequence_of_tokens_is_parsed_or_refused():
-    seconds = float(os.environ.get("FILORAY_FUZZ_SECONDS", "0"))
-    seed = random.SystemRandom().randrange(2**32) if seconds else 1
-    print(f"seed {seed}")
-    source = random.Random(seed)
-    end = time.monotonic() + seconds
-    examples = 0
-    while examples < EXAMPLES or time.monotonic() < end:
-        examples += 1
+    for source in rounds(EXAMPLES):
         separator = source.choice(["", " "])
         text = separator.join(source.choices(TOKENS, k=source.randint(1, 12)))
         try:
             check(text)
         except Exception as error:
-            raise AssertionError(f"{text!r} (seed {seed})") from error
+            raise AssertionError(repr(text)) from error
 
 
 @settings(deadline=None)
