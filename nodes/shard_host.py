@@ -366,7 +366,10 @@ class ShardHost:
         attempt = hosted.attempt
         if attempt is None or attempt.waits_for_source_s() <= self._source_timeout_s or not self._abandon(hosted):
             return
-        self._close_half_open(hosted)
+        try:
+            self._close_half_open(hosted)
+        except Exception:
+            logger.exception("dataset %s shard %d: closing it failed", hosted.config.name, hosted.number)
         reason = (
             f"dataset {hosted.config.name} shard {hosted.number}: its source ({hosted.config.source_factory}) gave no "
             f"answer within filoray.node.source-timeout = {self._source_timeout_s:g} s"
@@ -459,9 +462,11 @@ class ShardHost:
         """Its store does not know what is stored: close the shard and recover it, under the same epoch."""
         logger.warning("dataset %s shard %d is opened anew: %s", hosted.config.name, hosted.number, reason)
         self._report(hosted, IngestionError(reason))
-        with hosted.gate:
-            self._let_go(hosted)
-        self._submit_opening(hosted, None)
+        try:
+            with hosted.gate:
+                self._let_go(hosted)
+        finally:  # whatever closing it met, nobody else would open it again
+            self._submit_opening(hosted, None)
 
     def _close_half_open(self, hosted: HostedShard) -> None:
         half_open, hosted.half_open = hosted.half_open, None
@@ -471,15 +476,19 @@ class ShardHost:
     def _let_go(self, hosted: HostedShard) -> None:
         self._close_half_open(hosted)
         shard, hosted.shard = hosted.shard, None
-        if hosted.consumer is not None:
-            hosted.consumer.stop()
-        if shard is not None:
-            shard.close()
+        try:
+            if hosted.consumer is not None:
+                hosted.consumer.stop()
+        finally:
+            if shard is not None:
+                shard.close()
 
     def _close(self, hosted: HostedShard) -> None:
-        with hosted.gate:
-            self._let_go(hosted)
-        self._report(hosted, IngestionStopped())
+        try:
+            with hosted.gate:
+                self._let_go(hosted)
+        finally:
+            self._report(hosted, IngestionStopped())
 
     def _report(self, hosted: HostedShard, event: ShardEvent) -> None:
         with self._report_lock:  # consumers, openers and the ingest thread report

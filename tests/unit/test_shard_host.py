@@ -274,6 +274,30 @@ def test_a_shard_whose_place_is_gone_is_in_error_until_it_is_back(node: Node) ->
     assert shard.stats().samples == 1
 
 
+def test_a_shard_that_does_not_close_well_is_opened_anew_all_the_same(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.start([0])
+    wait_until(lambda: node.is_open(0), "it is open")
+    assert isinstance(node.write(0, sample(1)).wait(), Stored)
+    close = Shard.close
+
+    def closes_badly(shard: Shard) -> None:
+        monkeypatch.undo()
+        close(shard)
+        raise OSError("input/output error")
+
+    monkeypatch.setattr(Shard, "close", closes_badly)
+    place, away = node.data_dir / "d", node.data_dir / "unmounted"
+    place.rename(away)
+    assert isinstance(node.write(0, sample(2)).wait(), Refused)
+    wait_until(lambda: bool(node.reasons(0)), "it is in error")
+    node.events.clear()
+    away.rename(place)
+    wait_until(lambda: node.is_open(0), "it is open again")
+    assert isinstance(node.write(0, sample(3)).wait(), Stored)
+
+
 def test_an_operator_may_have_a_lost_shard_begin_anew(node: Node) -> None:
     config = node.start([])
     node.host.start_shards(config, [(0, 2)], [0])
