@@ -97,6 +97,8 @@ class Evaluator:
         self.answers = answers
         self.stats = StageStats("") if wants_stats else None
         self.peak_samples = 0  # as StageStats says; counted with stats only
+        self.made_label_bytes = 0
+        """Of the label values that this evaluation made of others, all in all."""
         self._held_samples = 0
         self._level = 0
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from filoray.nodes.engine.evaluator import Evaluator, Handler, Value
 
 _LONG_NUMBER = 10  # digits; no regular expression has so many groups
+_WORK_PER_LOOK = 10_000
 _CHUNK = re.compile(r"\d+|\D+", re.ASCII)
 
 
@@ -41,7 +42,8 @@ def _label_replace(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     column = labels.columns.get(source) or LabelColumn((), np.full(labels.count, ABSENT, np.int32))
     # One result for each distinct value; the last one is that of an absent label. None: does not match.
     parts = template_parts(template)
-    results = [_replacement(regex, parts, value) for value in (*column.values, "")]
+    room = _TextRoom(evaluator)
+    results = [_replacement(regex, parts, value, room) for value in (*column.values, "")]
     matched = np.array([result is not None for result in results])[column.codes]
     if not matched.any():
         return frame
@@ -51,11 +53,33 @@ def _label_replace(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     return merged_by_labels(relabelled, at_any_step=not evaluator.delayed_names)
 
 
-def _replacement(regex: Any, parts: Sequence[str | Group], value: str) -> str | None:
+class _TextRoom:
+    """What labels that a query makes may hold: a template that repeats a group, of a label that came of another, grows
+    without end. Looks whether the query was canceled as it goes.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._unseen_work = 0
+
+    def take(self, pieces: Sequence[str]) -> None:
+        """Before they are joined. Raises LimitExceeded, and what a canceled query does."""
+        self._unseen_work += 1 + len(pieces)
+        if self._unseen_work >= _WORK_PER_LOOK:
+            self._unseen_work = 0
+            self._evaluator.cancel.check()
+        self._evaluator.made_label_bytes += sum(map(len, pieces))
+        self._evaluator.limits.check_label_bytes(self._evaluator.made_label_bytes)
+
+
+def _replacement(regex: Any, parts: Sequence[str | Group], value: str, room: _TextRoom) -> str | None:
     match = regex.fullmatch(value)
     if match is None:
         return None
-    return "".join([part if isinstance(part, str) else _group_text(regex, match, part) for part in parts])
+    groups = {part: _group_text(regex, match, part) for part in parts if not isinstance(part, str)}
+    pieces = [part if isinstance(part, str) else groups[part] for part in parts]
+    room.take(pieces)
+    return "".join(pieces)
 
 
 def _group_text(regex: Any, match: Any, group: Group) -> str:
@@ -129,11 +153,20 @@ def _label_join(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
         raise ExecutionError(f"invalid destination label name in label_join(): {target}")
     frame = evaluator.vector(call.args[0], grid)
     ids, distinct = frame.labels.keep(sources).grouped()
-    joined = [separator.join(labels.get(source, "") for source in sources) for labels in distinct.label_sets()]
+    room = _TextRoom(evaluator)
+    joined = [
+        _joined(separator, [labels.get(source, "") for source in sources], room) for labels in distinct.label_sets()
+    ]
     labels = frame.labels.with_values(target, [joined[group] for group in ids.tolist()])
     drop_name = np.zeros(frame.series_count, np.bool_) if target == METRIC_NAME else frame.drop_name
     relabelled = Frame(labels, frame.values, frame.valid, drop_name)
     return merged_by_labels(relabelled, at_any_step=not evaluator.delayed_names)
+
+
+def _joined(separator: str, values: list[str], room: _TextRoom) -> str:
+    room.take(values)
+    room.take([separator] * (len(values) - 1))
+    return separator.join(values)
 
 
 def _sort_by_label(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
@@ -167,8 +200,10 @@ def _natural_order(left: str, right: str) -> int:
     left_chunks, right_chunks = _CHUNK.findall(left), _CHUNK.findall(right)
     for one, other in zip(left_chunks, right_chunks, strict=False):
         if one.isdigit() and other.isdigit():
-            if int(one) != int(other):
-                return -1 if int(one) < int(other) else 1
+            # Not as Python's numbers, which take time as the square of their length and end at some.
+            one, other = one.lstrip("0"), other.lstrip("0")
+            if one != other:
+                return -1 if (len(one), one) < (len(other), other) else 1
         elif one != other:
             return -1 if one < other else 1
     if len(left_chunks) != len(right_chunks):

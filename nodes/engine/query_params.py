@@ -82,12 +82,19 @@ class EvalLimits:
     """Guard rails of one query on one process; 0 means none.
 
     ``max_samples``: samples that leaves read. ``max_series``: series of any one intermediate result.
-    ``max_bytes``: of any one intermediate result.
+    ``max_bytes``: of any one intermediate result, and of all label values that functions make.
     """
 
     max_samples: int = 50_000_000
     max_series: int = 1_000_000
     max_bytes: int = 2 << 30
+
+    def check_label_bytes(self, size_bytes: int) -> None:
+        if self.max_bytes and size_bytes > self.max_bytes:
+            raise LimitExceeded(
+                f"the functions of the query make label values of {size_bytes} bytes, "
+                f"more than filoray.query.max-result-size = {self.max_bytes}"
+            )
 
     def check_samples(self, samples: int) -> None:
         if self.max_samples and samples > self.max_samples:

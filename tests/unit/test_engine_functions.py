@@ -306,3 +306,9 @@ def test_bucket_bounds_are_read_as_go_reads_floats(bound, value):
 def test_not_a_number_comes_first_among_samples_and_distances(samples, expected):
     source = load(10, f"x {samples}")
     assert shown(instant(source, "mad_over_time(x[5m])", 60)) == [f"{{}} {expected}"]
+
+
+def test_labels_of_very_many_digits_are_sorted_as_numbers():
+    long = "9" * 5_000  # more digits than Python makes a number of
+    source = load(10, f'm{{n="{long}1"}} 3\nm{{n="{long}"}} 2\nm{{n="007"}} 1\nm{{n="{"0" * 5_000}6"}} 0')
+    assert [line.split("} ")[1] for line in shown(instant(source, 'sort_by_label(m, "n")'))] == ["0", "1", "2", "3"]

@@ -31,6 +31,38 @@ def test_limits_name_the_value_and_the_key(limits, named):
     assert all(text in str(caught.value) for text in named)
 
 
+@pytest.mark.parametrize(
+    "stage",
+    [
+        'label_replace({}, "a", "$1$1", "a", "(.*)")',
+        'label_join({}, "a", "", "a", "a")',
+        'label_join({}, "a", "' + "," * 5_000 + '", "a", "i")',
+        'label_replace({}, "a", "$1' + "," * 5_000 + '", "a", "(.*)")',
+    ],
+)
+@pytest.mark.parametrize("beginning", ["x", "vector(1)"])  # on a node, at the gateway
+def test_label_values_that_grow_of_themselves_end_at_the_limit(stage, beginning):
+    query = f'label_replace({beginning}, "a", "0123456789", "", "")'
+    for _ in range(40):
+        query = stage.replace("{}", query)
+    with pytest.raises(LimitExceeded, match=r"label values of \d+ bytes, .* filoray.query.max-result-size = 150000"):
+        instant(SOURCE, query, 300, EvalLimits(max_bytes=150_000))
+
+
+def test_a_long_template_looks_whether_the_query_was_canceled(monkeypatch):
+    looks = 0
+
+    def look(self):
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(CancelToken, "check", look)
+    instant(SOURCE, 'label_replace(x, "a", "$2", "i", "(.*)")', 300)
+    before, looks = looks, 0
+    instant(SOURCE, f'label_replace(x, "a", "{"$2" * 40_000}", "i", "(.*)")', 300)
+    assert looks > before
+
+
 def test_samples_are_counted_over_all_fragments():
     expr = parse("sum(rate(x[10m])) + sum(x)")
     fragments = plan(expr, QueryParams.instant(300_000)).fragments
