@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 import zmq
 from fuzzing import rounds
 from shards import container
+from waiting import wait_until
 
 from filoray.cluster.config import default_server_config
 from filoray.cluster.data_plane_keys import KeyPair
@@ -57,10 +57,7 @@ class Node:
             "sourcefactory": "filoray.nodes.streams.LogStreamFactory", "sourceconfig": {},
         }  # fmt: skip
         self.host.start_shards(parse_dataset_config(orjson.dumps(body).decode(), "d"), [(0, 1)])
-        deadline_s = time.monotonic() + 30
-        while not any(hosted.shard is not None for hosted in self.host.held()):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.01)
+        wait_until(lambda: any(hosted.shard is not None for hosted in self.host.held()), "the shard is open")
 
     def close(self) -> None:
         self.server.close()
@@ -165,10 +162,9 @@ def test_a_node_answers_whatever_messages_it_is_sent(private: Node) -> None:
             reply = answer_to(client, good, message[1:])
             assert reply.error is None, (good.kind, reply.error)
     assert private.watch.problem() == ""
-    deadline_s = time.monotonic() + 30  # a reply leaves a moment before its request is counted out
-    while private.handler._open_writes._count or private.handler._open_queries._count:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+    # A reply leaves a moment before its request is counted out.
+    handler = private.handler
+    wait_until(lambda: not handler._open_writes._count and not handler._open_queries._count, "all are counted out")
 
 
 def test_a_node_outlives_whatever_bytes_strangers_send_to_its_port(public: Node) -> None:
@@ -191,9 +187,7 @@ def test_a_node_outlives_whatever_bytes_strangers_send_to_its_port(public: Node)
         client.send_multipart([len(header).to_bytes(8, "little"), header])
         assert client.poll(30_000), "no answer"
         assert ReplyHeader.decode(client.recv_multipart()[1]) == ReplyHeader(5, None, [])
-        doorman, deadline_s = public.server._doorman, time.monotonic() + 30
+        doorman = public.server._doorman
         assert doorman is not None
-        while len(doorman._open) > 1:
-            assert time.monotonic() < deadline_s, f"{len(doorman._open)} connections are counted, and one is open"
-            time.sleep(0.01)
+        wait_until(lambda: len(doorman._open) <= 1, lambda: f"{len(doorman._open)} are counted, and one is open")
     assert public.watch.problem() == ""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from filoray.cluster import ray_actors
 from filoray.cluster.process_identity import (
@@ -39,7 +40,7 @@ def start() -> Iterator[Start]:
         command = [argv0 or sys.executable, "-c", program]
         process = subprocess.Popen(command, executable=sys.executable, env=environment, start_new_session=True)
         started.append(process)
-        wait_until(lambda: process_name(process.pid) != "")  # the kernel shows it a moment after the start
+        wait_until(lambda: process_name(process.pid), "the kernel shows it, a moment after the start")
         return process
 
     yield begin
@@ -102,7 +103,7 @@ def test_a_stranger_with_the_number_is_not_it(start: Start, change: dict[str, Ca
 @pytest.mark.parametrize(("token", "is_ours"), [("a1", True), (None, False), ("a2", False), ("a11", False)], ids=repr)
 def test_a_session_is_a_launchs_by_its_token(start: Start, token: str | None, is_ours: bool) -> None:
     leader = start(CHILD, token)
-    wait_until(lambda: len(session_members(leader.pid)) == 2)
+    wait_until(lambda: len(session_members(leader.pid)) == 2, "its child runs")
     members = session_of_launch(leader.pid, "a1")
     # The child has no token, as Ray's helpers: the session says whose it is.
     assert sorted(member.pid for member in members) == (sorted(session_members(leader.pid)) if is_ours else [])
@@ -128,13 +129,6 @@ def test_only_the_actors_own_process_is_killed_for_it(start: Start, title: str, 
     assert started_s is not None
     found = ray_actors._process(process.pid, started_s + ticks_off / os.sysconf("SC_CLK_TCK"))
     assert (found == identity(process.pid)) is is_it
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def test_nothing_of_it_is_read_from_a_pid_that_is_not_there(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 from typing import Any
 
 import msgpack
 import pytest
+from waiting import wait_until
 
 from filoray.cluster.config import default_server_config
 from filoray.cluster.errors import BadData, TooManyRequests
@@ -176,10 +176,7 @@ def test_a_node_whose_query_threads_are_all_at_what_timed_out_says_so(node: Node
     for _ in range(threads):
         assert node.handler.overdue(a_minute_before) is None
         node.ask(Kind.METADATA)
-    deadline_s = time.monotonic() + 20
-    while (said := node.handler.overdue(a_minute_before)) is None:
-        assert time.monotonic() < deadline_s
-        threading.Event().wait(0.01)
+    said = wait_until(lambda: node.handler.overdue(a_minute_before), "all threads have begun")
     assert said.startswith(f"all {threads} query threads work on queries that timed out")
     assert node.handler.overdue(3600) is None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import zmq
 from cut_proxy import CutProxy
 from shards import container
+from waiting import wait_until
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
@@ -220,12 +220,8 @@ def test_errors_of_shards_that_cannot_be_asked_tell_why(tmp_path: Path, monkeypa
     monkeypatch.setattr(ShardHost, "_open_once", open_all_but_one)
     host.start_shards(dataset_config(4), [(1, 7), (2, 7), (3, 7)])
     assert opened.wait(20)
-    deadline_s = time.monotonic() + 20
-    while not any(hosted.status.kind is StatusKind.ERROR for hosted in host.held()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    while not any(hosted.shard is not None for hosted in host.held()):
-        time.sleep(0.01)
+    wait_until(lambda: any(hosted.status.kind is StatusKind.ERROR for hosted in host.held()), "one cannot be opened")
+    wait_until(lambda: any(hosted.shard is not None for hosted in host.held()), "one is open")
     for shard, epoch, kind, text in [
         (0, 7, ShardNotHere, "dataset d shard 0 at epoch 7: not held here"),
         (1, 6, EpochDiffers, "dataset d shard 1 at epoch 6: held at epoch 7 here"),

@@ -8,13 +8,13 @@ import re
 import resource
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import orjson
 import pytest
 from shards import container
+from waiting import wait_until
 
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import LeaseLapsed, StaleRoute
@@ -88,13 +88,6 @@ def dataset_config(**store: object) -> DatasetConfig:
         "sourcefactory": "filoray.nodes.streams.LogStreamFactory", "sourceconfig": {"store": store},
     }  # fmt: skip
     return parse_dataset_config(orjson.dumps(body).decode(), "d")
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within 20 s: {what}"
-        threading.Event().wait(0.01)
 
 
 def sample(time_ms: int, value: float = 1.0) -> bytes:

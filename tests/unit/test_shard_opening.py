@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import orjson
 import pytest
 from shards import container
+from waiting import wait_until
 
 from filoray.cluster.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, parse_dataset_config
 from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
@@ -99,13 +100,6 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     yield node
     sources.revive()
     node.host.close()
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within 30 s: {what}"
-        time.sleep(0.01)
 
 
 def test_a_source_that_does_not_answer_costs_no_other_data_set_anything(node: Node) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from cut_proxy import Cut, CutProxy
 from postgres_server import PostgresServer, running_postgres
 from shards import ALL_TIME, NOW_MS, container, matching, samples_of, shard_spec, write
+from waiting import wait_until
 
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import StaleRoute
@@ -94,10 +94,10 @@ class Host:
         self.host.close()
 
     def wait_for(self, *names: str) -> None:
-        deadline_s = time.monotonic() + 30
-        while tuple(type(event).__name__ for event in self.events[-len(names) :]) != names:
-            assert time.monotonic() < deadline_s, f"{names}, reported: {self.events}"
-            threading.Event().wait(0.01)
+        wait_until(
+            lambda: tuple(type(event).__name__ for event in self.events[-len(names) :]) == names,
+            lambda: f"{names}, reported: {self.events}",
+        )
 
     def write(self, value: int) -> ShardWriteReply:
         replies: list[ShardWriteReply] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 from mock_kafka import MockKafka
+from waiting import wait_until
 
 from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.dataset_limits import NO_FILES
@@ -86,13 +86,6 @@ class Node:
 
 def now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def wait_until(condition: Callable[[], bool], what: Callable[[], str], timeout_s: float = 20) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {timeout_s} s: {what()}"
-        threading.Event().wait(0.01)
 
 
 def container_of(values: Sequence[int], series: int = 5) -> RecordContainer:

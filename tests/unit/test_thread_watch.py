@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from filoray.cluster.config import load_server_config
 from filoray.cluster.data_plane_keys import KeyPair
@@ -140,15 +140,10 @@ def test_a_nodes_heartbeat_says_that_a_part_of_it_has_stopped(tmp_path: Path, pa
         assert unfit() == "thread data-plane has ended"
     else:
         node._host._ingest.run(go_on.wait)
-        deadline_s = time.monotonic() + 30
-        while not (said := unfit()):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        said = wait_until(unfit, "the node says that a thread is stuck")
         assert said.startswith("thread ingest has not got on with closing or opening a shard for ")
         go_on.set()
-        while unfit():
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        wait_until(lambda: not unfit(), "the node is well again")
     node._host._ingest.close()
     node._server.close()
     node._handler.close()
