@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -109,15 +108,17 @@ def test_a_session_is_a_launchs_by_its_token(start: Start, token: str | None, is
     assert sorted(member.pid for member in members) == (sorted(session_members(leader.pid)) if is_ours else [])
 
 
-def test_an_end_is_polite_first_and_certain(start: Start) -> None:
-    deaf = start(f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {SLEEP}")
+def test_an_end_is_polite_first_and_certain(start: Start, tmp_path: Path) -> None:
+    is_deaf = tmp_path / "deaf"
+    deafen = "import pathlib, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    deaf = start(f"{deafen}; pathlib.Path({str(is_deaf)!r}).touch(); {SLEEP}")
     polite = start()
-    time.sleep(0.3)
+    wait_until(is_deaf.exists, "it takes no SIGTERM any more")
     both = [identity(deaf.pid), identity(polite.pid)]
     end_processes(both, polite_s=0.3)
     assert not any(process.is_running() for process in both)
     assert polite.wait() == -signal.SIGTERM
-    assert deaf.wait() in (-signal.SIGKILL, -signal.SIGTERM)
+    assert deaf.wait() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
