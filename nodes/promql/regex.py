@@ -33,7 +33,9 @@ than the last."""
 _CACHED_BYTES_MAX = 256 << 20
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _NEST_DEPTH_MAX = 1_000  # Go's
-_UNUSUAL = re.compile(r"\\C|\{[0-9]*,?[0-9]{9}")
+_UNUSUAL = re.compile(r"\\C|\{[0-9]*,?[0-9]{9}|\(\?P?<[^>]*[^0-9A-Za-z_>]")
+_NAMED_GROUP = re.compile(r"\(\?P?<([^>]*)>")
+_GROUP_NAME = re.compile(r"[0-9A-Za-z_]+")
 _REPEAT = re.compile(r"\{([0-9]+)(?:,([0-9]*))?\}")
 _REPEAT_DIGITS_MAX = 8  # Go gives up reading beyond; more than 1,000 is refused by both
 
@@ -116,7 +118,8 @@ def _go_message(text: str) -> str:
 
 
 def _refuse_what_only_re2_takes(pattern: str) -> None:
-    """``\\C``, repeat counts of nine digits and more, and a thousand parentheses in each other."""
+    """``\\C``, repeat counts of nine digits and more, groups with names beyond ASCII, and a thousand parentheses in
+    each other."""
     if _UNUSUAL.search(pattern) is None and pattern.count("(") < _NEST_DEPTH_MAX:
         return
     place = depth = 0
@@ -144,6 +147,11 @@ def _refuse_what_only_re2_takes(pattern: str) -> None:
             depth += 1
             if depth >= _NEST_DEPTH_MAX:
                 raise RegexError(f"error parsing regexp: expression nests too deeply: `{pattern}`")
+            named = _NAMED_GROUP.match(pattern, place)
+            if named is not None and _GROUP_NAME.fullmatch(named[1]) is None:
+                raise RegexError(f"error parsing regexp: invalid named capture: `{named[0]}`")
+            if named is None and pattern.startswith("(?<", place):  # looking behind, for Go a name without an end
+                raise RegexError(f"error parsing regexp: invalid named capture: `{pattern[place:]}`")
         elif character == ")":
             depth -= 1
         elif character == "{":

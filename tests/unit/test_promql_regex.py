@@ -25,7 +25,7 @@ PODS = "|".join(f"checkout-service-deployment-{i:05d}-x7z" for i in range(4_000)
         (r"(?i:É)", "é"), (r"(?i)S", "ſ"), (r"v|", "v|"), (r"line.break", "l"), (r"(?-s).*", "véKſ|"), (r"^v$", "v"),
         (r"(?P<n>v)", "v"), (r"(?<n>v)", "v"), (r"\pL", "véKſ"), (r"\P{L}", ""), (r"[[:alpha:]]", "vK"),
         (r"a{1000}", ""), (r"x{0}", "|"), (r"[^]v]", "éKſ"), (r"\Q{9999999999}\E", ""), (r"[{]9999999999}", ""),
-        (r"[]v]", "v"),
+        (r"[]v]", "v"), (r"(?P<1_n>v)(?<b>)[(?<ü>]*", "v"), (r"\Q(?<ü>\E|v", "v"), (r"\(\?<ü>|v", "v"),
     ],
 )  # fmt: skip
 def test_what_go_compiles_matches_what_go_matches(pattern, matching):
@@ -46,6 +46,8 @@ def test_what_go_compiles_matches_what_go_matches(pattern, matching):
         ("(?i", "invalid or unsupported Perl syntax: `(?i`"), (r"\p{Foo}", r"invalid character class range: `\p{Foo}`"),
         ("(" * 1_001 + "a" + ")" * 1_001, "expression nests too deeply"), ("[\udcff]", "invalid UTF-8"),
         ("(a{1000}){2}", "invalid repeat count"), ("(" * 5_000, ""),
+        ("(?P<ü>a)", "invalid named capture: `(?P<ü>`"), ("v(?<n m>a)", "invalid named capture: `(?<n m>`"),
+        ("v(?<=a)", "invalid named capture: `(?<=a)`"), ("(?<!a)b>", "invalid named capture: `(?<!a)b>`"),
     ],
 )  # fmt: skip
 def test_what_go_refuses_is_refused_in_its_words(pattern, problem):
