@@ -34,7 +34,11 @@ class RunningCluster:
         self._config = config
 
     def __enter__(self) -> RunningCluster:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # a launch that was cut off leaves what it had started
+            filoray("down", "--data-dir", str(self.data_dir))
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
