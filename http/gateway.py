@@ -115,8 +115,10 @@ class Gateway:
         from filoray.http.launch_access import launcher_tokens
         from filoray.http.services import make_services
         from filoray.http.web_config_file import WebConfigFile
+        from filoray.nodes.open_files import raise_limit
         from filoray.nodes.process_memory import release_freed_memory_regularly
 
+        raise_limit()  # every client's connection takes one
         release_freed_memory_regularly()
         http = self._config.http
         access_file = WebConfigFile(http.web_config_file, launcher_tokens(http))

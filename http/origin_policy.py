@@ -85,7 +85,7 @@ class HostPolicy:
 
 def _canonical_address(text: str) -> str | None:
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])
+        address = ipaddress.ip_address(text.partition("%")[0] if ":" in text else text)  # IPv6 has zones
     except ValueError:
         return None
     mapped = getattr(address, "ipv4_mapped", None)

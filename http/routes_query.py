@@ -101,7 +101,7 @@ class QueryRoutes:
         )
         parameters.flag("histogramMap")  # there are float samples only: nothing to map, but a bad value is an error
         if parameters.flag("explainOnly"):
-            return success(request, await self._explained(query), self._min_compressed_bytes)
+            return await self._explained(request, query)
         client = client_of(request)
         with self._edge.unsent.answer(client) as unsent:
             began_s = time.monotonic()
@@ -140,8 +140,14 @@ class QueryRoutes:
         outcome = await self._worded(self._service.query(dataclasses.replace(query, timeout_ms=timeout_ms)))
         return outcome, time.monotonic() - began_s
 
-    async def _explained(self, query: QueryRequest) -> list[str]:
-        return await self._worded(self._service.explain(query))
+    async def _explained(self, request: web.Request, query: QueryRequest) -> web.StreamResponse:
+        """Its turn is that of a query's text: the longest are planned for seconds, by threads that queries need too."""
+        client = client_of(request)
+        with self._edge.unsent.answer(client) as unsent:
+            async with self._edge.metadata.slot(query.timeout_ms, client) as left_ms:
+                body = success_body(await self._worded(self._service.explain(query)))
+                await unsent.take(len(body), left_ms)
+            return await json_body(request, body, self._min_compressed_bytes, unsent)
 
     @staticmethod
     async def _worded(answer: Awaitable[_Answer]) -> _Answer:

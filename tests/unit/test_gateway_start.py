@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 import socket
 from types import SimpleNamespace
 
@@ -79,3 +80,17 @@ def answer_of(port: int) -> requests.Response:
 
     wait_until(is_there, 60, "the gateway serves")
     return answers[-1]
+
+
+def test_it_may_have_as_many_connections_as_the_system_allows(wiring, tmp_path):
+    (port,) = free_ports(1)
+    config = dataclasses.replace(load_server_config(None, {"http.port": str(port)}), data_dir=tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        gateway = Gateway(0, config)
+        gateway.start()
+        gateway.shutdown()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 1 << 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -231,6 +231,20 @@ async def test_too_many_queries_at_once_are_503(gateways):
     assert (await first)[0] == 200
 
 
+async def test_plans_wait_for_their_turn_and_keep_no_query_from_its_own(gateways):
+    api = await gateways.start("timeseries", query={"max_concurrent_metadata": 1, "max_waiting": 1})
+    api.queries.hold = asyncio.Event()
+    plans = [asyncio.create_task(api.get("/api/v1/query?query=up&explainOnly=true")) for _ in range(8)]
+    while sum(task.done() for task in plans) < 6:
+        await asyncio.sleep(0.01)
+    query = asyncio.create_task(api.get("/api/v1/query?query=up"))
+    while len(api.queries.requests) < 2:
+        await asyncio.sleep(0.01)
+    api.queries.hold.set()
+    assert (await query)[0] == 200
+    assert sorted([(await task)[0] for task in plans]) == [200, 200] + [503] * 6
+
+
 async def test_a_client_that_goes_away_cancels_its_query(api):
     api.queries.hold = asyncio.Event()
     asking = asyncio.create_task(api.get("/api/v1/query?query=1"))

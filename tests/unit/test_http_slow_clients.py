@@ -231,3 +231,21 @@ async def test_a_client_that_takes_no_small_answers_is_cut_off_too(gateways, pat
             await asyncio.sleep(0.01)
     writer.close()
     assert (await api.get("/api/v1/cluster"))[0] == 200
+
+
+async def test_requests_that_are_sent_ahead_are_read_as_others_are_answered(gateways):
+    api = await gateways.start("timeseries")
+    api.queries.hold = asyncio.Event()
+    _, writer = await connect(api)
+    writer.write(b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    while not api.queries.requests:
+        await asyncio.sleep(0.01)
+    ahead = b"GET /__health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 1000 + b"\r\n\r\n"
+    writer.write(ahead * 60_000)
+    unsent = [writer.transport.get_write_buffer_size()]
+    while len(set(unsent[-10:])) > 1 or len(unsent) < 10:
+        await asyncio.sleep(0.05)
+        unsent.append(writer.transport.get_write_buffer_size())
+    assert unsent[-1] > 20_000_000  # the server takes what its socket's buffers hold, and little beyond
+    api.queries.hold.set()
+    writer.transport.abort()

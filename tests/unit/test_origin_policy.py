@@ -40,6 +40,7 @@ LOOPBACK = HostPolicy("127.0.0.1", [], ["box"])
         (LOOPBACK, "evil.example", "127.0.0.1", False),
         (LOOPBACK, "localhost.evil.example:8080", "127.0.0.1", False),
         (LOOPBACK, "127.0.0.1.evil.example", "127.0.0.1", False),
+        (LOOPBACK, "127.0.0.1%evil.example", "127.0.0.1", False),
         (LOOPBACK, "box", "127.0.0.1", False),
         (LOOPBACK, "0.0.0.0:8080", "127.0.0.1", False),
         (LOOPBACK, "192.0.2.1", "127.0.0.1", False),
