@@ -82,6 +82,11 @@ def content_encoding(request: web.Request) -> str:
     return ", ".join(part.strip() for part in request.headers.getall("Content-Encoding", ())).lower()
 
 
+def media_type(request: web.Request) -> str:
+    """What Content-Type says, in lower case, without parameters. aiohttp's own reader is quadratic in those."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
 async def _read(request: web.Request, max_bytes: int, rule: str, memory: Share | None) -> bytes:
     declared = request.content_length
     if declared is not None and declared > max_bytes:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from filoray.cluster.errors import BadData
-from filoray.http.bodies import read_body
+from filoray.http.bodies import media_type, read_body
 from filoray.http.forms import MULTIPART, URLENCODED, Pairs, by_name, parse_multipart, parse_urlencoded
 from filoray.nodes.promql.durations import duration_ms_of_seconds, duration_out_of_range, parse_duration_ms
 from filoray.nodes.promql.go_numbers import parse_float, parse_int64
@@ -59,9 +59,10 @@ class Parameters:
     async def read(cls, request: web.Request, max_bytes: int) -> Parameters:
         """From the URL and the form in a POST's body. Raises BadData, PayloadTooLarge and what else ``bodies`` does."""
         pairs: Pairs = parse_urlencoded(request.rel_url.raw_query_string)
-        if request.method == "POST" and request.content_type in (URLENCODED, MULTIPART):
+        kind = media_type(request) if request.method == "POST" else ""
+        if kind in (URLENCODED, MULTIPART):
             body = await read_body(request, max_bytes, "filoray.query.max-query-size (three times, and 64 KiB) allows")
-            if request.content_type == MULTIPART:
+            if kind == MULTIPART:
                 pairs = pairs + parse_multipart(body, request.headers["Content-Type"])
             else:
                 pairs = parse_urlencoded(body.decode("utf-8", "replace")) + pairs

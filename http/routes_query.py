@@ -101,7 +101,7 @@ class QueryRoutes:
         )
         parameters.flag("histogramMap")  # there are float samples only: nothing to map, but a bad value is an error
         if parameters.flag("explainOnly"):
-            return await self._explained(request, query)
+            return await self._explained(request, query, timeout_ms)
         client = client_of(request)
         with self._edge.unsent.answer(client) as unsent:
             began_s = time.monotonic()
@@ -140,11 +140,11 @@ class QueryRoutes:
         outcome = await self._worded(self._service.query(dataclasses.replace(query, timeout_ms=timeout_ms)))
         return outcome, time.monotonic() - began_s
 
-    async def _explained(self, request: web.Request, query: QueryRequest) -> web.StreamResponse:
+    async def _explained(self, request: web.Request, query: QueryRequest, timeout_ms: int) -> web.StreamResponse:
         """Its turn is that of a query's text: the longest are planned for seconds, by threads that queries need too."""
         client = client_of(request)
         with self._edge.unsent.answer(client) as unsent:
-            async with self._edge.metadata.slot(query.timeout_ms, client) as left_ms:
+            async with self._edge.metadata.slot(timeout_ms, client) as left_ms:
                 body = success_body(await self._worded(self._service.explain(query)))
                 await unsent.take(len(body), left_ms)
             return await json_body(request, body, self._min_compressed_bytes, unsent)

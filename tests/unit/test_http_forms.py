@@ -5,6 +5,7 @@ import zlib
 
 import pytest
 from aiohttp import FormData
+from aiohttp.web import BaseRequest
 from yarl import URL
 
 from filoray.cluster.errors import BadData
@@ -74,6 +75,15 @@ async def test_which_value_counts_where_the_url_has_one_too(api, multipart):
     assert (await api.post("/api/v1/query?time=7", data=form))[0] == 200
     (asked,) = api.queries.requests
     assert asked.start_ms == (7000 if multipart else 5000), "as Go's FormValue has it"
+
+
+@pytest.mark.parametrize("kind", ["Application/X-WWW-Form-Urlencoded", "application/x-www-form-urlencoded ;charset=x"])
+@pytest.mark.parametrize("parameters", ["", ";a=b" * 10_000, '; a="x\\";"' * 4_000])
+async def test_a_form_is_known_by_its_media_type_alone(api, monkeypatch, kind, parameters):
+    monkeypatch.setattr(BaseRequest, "content_type", property(lambda _: pytest.fail("it is quadratic in parameters")))
+    headers = {"Content-Type": kind + parameters}
+    assert (await api.post("/api/v1/query", data="query=up", headers=headers))[0] == 200
+    assert [request.query for request in api.queries.requests] == ["up"]
 
 
 def part(head, value=b"1"):
