@@ -30,7 +30,11 @@ START_S = 600
 
 _JOIN_TIMEOUT_S = 5
 
-Undo = list[Callable[[], None]]
+
+class Undo(list[Callable[[], None]]):
+    """Steps, in the order in which what they undo was done."""
+
+    has_begun = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ def set_ray_environment(state: LaunchState) -> None:
 
 def undo_all(undo: Undo) -> None:
     """Nothing interrupts it."""
+    undo.has_begun = True
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     for step in reversed(undo):

@@ -100,7 +100,7 @@ def up(options: LaunchOptions) -> int:
             config.cluster_name, secrets.token_hex(16), str(options.ray_address), None, _expected_urls(config)
         )
         # An interruption may come between a start and the note of it.
-        undo: Undo = [lambda: (config.data_dir / STATE_FILE).unlink(missing_ok=True), state.end_carriers]
+        undo = Undo([lambda: (config.data_dir / STATE_FILE).unlink(missing_ok=True), state.end_carriers])
         undo_when_interrupted()
         with watched_start(config, state, undo):
             try:

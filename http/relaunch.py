@@ -23,7 +23,7 @@ def relaunch(config: ServerConfig) -> None:
         if state is None or state.ray is None:
             raise FilorayError("the cluster was stopped meanwhile")
         state.ray.stop(polite_s=0)
-        undo: Undo = []
+        undo = Undo()
         undo_when_interrupted()
         with watched_start(config, state, undo):
             try:

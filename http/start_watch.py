@@ -1,6 +1,7 @@
 """Ends a launch that Ray keeps waiting inside itself: Ray's client waits for a Ray that is silent as long as it is.
 
-Its own Ray is looked at from outside as the supervisor does; one that stands still ends the launch within seconds.
+Its own Ray is looked at from outside as the supervisor does; one that ends or stands still ends the launch within
+seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from filoray.http.launch_state import LaunchState
 from filoray.http.supervision import HangWatch
 
 _CHECK_S = 1.0
+_ENDED_LOOKS = 3
+"""So often an ended process is looked for: a start that fails has its own word on why, and ends Ray before it."""
 
 
 @contextmanager
@@ -40,6 +43,7 @@ def _watch(config: ServerConfig, state: LaunchState, undo: Undo, done: threading
     began_s = time.monotonic()
     limit_s = config.seed.timeout_ms / 1000 + START_S
     find_still = _still_finder(state, config.supervisor.hang_timeout_ms)
+    find_ended = _ended_finder(state)
     problem = ""
     has_begun = False
     while not problem:
@@ -48,6 +52,8 @@ def _watch(config: ServerConfig, state: LaunchState, undo: Undo, done: threading
         has_begun = has_begun or bool(undo)
         if still := find_still():
             problem = f"Ray's {still} stands still"
+        elif (ended := find_ended()) and not undo.has_begun:
+            problem = f"Ray's {ended} has ended"
         elif time.monotonic() - began_s > limit_s:
             problem = f"the cluster is not there after {limit_s:.0f} s, and Ray does not answer (see ray.log)"
     print(f"filoray: {problem}; ending the launch", file=sys.stderr, flush=True)
@@ -56,6 +62,21 @@ def _watch(config: ServerConfig, state: LaunchState, undo: Undo, done: threading
         if ray is None or step != ray.shutdown:  # which would wait as well
             step()
     os._exit(1)
+
+
+def _ended_finder(state: LaunchState) -> Callable[[], str]:
+    """Names essential processes of the launch's own Ray that were seen and have gone."""
+    seen: set[str] = set()
+    looks = 0
+
+    def find() -> str:
+        nonlocal looks
+        running = state.ray.essential().keys() if state.ray is not None else set()
+        seen.update(running)
+        looks = looks + 1 if seen - running else 0
+        return " and ".join(sorted(seen - running)) if looks >= _ENDED_LOOKS else ""
+
+    return find
 
 
 def _still_finder(state: LaunchState, timeout_ms: int) -> Callable[[], str]:

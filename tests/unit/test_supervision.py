@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from filoray.cluster.process_identity import times_scheduled
 from filoray.http import supervisor as supervisor_module
 from filoray.http.launch_state import LaunchState
 from filoray.http.ray_runtime import RayRuntime
+from filoray.http.start_watch import _ended_finder
 from filoray.http.supervision import HangWatch, Restarts, SupervisionLimits
 from filoray.http.supervisor import Settings, Supervisor
 
@@ -126,6 +128,25 @@ def test_a_failed_relaunch_is_told_in_the_log(
     monkeypatch.setattr(supervisor_module.subprocess, "Popen", lambda _, **more: started(slow, **more))
     assert not Supervisor(Settings(str(tmp_path), "t", LIMITS), b"config")._relaunch()
     assert "the cluster was not back within 1000 ms" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (["", "", "", ""], ""),  # the one before, which is brought back
+        (["", "g", "gr", "gr", "gr"], ""),
+        (["g", "gr", "r", "r"], ""),
+        (["g", "gr", "r", "r", "r"], "g"),
+        (["gr", "", "", ""], "g and r"),
+        (["gr", "r", "r", "gr", "r", "r"], ""),
+    ],
+)
+def test_a_start_whose_ray_ends_is_noticed(seen: list[str], said: str):
+    """Ray's client would wait for a minute."""
+    looks = iter(seen)
+    state = SimpleNamespace(ray=SimpleNamespace(essential=lambda: dict.fromkeys(next(looks))))
+    find = _ended_finder(state)  # type: ignore[arg-type]
+    assert [find() for _ in seen][-1] == said
 
 
 def test_a_process_that_runs_is_scheduled():
