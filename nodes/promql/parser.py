@@ -57,6 +57,7 @@ _REMEMBERED_TREES = 512
 _REMEMBERED_CHARACTERS_MAX = 2_048
 _Modifiers = tuple[VectorMatching, bool]
 _NAMING_KINDS = (TokenKind.IDENTIFIER, TokenKind.AGGREGATOR, TokenKind.QUERY_FUNCTION)
+_FILLS = ("fill", "fill_left", "fill_right")
 
 
 def parse(text: str, options: ParserOptions = DEFAULT) -> Expr:
@@ -237,11 +238,12 @@ class _Parser(SelectorParser):
             if self.at_word("group_left", "group_right"):
                 left = self.advance().word == "group_left"
                 include: tuple[str, ...] = ()
-                if self.at("(") or not (self._starts_expression() or self.token.kind is TokenKind.ERROR):
+                may_follow = self.at_word(*_FILLS) or self._starts_expression() or self.token.kind is TokenKind.ERROR
+                if self.at("(") or not may_follow:
                     include = self.parse_grouping_labels()
                 cardinality = Cardinality.MANY_TO_ONE if left else Cardinality.ONE_TO_MANY
                 matching = replace(matching, cardinality=cardinality, include=include)
-        if self.at_word("fill", "fill_left", "fill_right"):
+        if self.at_word(*_FILLS):
             matching = self._fills(matching)
         return matching, return_bool
 
