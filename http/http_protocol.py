@@ -33,6 +33,10 @@ HEADERS_MAX = 128
 """Header lines of one request; browsers send about 20."""
 
 
+_NO_HEADER = b"\r\n\0\r\n\r\n"
+"""What no parser takes, wherever in a head it stands."""
+
+
 class _Awaited(Enum):
     """Which part of a request the next bytes of a connection belong to, as far as that is known."""
 
@@ -44,12 +48,15 @@ class _Awaited(Enum):
 class GatewayProtocol(RequestHandler):
     """One connection."""
 
-    __slots__ = ("_awaited", "_config", "_cut_off")
+    __slots__ = ("_awaited", "_config", "_cut_off", "_has_refused_head", "_head_bytes")
 
     def __init__(self, server: GatewayServer, config: HttpConfig, **options: Any) -> None:
         super().__init__(server, **options)
         self._config = config
         self._awaited = _Awaited.REQUEST_LINE
+        self._has_refused_head = False
+        self._head_bytes = 0
+        """Of a head that is not complete yet."""
         self._cut_off: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
@@ -76,6 +83,8 @@ class GatewayProtocol(RequestHandler):
             self._cut_off = None
 
     def data_received(self, data: bytes) -> None:
+        if self._has_refused_head:
+            return  # the connection is about to end
         if self._awaited is _Awaited.BODY_OR_NEXT:
             # Its handler waits for a request: these bytes begin it. Requests that are sent ahead are left as they are.
             waiter = self._waiter
@@ -87,6 +96,19 @@ class GatewayProtocol(RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._awaited = _Awaited.BODY_OR_NEXT
+            self._head_bytes = 0
+        elif self._awaited is not _Awaited.BODY_OR_NEXT:
+            self._head_bytes += len(data)
+            if self._head_bytes > head_bytes_max(self._config):
+                self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        """The parser knows a limit of each line only, and keeps the lines of whoever has proved nothing yet."""
+        before = self._request_count
+        self._has_refused_head = True
+        super().data_received(_NO_HEADER)  # so that it ends here, and is answered as what else is malformed
+        if self._request_count == before:
+            self._abort()
 
     def _with_plain_line(self, data: bytes) -> bytes:
         start = len(data) - len(data.lstrip(b"\r\n"))
@@ -105,7 +127,10 @@ class GatewayProtocol(RequestHandler):
     ) -> web.StreamResponse:
         """The answer to what is no request, or to what no handler answered. Ends the connection."""
         if isinstance(exc, HttpProcessingError):
-            status, text = parser_refusal(exc, self._config)
+            if self._has_refused_head:
+                status, text = _head_refusal(self._config)
+            else:
+                status, text = parser_refusal(exc, self._config)
             # Anyone may send it, as often as they like: one line.
             _log.info("a malformed request was refused from=%s reason=%s", request.remote, text)
         else:
@@ -189,6 +214,18 @@ class GatewayRunner(web.BaseRunner):
 def plain_path(path: str) -> str:
     """The path without doubled and trailing slashes, percent-encoded as before."""
     return _SLASHES.sub("/", path).rstrip("/") or "/"
+
+
+def head_bytes_max(config: HttpConfig) -> int:
+    """Of a request line and all headers together."""
+    return config.max_url_bytes + 2 * config.max_header_bytes
+
+
+def _head_refusal(config: HttpConfig) -> tuple[int, str]:
+    return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, (
+        f"the URL and all headers together are longer than {head_bytes_max(config)} bytes: filoray.http.max-url-size, "
+        "and twice filoray.http.max-header-size"
+    )
 
 
 def parser_refusal(error: HttpProcessingError, config: HttpConfig) -> tuple[int, str]:

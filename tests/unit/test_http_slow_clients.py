@@ -160,6 +160,26 @@ async def test_a_head_over_its_limit_is_refused(gateways, size_bytes):
     assert (await api.get("/api/v1/cluster"))[0] == 200
 
 
+@pytest.mark.parametrize("before", [b"", b"GET /__health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+async def test_the_headers_of_one_request_together_have_a_limit(gateways, before):
+    api = await gateways.start("timeseries")
+    line = b"X-Long: " + b"a" * 60_000 + b"\r\n"
+    reader, writer = await connect(api)
+    for url in (b"/__health", b"/__health?a=" + b"x" * 400_000):
+        writer.write(b"GET " + url + b" HTTP/1.1\r\nHost: localhost\r\n" + 2 * line + b"\r\n")
+        assert b" 200 " in await reader.readuntil(b"All good")  # what is below the limit is answered
+    writer.close()
+    reader, writer = await connect(api)
+    if before:
+        writer.write(before)
+        assert (await reader.readuntil(b"All good")).startswith(b"HTTP/1.1 200 ")
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + 11 * line)  # and no end
+    said = await end_of(reader)
+    assert (said[:13], said.count(b"HTTP/1.0 ")) == (b"HTTP/1.0 431 ", 1)
+    assert b"all headers together are longer than 655360 bytes" in said
+    writer.close()
+
+
 async def test_unfinished_forms_are_given_up_for_complete_ones(gateways):
     api = await gateways.start("timeseries", http={"max_pending_bytes": 10_000})
     senders = [await connect(api) for _ in range(17)]
