@@ -116,7 +116,10 @@ async def test_no_page_frames_ours(api, browser):
 
 
 class Switch:
-    """One port whose connections go to a first server and, once told, to a second: a name that is bound anew."""
+    """One port whose connections go to a first server and, once told, to a second: a name that is bound anew.
+
+    Where a connection goes is decided by its first byte: browsers open some ahead of any request, for later ones.
+    """
 
     def __init__(self, first, second):
         self.target = first
@@ -138,10 +141,21 @@ class Switch:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            self.turned += self.target == self._second
-            server = socket.create_connection(("127.0.0.1", self.target))
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=_pump, args=pair, daemon=True).start()
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client):
+        try:
+            if client.recv(1, socket.MSG_PEEK):
+                self.turned += self.target == self._second
+                with socket.create_connection(("127.0.0.1", self.target)) as server:
+                    back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+                    back.start()
+                    _pump(client, server)
+                    back.join()
+        except OSError:
+            pass
+        finally:
+            client.close()
 
 
 def _pump(source, sink):
