@@ -72,12 +72,36 @@ def _log10(x):
     return _log(x) * _INVERSE_LN10
 
 
+@njit(types.void(FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
+def _log_each(values, out):
+    for i in range(values.shape[0]):
+        out[i] = _log(values[i])
+
+
+@njit(types.void(FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
+def _log2_each(values, out):
+    for i in range(values.shape[0]):
+        out[i] = _log2(values[i])
+
+
+@njit(types.void(FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
+def _log10_each(values, out):
+    for i in range(values.shape[0]):
+        out[i] = _log10(values[i])
+
+
 def _of_one(function: Callable[[float], float]) -> Callable[[Values], Values]:
+    """``function``: of Python's math. (numba finds no kernel in its cache that has closed over another kernel.)"""
+
     @njit(types.void(FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
     def kernel(values: Any, out: Any) -> None:
         for i in range(values.shape[0]):
             out[i] = function(values[i])
 
+    return _applied(kernel)
+
+
+def _applied(kernel: Callable[[Values, Values], None]) -> Callable[[Values], Values]:
     def apply(values: Values) -> Values:
         out = np.empty(values.size)
         kernel(floats(values).reshape(-1), out)
@@ -104,9 +128,9 @@ def _of_two(function: Callable[[float, float], float]) -> Callable[[Values, Valu
 power = _of_two(math.pow)
 arc_tangent_of_two = _of_two(math.atan2)
 
-natural_logarithm = _of_one(_log)
-binary_logarithm = _of_one(_log2)
-decimal_logarithm = _of_one(_log10)
+natural_logarithm = _applied(_log_each)
+binary_logarithm = _applied(_log2_each)
+decimal_logarithm = _applied(_log10_each)
 exponential = _of_one(math.exp)
 sine = _of_one(math.sin)
 cosine = _of_one(math.cos)
