@@ -263,7 +263,13 @@ def _bound(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     held = socket.socket(family, kind, protocol)
     try:
-        held.bind(address)
+        try:
+            held.bind(address)
+        except OSError:
+            # For a minute connections that are over stand in the way, of what listened here before. Whoever holds or
+            # listens at the port is told from them by this option, which cannot come first: two may hold one with it.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(address)
     except OSError:
         held.close()
         raise

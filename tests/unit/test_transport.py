@@ -269,6 +269,18 @@ def test_a_taken_port_is_an_error_that_leaves_nothing(key: bytes | None, holder_
 # ---- who is not let in
 
 
+def test_connections_that_are_over_keep_no_node_from_its_port() -> None:
+    with socket.create_server((HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection((HOST, port)) as client:
+            listener.accept()[0].close()  # who closes first waits, at this port, for what may still be on its way
+            assert client.recv(1) == b""
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind((HOST, port))
+    with contextlib.closing(TransportServer(HOST, port, echo)):
+        pass
+
+
 def test_on_one_machine_nothing_listens_at_the_port_and_only_this_user_enters_the_sockets_directory() -> None:
     with serving(echo) as (server, address):
         with pytest.raises(ConnectionRefusedError):
