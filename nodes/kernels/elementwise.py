@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
+from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from filoray.nodes.kernels.arrays import floats
@@ -31,7 +32,8 @@ _LN2_LOW = 1.90821492927058770002e-10
 _HALF_SQRT2 = 1.41421356237309504880168872420969807856967187537694807317667974 / 2.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+# Not kernels themselves: numba finds no kernel in its cache that has closed over another.
+@register_jitable(error_model="numpy")
 def _log(x):
     """FreeBSD's e_log.c, which Go's math.Log is."""
     if math.isnan(x) or x == math.inf:
@@ -59,7 +61,7 @@ def _log(x):
     return k * _LN2_HIGH - ((half_square - (s * (half_square + rest) + k * _LN2_LOW)) - f)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@register_jitable(error_model="numpy")
 def _log2(x):
     fraction, exponent = math.frexp(x)
     if fraction == 0.5:
@@ -67,41 +69,17 @@ def _log2(x):
     return _log(fraction) * _INVERSE_LN2 + float(exponent)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@register_jitable(error_model="numpy")
 def _log10(x):
     return _log(x) * _INVERSE_LN10
 
 
-@njit(types.void(FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
-def _log_each(values, out):
-    for i in range(values.shape[0]):
-        out[i] = _log(values[i])
-
-
-@njit(types.void(FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
-def _log2_each(values, out):
-    for i in range(values.shape[0]):
-        out[i] = _log2(values[i])
-
-
-@njit(types.void(FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
-def _log10_each(values, out):
-    for i in range(values.shape[0]):
-        out[i] = _log10(values[i])
-
-
 def _of_one(function: Callable[[float], float]) -> Callable[[Values], Values]:
-    """``function``: of Python's math. (numba finds no kernel in its cache that has closed over another kernel.)"""
-
     @njit(types.void(FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
     def kernel(values: Any, out: Any) -> None:
         for i in range(values.shape[0]):
             out[i] = function(values[i])
 
-    return _applied(kernel)
-
-
-def _applied(kernel: Callable[[Values, Values], None]) -> Callable[[Values], Values]:
     def apply(values: Values) -> Values:
         out = np.empty(values.size)
         kernel(floats(values).reshape(-1), out)
@@ -128,9 +106,9 @@ def _of_two(function: Callable[[float, float], float]) -> Callable[[Values, Valu
 power = _of_two(math.pow)
 arc_tangent_of_two = _of_two(math.atan2)
 
-natural_logarithm = _applied(_log_each)
-binary_logarithm = _applied(_log2_each)
-decimal_logarithm = _applied(_log10_each)
+natural_logarithm = _of_one(_log)
+binary_logarithm = _of_one(_log2)
+decimal_logarithm = _of_one(_log10)
 exponential = _of_one(math.exp)
 sine = _of_one(math.sin)
 cosine = _of_one(math.cos)
