@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import socket
-import threading
 from dataclasses import replace
 
 import bcrypt
 import numpy as np
 import pytest
 from browser import Browser, OtherSite, missing_browser
+from cut_proxy import CutProxy
 from in_process_gateway import vector
 
 from filoray.http.remote_write_client import encode_write_request
@@ -115,71 +114,15 @@ async def test_no_page_frames_ours(api, browser):
         assert await asyncio.to_thread(browser.run_in_frame, "return location.href") == "chrome-error://chromewebdata/"
 
 
-class Switch:
-    """One port whose connections go to a first server and, once told, to a second: a name that is bound anew.
-
-    Where a connection goes is decided by its first byte: browsers open some ahead of any request, for later ones.
-    """
-
-    def __init__(self, first, second):
-        self.target = first
-        self._second = second
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.turned = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def turn(self):
-        self.target = self._second
-
-    def close(self):
-        self._listener.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
-
-    def _connect(self, client):
-        try:
-            if client.recv(1, socket.MSG_PEEK):
-                self.turned += self.target == self._second
-                with socket.create_connection(("127.0.0.1", self.target)) as server:
-                    back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-                    back.start()
-                    _pump(client, server)
-                    back.join()
-        except OSError:
-            pass
-        finally:
-            client.close()
-
-
-def _pump(source, sink):
-    try:
-        while data := source.recv(65_536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
-
-
 async def test_a_name_that_is_bound_anew_commands_nothing(api, browser):
     gateway_port = int(api.url.rpartition(":")[2])
-    with OtherSite("<h1>another site") as site:
-        switch = Switch(site.port, gateway_port)
-        try:
-            await asyncio.to_thread(browser.visit, f"http://evil.example:{switch.port}/")
-            switch.turn()
-            answers = await command(browser, "", "same-origin")
-            assert switch.turned > 0  # it was the gateway that was asked, as the page's own site
-            assert set(answers.values()) == {403}
-            assert happened(api) == ([], [], [])
-        finally:
-            switch.close()
+    with OtherSite("<h1>another site") as site, CutProxy(site.port) as name:
+        await asyncio.to_thread(browser.visit, f"http://evil.example:{name.port}/")
+        name.server_port = gateway_port
+        answers = await command(browser, "", "same-origin")
+        assert name.connected.count(gateway_port) > 0  # it was the gateway that was asked, as the page's own site
+        assert set(answers.values()) == {403}
+        assert happened(api) == ([], [], [])
 
 
 async def test_the_own_page_may_do_what_is_done_here(api, browser):

@@ -1,4 +1,7 @@
-"""A TCP proxy before a server that cuts connections: around a COMMIT of PostgreSQL, or all at once when told to."""
+"""A TCP proxy before a server that cuts connections: around a COMMIT of PostgreSQL, or all at once when told to.
+
+Told of another server, it leads there from then on.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,13 @@ class CutProxy:
     """Use as a context manager. ``cut`` says what happens at the next COMMIT; it is NEVER again after that.
 
     ``is_open`` False: new connections are closed at once.
+    ``server_port``: where a connection goes at its first byte (browsers open some ahead of their requests).
+    ``connected``: the ports that they went to.
     """
 
     def __init__(self, server_port: int) -> None:
-        self._server_port = server_port
+        self.server_port = server_port
+        self.connected: list[int] = []
         self.cut = Cut.NEVER
         self.closes_after_cut = False
         self.is_open = True
@@ -64,8 +70,12 @@ class CutProxy:
 
     def _serve(self, client: socket.socket) -> None:
         self._clients.add(client)
-        with client, socket.create_connection(("127.0.0.1", self._server_port)) as server, contextlib.suppress(OSError):
-            self._relay(client, server)
+        with client, contextlib.suppress(OSError):
+            if client.recv(1, socket.MSG_PEEK):
+                port = self.server_port
+                with socket.create_connection(("127.0.0.1", port)) as server:
+                    self.connected.append(port)
+                    self._relay(client, server)
         self._clients.discard(client)
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:

@@ -266,9 +266,6 @@ def test_a_taken_port_is_an_error_that_leaves_nothing(key: bytes | None, holder_
         assert threading.active_count() == before
 
 
-# ---- who is not let in
-
-
 def test_connections_that_are_over_keep_no_node_from_its_port() -> None:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
@@ -279,6 +276,9 @@ def test_connections_that_are_over_keep_no_node_from_its_port() -> None:
         other.bind((HOST, port))
     with contextlib.closing(TransportServer(HOST, port, echo)):
         pass
+
+
+# ---- who is not let in
 
 
 def test_on_one_machine_nothing_listens_at_the_port_and_only_this_user_enters_the_sockets_directory() -> None:
