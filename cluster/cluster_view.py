@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.shard_map import ShardMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Every error that may reach a user, with its HTTP status and Prometheus ``errorType``.
 
-Raised anywhere in the project, turned into a response in one place (``filoray.http.error_responses``).
+Raised anywhere in the project, turned into a response in one place (``filoray.http.server.error_responses``).
 A message says what was wrong, with what value, and what would be right.
 ``errorType`` values are those of https://prometheus.io/docs/prometheus/latest/querying/api/ and, for
 the cluster API, FiloDB's (``DatasetExists``, ``DatasetUnknown``).

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from filoray.cluster.addresses import NodeAddress
-from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.process_identity import ProcessIdentity
-from filoray.cluster.shard_status import ShardEvent, ShardStatus
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.shard_status import ShardEvent, ShardStatus
+from filoray.cluster.process.process_identity import ProcessIdentity
 
 ShardEpoch = tuple[int, int]
 """(shard, epoch)."""
@@ -96,7 +96,7 @@ class NodeSpec:
     NodeOrders. ``gateways_key``: the public key of those whom an encrypted node may answer.
     """
 
-    class_path: str = "filoray.nodes.node.Node"
+    class_path: str = "filoray.nodes.host.node.Node"
 
 
 class NodeOrders(Protocol):

@@ -2,7 +2,7 @@
 
 The rules are those of Typesafe Config (https://github.com/lightbend/config/blob/main/HOCON.md, "Duration format",
 "Size in bytes format"): a number without a unit is milliseconds or bytes, ``MB`` is 10^6 and ``MiB``, ``M``, ``m``
-are 2^20. Nothing here knows which key it reads; ``filoray.cluster.config_section`` adds key and place to errors.
+are 2^20. Nothing here knows which key it reads; ``filoray.cluster.config.config_section`` adds key and place to errors.
 """
 
 from __future__ import annotations

@@ -4,4 +4,4 @@ set -euo pipefail
 # shellcheck source=scripts/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 filoray_make_environment ""
-exec "$FILORAY_PYTHON" -m filoray.http.cli up "$@"
+exec "$FILORAY_PYTHON" -m filoray.command.cli up "$@"

@@ -14,8 +14,9 @@ tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 mkdir "$tree/filoray"
 touch "$tree/filoray/__init__.py"
-for room in cluster nodes http; do
-    cp -r "$room" "$tree/filoray/$room"
+for room in cluster nodes http scripts/command; do
+    cp -r "$room" "$tree/filoray/${room##*/}"
+    room=${room##*/}
     touch "$tree/filoray/$room/__init__.py"
 done
 (cd "$tree" && MYPYPATH=$tree "$FILORAY_PYTHON" -m mypy --config-file "$FILORAY_ROOT/pyproject.toml" \

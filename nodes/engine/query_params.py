@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import LimitExceeded, QueryCanceled, QueryTimeout
+from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
+from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.annotations import Annotations
-from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import ValueType
-from filoray.nodes.series_batch import SeriesBatch
 
 DEFAULT_LOOKBACK_MS = 300_000
 DEFAULT_STEP_MS = 60_000

@@ -23,25 +23,27 @@ _STAMP = "filoray-kernels.stamp"
 
 def warm_up() -> None:
     """Compile what is not in the cache. Cheap when nothing has changed: no kernel is even imported."""
-    folder = Path(next(iter(kernels.__path__)))
+    root = Path(next(iter(kernels.__path__)))
     own_place = os.environ.get("NUMBA_CACHE_DIR")
-    cache = Path(own_place) if own_place else folder / "__pycache__"
+    cache = Path(own_place) if own_place else root / "__pycache__"
     stamp = cache / _STAMP
-    wanted = _digest(folder)
+    wanted = _digest(root)
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    # numba has a folder for each folder of sources in a place of its own, which may be shared with other programs.
-    for stale in cache.glob(f"{folder.name}_*/*.nb[ic]" if own_place else "*.nb[ic]"):
-        stale.unlink(missing_ok=True)
-    for module in pkgutil.iter_modules(kernels.__path__):
-        if not module.name.startswith("__"):
-            importlib.import_module(f"{kernels.__name__}.{module.name}")
+    for folder in {source.parent for source in root.rglob("*.py")}:
+        # numba has a folder for each folder of sources in a place of its own, which may be shared with other programs.
+        kept = cache.glob(f"{folder.name}_*/*.nb[ic]") if own_place else folder.glob("__pycache__/*.nb[ic]")
+        for stale in kept:
+            stale.unlink(missing_ok=True)
+    for module in pkgutil.walk_packages(kernels.__path__, f"{kernels.__name__}."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     cache.mkdir(parents=True, exist_ok=True)
     stamp.write_text(wanted)
 
 
-def _digest(folder: Path) -> str:
+def _digest(root: Path) -> str:
     digest = hashlib.sha256(f"{sys.version} numba {importlib.metadata.version('numba')}".encode())
-    for source in sorted(folder.glob("*.py")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    for source in sorted(root.rglob("*.py")):
+        digest.update(str(source.relative_to(root)).encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()

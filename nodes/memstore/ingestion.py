@@ -15,20 +15,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.errors import BadData, Unavailable
-from filoray.cluster.store_config import StoreConfig
+from filoray.nodes.data.part_key import decode_part_key
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.memstore.append_result import AppendResult
-from filoray.nodes.memstore.cardinality import NAMESPACE_LABEL, WORKSPACE_LABEL, Cardinality
-from filoray.nodes.memstore.column_store import ColumnStore, Commit, LogRow
 from filoray.nodes.memstore.late_arrival import LateArrival
-from filoray.nodes.memstore.log_record import NEVER_SHUT_MS, LogRecord, encode_log_record
-from filoray.nodes.memstore.part_key_codec import QUICK_LEVEL, encode_part_keys
 from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text, sample_text, series_text
-from filoray.nodes.memstore.retention_clock import RetentionClock
 from filoray.nodes.memstore.shard_memory import ShardMemory
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.sharding import decode_part_key
+from filoray.nodes.memstore.store.column_store import ColumnStore, Commit, LogRow
+from filoray.nodes.memstore.store.log_record import NEVER_SHUT_MS, LogRecord, encode_log_record
+from filoray.nodes.memstore.store.part_key_codec import QUICK_LEVEL, encode_part_keys
+from filoray.nodes.memstore.upkeep.cardinality import NAMESPACE_LABEL, WORKSPACE_LABEL, Cardinality
+from filoray.nodes.memstore.upkeep.retention_clock import RetentionClock
 
 NOTHING_DONE = -1
 LOG_BYTES_PER_SERIES_MAX = 8192

@@ -8,13 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.write_buffers import SPAN_MS_MAX
+from filoray.nodes.kernels.storage.write_buffers import SPAN_MS_MAX
 from filoray.nodes.memstore.append_result import AppendResult
-from filoray.nodes.memstore.log_record import NEVER_SHUT_MS
 from filoray.nodes.memstore.refusal_text import sample_text
 from filoray.nodes.memstore.sample_points import present_bits
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
+from filoray.nodes.memstore.store.log_record import NEVER_SHUT_MS
 
 
 class LateArrival:

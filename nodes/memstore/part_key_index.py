@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.engine.label_table import LabelColumn, LabelTable
-from filoray.nodes.kernels.hash_index import find_partitions, insert_partitions
-from filoray.nodes.kernels.label_columns import fill_codes, mark_names, split_part_keys
+from filoray.nodes.data.label_table import LabelColumn, LabelTable
+from filoray.nodes.kernels.storage.hash_index import find_partitions, insert_partitions
+from filoray.nodes.kernels.storage.label_columns import fill_codes, mark_names, split_part_keys
 from filoray.nodes.memstore.growing_column import GrowingColumn
 from filoray.nodes.memstore.label_dictionary import LabelDictionary, encode_pair
 from filoray.nodes.memstore.label_matching import RegexMatches, accepts_absent, literals_of, value_test

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.memstore.append_result import AppendResult
-from filoray.nodes.memstore.chunk_batch import decode_batch_meta
-from filoray.nodes.memstore.chunk_table import StoredColumns
-from filoray.nodes.memstore.column_store import ColumnStore
+from filoray.nodes.memstore.chunks.chunk_batch import decode_batch_meta
+from filoray.nodes.memstore.chunks.chunk_table import StoredColumns
 from filoray.nodes.memstore.ingestion import Ingestion
-from filoray.nodes.memstore.log_record import LogRecord, decode_log_records
-from filoray.nodes.memstore.part_key_codec import decode_part_keys
 from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.shard_memory import GROUP_RUN, ShardMemory, StoredBatch
-from filoray.nodes.memstore.store_errors import DamagedStore
+from filoray.nodes.memstore.store.column_store import ColumnStore
+from filoray.nodes.memstore.store.log_record import LogRecord, decode_log_records
+from filoray.nodes.memstore.store.part_key_codec import decode_part_keys
+from filoray.nodes.memstore.store.store_errors import DamagedStore
 
 OnProgress = Callable[[int], None]
 """Called with percents, rising to 100."""

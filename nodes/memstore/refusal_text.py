@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from filoray.nodes.memstore.retention_clock import span_text, time_text
 from filoray.nodes.memstore.shard_memory import ShardMemory
+from filoray.nodes.memstore.upkeep.retention_clock import span_text, time_text
 
 _TEXT_MAX = 500
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.chunk_gather import find_unsorted
+from filoray.nodes.kernels.storage.chunk_gather import find_unsorted
 
 
 def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:

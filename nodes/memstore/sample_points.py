@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.point_lookup import find_wanted_runs, mark_present
+from filoray.nodes.kernels.storage.point_lookup import find_wanted_runs, mark_present
 from filoray.nodes.memstore.sample_merge import offsets_of
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory

@@ -17,25 +17,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from filoray.cluster.errors import LimitExceeded
-from filoray.nodes.clocks import wall_ms
-from filoray.nodes.engine.label_table import LabelTable
+from filoray.cluster.process.clocks import wall_ms
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.query_params import CancelToken
 from filoray.nodes.memstore.append_result import AppendResult
-from filoray.nodes.memstore.cardinality import Cardinality
-from filoray.nodes.memstore.chunk_reader import ChunkReader
-from filoray.nodes.memstore.column_store import ColumnStore
-from filoray.nodes.memstore.flusher import Flusher
+from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.lock_turns import Breathe
 from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_keys, replay_log
-from filoray.nodes.memstore.retention_clock import ClockReading, RetentionClock
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.shard_spec import ShardSpec, ShardStats
-from filoray.nodes.memstore.store_choice import open_column_store
+from filoray.nodes.memstore.store.column_store import ColumnStore
+from filoray.nodes.memstore.store.store_choice import open_column_store
+from filoray.nodes.memstore.upkeep.cardinality import Cardinality
+from filoray.nodes.memstore.upkeep.flusher import Flusher
+from filoray.nodes.memstore.upkeep.retention_clock import ClockReading, RetentionClock
 from filoray.nodes.promql.ast import LabelMatcher
-from filoray.nodes.series_batch import SeriesBatch
 
 MatcherSets = Sequence[Sequence[LabelMatcher]]
 

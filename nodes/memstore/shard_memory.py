@@ -16,8 +16,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from filoray.nodes.memstore.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, encode_column
-from filoray.nodes.memstore.chunk_table import ChunkTable, OpenBatch
+from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, encode_column
+from filoray.nodes.memstore.chunks.chunk_table import ChunkTable, OpenBatch
 from filoray.nodes.memstore.late_samples import LateSamples
 from filoray.nodes.memstore.part_key_index import PartKeyIndex
 from filoray.nodes.memstore.write_buffers import WriteBuffers

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from filoray.cluster.dataset import storage_name
-from filoray.cluster.store_config import StoreConfig
+from filoray.cluster.config.dataset import storage_name
+from filoray.cluster.config.store_config import StoreConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels import write_buffers as kernels
+from filoray.nodes.kernels.storage import write_buffers as kernels
 from filoray.nodes.memstore.growing_column import GrowingColumn
 
 BLOCK_SAMPLES = 30

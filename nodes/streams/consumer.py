@@ -24,11 +24,11 @@ from typing import Protocol
 
 import numpy as np
 
+from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute
-from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
-from filoray.nodes.clocks import steady_ms, wall_ms
+from filoray.cluster.process.clocks import steady_ms, wall_ms
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.memstore.append_result import AppendResult
-from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.streams.stream import IngestionStream, ProblemReport, StreamBatch, StreamFailed
 
 logger = logging.getLogger(__name__)

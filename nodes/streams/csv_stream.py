@@ -30,11 +30,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, ConfigError
 from filoray.cluster.units import PlainValue
-from filoray.nodes.sharding import (
+from filoray.nodes.data.part_key import (
     METRIC_LABEL,
     encode_part_key,
     ingestion_shard,

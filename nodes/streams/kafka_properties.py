@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from filoray.cluster.dataset_limits import KAFKA_FILE_PROPERTIES, DatasetLimits
+from filoray.cluster.config.dataset_limits import KAFKA_FILE_PROPERTIES, DatasetLimits
 
 CONSUMER, PRODUCER = "consumer.", "producer."
 

@@ -14,7 +14,7 @@ import threading
 from typing import Any
 
 from filoray.cluster.errors import PayloadTooLarge, TooManyRequests, Unavailable
-from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.streams.kafka_source import KafkaSource, check_topic, confluent_kafka, library_logger, make_client
 from filoray.nodes.streams.record_batches import split_container
 

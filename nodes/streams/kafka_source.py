@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import ConfigError
 from filoray.cluster.units import PlainValue
 from filoray.nodes.streams.kafka_properties import RefusedProperty, allowed_properties, check_mechanism

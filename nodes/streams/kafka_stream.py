@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.streams.kafka_source import KafkaSource, check_topic, confluent_kafka, library_logger, make_client
 from filoray.nodes.streams.stream import ProblemReport, StreamBatch, StreamFailed
 

@@ -12,12 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
-from filoray.nodes.memstore.column_store import LogRow, PartKeyRow
-from filoray.nodes.memstore.log_record import decode_log_records
-from filoray.nodes.memstore.part_key_codec import decode_part_keys
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.memstore.part_key_index import hash_part_keys
-from filoray.nodes.memstore.store_errors import DamagedStore
-from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.memstore.store.column_store import LogRow, PartKeyRow
+from filoray.nodes.memstore.store.log_record import decode_log_records
+from filoray.nodes.memstore.store.part_key_codec import decode_part_keys
+from filoray.nodes.memstore.store.store_errors import DamagedStore
 from filoray.nodes.streams.stream import ProblemReport, StreamBatch
 
 _POLL_ROWS = 64

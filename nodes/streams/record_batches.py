@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.sharding import part_key_hash
+from filoray.nodes.data.part_key import part_key_hash
+from filoray.nodes.data.record_container import RecordContainer
 
 _HEADER_BYTES = 128  # length, msgpack header and the padding of eight columns
 _SERIES_BYTES = 8 + 8 + 4 + 4 + 8

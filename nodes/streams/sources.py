@@ -6,8 +6,8 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from filoray.cluster.dataset import CSV_STREAM_FACTORY, KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig
-from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
+from filoray.cluster.config.dataset import CSV_STREAM_FACTORY, KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
 from filoray.nodes.streams.csv_stream import CsvStream, read_csv_source
 from filoray.nodes.streams.kafka_source import read_kafka_source
 from filoray.nodes.streams.kafka_stream import KafkaStream

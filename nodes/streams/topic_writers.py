@@ -12,10 +12,10 @@ from collections.abc import Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from filoray.cluster.dataset import DatasetConfig
-from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import Unavailable
-from filoray.nodes.record_container import RecordContainer
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.streams.kafka_sink import KafkaProducerSink
 from filoray.nodes.streams.kafka_source import KafkaSource, read_kafka_source
 

@@ -19,9 +19,9 @@ import pytest
 import requests
 from running_cluster import RunningCluster
 
+from filoray.command.tsdb.dump import opened_copies
+from filoray.command.tsdb.shard_files import find_shard_files
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.tsdb_tools.dump import opened_copies
-from filoray.nodes.tsdb_tools.shard_files import find_shard_files
 
 ROUNDS = int(os.environ.get("FILORAY_CHAOS_ROUNDS", "2"))
 SERIES = [{"__name__": "load", "instance": f"i{i % 50}", "shelf": f"s{i // 50}"} for i in range(500)]

@@ -15,8 +15,8 @@ import pytest
 from running_cluster import RunningCluster, filoray, wait_until
 from steady_load import SERIES, START_MS, Load, assert_nothing_lost
 
-from filoray.cluster.process_identity import process_name
-from filoray.http.ray_runtime import RayRuntime
+from filoray.cluster.process.process_identity import process_name
+from filoray.command.ray_runtime import RayRuntime
 
 CONFIG = "filoray.supervisor { hang-timeout = 2s, restart-backoff = 100ms, restart-backoff-max = 100ms }"
 

@@ -18,10 +18,10 @@ from browser import Browser, OtherSite, missing_browser
 from cut_proxy import CutProxy
 from in_process_gateway import vector
 
-from filoray.http.remote_write_client import encode_write_request
-from filoray.http.web_config_file import WebConfigFile
-from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.requests import Names, QueryOutcome
+from filoray.http.access.web_config_file import WebConfigFile
+from filoray.http.fanout.requests import Names, QueryOutcome
+from filoray.http.remote.remote_write_client import encode_write_request
+from filoray.nodes.data.label_table import LabelTable
 
 missing = missing_browser()
 pytestmark = [

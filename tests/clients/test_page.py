@@ -11,11 +11,11 @@ import pytest
 from browser import Browser, missing_browser
 from gateway_thread import GatewayThread
 
-from filoray.nodes.engine.frame import Frame, TimeGrid
-from filoray.nodes.engine.label_table import LabelTable
+from filoray.http.fanout.requests import QueryOutcome
+from filoray.nodes.data.frame import Frame, TimeGrid
+from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.engine.query_params import QueryResult
 from filoray.nodes.promql.ast import ValueType
-from filoray.nodes.requests import QueryOutcome
 
 pytestmark = pytest.mark.skipif(bool(missing_browser()), reason=f"not installed: {', '.join(missing_browser())}")
 

@@ -11,8 +11,15 @@ import ray
 
 from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.addresses import NodeAddress
-from filoray.cluster.config import ServerConfig
-from filoray.cluster.dataset import DatasetConfig, storage_name
+from filoray.cluster.config.dataset import DatasetConfig, storage_name
+from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.shard_status import (
+    IngestionStarted,
+    RecoveryInProgress,
+    RecoveryStarted,
+    ShardStatus,
+    StatusKind,
+)
 from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
     HeldShard,
@@ -20,13 +27,6 @@ from filoray.cluster.node_protocol import (
     NodeAnnouncement,
     ShardEpoch,
     ShardReport,
-)
-from filoray.cluster.shard_status import (
-    IngestionStarted,
-    RecoveryInProgress,
-    RecoveryStarted,
-    ShardStatus,
-    StatusKind,
 )
 
 

@@ -16,13 +16,13 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
+from filoray.cluster.actors.coordinator_actor import start_coordinator  # noqa: E402
+from filoray.cluster.actors.seed_discovery import start_seed_discovery  # noqa: E402
 from filoray.cluster.cluster_view import ClusterView  # noqa: E402
-from filoray.cluster.config import load_server_config  # noqa: E402
-from filoray.cluster.coordinator_actor import start_coordinator  # noqa: E402
+from filoray.cluster.config.server_config import load_server_config  # noqa: E402
+from filoray.cluster.control.shard_status import StatusKind  # noqa: E402
 from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, FilorayError  # noqa: E402
 from filoray.cluster.node_protocol import NodeSpec  # noqa: E402
-from filoray.cluster.seed_discovery import start_seed_discovery  # noqa: E402
-from filoray.cluster.shard_status import StatusKind  # noqa: E402
 
 SPEC = NodeSpec("ledger_node.LedgerNode")
 SOURCE = """

@@ -19,7 +19,7 @@ import pytest
 import requests
 from running_cluster import RunningCluster, filoray, free_port_block, wait_until
 
-from filoray.http.ray_runtime import RayRuntime, RayStart
+from filoray.command.ray_runtime import RayRuntime, RayStart
 
 ROOT = Path(__file__).resolve().parents[2]
 UNSHARE = shutil.which("unshare")
@@ -40,7 +40,7 @@ def up(data_dir: Path, http_port: int, nodes: int, *more: str) -> subprocess.Com
 def begin_up(data_dir: Path, http_port: int, *more: str, stdout: int) -> subprocess.Popen[bytes]:
     """A launch of one node that goes on while the test does."""
     return subprocess.Popen(
-        [sys.executable, "-m", "filoray.http.cli", "up", "--nodes", "1", "--data-dir", str(data_dir),
+        [sys.executable, "-m", "filoray.command.cli", "up", "--nodes", "1", "--data-dir", str(data_dir),
          "--http-port", str(http_port), "--node-port", str(http_port + 10), *more],
         stdout=stdout, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -267,7 +267,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     port = free_port_block(20)
     program = f"""
         mount -t tmpfs -o size=64k none {tmp_path} && head -c 40k /dev/zero >{tmp_path}/filler &&
-        exec {sys.executable} -m filoray.http.cli up --nodes 1 --http-port {port} --data-dir {tmp_path}/data "$@"
+        exec {sys.executable} -m filoray.command.cli up --nodes 1 --http-port {port} --data-dir {tmp_path}/data "$@"
         """
     command = ["unshare", "--mount", "sh", "-c", program, "sh"]
     lenient = tmp_path.parent / "lenient.conf"
@@ -298,7 +298,7 @@ def test_a_checkout_that_is_read_only_without_a_home_behind_a_proxy_that_is_gone
             capture_output=True, text=True, check=False, timeout=200, env=environment,
         )  # fmt: skip
 
-    filoray_command = (sys.executable, "-m", "filoray.http.cli")
+    filoray_command = (sys.executable, "-m", "filoray.command.cli")
     done = run(
         *filoray_command, "up", "--nodes", "1", "--data-dir", str(data_dir),
         "--http-port", str(port), "--node-port", str(port + 10), "--demo",
@@ -316,12 +316,13 @@ def test_a_checkout_that_is_read_only_without_a_home_behind_a_proxy_that_is_gone
 
 def fill_kernel_cache(cache: Path) -> None:
     """With what is compiled already, as numba lays it out; compiling all again takes minutes."""
-    sources = ROOT / "nodes" / "kernels"
-    folder = cache / f"kernels_{hashlib.sha1(str(sources).encode()).hexdigest()}"
-    folder.mkdir(parents=True)
-    for compiled in (sources / "__pycache__").glob("*.nb[ic]"):
-        shutil.copy2(compiled, folder)
-    shutil.copy2(sources / "__pycache__" / "filoray-kernels.stamp", cache)
+    kernels = ROOT / "nodes" / "kernels"
+    for sources in {source.parent for source in kernels.rglob("*.py")}:
+        folder = cache / f"{sources.name}_{hashlib.sha1(str(sources).encode()).hexdigest()}"
+        folder.mkdir(parents=True)
+        for compiled in (sources / "__pycache__").glob("*.nb[ic]"):
+            shutil.copy2(compiled, folder)
+    shutil.copy2(kernels / "__pycache__" / "filoray-kernels.stamp", cache)
 
 
 def test_a_checkout_that_takes_no_environment_is_said_to_be(tmp_path: Path) -> None:

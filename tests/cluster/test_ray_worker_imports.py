@@ -17,8 +17,8 @@ ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _temp_dir={te
 @ray.remote(num_cpus=0)
 def where():
     import http.client
-    import filoray.http.cli
-    return http.__file__, filoray.http.cli.__file__
+    import filoray.command.cli
+    return http.__file__, filoray.command.cli.__file__
 
 print(*ray.get(where.remote()))
 ray.shutdown()

@@ -15,8 +15,8 @@ import requests
 from cluster_scenarios import DATASET, SCENARIOS
 from running_cluster import RunningCluster, wait_until
 
-from filoray.cluster.scenario import parse_scenario, run_scenario
-from filoray.cluster.shard_status import StatusKind
+from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.simulation.scenario import parse_scenario, run_scenario
 
 NODES = 3
 CONFIG = """filoray {

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from filoray.cluster.errors import ConfigError, Forbidden, Unauthorized
-from filoray.http.authentication import Authenticator
-from filoray.http.origin_policy import CorsPolicy, HostPolicy, check_same_origin, host_of
-from filoray.http.web_config import parse_web_config
+from filoray.http.access.authentication import Authenticator
+from filoray.http.access.origin_policy import CorsPolicy, HostPolicy, check_same_origin, host_of
+from filoray.http.access.web_config import parse_web_config
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 # As aiohttp gives headers: bytes that are not UTF-8 are surrogates.

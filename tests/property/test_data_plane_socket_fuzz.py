@@ -19,18 +19,18 @@ from fuzzing import rounds
 from shards import container
 from waiting import wait_until
 
-from filoray.cluster.config import default_server_config
+from filoray.cluster.config.dataset import parse_dataset_config
+from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.dataset import parse_dataset_config
-from filoray.nodes.engine import wire
-from filoray.nodes.engine.planner import plan
+from filoray.cluster.process.thread_watch import ThreadWatch
+from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import QueryParams
+from filoray.nodes.host.request_handler import RequestHandler
+from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.promql.parser import parse
-from filoray.nodes.protocol import Kind, ReplyHeader, RequestHeader
-from filoray.nodes.request_handler import RequestHandler
-from filoray.nodes.shard_host import ShardHost
-from filoray.nodes.thread_watch import ThreadWatch
-from filoray.nodes.transport import TransportLimits, TransportServer
+from filoray.nodes.wire import fragment_codec as wire
+from filoray.nodes.wire.protocol import Kind, ReplyHeader, RequestHeader
+from filoray.nodes.wire.transport import TransportLimits, TransportServer
 
 HOST = "127.0.0.1"
 MESSAGES = 1_000

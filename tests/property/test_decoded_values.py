@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filoray.nodes.kernels.chunk_gather import copy_chunks
-from filoray.nodes.memstore.chunk_codec import CHUNK_SAMPLES_MAX
-from filoray.nodes.memstore.decoded_cache import NO_ROW, DecodedValues
+from filoray.nodes.kernels.storage.chunk_gather import copy_chunks
+from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX
+from filoray.nodes.memstore.chunks.decoded_cache import NO_ROW, DecodedValues
 
 EDGES = [0.0, -0.0, 2.0**31 - 1, 2.0**31, -(2.0**31) + 1, -(2.0**31), 0.5, float("nan"), float("inf"), float("-inf")]
 WHOLE = st.integers(-(2**31), 2**31).map(float)

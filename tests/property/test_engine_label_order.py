@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filoray.nodes.engine import wire
-from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.wire import fragment_codec as wire
 
 label_sets = st.lists(
     st.dictionaries(

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from filoray.cluster.errors import FilorayError
-from filoray.nodes.engine import wire
-from filoray.nodes.engine.finishing import finish
-from filoray.nodes.engine.fragments import run_fragments
-from filoray.nodes.engine.planner import plan
+from filoray.nodes.engine.evaluate.fragments import run_fragments
+from filoray.nodes.engine.plan.finishing import finish
+from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
+from filoray.nodes.wire import fragment_codec as wire
 
 START_MS = 1_700_000_000_000
 numbers = st.integers(-3, 9).map(float) | st.sampled_from([math.nan, math.inf, -math.inf, 0.5])

@@ -12,14 +12,14 @@ from promql_samples import same
 from slow_evaluator import Refused, SlowEvaluator
 
 from filoray.cluster.errors import ExecutionError
-from filoray.nodes.engine import wire
-from filoray.nodes.engine.finishing import finish
-from filoray.nodes.engine.fragments import run_fragments
-from filoray.nodes.engine.metric_names import SAME_LABELSET
-from filoray.nodes.engine.planner import plan
+from filoray.nodes.engine.evaluate.fragments import run_fragments
+from filoray.nodes.engine.evaluate.metric_names import SAME_LABELSET
+from filoray.nodes.engine.plan.finishing import finish
+from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams, QueryResult
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
+from filoray.nodes.wire import fragment_codec as wire
 
 STEP_MS = 30_000
 NAMES, JOBS, INSTANCES = ("x", "y"), ("a", "b"), ("1", "2", "3")

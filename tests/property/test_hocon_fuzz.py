@@ -12,9 +12,9 @@ from fuzzing import rounds
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filoray.cluster.config.hocon import parse_posted
+from filoray.cluster.config.parse_budget import ParseBudget, ParseLimits
 from filoray.cluster.errors import ConfigError
-from filoray.cluster.hocon import parse_posted
-from filoray.cluster.parse_budget import ParseBudget, ParseLimits
 from filoray.cluster.units import PlainValue
 
 LIMITS = ParseLimits(size_max=20_000, values_max=2_000, depth_max=20, timeout_ms=20_000)

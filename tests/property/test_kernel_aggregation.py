@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filoray.nodes.kernels.aggregation import (
+from filoray.nodes.kernels.query.aggregation import (
     MeanPart,
     SumPart,
     VariancePart,

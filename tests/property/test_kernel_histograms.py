@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filoray.nodes.kernels.histograms import BucketRows, histogram_fractions, histogram_quantiles
+from filoray.nodes.kernels.query.histograms import BucketRows, histogram_fractions, histogram_quantiles
 
 Buckets = list[tuple[float, float]]
 TOLERANCE = 1e-12

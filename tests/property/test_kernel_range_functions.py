@@ -11,10 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filoray.nodes.engine.frame import TimeGrid
-from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.engine.range_functions import RANGE_FUNCTIONS, RangeContext, apply_range_function, range_seconds
-from filoray.nodes.series_batch import STALE_NAN_BITS, SeriesBatch
+from filoray.nodes.data.frame import TimeGrid
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import STALE_NAN_BITS, SeriesBatch
+from filoray.nodes.engine.functions.range_functions import (
+    RANGE_FUNCTIONS,
+    RangeContext,
+    apply_range_function,
+    range_seconds,
+)
 
 STALE = float(np.array([STALE_NAN_BITS], np.int64).view(np.float64)[0])
 Sample = tuple[int, float]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filoray.nodes.kernels.ranking import Pick, RowGroups, count_values, group_quantiles, pick_samples
+from filoray.nodes.kernels.query.ranking import Pick, RowGroups, count_values, group_quantiles, pick_samples
 
 cells = st.one_of(
     st.integers(0, 6).map(float), st.floats(-50, 50), st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0])

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filoray.nodes.engine.frame import TimeGrid
-from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.engine.selection import select_instant, select_samples
-from filoray.nodes.kernels.windows import without_stale_markers
-from filoray.nodes.series_batch import STALE_NAN_BITS, SeriesBatch
+from filoray.nodes.data.frame import TimeGrid
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import STALE_NAN_BITS, SeriesBatch
+from filoray.nodes.engine.evaluate.selection import select_instant, select_samples
+from filoray.nodes.kernels.query.windows import without_stale_markers
 
 STALE = float(np.array([STALE_NAN_BITS], np.int64).view(np.float64)[0])
 Samples = list[tuple[int, float]]

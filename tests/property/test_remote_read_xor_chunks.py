@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filoray.nodes.kernels.xor_chunk import CHUNK_BYTES_MAX, CHUNK_SAMPLES_MAX, encode_xor_chunks
+from filoray.nodes.kernels.edge.xor_chunk import CHUNK_BYTES_MAX, CHUNK_SAMPLES_MAX, encode_xor_chunks
 
 Samples = list[tuple[int, int]]  # times and the values' bits
 

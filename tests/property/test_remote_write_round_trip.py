@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filoray.cluster.errors import BadData
-from filoray.http.protobuf_writer import bytes_field, varint, varint_field
-from filoray.http.remote_write import DecodedWrite, RemoteWriteDecoder
-from filoray.http.remote_write_client import encode_write_request
-from filoray.nodes.sharding import encode_part_key, ingestion_shard, part_key_hash, shard_key_hash
+from filoray.http.remote.protobuf_writer import bytes_field, varint, varint_field
+from filoray.http.remote.remote_write import DecodedWrite, RemoteWriteDecoder
+from filoray.http.remote.remote_write_client import encode_write_request
+from filoray.nodes.data.part_key import encode_part_key, ingestion_shard, part_key_hash, shard_key_hash
 
 NUM_SHARDS, SPREAD = 8, 1
 

@@ -8,13 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from filoray.cluster.config import default_server_config
-from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
-from filoray.cluster.errors import FilorayError
-from filoray.cluster.node_protocol import ShardReport
-from filoray.cluster.shard_manager import ShardManager
-from filoray.cluster.shard_map import ShardMap
-from filoray.cluster.shard_messages import (
+from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_map import ShardMap
+from filoray.cluster.control.shard_messages import (
     DatasetDeleted,
     DatasetSetUp,
     DeleteShards,
@@ -33,7 +31,7 @@ from filoray.cluster.shard_messages import (
     StartShards,
     StopShards,
 )
-from filoray.cluster.shard_status import (
+from filoray.cluster.control.shard_status import (
     IngestionError,
     IngestionStarted,
     InvalidTransition,
@@ -41,6 +39,8 @@ from filoray.cluster.shard_status import (
     RecoveryStarted,
     StatusKind,
 )
+from filoray.cluster.errors import FilorayError
+from filoray.cluster.node_protocol import ShardReport
 
 NODES = st.sampled_from([f"node-{index}" for index in range(4)])
 DATASETS = st.sampled_from(["alpha", "beta"])

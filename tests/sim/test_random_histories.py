@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from filoray.cluster.membership import Membership
-from filoray.cluster.meta_store import MetaStore
-from filoray.cluster.observed_clock import ObservedClock
-from filoray.cluster.shard_manager import ShardManager
-from filoray.cluster.simulator import SimulatedCluster, SimulatedNode, run_history
+from filoray.cluster.control.membership import Membership
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.process.observed_clock import ObservedClock
+from filoray.cluster.simulation.simulator import SimulatedCluster, SimulatedNode, run_history
+from filoray.cluster.store.meta_store import MetaStore
 
 SEEDS = range(60)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from filoray.nodes.engine.info_function import matches
-from filoray.nodes.engine.label_table import LabelTable
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.engine.functions.info_function import matches
 from filoray.nodes.promql.ast import LabelMatcher
-from filoray.nodes.series_batch import SeriesBatch
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import orjson
 
-from filoray.http.remote_write_client import encode_write_request
-from filoray.http.snappy_block import compress
+from filoray.http.remote.remote_write_client import encode_write_request
+from filoray.http.remote.snappy_block import compress
 
 ANSWER_TIMEOUT_S = 60
 """Far longer than any of these requests takes: an answer that is not there by then never comes."""

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from filoray.cluster.actors.coordinator import Coordinator
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView
-from filoray.cluster.coordinator import Coordinator
-from filoray.cluster.dataset import DatasetConfig
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.shard_status import IngestionStarted, RecoveryStarted, ShardEvent, ShardStatus, StatusKind
 from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
     HeldShard,
@@ -18,7 +19,6 @@ from filoray.cluster.node_protocol import (
     ShardEpoch,
     ShardReport,
 )
-from filoray.cluster.shard_status import IngestionStarted, RecoveryStarted, ShardEvent, ShardStatus, StatusKind
 
 
 @dataclass

@@ -9,24 +9,15 @@ from aiohttp import ClientSession, TCPConnector
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
-from filoray.cluster.config import default_server_config
-from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
+from filoray.cluster.control.shard_status import ShardStatus, StatusKind
 from filoray.cluster.errors import (
     NotFound,
 )
-from filoray.cluster.shard_map import ShardEntry, ShardMap
-from filoray.cluster.shard_status import ShardStatus, StatusKind
-from filoray.http.application import build_application
-from filoray.http.gateway_services import GatewayServices
-from filoray.http.http_server import HttpServer
-from filoray.http.remote_write import RemoteWriteDecoder
-from filoray.http.web_config_file import WebConfigFile
-from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
-from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.engine.query_params import QueryResult
-from filoray.nodes.promql.ast import ValueType
-from filoray.nodes.promql.parser import parse
-from filoray.nodes.requests import (
+from filoray.http.access.web_config_file import WebConfigFile
+from filoray.http.fanout.requests import (
     MetricMetadata,
     Names,
     QueryOutcome,
@@ -35,7 +26,16 @@ from filoray.nodes.requests import (
     SeriesAnswer,
     WriteOutcome,
 )
-from filoray.nodes.series_batch import SeriesBatch
+from filoray.http.remote.remote_write import RemoteWriteDecoder
+from filoray.http.server.application import build_application
+from filoray.http.server.gateway_services import GatewayServices
+from filoray.http.server.http_server import HttpServer
+from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.engine.query_params import QueryResult
+from filoray.nodes.promql.ast import ValueType
+from filoray.nodes.promql.parser import parse
 
 NODES = {f"node-{i}": NodeInfo(f"node-{i}", 1, NodeAddress("127.0.0.1", 2552 + i), f"node-{i}#1", 1) for i in range(2)}
 GRID = TimeGrid(1000, 1, 1)

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import requests
 
-from filoray.http.remote_write_client import encode_write_request
+from filoray.http.remote.remote_write_client import encode_write_request
 
 WRITE_HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 _PORT_SEARCH_FIRST = 20_000
@@ -192,7 +192,7 @@ class RunningCluster:
 def filoray(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run the ``filoray`` command."""
     return subprocess.run(
-        [sys.executable, "-m", "filoray.http.cli", *arguments],
+        [sys.executable, "-m", "filoray.command.cli", *arguments],
         capture_output=True, text=True, timeout=timeout_s, check=False,
     )  # fmt: skip
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from filoray.cluster.store_config import StoreConfig
+from filoray.cluster.config.store_config import StoreConfig
+from filoray.nodes.data.part_key import encode_part_key
+from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.series_batch import SeriesBatch
-from filoray.nodes.sharding import encode_part_key
 
 Labels = Mapping[str, str]
 Sample = tuple[int, float]

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from shards import NOW_MS, matching, shard_spec
 
-from filoray.http.remote_write import RemoteWriteDecoder
-from filoray.http.remote_write_client import encode_write_request
-from filoray.nodes import metric_metadata
+from filoray.cluster.process.process_memory import release_freed_memory
+from filoray.http.remote.remote_write import RemoteWriteDecoder
+from filoray.http.remote.remote_write_client import encode_write_request
+from filoray.nodes.host import metric_metadata
+from filoray.nodes.host.metric_metadata import MetricMetadataFile
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.metric_metadata import MetricMetadataFile
-from filoray.nodes.process_memory import release_freed_memory
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 HOUR_MS = 3_600_000

@@ -12,10 +12,10 @@ import bcrypt
 import pytest
 from aiohttp import ClientSession
 
-from filoray.http import authentication
-from filoray.http.application import build_application
-from filoray.http.route_access import is_named
-from filoray.http.web_config_file import WebConfigFile
+from filoray.http.access import authentication
+from filoray.http.access.route_access import is_named
+from filoray.http.access.web_config_file import WebConfigFile
+from filoray.http.server.application import build_application
 
 
 def hashed(password, cost=4):

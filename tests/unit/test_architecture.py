@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from filoray.cluster.shard_status import mermaid_diagram
+from filoray.cluster.control.shard_status import mermaid_diagram
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "ARCHITECTURE.md").read_text()

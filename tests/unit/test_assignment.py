@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filoray.cluster.assignment import NodeLoad, assign_shards, node_order
+from filoray.cluster.control.assignment import NodeLoad, assign_shards, node_order
 
 _LOADS = st.dictionaries(
     st.integers(0, 30).map(lambda index: f"node-{index}"),

@@ -12,10 +12,10 @@ import pytest
 from certificates import Authority, write_web_config
 
 from filoray.cluster.errors import ConfigError, FilorayError
-from filoray.http.cli import main
-from filoray.http.cli_client import get_json
-from filoray.http.client_access import ClientAccess, client_access
-from filoray.http.web_config_file import WebConfigFile
+from filoray.command.cli import main
+from filoray.command.cli_client import get_json
+from filoray.command.client_access import ClientAccess, client_access
+from filoray.http.access.web_config_file import WebConfigFile
 
 
 async def test_commands_go_in_with_a_password_a_token_and_an_authority(gateways, authority, tmp_path):

@@ -12,10 +12,10 @@ from cut_proxy import Cut, CutProxy
 from postgres_server import PostgresServer, running_postgres
 
 from filoray.cluster.errors import StaleRoute, Unavailable
-from filoray.nodes.memstore.column_store import ChunkBatchRow, ColumnStore, Commit, Flush, LogRow, PartKeyRow
-from filoray.nodes.memstore.retention_clock import ClockReading
-from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
-from filoray.nodes.memstore.store_errors import DamagedStore
+from filoray.nodes.memstore.store.column_store import ChunkBatchRow, ColumnStore, Commit, Flush, LogRow, PartKeyRow
+from filoray.nodes.memstore.store.sqlite_column_store import SqliteColumnStore
+from filoray.nodes.memstore.store.store_errors import DamagedStore
+from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
 
 OpenStore = Callable[..., ColumnStore]
 
@@ -55,7 +55,7 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenS
 def postgres_store(
     url: str, dataset: str, epoch: int = 1, shard: int = 0, group_count: int = 4, *, was_open: bool = False
 ):
-    from filoray.nodes.memstore.sql_column_store import SqlColumnStore
+    from filoray.nodes.memstore.store.sql_column_store import SqlColumnStore
 
     return SqlColumnStore(url, dataset, shard, epoch, group_count, was_open=was_open)
 
@@ -248,7 +248,7 @@ class TestPostgres:
 
     @pytest.fixture
     def proxied(self, server, database, dataset, proxy, monkeypatch):
-        monkeypatch.setattr("filoray.nodes.memstore.sql_column_store.OUTCOME_TIMEOUT_S", 0.5)
+        monkeypatch.setattr("filoray.nodes.memstore.store.sql_column_store.OUTCOME_TIMEOUT_S", 0.5)
         store = postgres_store(server.url(database.rpartition("/")[2], proxy.port), dataset)
         yield store
         store.close()
@@ -321,7 +321,7 @@ class TestPostgres:
             hanging.close()
 
     def test_no_connection_waits_for_ever(self, database):
-        from filoray.cluster.postgres import postgres_engine, postgres_url
+        from filoray.cluster.store.postgres import postgres_engine, postgres_url
 
         def settings(url: str) -> list[str]:
             engine = postgres_engine(postgres_url(url))
@@ -336,8 +336,8 @@ class TestPostgres:
 
     def test_many_processes_may_make_the_tables_at_once(self, server):
         url = server.new_database()
-        from filoray.cluster.postgres import create_tables, postgres_engine, postgres_url
-        from filoray.nodes.memstore.sql_tables import TABLES
+        from filoray.cluster.store.postgres import create_tables, postgres_engine, postgres_url
+        from filoray.nodes.memstore.store.sql_tables import TABLES
 
         engines = [postgres_engine(postgres_url(url)) for _ in range(8)]
         with ThreadPoolExecutor(8) as makers:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.config import default_server_config, load_server_config
+from filoray.cluster.config.server_config import default_server_config, load_server_config
 from filoray.cluster.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from fake_actors import FakeActors
 
-from filoray.cluster import coordinator as module
-from filoray.cluster.config import load_server_config
-from filoray.cluster.coordinator import Coordinator
+from filoray.cluster.actors import coordinator as module
+from filoray.cluster.actors.coordinator import Coordinator
+from filoray.cluster.config.server_config import load_server_config
+from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import DatasetUnknown, Unavailable
-from filoray.cluster.meta_store import MetaStore
-from filoray.cluster.shard_status import StatusKind
+from filoray.cluster.store.meta_store import MetaStore
 
 SOURCE = """
 dataset = "d", num-shards = 4, min-num-nodes = 2

@@ -16,20 +16,20 @@ from shards import container
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
-from filoray.cluster.config import default_server_config
-from filoray.cluster.dataset import parse_dataset_config
-from filoray.cluster.shard_map import ShardEntry, ShardMap
-from filoray.cluster.shard_status import IngestionStarted, ShardStatus, StatusKind
+from filoray.cluster.config.dataset import parse_dataset_config
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
+from filoray.cluster.control.shard_status import IngestionStarted, ShardStatus, StatusKind
+from filoray.http.fanout.query_service import FanOutQueryService
+from filoray.http.fanout.requests import MetadataRequest, QueryRequest
+from filoray.http.fanout.view_holder import ViewHolder
+from filoray.nodes.host.request_handler import RequestHandler
+from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.node_client import Reply
-from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
-from filoray.nodes.query_service import FanOutQueryService
-from filoray.nodes.request_handler import RequestHandler
-from filoray.nodes.requests import MetadataRequest, QueryRequest
-from filoray.nodes.shard_host import ShardHost
-from filoray.nodes.transport import Responder
-from filoray.nodes.view_holder import ViewHolder
+from filoray.nodes.wire.node_client import Reply
+from filoray.nodes.wire.protocol import Frames, Kind, ReplyHeader, RequestHeader
+from filoray.nodes.wire.transport import Responder
 
 CONFIG = parse_dataset_config(
     orjson.dumps({

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from filoray.cluster.config import load_server_config
+from filoray.cluster.config.server_config import load_server_config
 from filoray.cluster.errors import ConfigError, Unavailable
-from filoray.cluster.meta_store import MetaStore
-from filoray.cluster.postgres import place_of, postgres_url
+from filoray.cluster.store.meta_store import MetaStore
+from filoray.cluster.store.postgres import place_of, postgres_url
 
 SUPPORTED = r"supported is postgresql\+psycopg://USER:PASSWORD@HOST:PORT/DATABASE"
 

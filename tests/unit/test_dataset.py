@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.dataset import SOURCE_FACTORIES, DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset import SOURCE_FACTORIES, DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import BadData, ConfigError
 
 DATA = Path(__file__).parent / "data"

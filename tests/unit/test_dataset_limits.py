@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.config import default_server_config, load_server_config
-from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig, check_room_for
-from filoray.cluster.dataset_name import check_dataset_name
+from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig, check_room_for
+from filoray.cluster.config.dataset_name import check_dataset_name
+from filoray.cluster.config.server_config import default_server_config, load_server_config
 from filoray.cluster.errors import BadData, ConfigError
 
 

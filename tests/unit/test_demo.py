@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from filoray.http.demo import INTERVAL_MS, METADATA, demo_series
-from filoray.http.remote_write_client import METADATA_TYPES
+from filoray.command.demo import INTERVAL_MS, METADATA, demo_series
+from filoray.http.remote.remote_write_client import METADATA_TYPES
 
 END_MS = 1_790_000_000_000 // INTERVAL_MS * INTERVAL_MS
 WEEKS = [END_MS, 1_767_225_600_000, END_MS + 7 * 86_400_000]  # in the middle of one, and where one ends

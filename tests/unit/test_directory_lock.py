@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.directory_lock import DirectoryInUse, DirectoryLock
+from filoray.cluster.process.directory_lock import DirectoryInUse, DirectoryLock
 
 HOLD = """
 import pathlib, sys
-from filoray.cluster.directory_lock import DirectoryLock
+from filoray.cluster.process.directory_lock import DirectoryLock
 lock = DirectoryLock(pathlib.Path(sys.argv[1]), "coordinator")
 print("held", flush=True)
 sys.stdin.read()

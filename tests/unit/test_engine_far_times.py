@@ -6,13 +6,13 @@ import pytest
 from dict_source import DictSource
 from promql_samples import instant, load, ranged, shown
 
-from filoray.nodes.engine import wire
-from filoray.nodes.engine.planner import plan
+from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.promql.json_tree import json_tree
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.promql.printer import to_text
+from filoray.nodes.wire import fragment_codec as wire
 
 X = load(60, "x 1 2 3 4 5 6")
 FAR = (

@@ -7,8 +7,8 @@ import xxhash
 from promql_samples import instant, load, ranged, shown
 
 from filoray.cluster.errors import ExecutionError
-from filoray.nodes.engine.function_handlers import FUNCTION_HANDLERS
-from filoray.nodes.engine.histogram_functions import parse_bound
+from filoray.nodes.engine.functions.function_handlers import FUNCTION_HANDLERS
+from filoray.nodes.engine.functions.histogram_functions import parse_bound
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.function_table import FUNCTIONS
 

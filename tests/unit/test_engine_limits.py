@@ -5,13 +5,13 @@ import pytest
 from promql_samples import instant, load, ranged, shown
 
 from filoray.cluster.errors import LimitExceeded, QueryCanceled, QueryTimeout
-from filoray.nodes.engine import aggregations, ranked_aggregations
-from filoray.nodes.engine.finishing import finish
-from filoray.nodes.engine.fragments import run_fragments
-from filoray.nodes.engine.planner import plan
+from filoray.nodes.engine.evaluate import aggregations, ranked_aggregations
+from filoray.nodes.engine.evaluate.fragments import run_fragments
+from filoray.nodes.engine.plan.finishing import finish
+from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, EvalLimits, QueryParams
 from filoray.nodes.engine.stage_stats import StageStats
-from filoray.nodes.kernels import aggregation, ranking
+from filoray.nodes.kernels.query import aggregation, ranking
 from filoray.nodes.promql.parser import parse
 
 SOURCE = load(10, 'x{i="1"} 0+1x30\nx{i="2"} 0+1x30')

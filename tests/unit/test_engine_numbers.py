@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from promql_samples import instant, load, shown
 
-from filoray.nodes.kernels import elementwise
+from filoray.nodes.kernels.query import elementwise
 
 X = load(300, "x 0.00001\ntwo 2\nten 10\nminus_five -5")
 _OF_ONE = {

@@ -4,17 +4,17 @@ import pytest
 from dict_source import DictSource
 from promql_samples import load, shown
 
-from filoray.nodes.engine import wire
-from filoray.nodes.engine.explain import explain
-from filoray.nodes.engine.finishing import finish
-from filoray.nodes.engine.fragments import AggregatePartial, run_fragments
-from filoray.nodes.engine.frame import Frame, TimeGrid
-from filoray.nodes.engine.planner import plan
+from filoray.nodes.data.frame import Frame, TimeGrid
+from filoray.nodes.engine.evaluate.fragments import AggregatePartial, run_fragments
+from filoray.nodes.engine.plan.explain import explain
+from filoray.nodes.engine.plan.finishing import finish
+from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams
 from filoray.nodes.promql.ast import FragmentRef
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.promql.printer import to_text
+from filoray.nodes.wire import fragment_codec as wire
 
 MINUTES = QueryParams.range(0, 600_000, 60_000)
 

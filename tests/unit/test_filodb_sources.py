@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.dataset import KAFKA_STREAM_FACTORY, parse_dataset_config
-from filoray.cluster.hocon import parse_posted
-from filoray.cluster.parse_budget import ParseBudget, ParseLimits
+from filoray.cluster.config.dataset import KAFKA_STREAM_FACTORY, parse_dataset_config
+from filoray.cluster.config.hocon import parse_posted
+from filoray.cluster.config.parse_budget import ParseBudget, ParseLimits
 from filoray.nodes.streams.kafka_source import read_kafka_source
 from filoray.nodes.streams.sources import check_source
 

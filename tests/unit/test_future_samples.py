@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from shards import NOW_MS, STORE, container, read, shard_spec, write
 
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.record_container import RecordContainer
 from filoray.nodes.streams.record_batches import without_later_samples
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000

@@ -7,11 +7,11 @@ import pytest
 from ray.exceptions import RayActorError
 
 from filoray.cluster.cluster_view import ClusterView
-from filoray.cluster.config import default_server_config
+from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.errors import Unavailable
-from filoray.http import services
-from filoray.http.services import RayClusterControl
-from filoray.nodes.view_holder import ViewHolder
+from filoray.http.fanout.view_holder import ViewHolder
+from filoray.http.server import services
+from filoray.http.server.services import RayClusterControl
 
 
 class Reference:

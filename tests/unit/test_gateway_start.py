@@ -13,13 +13,13 @@ from client_programs import free_ports
 from in_process_gateway import Control, Queries, Writes
 from running_cluster import wait_until
 
-from filoray.cluster.config import load_server_config
+from filoray.cluster.config.server_config import load_server_config
 from filoray.cluster.errors import ConfigError, FilorayError
-from filoray.http import gateway as gateway_module
-from filoray.http import services as services_module
-from filoray.http.gateway import Gateway
-from filoray.http.gateway_services import GatewayServices
-from filoray.http.remote_write import RemoteWriteDecoder
+from filoray.http.remote.remote_write import RemoteWriteDecoder
+from filoray.http.server import gateway as gateway_module
+from filoray.http.server import services as services_module
+from filoray.http.server.gateway import Gateway
+from filoray.http.server.gateway_services import GatewayServices
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from filoray.cluster.config.hocon import parse_file, parse_posted
+from filoray.cluster.config.parse_budget import ParseBudget, ParseLimits
 from filoray.cluster.errors import ConfigError
-from filoray.cluster.hocon import parse_file, parse_posted
-from filoray.cluster.parse_budget import ParseBudget, ParseLimits
 
 RIGHT: dict[str, tuple[str, object]] = {
     # ---- "Syntax": values, separators, comments

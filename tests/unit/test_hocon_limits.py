@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from filoray.cluster.config.hocon import parse_posted
+from filoray.cluster.config.parse_budget import ParseBudget, ParseLimits, ReadingCanceled
 from filoray.cluster.errors import ConfigError
-from filoray.cluster.hocon import parse_posted
-from filoray.cluster.parse_budget import ParseBudget, ParseLimits, ReadingCanceled
 
 SHIPPED = ParseLimits(timeout_ms=600_000)  # this machine may be slow
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from filoray.cluster.errors import QueryTimeout, Unavailable
-from filoray.http.admission import AdmissionGate, ClientShare
+from filoray.http.server.admission import AdmissionGate, ClientShare
 
 
 async def hold(gate, release, timeout_ms=60_000):

@@ -8,10 +8,10 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, web
 from in_process_gateway import error, success
 
-from filoray.cluster.config import default_server_config
+from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.errors import DatasetExists, FilorayError, Unavailable
-from filoray.http.http_server import HttpServer
-from filoray.http.remote_write_client import WRITE_HEADERS
+from filoray.http.remote.remote_write_client import WRITE_HEADERS
+from filoray.http.server.http_server import HttpServer
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import pytest
 
 from filoray.cluster.errors import TooManyRequests, Unavailable
-from filoray.http.admission import ClientShare
-from filoray.http.byte_budgets import ByteBudget, UnsentBudget
+from filoray.http.server.admission import ClientShare
+from filoray.http.server.byte_budgets import ByteBudget, UnsentBudget
 
 
 def test_a_byte_budget_takes_one_of_any_size_and_then_what_fits():

@@ -9,8 +9,8 @@ from aiohttp.web import BaseRequest
 from yarl import URL
 
 from filoray.cluster.errors import BadData
-from filoray.http import forms
-from filoray.http.forms import FIELDS_MAX, parse_multipart, parse_urlencoded
+from filoray.http.server import forms
+from filoray.http.server.forms import FIELDS_MAX, parse_multipart, parse_urlencoded
 
 BOUNDARY = "multipart/form-data; boundary=xyz"
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filoray.http.json_encoding import CHUNK_POINTS, label_sets_json, result_json, sample_texts, timestamp_text
-from filoray.nodes.engine.frame import Frame, ScalarSeries, TimeGrid
-from filoray.nodes.engine.label_table import LabelTable
+from filoray.http.api.json_encoding import CHUNK_POINTS, label_sets_json, result_json, sample_texts, timestamp_text
+from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.query_params import QueryResult
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.number_format import format_value
-from filoray.nodes.series_batch import SeriesBatch
 
 
 def frame_of(label_sets, values, valid=None):
@@ -135,8 +135,8 @@ def test_pieces_join_to_the_same_json_whatever_their_size(steps, rows, chunk_poi
         if points:
             expected.append({"metric": label_sets[row], "values": points})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("filoray.http.json_encoding._ENCODED_SINGLY_MAX", chunk_points % 5)
-        patch.setattr("filoray.http.json_encoding.CHUNK_POINTS", chunk_points)
+        patch.setattr("filoray.http.api.json_encoding._ENCODED_SINGLY_MAX", chunk_points % 5)
+        patch.setattr("filoray.http.api.json_encoding.CHUNK_POINTS", chunk_points)
         by_frame = json.loads(
             "{" + text_of(QueryResult(ValueType.VECTOR, TimeGrid(500, 250, steps), frame), is_range=True) + "}"
         )

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filoray.cluster.errors import BadData
-from filoray.http.parameters import (
+from filoray.http.api.selector_parameters import read_selectors
+from filoray.http.server.parameters import (
     MAX_TIME_MS,
     MIN_TIME_MS,
     Parameters,
     parse_duration_parameter_ms,
     parse_time_ms,
 )
-from filoray.http.selector_parameters import read_selectors
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 from filoray.nodes.promql.options import ParserOptions
 

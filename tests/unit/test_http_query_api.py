@@ -11,12 +11,12 @@ from aiohttp import ClientSession
 from in_process_gateway import error, success, vector
 
 from filoray.cluster.errors import BadData, ExecutionError, FilorayError, QueryTimeout, Unavailable
-from filoray.nodes.engine.frame import ScalarSeries, TimeGrid
-from filoray.nodes.engine.label_table import LabelTable
+from filoray.http.fanout.requests import Names, QueryOutcome
+from filoray.nodes.data.frame import ScalarSeries, TimeGrid
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.query_params import QueryResult
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp, ValueType
-from filoray.nodes.requests import Names, QueryOutcome
-from filoray.nodes.series_batch import SeriesBatch
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import logging
 import pytest
 from in_process_gateway import error
 
-from filoray.http.protobuf_writer import bytes_field, varint_field
-from filoray.http.snappy_block import compress, decompress
+from filoray.http.remote.protobuf_writer import bytes_field, varint_field
+from filoray.http.remote.snappy_block import compress, decompress
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 EQUAL, REGEX = 0, 2

@@ -11,7 +11,9 @@ from in_process_gateway import dataset, error
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
-from filoray.cluster.config import default_server_config
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
+from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind
 from filoray.cluster.errors import (
     BadData,
     ConfigError,
@@ -22,26 +24,24 @@ from filoray.cluster.errors import (
     TooManyRequests,
     Unavailable,
 )
-from filoray.cluster.shard_map import ShardEntry, ShardMap
-from filoray.cluster.shard_status import OWNED, ShardStatus, StatusKind
-from filoray.http.access_policy import Identity
-from filoray.http.protobuf_writer import bytes_field, varint_field
-from filoray.http.remote_write_client import WRITE_HEADERS, encode_write_request
-from filoray.http.request_access import set_identity
-from filoray.http.request_context import client_of
-from filoray.http.snappy_block import compress
-from filoray.nodes.engine import wire
-from filoray.nodes.engine.fragments import FragmentAnswers
-from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.node_client import Reply
-from filoray.nodes.protocol import Kind
-from filoray.nodes.query_service import FanOutQueryService
-from filoray.nodes.request_handler import labels_only
-from filoray.nodes.requests import MetricMetadata
+from filoray.http.access.access_policy import Identity
+from filoray.http.access.request_access import set_identity
+from filoray.http.fanout.query_service import FanOutQueryService
+from filoray.http.fanout.requests import MetricMetadata
+from filoray.http.fanout.view_holder import ViewHolder
+from filoray.http.fanout.write_service import FanOutWriteService
+from filoray.http.remote.protobuf_writer import bytes_field, varint_field
+from filoray.http.remote.remote_write_client import WRITE_HEADERS, encode_write_request
+from filoray.http.remote.snappy_block import compress
+from filoray.http.server.request_context import client_of
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.engine.evaluate.fragments import FragmentAnswers
+from filoray.nodes.host.request_handler import labels_only
 from filoray.nodes.streams.stream import StreamFailed
-from filoray.nodes.view_holder import ViewHolder
-from filoray.nodes.write_reply import Refused, Stored, encode_write_reply
-from filoray.nodes.write_service import FanOutWriteService
+from filoray.nodes.wire import fragment_codec as wire
+from filoray.nodes.wire.node_client import Reply
+from filoray.nodes.wire.protocol import Kind
+from filoray.nodes.wire.write_reply import Refused, Stored, encode_write_reply
 
 BODY = encode_write_request(
     [({"__name__": "up", "i": str(i)}, [1000], [1.0]) for i in range(20)], [MetricMetadata("up", "gauge", "", "")]

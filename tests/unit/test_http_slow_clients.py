@@ -10,12 +10,12 @@ import pytest
 from aiohttp import ClientConnectionError
 from in_process_gateway import vector
 
-from filoray.http.protobuf_writer import bytes_field, varint_field
-from filoray.http.remote_write_client import encode_write_request
-from filoray.http.snappy_block import compress
-from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.requests import QueryOutcome, RawSeriesAnswer
-from filoray.nodes.series_batch import SeriesBatch
+from filoray.http.fanout.requests import QueryOutcome, RawSeriesAnswer
+from filoray.http.remote.protobuf_writer import bytes_field, varint_field
+from filoray.http.remote.remote_write_client import encode_write_request
+from filoray.http.remote.snappy_block import compress
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import SeriesBatch
 
 FORM = "application/x-www-form-urlencoded"
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}

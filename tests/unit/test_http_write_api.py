@@ -7,8 +7,8 @@ import pytest
 from in_process_gateway import error
 
 from filoray.cluster.errors import Unavailable
-from filoray.http.remote_write_client import encode_write_request
-from filoray.nodes.requests import WriteOutcome
+from filoray.http.fanout.requests import WriteOutcome
+from filoray.http.remote.remote_write_client import encode_write_request
 
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 

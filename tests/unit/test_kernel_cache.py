@@ -12,9 +12,9 @@ from numba.core import event
 import filoray.nodes.kernels as kernels
 
 with event.install_recorder("numba:compile") as recorder:
-    for module in pkgutil.iter_modules(kernels.__path__):
-        if not module.name.startswith("__"):
-            importlib.import_module(f"{kernels.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(kernels.__path__, f"{kernels.__name__}."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 print(json.dumps([str(compiled.data["dispatcher"].py_func) for _, compiled in recorder.buffer]))
 """
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from filoray.cluster.errors import ExecutionError
-from filoray.nodes.engine.frame import TimeGrid
-from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.engine.range_functions import RANGE_FUNCTIONS, RangeContext, apply_range_function
-from filoray.nodes.kernels.aggregation import group_means, group_sums
-from filoray.nodes.kernels.histograms import BucketRows, histogram_quantiles
-from filoray.nodes.kernels.ranking import Pick, RowGroups, group_quantiles, pick_samples
-from filoray.nodes.series_batch import SeriesBatch
+from filoray.nodes.data.frame import TimeGrid
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.engine.functions.range_functions import RANGE_FUNCTIONS, RangeContext, apply_range_function
+from filoray.nodes.kernels.query.aggregation import group_means, group_sums
+from filoray.nodes.kernels.query.histograms import BucketRows, histogram_quantiles
+from filoray.nodes.kernels.query.ranking import Pick, RowGroups, group_quantiles, pick_samples
 
 GRID = TimeGrid(60_000, 60_000, 3)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from shards import NOW_MS, shard_spec
 
+from filoray.nodes.data.part_key import encode_part_key
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.memstore import late_samples
-from filoray.nodes.memstore.chunk_reader import ChunkReader
+from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.memstore.late_samples import LateSamples
 from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.sharding import encode_part_key
 
 ANY_AGE = {"out_of_order_window_ms": 1 << 62, "max_future_ms": None}
 KEYS = [encode_part_key({"__name__": "m", "i": str(i)}) for i in range(3)]

@@ -7,12 +7,18 @@ import orjson
 import pytest
 from certificates import write_web_config
 
-from filoray.cluster.config import load_server_config
+from filoray.cluster.config.server_config import load_server_config
 from filoray.cluster.errors import FilorayError
-from filoray.http import demo
-from filoray.http.client_access import client_access
-from filoray.http.launch_access import TOKEN_FILE, access_environment, launcher_access, launcher_tokens, settle_access
-from filoray.http.web_config_file import WebConfigFile
+from filoray.command import demo
+from filoray.command.client_access import client_access
+from filoray.command.launch_access import (
+    TOKEN_FILE,
+    access_environment,
+    launcher_access,
+    settle_access,
+)
+from filoray.http.access.web_config import launcher_tokens
+from filoray.http.access.web_config_file import WebConfigFile
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from filoray.http.private_files import make_private
-from filoray.http.process_environment import kernel_cache, without_proxies
+from filoray.command.private_files import make_private
+from filoray.command.process_environment import kernel_cache, without_proxies
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -101,7 +101,7 @@ def test_what_is_not_ours_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_an_actors_log_is_private_whoever_started_its_process(tmp_path: Path) -> None:
     program = (
-        "import os, pathlib, sys; os.umask(0o022); from filoray.cluster.process_log import log_to_file; "
+        "import os, pathlib, sys; os.umask(0o022); from filoray.cluster.process.process_log import log_to_file; "
         "log_to_file(pathlib.Path(sys.argv[1]), 'node-0'); open(sys.argv[1] + '/shard', 'w')"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "data")], check=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from filoray.cluster.errors import FilorayError
-from filoray.cluster.process_identity import LAUNCH_VARIABLE, ProcessIdentity
-from filoray.http.launch_state import STATE_FILE, LaunchState
-from filoray.http.ray_runtime import RayRuntime
+from filoray.cluster.process.process_identity import LAUNCH_VARIABLE, ProcessIdentity
+from filoray.command.launch_state import STATE_FILE, LaunchState
+from filoray.command.ray_runtime import RayRuntime
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -150,8 +150,8 @@ start_supervisor(Settings(folder, "t0ken", limits), b"config", note)
 def killed_in(folder: Path, program: str) -> None:
     """Runs the program, which kills itself."""
     imports = (
-        "import os, signal, subprocess, sys; from pathlib import Path; from filoray.http.launch_state import *; "
-        "from filoray.http.ray_runtime import *; from filoray.http.supervisor import *\n"
+        "import os, signal, subprocess, sys; from pathlib import Path; from filoray.command.launch_state import *; "
+        "from filoray.command.ray_runtime import *; from filoray.command.supervisor import *\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", f"folder = {str(folder)!r}\n{imports}{program}"],

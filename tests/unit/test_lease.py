@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from filoray.cluster.addresses import NodeAddress
-from filoray.cluster.errors import LeaseLapsed
-from filoray.cluster.membership import (
+from filoray.cluster.control.membership import (
     DeathNoticed,
     Gone,
     HeartbeatAnswered,
@@ -15,8 +14,9 @@ from filoray.cluster.membership import (
     ProcessGone,
     Tick,
 )
+from filoray.cluster.errors import LeaseLapsed
 from filoray.cluster.node_protocol import NodeAnnouncement
-from filoray.nodes.lease import Lease
+from filoray.nodes.host.lease import Lease
 
 LIMITS = MembershipLimits(1000, 5000, 100, 400, 1, 3000, lease_ms=10_000)
 

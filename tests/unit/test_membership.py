@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from filoray.cluster.addresses import NodeAddress
-from filoray.cluster.membership import (
+from filoray.cluster.control.membership import (
     DeathNoticed,
     Gone,
     HeartbeatAnswered,

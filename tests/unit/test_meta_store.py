@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from postgres_server import PostgresServer, running_postgres
 
-from filoray.cluster.config import default_server_config
-from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
+from filoray.cluster.control.shard_status import ShardStatus, StatusKind
 from filoray.cluster.errors import Unavailable
-from filoray.cluster.meta_store import MetaStore, NodeRow
-from filoray.cluster.shard_map import ShardEntry, ShardMap
-from filoray.cluster.shard_status import ShardStatus, StatusKind
+from filoray.cluster.store.meta_store import MetaStore, NodeRow
 
 OpenStore = Callable[[], MetaStore]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from filoray.cluster.errors import Unavailable
-from filoray.nodes import metric_metadata
-from filoray.nodes.metric_metadata import MetricMetadataFile
+from filoray.nodes.host import metric_metadata
+from filoray.nodes.host.metric_metadata import MetricMetadataFile
 
 
 def entry(number: int, text: str = "help") -> tuple[str, str, str, str]:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from filoray.cluster.addresses import NodeAddress
-from filoray.cluster.membership import (
+from filoray.cluster.control.membership import (
     HeartbeatAnswered,
     KillNode,
     Lost,
@@ -15,7 +15,7 @@ from filoray.cluster.membership import (
     Tick,
 )
 from filoray.cluster.node_protocol import NodeAnnouncement
-from filoray.cluster.observed_clock import ObservedClock, finished_within
+from filoray.cluster.process.observed_clock import ObservedClock, finished_within
 
 
 @pytest.mark.parametrize(

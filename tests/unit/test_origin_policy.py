@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from filoray.cluster.config import load_server_config
+from filoray.cluster.config.server_config import load_server_config
 from filoray.cluster.errors import ConfigError, Forbidden
-from filoray.http.origin_policy import CorsPolicy, HostPolicy, check_same_origin, host_of
-from filoray.http.route_access import route_access
+from filoray.http.access.origin_policy import CorsPolicy, HostPolicy, check_same_origin, host_of
+from filoray.http.access.route_access import route_access
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ async def test_pages_that_may_ask_are_configured(gateways):
 
 
 async def test_large_answers_have_the_headers_too(api, monkeypatch):
-    monkeypatch.setattr("filoray.http.responses._INLINE_POINTS_MAX", 0)
+    monkeypatch.setattr("filoray.http.server.responses._INLINE_POINTS_MAX", 0)
     async with api.client.get("/api/v1/query?query=1", headers={"Origin": "http://a"}) as response:
         assert json.loads(await response.read())["status"] == "success"
         assert response.headers["Access-Control-Allow-Origin"] == "*"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.owner_files import write_whole
+from filoray.cluster.process.owner_files import write_whole
 
 
 def test_what_is_written_replaces_what_was_there_and_is_the_owners(tmp_path: Path) -> None:

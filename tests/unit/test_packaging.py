@@ -10,7 +10,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("cluster", "nodes", "http")
+ROOMS = {"cluster": "cluster", "nodes": "nodes", "http": "http", "scripts/command": "command"}
+TOP_LEVEL = ("cluster", "nodes", "http", "scripts", "conf", "tests")
 
 
 def test_the_standard_librarys_http_is_imported_from_the_repository_root():
@@ -20,15 +21,15 @@ def test_the_standard_librarys_http_is_imported_from_the_repository_root():
     assert str(ROOT / "http") not in done.stdout
 
 
-def test_no_room_has_an_init_file():
-    assert [room for room in ROOMS if (ROOT / room / "__init__.py").exists()] == []
+def test_no_top_level_folder_has_an_init_file():
+    assert [folder for folder in TOP_LEVEL if (ROOT / folder / "__init__.py").exists()] == []
 
 
 def test_every_package_is_listed():
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     found = {
-        "filoray." + ".".join(path.parent.relative_to(ROOT).parts)
-        for room in ROOMS
+        ".".join(("filoray", package, *path.parent.relative_to(ROOT / room).parts))
+        for room, package in ROOMS.items()
         for path in (ROOT / room).rglob("*.py")
     }
     assert found <= listed
@@ -51,8 +52,8 @@ def test_the_wheel_has_every_module_and_data_file(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
     files = {
-        f"filoray/{path.relative_to(source)}"
-        for room in (*ROOMS, "conf")
+        f"filoray/{package / path.relative_to(source / room)}"
+        for room, package in {**{room: Path(package) for room, package in ROOMS.items()}, "conf": Path("conf")}.items()
         for path in (source / room).rglob("*")
         if path.suffix in {".py", ".html", ".conf", ".typed"}
     }

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from filoray.cluster.actors.placement import Placement, place_nodes
 from filoray.cluster.addresses import is_any_interface, is_loopback
-from filoray.cluster.placement import Placement, place_nodes
 
 
 def test_nodes_are_spread_evenly_beginning_at_home() -> None:

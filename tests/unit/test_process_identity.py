@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
-from filoray.cluster import ray_actors
-from filoray.cluster.process_identity import (
+from filoray.cluster.actors import ray_actors
+from filoray.cluster.process.process_identity import (
     LAUNCH_VARIABLE,
     ProcessIdentity,
     end_processes,

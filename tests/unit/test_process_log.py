@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from filoray.cluster.process_log import RecordFormatter
+from filoray.cluster.process.process_log import RecordFormatter
 
 FORMATTER = RecordFormatter("%(levelname)s %(name)s %(message)s")
 

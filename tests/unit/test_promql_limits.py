@@ -8,12 +8,11 @@ import msgpack
 import pytest
 from promql_samples import load, shown
 
-from filoray.http.deep_json import deep_json
-from filoray.nodes.engine import wire
-from filoray.nodes.engine.explain import explain
-from filoray.nodes.engine.finishing import finish
-from filoray.nodes.engine.fragments import run_fragments
-from filoray.nodes.engine.planner import plan
+from filoray.http.server.deep_json import deep_json
+from filoray.nodes.engine.evaluate.fragments import run_fragments
+from filoray.nodes.engine.plan.explain import explain
+from filoray.nodes.engine.plan.finishing import finish
+from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.codec import from_plain, to_plain
@@ -24,6 +23,7 @@ from filoray.nodes.promql.parser import EXPERIMENTAL, PromqlError, parse
 from filoray.nodes.promql.pretty_printer import pretty
 from filoray.nodes.promql.printer import to_text
 from filoray.nodes.promql.types import value_type
+from filoray.nodes.wire import fragment_codec as wire
 
 DEPTH = ParserOptions().max_depth
 TOO_DEEP = f"query nests deeper than {DEPTH} levels"

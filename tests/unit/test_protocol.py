@@ -8,9 +8,9 @@ import msgpack
 import pytest
 
 from filoray.cluster.errors import BadData, ExecutionError, FilorayError, StaleRoute
-from filoray.nodes.metric_metadata import HELP_CHARACTERS_MAX
-from filoray.nodes.protocol import Kind, MalformedRequest, ReplyHeader, RequestHeader
-from filoray.nodes.request_bodies import MetadataQuestion, MetricEntries, MetricQuestion, read_body
+from filoray.nodes.host.metric_metadata import HELP_CHARACTERS_MAX
+from filoray.nodes.wire.protocol import Kind, MalformedRequest, ReplyHeader, RequestHeader
+from filoray.nodes.wire.request_bodies import MetadataQuestion, MetricEntries, MetricQuestion, read_body
 
 NOT_UTF8 = "\udcff \ud800"  # the byte 0xff as a query's "\xff" has it, and a lone surrogate of other origin
 

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 
 from filoray.cluster.errors import BadData, LimitExceeded, PayloadTooLarge, Unavailable
-from filoray.http.bodies import UnsupportedMediaType
-from filoray.http.protobuf_reader import Field, fields
-from filoray.http.protobuf_writer import bytes_field, varint, varint_field
-from filoray.http.remote_read import (
+from filoray.http.fanout.requests import MetadataRequest, RawSeriesAnswer
+from filoray.http.remote.protobuf_reader import Field, fields
+from filoray.http.remote.protobuf_writer import bytes_field, varint, varint_field
+from filoray.http.remote.remote_read import (
     CHUNKS_CONTENT_TYPE,
     RemoteReadAnswer,
     RemoteReadLimits,
     answer_remote_read,
     stream_frames,
 )
-from filoray.nodes.engine.label_table import LabelTable
-from filoray.nodes.kernels.hashing import crc32c
+from filoray.http.server.bodies import UnsupportedMediaType
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.series_batch import STALE_NAN_BITS, SeriesBatch
+from filoray.nodes.kernels.edge.hashing import crc32c
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
-from filoray.nodes.requests import MetadataRequest, RawSeriesAnswer
-from filoray.nodes.series_batch import STALE_NAN_BITS, SeriesBatch
 
 Samples = list[tuple[int, int]]  # times and the values' bits
 Series = list[tuple[dict[str, str], Samples]]

@@ -10,12 +10,12 @@ import msgpack
 import pytest
 from waiting import wait_until
 
-from filoray.cluster.config import default_server_config
+from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.errors import BadData, TooManyRequests
-from filoray.nodes.protocol import Frames, Kind, ReplyHeader, RequestHeader
-from filoray.nodes.request_handler import OpenRequests, RequestHandler
-from filoray.nodes.transport import Responder
-from filoray.nodes.write_reply import Stored
+from filoray.nodes.host.request_handler import OpenRequests, RequestHandler
+from filoray.nodes.wire.protocol import Frames, Kind, ReplyHeader, RequestHeader
+from filoray.nodes.wire.transport import Responder
+from filoray.nodes.wire.write_reply import Stored
 
 LIMIT = 3
 

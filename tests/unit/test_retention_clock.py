@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shards import NOW_MS, STORE, read, shard_spec, write
 
-from filoray.nodes.memstore.retention_clock import TOLERANCE_MS, ClockReading, RetentionClock
 from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.upkeep.retention_clock import TOLERANCE_MS, ClockReading, RetentionClock
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 UP = {"__name__": "up", "instance": "a"}

@@ -19,22 +19,22 @@ from waiting import wait_until
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
-from filoray.cluster.config import default_server_config
+from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
+from filoray.cluster.control.shard_status import IngestionStarted, ShardEvent, ShardStatus, StatusKind
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import EpochDiffers, FilorayError, ShardNotHere, ShardOpening, StaleRoute, Unavailable
-from filoray.cluster.shard_map import ShardEntry, ShardMap
-from filoray.cluster.shard_status import IngestionStarted, ShardEvent, ShardStatus, StatusKind
-from filoray.nodes.node_client import ZmqNodeClient
-from filoray.nodes.protocol import Frames, Kind, RequestHeader
-from filoray.nodes.query_service import FanOutQueryService
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.request_handler import RequestHandler
-from filoray.nodes.requests import MetadataRequest, MetricMetadata, QueryRequest
-from filoray.nodes.shard_host import ShardHost
-from filoray.nodes.transport import Responder, TransportServer
-from filoray.nodes.view_holder import ViewHolder
-from filoray.nodes.write_service import FanOutWriteService
+from filoray.http.fanout.query_service import FanOutQueryService
+from filoray.http.fanout.requests import MetadataRequest, MetricMetadata, QueryRequest
+from filoray.http.fanout.view_holder import ViewHolder
+from filoray.http.fanout.write_service import FanOutWriteService
+from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.host.request_handler import RequestHandler
+from filoray.nodes.host.shard_host import ShardHost
+from filoray.nodes.wire.node_client import ZmqNodeClient
+from filoray.nodes.wire.protocol import Frames, Kind, RequestHeader
+from filoray.nodes.wire.transport import Responder, TransportServer
 
 HOST = "127.0.0.1"
 KEYS = KeyPair.generate()

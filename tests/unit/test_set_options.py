@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.config import ServerConfig
+from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import ConfigError
-from filoray.http import launcher
-from filoray.http.cli import main
+from filoray.command import launcher
+from filoray.command.cli import main
 
 
 def configured(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> ServerConfig:

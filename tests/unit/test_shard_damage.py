@@ -19,7 +19,7 @@ from shards import NOW_MS, container, matching, read, shard_spec, write
 
 from filoray.cluster.errors import Unavailable
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.memstore.store_errors import DamagedStore
+from filoray.nodes.memstore.store.store_errors import DamagedStore
 
 UP = {"__name__": "up", "instance": "a"}
 OTHER = {"__name__": "other", "instance": "b"}
@@ -170,7 +170,7 @@ import os
 import sys
 from pathlib import Path
 from filoray.cluster.errors import FilorayError
-from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
+from filoray.nodes.memstore.store.sqlite_column_store import SqliteColumnStore
 
 if os.geteuid() == 0:  # root may write anywhere
     os.setgroups([])
@@ -201,8 +201,8 @@ def test_a_read_only_directory_is_unavailable(stored, is_there):
 SYNC_CALLS = """
 import sys
 from pathlib import Path
-from filoray.nodes.memstore.column_store import Commit, LogRow
-from filoray.nodes.memstore.sqlite_column_store import SqliteColumnStore
+from filoray.nodes.memstore.store.column_store import Commit, LogRow
+from filoray.nodes.memstore.store.sqlite_column_store import SqliteColumnStore
 
 store = SqliteColumnStore(Path(sys.argv[1]) / "new" / "shard-0.db", 1, sys.argv[2], 4)
 print("opened", flush=True)

@@ -12,7 +12,7 @@ from shards import NOW_MS, STORE, container, read, shard_spec, write
 
 from filoray.cluster.errors import Unavailable
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.memstore.store_errors import DamagedStore
+from filoray.nodes.memstore.store.store_errors import DamagedStore
 
 UP = {"__name__": "up", "instance": "a"}
 OTHER = {"__name__": "other", "instance": "b"}

@@ -16,17 +16,18 @@ import pytest
 from shards import container
 from waiting import wait_until
 
-from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
 from filoray.cluster.errors import LeaseLapsed, StaleRoute
-from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
-from filoray.nodes import open_files, shard_host
-from filoray.nodes.clocks import wall_ms
-from filoray.nodes.ingest_worker import PendingWrite
-from filoray.nodes.lease import Lease
+from filoray.cluster.process import open_files
+from filoray.cluster.process.clocks import wall_ms
+from filoray.nodes.host import shard_host
+from filoray.nodes.host.ingest_worker import PendingWrite
+from filoray.nodes.host.lease import Lease
+from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.shard_host import ShardHost
-from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, Stored
 
 SHARDS = 7
 UP = {"__name__": "up"}

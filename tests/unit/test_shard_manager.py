@@ -6,12 +6,10 @@ import dataclasses
 
 import pytest
 
-from filoray.cluster.config import default_server_config
-from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
-from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, FilorayError, Unavailable
-from filoray.cluster.node_protocol import HeldShard, ShardReport
-from filoray.cluster.shard_manager import RestoredState, ShardManager
-from filoray.cluster.shard_messages import (
+from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_manager import RestoredState, ShardManager
+from filoray.cluster.control.shard_messages import (
     DatasetDeleted,
     DatasetSetUp,
     DeleteShards,
@@ -33,7 +31,7 @@ from filoray.cluster.shard_messages import (
     StartShards,
     StopShards,
 )
-from filoray.cluster.shard_status import (
+from filoray.cluster.control.shard_status import (
     IngestionError,
     IngestionStarted,
     InvalidTransition,
@@ -43,6 +41,8 @@ from filoray.cluster.shard_status import (
     ShardStatus,
     StatusKind,
 )
+from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, FilorayError, Unavailable
+from filoray.cluster.node_protocol import HeldShard, ShardReport
 
 ACTIVE = ShardStatus(StatusKind.ACTIVE)
 

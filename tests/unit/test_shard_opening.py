@@ -13,11 +13,11 @@ import pytest
 from shards import container
 from waiting import wait_until
 
-from filoray.cluster.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, parse_dataset_config
-from filoray.cluster.shard_status import IngestionError, IngestionStarted, ShardEvent
-from filoray.nodes.ingest_worker import PendingWrite
-from filoray.nodes.opening_threads import OpeningThreads
-from filoray.nodes.shard_host import ShardHost
+from filoray.cluster.config.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, parse_dataset_config
+from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.nodes.host.ingest_worker import PendingWrite
+from filoray.nodes.host.opening_threads import OpeningThreads
+from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.streams.stream import ProblemReport, StreamBatch
 
 TIMEOUT_MS = 150
@@ -95,7 +95,7 @@ class Node:
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     sources = Sources()
-    monkeypatch.setattr("filoray.nodes.shard_host.open_stream", sources.open)
+    monkeypatch.setattr("filoray.nodes.host.shard_host.open_stream", sources.open)
     node = Node(tmp_path, sources)
     yield node
     sources.revive()
@@ -125,7 +125,7 @@ def test_a_shard_whose_source_does_not_answer_says_so_and_opens_when_it_does(nod
 
 
 def test_attempts_that_hang_do_not_become_more_and_more(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("filoray.nodes.shard_host._RETRY_DELAY_S_MAX", 0.02)
+    monkeypatch.setattr("filoray.nodes.host.shard_host._RETRY_DELAY_S_MAX", 0.02)
     node.host.start_shards(dataset("dead"), [(0, 1)])
     said = "3 attempts have not come back"
     wait_until(lambda: said in node.host.held()[0].status.reason, "it says that it waits for them")

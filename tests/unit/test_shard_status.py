@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from filoray.cluster.shard_status import (
+from filoray.cluster.control.shard_status import (
     EVENT_TYPES,
     OWNED,
     TRANSITIONS,

@@ -8,8 +8,7 @@ import pytest
 import xxhash
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
-from filoray.nodes.sharding import (
+from filoray.nodes.data.part_key import (
     decode_part_key,
     encode_part_key,
     ingestion_shard,
@@ -17,6 +16,7 @@ from filoray.nodes.sharding import (
     shard_key_hash,
     shards_for_matchers,
 )
+from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 
 def equal(**labels: str) -> list[LabelMatcher]:

@@ -15,14 +15,14 @@ from postgres_server import PostgresServer, running_postgres
 from shards import ALL_TIME, NOW_MS, container, matching, samples_of, shard_spec, write
 from waiting import wait_until
 
-from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.control.shard_status import ShardEvent
 from filoray.cluster.errors import StaleRoute
-from filoray.cluster.shard_status import ShardEvent
-from filoray.nodes.ingest_worker import PendingWrite
+from filoray.nodes.host.ingest_worker import PendingWrite
+from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.shard_host import ShardHost
-from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, Stored
 
 SERIES = [{"__name__": "up", "instance": f"host-{i}", "job": "api"} for i in range(60)]
 
@@ -129,7 +129,7 @@ def dataset_config(name: str) -> DatasetConfig:
 def test_a_shard_that_does_not_know_what_it_stored_is_recovered_and_goes_on(
     cut, stored, server, url, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("filoray.nodes.memstore.sql_column_store.OUTCOME_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("filoray.nodes.memstore.store.sql_column_store.OUTCOME_TIMEOUT_S", 0.3)
     with (
         CutProxy(server.port) as proxy,
         Host(tmp_path, server.url(url.rpartition("/")[2], proxy.port), tmp_path.name) as host,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from filoray.nodes.kernels.hashing import siphash13_128
+from filoray.nodes.kernels.edge.hashing import siphash13_128
 
 _MASK = (1 << 64) - 1
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
-from filoray.cluster.config import ServerConfig, default_server_config
+from filoray.cluster.config.parse_budget import ParseBudget
+from filoray.cluster.config.server_config import ServerConfig, default_server_config
 from filoray.cluster.errors import BadData, ConfigError, FilorayError, QueryTimeout, Unavailable
-from filoray.cluster.parse_budget import ParseBudget
 from filoray.cluster.units import PlainValue
-from filoray.http import source_configs
-from filoray.http.services import RayClusterControl
-from filoray.http.source_configs import SourceConfigReader
+from filoray.http.api import source_configs
+from filoray.http.api.source_configs import SourceConfigReader
+from filoray.http.server.services import RayClusterControl
 
 HOCON = """
 dataset = metrics, num-shards = 4, min-num-nodes = 1

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from postgres_server import PostgresServer, running_postgres
 
-from filoray.cluster.config import ServerConfig, default_server_config, load_server_config
-from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
-from filoray.cluster.dataset_file import DATASET_FILE, read_dataset_file, write_dataset_file
-from filoray.cluster.meta_store import MetaStore, StoreIdentity, StoreInUse
-from filoray.cluster.shard_manager import ShardManager
-from filoray.cluster.shard_messages import DatasetSetUp
-from filoray.cluster.store_claim import Relation, StoreNotOurs, StorePlace, claim, relation
-from filoray.nodes.tsdb_tools.snapshot import create_snapshot, restore_snapshot
+from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.dataset_file import DATASET_FILE, read_dataset_file, write_dataset_file
+from filoray.cluster.config.server_config import ServerConfig, default_server_config, load_server_config
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_messages import DatasetSetUp
+from filoray.cluster.store.meta_store import MetaStore, StoreIdentity, StoreInUse
+from filoray.cluster.store.store_claim import Relation, StoreNotOurs, StorePlace, claim, relation
+from filoray.command.tsdb.snapshot import create_snapshot, restore_snapshot
 
 DATASET = DatasetConfig("d", "g", 4, 2, LOG_STREAM_FACTORY, 1, {"password": "x"}, default_server_config().store)
 

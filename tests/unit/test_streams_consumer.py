@@ -13,14 +13,14 @@ import pytest
 from mock_kafka import MockKafka
 from waiting import wait_until
 
-from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
-from filoray.cluster.dataset_limits import NO_FILES
-from filoray.cluster.shard_status import ShardEvent
+from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset_limits import NO_FILES
+from filoray.cluster.control.shard_status import ShardEvent
+from filoray.nodes.data.part_key import encode_part_key
+from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.shard_host import ShardHost
-from filoray.nodes.sharding import encode_part_key
 from filoray.nodes.streams.kafka_sink import KafkaProducerSink
 from filoray.nodes.streams.kafka_source import read_kafka_source
 from filoray.nodes.streams.record_batches import ContainerBuilder

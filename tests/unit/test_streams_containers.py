@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.sharding import encode_part_key, part_key_hash
+from filoray.nodes.data.part_key import encode_part_key, part_key_hash
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.streams.record_batches import ContainerBuilder, split_container
 
 Row = tuple[str, int, float]

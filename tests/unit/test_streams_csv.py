@@ -11,11 +11,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
-from filoray.cluster.dataset_limits import NO_FILES, DatasetLimits
+from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import ConfigError
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.sharding import decode_part_key, ingestion_shard, part_key_hash, shard_key_hash
+from filoray.nodes.data.part_key import decode_part_key, ingestion_shard, part_key_hash, shard_key_hash
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.streams.csv_stream import CsvStream, read_csv_source
 from filoray.nodes.streams.sources import WritePath, check_source, open_stream, write_path
 from filoray.nodes.streams.stream import StreamBatch, StreamFailed

@@ -15,13 +15,15 @@ import pytest
 from mock_kafka import MockKafka
 
 from filoray.cluster.cluster_view import ClusterView, DatasetView
-from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.errors import ConfigError, PayloadTooLarge, Unavailable
-from filoray.cluster.shard_map import ShardMap
-from filoray.nodes.clocks import wall_ms
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.requests import WriteOutcome
-from filoray.nodes.sharding import encode_part_key
+from filoray.cluster.process.clocks import wall_ms
+from filoray.http.fanout.requests import WriteOutcome
+from filoray.http.fanout.view_holder import ViewHolder
+from filoray.http.fanout.write_service import FanOutWriteService
+from filoray.nodes.data.part_key import encode_part_key
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.streams import kafka_source, kafka_stream
 from filoray.nodes.streams.kafka_sink import KafkaProducerSink
 from filoray.nodes.streams.kafka_source import KafkaSource, read_kafka_source
@@ -29,8 +31,6 @@ from filoray.nodes.streams.kafka_stream import KafkaStream
 from filoray.nodes.streams.record_batches import ContainerBuilder
 from filoray.nodes.streams.sources import WritePath, open_stream, write_path
 from filoray.nodes.streams.stream import StreamBatch, StreamFailed
-from filoray.nodes.view_holder import ViewHolder
-from filoray.nodes.write_service import FanOutWriteService
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
 
@@ -397,7 +397,7 @@ def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.
 
 def test_only_who_opens_a_topic_imports_the_library() -> None:
     code = (
-        "import sys, filoray.nodes.node, filoray.http.services, filoray.nodes.streams.topic_writers\n"
+        "import sys, filoray.nodes.host.node, filoray.http.server.services, filoray.nodes.streams.topic_writers\n"
         "assert not [name for name in sys.modules if name.startswith('confluent_kafka')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from filoray.cluster.process_identity import times_scheduled
-from filoray.http import supervisor as supervisor_module
-from filoray.http.launch_state import LaunchState
-from filoray.http.ray_runtime import RayRuntime
-from filoray.http.start_watch import _ended_finder
-from filoray.http.supervision import HangWatch, Restarts, SupervisionLimits
-from filoray.http.supervisor import Settings, Supervisor
+from filoray.cluster.process.process_identity import times_scheduled
+from filoray.command import supervisor as supervisor_module
+from filoray.command.launch_state import LaunchState
+from filoray.command.ray_runtime import RayRuntime
+from filoray.command.start_watch import _ended_finder
+from filoray.command.supervision import HangWatch, Restarts, SupervisionLimits
+from filoray.command.supervisor import Settings, Supervisor
 
 LIMITS = SupervisionLimits(
     check_interval_ms=1, hang_timeout_ms=5000, actor_hang_timeout_ms=5000, restarts_max=5, restarts_period_ms=60_000,

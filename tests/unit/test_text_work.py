@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 
-from filoray.http import routes_query
-from filoray.nodes import query_service
+from filoray.http.api import routes_query
+from filoray.http.fanout import query_service
+from filoray.http.fanout.text_work import INLINE_TEXT_CHARACTERS_MAX
 from filoray.nodes.promql import pretty_printer, printer
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.promql.pretty_printer import pretty
-from filoray.nodes.text_work import INLINE_TEXT_CHARACTERS_MAX
 
 SHORT = "up + up"
 LONG = f"sum by ({', '.join(f'l{i}' for i in range(INLINE_TEXT_CHARACTERS_MAX))}) (up)"
@@ -50,9 +50,9 @@ async def test_long_queries_are_parsed_and_planned_beside_the_event_loop(monkeyp
     from in_process_gateway import NODES, dataset
 
     from filoray.cluster.cluster_view import ClusterView
-    from filoray.cluster.config import default_server_config
-    from filoray.nodes.requests import QueryRequest
-    from filoray.nodes.view_holder import ViewHolder
+    from filoray.cluster.config.server_config import default_server_config
+    from filoray.http.fanout.requests import QueryRequest
+    from filoray.http.fanout.view_holder import ViewHolder
 
     views = ViewHolder(ClusterView(1, NODES, {"timeseries": dataset("timeseries")}), lambda info: None)
     service = query_service.FanOutQueryService(views, default_server_config().query, "node-0")

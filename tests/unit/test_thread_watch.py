@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
-from filoray.cluster.config import load_server_config
+from filoray.cluster.config.server_config import load_server_config
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import LeaseGrant
-from filoray.nodes.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
-from filoray.nodes.node import Node
-from filoray.nodes.thread_watch import Beat, ThreadWatch
-from filoray.nodes.write_reply import Refused, ShardWriteReply, Stored
+from filoray.cluster.process.thread_watch import Beat, ThreadWatch
+from filoray.nodes.host.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
+from filoray.nodes.host.node import Node
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, Stored
 
 
 class Clock:

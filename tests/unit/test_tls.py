@@ -10,7 +10,7 @@ from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 from certificates import Authority, write_web_config
 
 from filoray.cluster.errors import ConfigError
-from filoray.http.web_config_file import WebConfigFile
+from filoray.http.access.web_config_file import WebConfigFile
 
 
 def trusting(authority, pair=None, newest=None):

@@ -9,10 +9,10 @@ import msgpack
 import pytest
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.engine import wire
-from filoray.nodes.engine.planner import plan
+from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.promql.parser import parse
+from filoray.nodes.wire import fragment_codec as wire
 
 QUERIES = [
     'sum by (job) (rate(http_requests_total{job=~"a.*"}[5m] offset 1m)) / 2',

@@ -15,27 +15,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from filoray.cluster.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.errors import BadData, NotFound, Unavailable
-from filoray.cluster.meta_store import MetaStore
-from filoray.http.cli import main
-from filoray.nodes.clocks import wall_ms
+from filoray.cluster.process.clocks import wall_ms
+from filoray.cluster.store.meta_store import MetaStore
+from filoray.command.cli import main
+from filoray.command.tsdb.analyze import analyze
+from filoray.command.tsdb.dataset_configs import read_dataset_configs
+from filoray.command.tsdb.dump import batches_of, opened_copies
+from filoray.command.tsdb.offline_import import OfflineImport
+from filoray.command.tsdb.open_metrics import parse_series, read_open_metrics, series_text
+from filoray.command.tsdb.parquet import read_parquet, write_parquet
+from filoray.command.tsdb.series_blocks import BlockBuilder, containers_of, pieces_of
+from filoray.command.tsdb.shard_files import find_shard_files
+from filoray.command.tsdb.snapshot import Manifest, create_snapshot, restore_snapshot
+from filoray.command.tsdb.stored_shard import StoredShard
+from filoray.command.tsdb.verify import verify_shard_file
+from filoray.nodes.data.series_batch import STALE_NAN_BITS
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.series_batch import STALE_NAN_BITS
 from filoray.nodes.streams.log_stream import LogStream
 from filoray.nodes.streams.stream import ProblemReport
-from filoray.nodes.tsdb_tools.analyze import analyze
-from filoray.nodes.tsdb_tools.dataset_configs import read_dataset_configs
-from filoray.nodes.tsdb_tools.dump import batches_of, opened_copies
-from filoray.nodes.tsdb_tools.offline_import import OfflineImport
-from filoray.nodes.tsdb_tools.open_metrics import parse_series, read_open_metrics, series_text
-from filoray.nodes.tsdb_tools.parquet import read_parquet, write_parquet
-from filoray.nodes.tsdb_tools.series_blocks import BlockBuilder, containers_of, pieces_of
-from filoray.nodes.tsdb_tools.shard_files import find_shard_files
-from filoray.nodes.tsdb_tools.snapshot import Manifest, create_snapshot, restore_snapshot
-from filoray.nodes.tsdb_tools.stored_shard import StoredShard
-from filoray.nodes.tsdb_tools.verify import verify_shard_file
 
 SHARDS = 2
 START_MS = 1_700_000_000_000

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from filoray.nodes.view_trust import ViewTrust
+from filoray.http.fanout.view_trust import ViewTrust
 
 
 class Sleeper:

@@ -4,8 +4,8 @@ import bcrypt
 import pytest
 
 from filoray.cluster.errors import ConfigError
-from filoray.http.access_policy import Role
-from filoray.http.web_config import parse_web_config
+from filoray.http.access.access_policy import Role
+from filoray.http.access.web_config import parse_web_config
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 DIGEST = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"

@@ -11,18 +11,18 @@ from shards import container
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
-from filoray.cluster.config import default_server_config
-from filoray.cluster.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
+from filoray.cluster.control.shard_status import ShardStatus, StatusKind
 from filoray.cluster.errors import StaleRoute, Unavailable
-from filoray.cluster.shard_map import ShardEntry, ShardMap
-from filoray.cluster.shard_status import ShardStatus, StatusKind
-from filoray.nodes.node_client import Reply
-from filoray.nodes.protocol import Kind
-from filoray.nodes.record_container import RecordContainer
-from filoray.nodes.requests import MetricMetadata
-from filoray.nodes.view_holder import ViewHolder
-from filoray.nodes.write_reply import Stored, encode_write_reply
-from filoray.nodes.write_service import FanOutWriteService
+from filoray.http.fanout.requests import MetricMetadata
+from filoray.http.fanout.view_holder import ViewHolder
+from filoray.http.fanout.write_service import FanOutWriteService
+from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.wire.node_client import Reply
+from filoray.nodes.wire.protocol import Kind
+from filoray.nodes.wire.write_reply import Stored, encode_write_reply
 
 NODE = NodeInfo("node-0", 1, NodeAddress("127.0.0.1", 2552), "node-0#1", 1)
 CONFIG = DatasetConfig("d", "g", 4, 1, LOG_STREAM_FACTORY, 1, {}, default_server_config().store)

@@ -1,0 +1,274 @@
+"""What the coordinator does to other actors, over Ray: start, call, watch, kill, push. No decisions.
+
+The tests of the coordinator's own logic put another implementation of ``ActorPort`` in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+import ray
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from filoray.cluster.actor_names import SEED_DISCOVERY, node_actor_name, slot_index
+from filoray.cluster.actors.node_actor import CONCURRENCY_GROUPS, NodeActor
+from filoray.cluster.actors.placement import Placement
+from filoray.cluster.addresses import is_any_interface
+from filoray.cluster.cluster_view import ClusterView
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeSpec, ShardEpoch
+from filoray.cluster.process.observed_clock import finished_within
+from filoray.cluster.process.process_identity import ProcessIdentity, process_name, started_after_boot_s
+
+logger = logging.getLogger(__name__)
+
+_GONE_POLL_S = 0.01
+_GONE_WARNING_S = 5.0
+_KILL_THERE_TIMEOUT_S = 10.0
+_TICK_TOLERANCE_S = 0.005
+
+
+class ActorCallFailed(Exception):
+    """A call to an actor failed; the text is what matters of Ray's."""
+
+
+class ActorPort(Protocol):
+    """Nodes are named by (slot, incarnation). Calls raise ActorCallFailed, ValueError (no such actor), TimeoutError."""
+
+    async def launch(
+        self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
+    ) -> NodeAnnouncement: ...
+    async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement: ...
+    async def heartbeat(self, node: str, incarnation: int, grant: LeaseGrant, timeout_s: float) -> HeartbeatAnswer: ...
+    async def wait_until_death(self, node: str, incarnation: int) -> str: ...
+    async def start_shards(
+        self,
+        node: str,
+        incarnation: int,
+        config: DatasetConfig,
+        shards: Sequence[ShardEpoch],
+        opened: Sequence[int],
+    ) -> None: ...
+    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None: ...
+    async def delete_shards(
+        self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[int]
+    ) -> None: ...
+    async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None: ...
+    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> bool: ...
+    def process_started_s(self, announcement: NodeAnnouncement) -> float | None: ...
+    async def push_view(self, gateway: str, view: ClusterView, timeout_s: float) -> None: ...
+    async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None: ...
+
+
+class RayActors:
+    """``ActorPort`` over Ray, in the cluster's namespace."""
+
+    def __init__(self, config: ServerConfig, spec: NodeSpec, placement: Placement) -> None:
+        self._config = config
+        self._spec = spec
+        self._placement = placement
+        self._handles: dict[str, ActorHandle[Any]] = {}
+        self._elsewhere: dict[str, NodeAnnouncement] = {}
+
+    # ---- nodes
+
+    async def launch(
+        self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
+    ) -> NodeAnnouncement:
+        name = node_actor_name(node, incarnation)
+        actor_class = ray.remote(concurrency_groups=CONCURRENCY_GROUPS)(NodeActor)  # type: ignore[call-overload]
+        handle = await asyncio.to_thread(
+            actor_class.options(
+                name=name, namespace=self._config.namespace, lifetime="detached", num_cpus=0, max_restarts=0,
+                scheduling_strategy=beside(self._placement, slot_index(node)),
+            ).remote,
+            self._spec, node, incarnation, self._config, port, gateways_key,
+        )  # fmt: skip
+        self._handles[name] = handle
+        return cast(NodeAnnouncement, await completed(handle.start.remote(), timeout_s))
+
+    async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement:
+        handle = await self._handle(node_actor_name(node, incarnation))
+        return cast(NodeAnnouncement, await completed(handle.announce.remote(), timeout_s))
+
+    async def heartbeat(self, node: str, incarnation: int, grant: LeaseGrant, timeout_s: float) -> HeartbeatAnswer:
+        handle = await self._node(node, incarnation)
+        return cast(HeartbeatAnswer, await completed(handle.heartbeat.remote(grant), timeout_s))
+
+    async def wait_until_death(self, node: str, incarnation: int) -> str:
+        """Returns, once the process is dead, what Ray says of it.
+
+        Raises ActorCallFailed if the call was lost, with a connection, while the process may live.
+        """
+        try:
+            await completed((await self._node(node, incarnation)).wait_until_death.remote(), None)
+        except (ActorCallFailed, ValueError) as error:
+            if isinstance(error.__cause__, ray.exceptions.ActorUnavailableError):
+                raise
+            return str(error)
+        return "its watch ended"
+
+    async def start_shards(
+        self,
+        node: str,
+        incarnation: int,
+        config: DatasetConfig,
+        shards: Sequence[ShardEpoch],
+        opened: Sequence[int],
+    ) -> None:
+        await completed((await self._node(node, incarnation)).start_shards.remote(config, shards, opened), None)
+
+    async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None:
+        await completed((await self._node(node, incarnation)).stop_shards.remote(dataset, shards), None)
+
+    async def delete_shards(
+        self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[int]
+    ) -> None:
+        await completed((await self._node(node, incarnation)).delete_shards.remote(dataset, generation, shards), None)
+
+    async def shutdown(self, node: str, incarnation: int, timeout_s: float) -> None:
+        await completed((await self._node(node, incarnation)).shutdown.remote(), timeout_s)
+
+    async def kill(self, node: str, incarnation: int, pid: int | None, pid_started_s: float | None) -> bool:
+        """Returns when all was done to end the process; True if it is certainly gone.
+
+        Ray alone cannot be trusted with a stopped process: it forgets an actor when it has sent word to its machine. So
+        the process is also killed by its id, which its start time guards against reuse: from here, or by a task on
+        its machine. False: that machine could not be reached.
+        """
+        name = node_actor_name(node, incarnation)
+        try:
+            handle = await self._handle(name)
+            await asyncio.to_thread(ray.kill, handle, no_restart=True)
+        except ValueError:
+            pass  # Ray has buried it already
+        self._handles.pop(name, None)
+        waited_s = 0.0
+        if pid is None or pid_started_s is None:  # it never announced itself, or runs on another machine
+            while await self._is_known(name):
+                waited_s = await _pause(waited_s, name)
+            return await self._kill_there(name)
+        process = _process(pid, pid_started_s)
+        while process is not None and process.is_running():
+            process.send(signal.SIGKILL)
+            waited_s = await _pause(waited_s, f"{name} with pid {pid}")
+        return True
+
+    async def _kill_there(self, name: str) -> bool:
+        """On its own machine; False if it did not announce to this coordinator, or that machine does not answer."""
+        announcement = self._elsewhere.pop(name, None)
+        if announcement is None or announcement.process is None:
+            return False
+        there = NodeAffinitySchedulingStrategy(announcement.ray_node_id, soft=False)
+        task = ray.remote(num_cpus=0, max_retries=0)(_end_process).options(scheduling_strategy=there)
+        try:
+            return bool(await completed(task.remote(announcement.process), _KILL_THERE_TIMEOUT_S))
+        except (ActorCallFailed, TimeoutError) as error:
+            logger.warning("it is not known whether a process has ended node=%s error=%s", name, error)
+            return False
+
+    def process_started_s(self, announcement: NodeAnnouncement) -> float | None:
+        """Start time of the announced process if it is on this machine, in seconds after the machine's own start."""
+        if announcement.ray_node_id != ray.get_runtime_context().get_node_id():
+            self._elsewhere[node_actor_name(announcement.node, announcement.incarnation)] = announcement
+            return None
+        return started_after_boot_s(announcement.pid)
+
+    # ---- others
+
+    async def push_view(self, gateway: str, view: ClusterView, timeout_s: float) -> None:
+        await self._call(gateway, "update_view", view, timeout_s)
+
+    async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None:
+        await self._call(SEED_DISCOVERY, "update_members", tuple(addresses), timeout_s)
+
+    async def _call(self, name: str, method: str, argument: object, timeout_s: float) -> None:
+        handle = await self._handle(name)
+        try:
+            await completed(getattr(handle, method).remote(argument), timeout_s)
+        except ActorCallFailed:
+            self._handles.pop(name, None)
+            raise
+
+    async def _node(self, node: str, incarnation: int) -> ActorHandle[Any]:
+        return await self._handle(node_actor_name(node, incarnation))
+
+    async def _handle(self, name: str) -> ActorHandle[Any]:
+        """Raises ValueError if there is no such actor."""
+        handle = self._handles.get(name)
+        if handle is None:
+            handle = await asyncio.to_thread(ray.get_actor, name, self._config.namespace)
+            self._handles[name] = handle
+        return handle
+
+    async def _is_known(self, name: str) -> bool:
+        try:
+            await asyncio.to_thread(ray.get_actor, name, self._config.namespace)
+        except ValueError:
+            return False
+        return True
+
+
+def beside(placement: Placement, index: int) -> NodeAffinitySchedulingStrategy:
+    """Where node ``index`` and its gateway go."""
+    return NodeAffinitySchedulingStrategy(placement.machines[index], soft=not placement.is_bound)
+
+
+def reachable_host(host: str) -> str:
+    """What to tell others of a host that something listens on here: for every interface, the one that Ray knows."""
+    address: Callable[[], str] = ray.util.get_node_ip_address
+    return address() if is_any_interface(host) else host
+
+
+async def completed(reference: ray.ObjectRef[Any], timeout_s: float | None) -> object:
+    """The value of an actor call; raises ActorCallFailed or TimeoutError. A late answer is dropped quietly.
+
+    Time in which this process itself did not run does not count.
+    """
+    future = asyncio.wrap_future(reference.future())
+    if not await finished_within(future, timeout_s):
+        future.add_done_callback(lambda late: late.cancelled() or late.exception())
+        raise TimeoutError(f"no answer within {timeout_s} s")
+    try:
+        return future.result()
+    except ray.exceptions.RayError as error:
+        raise ActorCallFailed(first_line(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What matters of Ray's long texts: our own error if it was one, else the line that says most."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[-1] if isinstance(error, ray.exceptions.ActorDiedError) and "Error" in lines[-1] else lines[0]
+
+
+def _end_process(process: ProcessIdentity) -> bool:
+    """On the process's own machine, in a worker of its Ray node. Returns when it has ended."""
+    while process.is_running():
+        process.send(signal.SIGKILL)
+        time.sleep(_GONE_POLL_S)
+    return True
+
+
+async def _pause(waited_s: float, what: str) -> float:
+    await asyncio.sleep(_GONE_POLL_S)
+    if waited_s // _GONE_WARNING_S != (waited_s + _GONE_POLL_S) // _GONE_WARNING_S:
+        logger.warning("a killed process is still there process=%s waited_s=%.0f", what, waited_s)
+    return waited_s + _GONE_POLL_S
+
+
+def _process(pid: int, started_s: float) -> ProcessIdentity | None:
+    """The actor's process that has that id if it started then; None if that one is gone.
+
+    After a restart of the machine a stranger may have started at the same tick: it has not an actor's title.
+    """
+    found_s = started_after_boot_s(pid)
+    is_it = found_s is not None and abs(found_s - started_s) < _TICK_TOLERANCE_S
+    return ProcessIdentity.of(pid) if is_it and process_name(pid).startswith("ray::") else None

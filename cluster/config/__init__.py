@@ -1,0 +1,1 @@
+"""Configurations: HOCON and JSON in, typed and checked dataclasses out."""

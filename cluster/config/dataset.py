@@ -1,0 +1,204 @@
+"""A dataset's configuration: FiloDB's ingestion source configuration, checked and typed.
+
+In: the body of ``POST /api/v1/cluster/{dataset}`` or a ``conf/*-source.conf`` file, HOCON or JSON. Out: DatasetConfig.
+Keys that filoray does not use are kept in ``source_config`` and never refused, because FiloDB's files must parse as
+they are; what we do read is checked with key and place. Streams read their own settings from ``source_config``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from filoray.cluster.config.config_section import ConfigSection, ConfigSource, merge
+from filoray.cluster.config.dataset_limits import DatasetLimits
+from filoray.cluster.config.dataset_name import check_dataset_name
+from filoray.cluster.config.hocon import parse_posted
+from filoray.cluster.config.parse_budget import ParseBudget, ParseLimits
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.config.store_config import StoreConfig, read_store_config
+from filoray.cluster.errors import BadData
+from filoray.cluster.units import PlainValue, format_duration
+
+LOG_STREAM_FACTORY = "filoray.nodes.streams.LogStreamFactory"
+KAFKA_STREAM_FACTORY = "filodb.kafka.KafkaIngestionStreamFactory"
+CSV_STREAM_FACTORY = "filodb.coordinator.sources.CsvStreamFactory"
+SOURCE_FACTORIES = (LOG_STREAM_FACTORY, KAFKA_STREAM_FACTORY, CSV_STREAM_FACTORY)
+"""Known ingestion streams by the names FiloDB and filoray give them. A node whose stream cannot run says why."""
+
+MAX_SHARDS = 1024
+_DEFAULT_SCHEMA = "prom-counter"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetConfig:
+    """One dataset. ``num_shards`` is a power of two; ``spread`` is at most its logarithm.
+
+    ``generation``: how many datasets of that name there were before; given when it is set up, never by its source.
+
+    ``source_config``: the ``sourceconfig`` block as plain JSON values, for the stream named by ``source_factory``.
+    """
+
+    name: str
+    schema: str
+    num_shards: int
+    min_num_nodes: int
+    source_factory: str
+    spread: int
+    source_config: Mapping[str, PlainValue]
+    store: StoreConfig
+    generation: int = 0
+
+    @property
+    def storage_name(self) -> str:
+        """What its files and rows are kept under: no dataset set up later under its name has the same."""
+        return storage_name(self.name, self.generation)
+
+    @property
+    def shards_per_node_max(self) -> int:
+        """A node's capacity: ceil(num_shards / min_num_nodes), FiloDB's rule."""
+        return -(-self.num_shards // self.min_num_nodes)
+
+    def to_json(self) -> str:
+        """The form the MetaStore keeps."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> DatasetConfig:
+        """Read ``to_json`` back; a store setting that came later than the text has its default."""
+        values = json.loads(text)
+        store = {**dataclasses.asdict(default_server_config().store), **values.pop("store")}
+        known = {field.name for field in dataclasses.fields(StoreConfig)}
+        return cls(**values, store=StoreConfig(**{key: value for key, value in store.items() if key in known}))
+
+
+def storage_name(name: str, generation: int) -> str:
+    """``name``, and for all but the first of that name ``name@generation``."""
+    return name if generation == 0 else f"{name}@{generation}"
+
+
+def parse_storage_name(text: str) -> tuple[str, int] | None:
+    """Dataset and generation; None for what is no storage name."""
+    name, separator, generation = text.partition("@")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or (
+        separator and not re.fullmatch(r"[1-9][0-9]{0,17}", generation)
+    ):
+        return None
+    return name, int(generation or 0)
+
+
+def parse_dataset_config(
+    text: str,
+    path_name: str,
+    *,
+    store_defaults: StoreConfig | None = None,
+    spread_default: int = 1,
+    place: str = "source configuration",
+    limits: ParseLimits | None = None,
+) -> DatasetConfig:
+    """Check a source configuration, HOCON or JSON, for the dataset named ``path_name`` (that of the URL).
+
+    Raises ConfigError (HTTP 400) naming the key and line, or where the text does not parse; BadData for the name.
+    """
+    check_dataset_name(path_name)
+    values = parse_posted(text, ParseBudget(place, limits or ParseLimits()))
+    source = ConfigSource(place, text)
+    return read_dataset_config(
+        values, path_name, source, store_defaults or default_server_config().store, spread_default
+    )
+
+
+def read_dataset_config(
+    values: Mapping[str, PlainValue],
+    path_name: str,
+    source: ConfigSource,
+    store_defaults: StoreConfig,
+    spread_default: int,
+) -> DatasetConfig:
+    """Check the values of a source configuration for the dataset named ``path_name``.
+
+    Needed: dataset (equal to ``path_name``), num-shards (a power of two), min-num-nodes, sourcefactory, sourceconfig.
+    Raises ConfigError (HTTP 400) naming the key and line, BadData for the name.
+    """
+    check_dataset_name(path_name)
+    section = ConfigSection(values, "", [source])
+    if (name := section.text("dataset")) != path_name:
+        raise section.error("dataset", f"{name!r} is not the dataset of the path, {path_name!r}")
+    num_shards = section.integer("num-shards", minimum=1, maximum=MAX_SHARDS)
+    if num_shards & (num_shards - 1):
+        raise section.error("num-shards", f"{num_shards} is not a power of two")
+    source_factory = section.text("sourcefactory")
+    if source_factory not in SOURCE_FACTORIES:
+        raise section.error(
+            "sourcefactory", f"{source_factory!r} is not known; use one of {', '.join(SOURCE_FACTORIES)}"
+        )
+    source_config = section.section("sourceconfig")
+    plain = section.raw("sourceconfig")
+    assert isinstance(plain, dict), "section() above made sure"
+    spread_max = num_shards.bit_length() - 1
+    return DatasetConfig(
+        name=name,
+        schema=section.text("schema") if section.has("schema") else _DEFAULT_SCHEMA,
+        num_shards=num_shards,
+        min_num_nodes=section.integer("min-num-nodes", minimum=1, maximum=256),
+        source_factory=source_factory,
+        spread=section.integer("spread", maximum=spread_max)
+        if section.has("spread")
+        else min(spread_default, spread_max),
+        source_config=plain,
+        store=_store(source_config, store_defaults, source),
+    )
+
+
+def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], limits: DatasetLimits) -> None:
+    """Raises BadData where the cluster, which has the data sets ``others``, takes no such data set beside them."""
+    check_dataset_name(config.name, [other.name for other in others])
+    if len(others) >= limits.max_count:
+        raise BadData(
+            f"dataset {config.name}: there are {len(others)} datasets already, and filoray.datasets.max-count allows "
+            f"{limits.max_count}"
+        )
+    taken = sum(other.num_shards for other in others)
+    if taken + config.num_shards > limits.max_shards:
+        raise BadData(
+            f"dataset {config.name}: num-shards is {config.num_shards} and the other datasets have {taken} shards; "
+            f"filoray.datasets.max-shards allows {limits.max_shards} in all"
+        )
+
+
+def _store(source_config: ConfigSection, defaults: StoreConfig, source: ConfigSource) -> StoreConfig:
+    """The ``store`` block over the server's defaults."""
+    given = source_config.raw("store") if source_config.has("store") else {}
+    if not isinstance(given, dict):
+        raise source_config.error("store", f"{given!r} is not a block of keys {{ … }}")
+    complete = merge(_as_keys(defaults, with_chunk_time="flush-interval" not in given), given)
+    return read_store_config(ConfigSection(complete, "sourceconfig.store", [source]))
+
+
+def _as_keys(store: StoreConfig, *, with_chunk_time: bool) -> dict[str, PlainValue]:
+    """Settings as configuration keys. The default's chunk time may be too short for a dataset's own flush interval."""
+    keys: dict[str, PlainValue] = {
+        "flush-interval": format_duration(store.flush_interval_ms),
+        "disk-time-to-live": format_duration(store.disk_time_to_live_ms),
+        "max-chunks-size": store.max_chunks_size,
+        "groups-per-shard": store.groups_per_shard,
+        "shard-mem-size": store.shard_mem_bytes,
+        "max-data-per-shard-query": store.max_data_per_shard_query_bytes,
+        "out-of-order-window": format_duration(store.out_of_order_window_ms),
+        "durability": store.durability,
+        "max-series-per-shard": store.max_series_per_shard,
+        "decoded-chunk-cache-size": store.decoded_chunk_cache_bytes,
+        "max-workspace-series-per-shard": store.max_workspace_series_per_shard,
+        "max-namespace-series-per-shard": store.max_namespace_series_per_shard,
+        "flush-when-idle": format_duration(store.flush_when_idle_ms),
+        "clock-jump-wait": format_duration(store.clock_jump_wait_ms),
+        "max-label-size-per-shard": store.label_bytes_max,
+        "max-log-size": store.log_size_bytes_max,
+        "max-future-time": None if store.max_future_ms is None else format_duration(store.max_future_ms),
+    }
+    if with_chunk_time and store.max_chunk_time_ms is not None:
+        keys["max-chunk-time"] = format_duration(store.max_chunk_time_ms)
+    return keys

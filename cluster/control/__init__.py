@@ -1,0 +1,1 @@
+"""The control plane's decisions, pure: no Ray, no clock, no input or output."""

@@ -1,0 +1,195 @@
+"""What goes into the ShardManager (events) and what comes out of it (commands).
+
+Commands are carried out in the order given: a Persist command must be durable before the next is looked at, which is
+what makes an epoch durable before a node hears of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.shard_map import ShardMap
+from filoray.cluster.node_protocol import HeldShard, ShardEpoch, ShardReport
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSetUp:
+    """An operator sets up a dataset. Refused with DatasetExists, or Unavailable while an old one is being deleted."""
+
+    config: DatasetConfig
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetDeleted:
+    """An operator removes a dataset with its data. Refused with DatasetUnknown."""
+
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsDeleted:
+    """A node removed the files that it was told to."""
+
+    node: str
+    incarnation: int
+    dataset: str
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsReleased:
+    """A node that was told to stop those shards holds them no more at those epochs."""
+
+    node: str
+    incarnation: int
+    dataset: str
+    shards: tuple[ShardEpoch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberJoined:
+    """A node is up, or is still there after the coordinator itself came back. ``held``: what it says it holds."""
+
+    node: str
+    incarnation: int
+    held: tuple[HeldShard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MembersJoined:
+    """Nodes that join at one moment, so that shards spread over all of them."""
+
+    members: tuple[MemberJoined, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLost:
+    """A node is taken for dead. Its process may still run, so its shards stay where they are until MemberGone."""
+
+    node: str
+    incarnation: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberGone:
+    """The process of a lost node certainly ended: its shards may be handed on."""
+
+    node: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReported:
+    """A node says what became of a shard it was given."""
+
+    node: str
+    incarnation: int
+    report: ShardReport
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsStarted:
+    """An operator gives unowned shards to a node. Refused all or nothing: with BadData, or with Unavailable while a
+
+    former owner may still hold one.
+    """
+
+    dataset: str
+    node: str
+    shards: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsStopped:
+    """An operator takes shards from their owners. Refused with BadData, all or nothing."""
+
+    dataset: str
+    shards: tuple[int, ...]
+
+
+ManagerEvent = (
+    DatasetSetUp
+    | DatasetDeleted
+    | ShardsDeleted
+    | ShardsReleased
+    | MembersJoined
+    | MemberLost
+    | MemberGone
+    | ShardReported
+    | ShardsStarted
+    | ShardsStopped
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PersistDataset:
+    """Remember the dataset; ``is_deleting``: its files are still to be removed."""
+
+    config: DatasetConfig
+    is_deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetDataset:
+    """Nothing is left of the dataset but its epochs, which must never be used again."""
+
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersistShardMap:
+    """Remember owners and epochs."""
+
+    shard_map: ShardMap
+
+
+@dataclass(frozen=True, slots=True)
+class StartShards:
+    node: str
+    incarnation: int
+    config: DatasetConfig
+    shards: tuple[ShardEpoch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopShards:
+    """The shell answers with ShardsReleased when the node did it."""
+
+    node: str
+    incarnation: int
+    dataset: str
+    shards: tuple[ShardEpoch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteShards:
+    """The shell answers with ShardsDeleted when the node did it."""
+
+    node: str
+    incarnation: int
+    dataset: str
+    shards: tuple[int, ...]
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PublishShardMap:
+    """Tell the gateways. ``shard_map`` None: the dataset is no more."""
+
+    dataset: str
+    shard_map: ShardMap | None
+
+
+ManagerCommand = (
+    PersistDataset | ForgetDataset | PersistShardMap | StartShards | StopShards | DeleteShards | PublishShardMap
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoryLine:
+    """One thing that happened to a shard, and why."""
+
+    at_ms: int
+    text: str

@@ -1,0 +1,391 @@
+"""What the coordinator may not lose: datasets, shard maps, epochs, nodes. A SQLite file, or any database by URL.
+
+Every method is one small transaction that is durable when it returns. Nothing here decides anything; the ShardManager
+and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresql+psycopg://…``) works the same.
+
+    generation    one row: how often a coordinator started on this store
+    datasets      name, source configuration (JSON), last shard map (JSON) or null, whether it is being deleted
+    dataset_generations  name, the last generation of a dataset of that name; rows outlive their dataset
+    shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
+    opened_shards dataset, shard, the last generation in which it was Active: what it stored then must be there
+    gateway_keys  one row: the key pair by which nodes know gateways
+    identity      one row: the cluster's id, and path and inode of the store's file when it was opened last
+    nodes         slot, last incarnation given out, process id and its start time while it is thought alive
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.shard_manager import RestoredState
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
+from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind, parse_status
+from filoray.cluster.data_plane_keys import KeyPair
+from filoray.cluster.errors import Unavailable
+from filoray.cluster.store.postgres import (
+    create_tables,
+    errors_as_unavailable,
+    place_of,
+    postgres_engine,
+    postgres_url,
+)
+
+SQLITE_FILE = "coordinator.db"
+
+_TABLES = sa.MetaData()
+_GENERATION = sa.Table(
+    "generation",
+    _TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+_DATASETS = sa.Table(
+    "datasets",
+    _TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("config", sa.Text, nullable=False),
+    sa.Column("shard_map", sa.Text),
+    sa.Column("is_deleting", sa.Boolean, nullable=False),
+)
+_SHARD_EPOCHS = sa.Table(
+    "shard_epochs",
+    _TABLES,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+_DATASET_GENERATIONS = sa.Table(
+    "dataset_generations",
+    _TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+)
+_OPENED_SHARDS = sa.Table(
+    "opened_shards",
+    _TABLES,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+)
+_GATEWAY_KEYS = sa.Table(
+    "gateway_keys",
+    _TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("public", sa.Text, nullable=False),
+    sa.Column("secret", sa.Text, nullable=False),
+)
+_IDENTITY = sa.Table(
+    "identity",
+    _TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("cluster_id", sa.Text, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+)
+_HOLDER_LOCK = 0x66696C6F726A  # the advisory lock of the coordinator that uses a database
+_NODES = sa.Table(
+    "nodes",
+    _TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("incarnation", sa.BigInteger, nullable=False),
+    sa.Column("pid", sa.BigInteger),
+    sa.Column("pid_started_s", sa.Float),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """``pid`` is None once the process is certainly gone or before it announced itself."""
+
+    name: str
+    incarnation: int
+    pid: int | None
+    pid_started_s: float | None
+
+
+class StoreInUse(Unavailable):
+    """Another coordinator uses the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIdentity:
+    """``path`` and ``inode``: of the store's file; "" and 0 before it was first opened."""
+
+    cluster_id: str
+    path: str
+    inode: int
+
+
+class MetaStore:
+    """``url``: a SQLAlchemy URL (PostgreSQL or SQLite). Tables are made when they are not there.
+
+    Every method raises Unavailable, naming the server, if it cannot be reached. Once ``next_generation`` was called,
+    writes raise StoreInUse if a later coordinator has called it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = postgres_url(url, or_sqlite=True)
+        self._generation: int | None = None
+        self._hold: contextlib.ExitStack | None = None
+        if self._url.get_backend_name() == "sqlite":
+            self._engine = sa.create_engine(self._url)
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+        else:
+            # One event loop uses it. The ping: a server that was restarted meanwhile is no failure.
+            self._engine = postgres_engine(self._url, pool_size=1, pool_pre_ping=True)
+        with errors_as_unavailable(self._url, "open the coordinator's store"):
+            create_tables(self._engine, _TABLES)
+        self._is_new = self._has_no_generation()
+
+    @classmethod
+    def open(cls, url: str | None, data_dir: Path) -> MetaStore:
+        """The store at ``url``, or a SQLite file in ``data_dir``."""
+        if url is None:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            url = f"sqlite:///{data_dir / SQLITE_FILE}"
+        return cls(url)
+
+    def close(self) -> None:
+        if self._hold is not None:
+            self._hold.close()
+        self._engine.dispose()
+
+    # ---- whose it is
+
+    @property
+    def file(self) -> Path | None:
+        """Of a SQLite store on disk."""
+        database = self._url.database
+        is_file = self._url.get_backend_name() == "sqlite" and database not in (None, "", ":memory:")
+        return Path(database) if is_file and database is not None else None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no coordinator had begun on it when it was opened."""
+        return self._is_new
+
+    def hold(self) -> None:
+        """Keep all others out until this process ends or ``close``. Raises StoreInUse if somebody is in."""
+        with contextlib.ExitStack() as stack:
+            if self._url.get_backend_name() == "sqlite":
+                if self.file is not None:
+                    self._lock_file(stack, self.file)
+            else:
+                self._lock_database(stack)
+            self._hold = stack.pop_all()
+
+    def _lock_file(self, stack: contextlib.ExitStack, file: Path) -> None:
+        lock = stack.enter_context(file.with_name(f"{file.name}.lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreInUse(f"another coordinator uses {file}; stop it, or give this one a store of its own") from None
+
+    def _lock_database(self, stack: contextlib.ExitStack) -> None:
+        """PostgreSQL lets go of the lock when the connection ends, and ends it when its other end does not answer."""
+        engine = postgres_engine(self._url, pool_size=1)
+        stack.callback(engine.dispose)  # with the connection the lock ends
+        with errors_as_unavailable(self._url, "lock the coordinator's store"):
+            connection = stack.enter_context(engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
+            for setting, value in (("idle", 5), ("interval", 2), ("count", 3)):
+                connection.execute(sa.text(f"SET tcp_keepalives_{setting} = {value}"))
+            if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_HOLDER_LOCK))).scalar():
+                raise StoreInUse(
+                    f"another coordinator uses {place_of(self._url)}; "
+                    "stop it, or give this one a meta-store-url of its own"
+                )
+
+    def identity(self) -> StoreIdentity | None:
+        with self._reading() as connection:
+            row = connection.execute(sa.select(_IDENTITY)).one_or_none()
+        return None if row is None else StoreIdentity(row.cluster_id, row.path, row.inode)
+
+    def put_identity(self, identity: StoreIdentity) -> None:
+        values: dict[str, object] = dataclasses.asdict(identity)
+        with self._writing() as connection:
+            self._upsert(connection, _IDENTITY, {"id": 1}, values)
+
+    def forget_processes(self) -> None:
+        """They are another cluster's."""
+        with self._writing() as connection:
+            connection.execute(sa.update(_NODES).values(pid=None, pid_started_s=None))
+
+    def _has_no_generation(self) -> bool:
+        with self._reading() as connection:
+            return connection.execute(sa.select(_GENERATION.c.number)).first() is None
+
+    # ---- reading
+
+    def next_generation(self) -> int:
+        """A number higher than any given out before. Writes of whoever has an earlier one are refused from now on."""
+        with self._writing() as connection:
+            insert = self._insert(_GENERATION).values(id=1, number=1)
+            one_more = {"number": _GENERATION.c.number + 1}
+            upsert = insert.on_conflict_do_update(index_elements=["id"], set_=one_more)
+            generation = int(connection.execute(upsert.returning(_GENERATION.c.number)).scalar_one())
+        self._generation = generation
+        return generation
+
+    def gateway_keys(self) -> KeyPair:
+        """The cluster's pair, made when first asked for."""
+        fresh = KeyPair.generate()
+        row = {"id": 1, "public": fresh.public.decode(), "secret": fresh.secret.decode()}
+        with self._writing() as connection:
+            connection.execute(self._insert(_GATEWAY_KEYS).values(row).on_conflict_do_nothing(index_elements=["id"]))
+            kept = connection.execute(sa.select(_GATEWAY_KEYS)).one()
+        return KeyPair(kept.public.encode(), kept.secret.encode())
+
+    def nodes(self) -> dict[str, NodeRow]:
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(_NODES)).all()
+        return {row.name: NodeRow(row.name, row.incarnation, row.pid, row.pid_started_s) for row in rows}
+
+    def restored_state(self, members: dict[str, int]) -> RestoredState:
+        """Datasets and epochs; ``members`` are the nodes that may still live. A shard of any other has no owner."""
+        with self._reading() as connection:
+            dataset_rows = connection.execute(sa.select(_DATASETS).order_by(_DATASETS.c.name)).all()
+            epoch_rows = connection.execute(sa.select(_SHARD_EPOCHS)).all()
+            generation_rows = connection.execute(sa.select(_DATASET_GENERATIONS)).all()
+        epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
+        # A name with epochs and without generation is one of a store from before there were generations: it had one.
+        generations = dict.fromkeys((row.dataset for row in epoch_rows), 0)
+        generations |= {row.name: row.generation for row in generation_rows}
+        maps, deleting = [], []
+        for row in dataset_rows:
+            config = DatasetConfig.from_json(row.config)
+            if row.is_deleting:
+                deleting.append(config)
+            else:
+                maps.append((config, _map_from_json(config, row.shard_map, epochs, members)))
+        return RestoredState(tuple(maps), tuple(deleting), epochs, members, generations)
+
+    def opened_shards(self) -> dict[tuple[str, int], int]:
+        """(dataset, shard) to the last generation in which it was Active."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(_OPENED_SHARDS)).all()
+        return {(row.dataset, row.shard): row.generation for row in rows}
+
+    # ---- writing
+
+    def put_opened(self, opened: Mapping[tuple[str, int], int]) -> None:
+        """As ``opened_shards`` gives them."""
+        rows = [{"dataset": name, "shard": shard, "generation": number} for (name, shard), number in opened.items()]
+        insert = self._insert(_OPENED_SHARDS)
+        newer = {"generation": insert.excluded.generation}
+        with self._writing() as connection:
+            connection.execute(insert.on_conflict_do_update(index_elements=["dataset", "shard"], set_=newer), rows)
+
+    def put_dataset(self, config: DatasetConfig, is_deleting: bool) -> None:
+        with self._writing() as connection:
+            values: dict[str, object] = {"config": config.to_json(), "shard_map": None, "is_deleting": is_deleting}
+            self._upsert(connection, _DATASETS, {"name": config.name}, values)
+            self._upsert(connection, _DATASET_GENERATIONS, {"name": config.name}, {"generation": config.generation})
+
+    def put_generation(self, name: str, generation: int) -> None:
+        """The last that a dataset of that name had."""
+        with self._writing() as connection:
+            self._upsert(connection, _DATASET_GENERATIONS, {"name": name}, {"generation": generation})
+
+    def forget_dataset(self, name: str) -> None:
+        with self._writing() as connection:
+            connection.execute(sa.delete(_DATASETS).where(_DATASETS.c.name == name))
+
+    def put_shard_map(self, shard_map: ShardMap) -> None:
+        """Owners and epochs, together."""
+        with self._writing() as connection:
+            connection.execute(
+                sa.update(_DATASETS)
+                .where(_DATASETS.c.name == shard_map.dataset)
+                .values(shard_map=_map_to_json(shard_map))
+            )
+            rows = [
+                {"dataset": shard_map.dataset, "shard": entry.shard, "epoch": entry.epoch}
+                for entry in shard_map.shards
+                if entry.epoch
+            ]
+            if rows:
+                insert = self._insert(_SHARD_EPOCHS)
+                connection.execute(
+                    insert.on_conflict_do_update(
+                        index_elements=["dataset", "shard"], set_={"epoch": insert.excluded.epoch}
+                    ),
+                    rows,
+                )
+
+    def put_incarnation(self, node: str, incarnation: int) -> None:
+        """Before the process exists."""
+        with self._writing() as connection:
+            values: dict[str, object] = {"incarnation": incarnation, "pid": None, "pid_started_s": None}
+            self._upsert(connection, _NODES, {"name": node}, values)
+
+    def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None:
+        """The process of the node's last incarnation; None when it is gone."""
+        with self._writing() as connection:
+            connection.execute(
+                sa.update(_NODES).where(_NODES.c.name == node).values(pid=pid, pid_started_s=pid_started_s)
+            )
+
+    # ---- connections and dialects
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with errors_as_unavailable(self._url, "read the coordinator's store"), self._engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with errors_as_unavailable(self._url, "write the coordinator's store"), self._engine.begin() as connection:
+            if self._generation is not None:
+                present = sa.select(_GENERATION.c.number).with_for_update(read=True)
+                number = connection.execute(present).scalar()
+                if number != self._generation:
+                    raise StoreInUse(
+                        f"{place_of(self._url)}: coordinator {number} has taken the place of this, {self._generation}"
+                    )
+            yield connection
+
+    def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        return postgresql.insert(table) if self._engine.dialect.name == "postgresql" else sqlite.insert(table)
+
+    def _upsert(
+        self, connection: sa.Connection, table: sa.Table, key: dict[str, object], values: dict[str, object]
+    ) -> None:
+        insert = self._insert(table).values({**key, **values})
+        connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def _prepare_sqlite(connection: object, _record: object) -> None:
+    cursor = connection.cursor()  # type: ignore[attr-defined]  # the driver's own connection
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # an epoch must survive what a power-durable shard file survives
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.close()
+
+
+def _map_to_json(shard_map: ShardMap) -> str:
+    return json.dumps([[str(entry.status), entry.status.reason, entry.node, entry.epoch] for entry in shard_map.shards])
+
+
+def _map_from_json(
+    config: DatasetConfig, text: str | None, epochs: dict[tuple[str, int], int], members: dict[str, int]
+) -> ShardMap:
+    """The map as it was, but an owner that certainly died leaves its shards Down. Versions are the manager's."""
+    initial = ShardMap.initial(config.name, config.num_shards)
+    rows = json.loads(text) if text is not None else [[str(e.status), "", None, 0] for e in initial.shards]
+    entries = []
+    for shard, (status_text, reason, node, epoch) in enumerate(rows):
+        status = ShardStatus(parse_status(status_text).kind, reason=reason)
+        if status.kind in OWNED and node not in members:
+            status, node = ShardStatus(StatusKind.DOWN), None
+        entries.append(ShardEntry(shard, status, node, max(epoch, epochs.get((config.name, shard), 0))))
+    return ShardMap(config.name, initial.version, tuple(entries))

@@ -1,0 +1,129 @@
+"""Whether a coordinator may go by the store that it finds: said where it is not clear, never guessed.
+
+Three things may be wrong with a store that opens well:
+
+* Another coordinator uses it. Then this one ends (``MetaStore.hold``); and should the other only seem to be gone, it
+  cannot write any more once this one has begun (``MetaStore`` compares the generation in each write).
+* It is a copy (``cp -a`` of a data directory, running or not). By the processes it names, this coordinator would end
+  the original's nodes; with shards in PostgreSQL, two clusters would take them from each other. A store therefore knows
+  its file by path and inode. The same inode is the same file, wherever it was moved or mounted; the same path is a
+  directory put back in its place; if both differ, it is a copy. Then its processes are somebody else's and
+  forgotten; and if the original is still there, or where it is cannot be seen, an operator has to say that this copy
+  shall begin a life of its own (``adopt-copy``).
+* It is new, and shards' files lie there already: the former one was lost. Beginning an empty cluster over them would
+  hide their data, so an operator has to say that they are to be taken over (``recover-datasets``). Each directory says
+  what it belongs to (``dataset_file.py``); how high the epochs were, the shards' stores say when they are opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from filoray.cluster.config.dataset import parse_storage_name
+from filoray.cluster.config.dataset_file import DATASET_FILE, dataset_directories, read_dataset_file
+from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.errors import FilorayError
+from filoray.cluster.store.meta_store import SQLITE_FILE, MetaStore, StoreIdentity
+
+logger = logging.getLogger(__name__)
+
+
+class StoreNotOurs(FilorayError):
+    """The store is a copy, or was lost: an operator has to say what is meant."""
+
+
+class Relation(Enum):
+    SAME = "the file that it was"
+    MOVED = "that file at another place, or another in its place"
+    COPY = "a copy of a file that is elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """Of the store's file."""
+
+    path: Path
+    inode: int
+
+
+def relation(kept: StoreIdentity, here: StorePlace) -> Relation:
+    """What the file ``here`` is to the file that the store was last opened as."""
+    is_same_path, is_same_inode = kept.path == str(here.path), kept.inode == here.inode
+    if is_same_path and is_same_inode:
+        return Relation.SAME
+    return Relation.MOVED if is_same_path or is_same_inode else Relation.COPY
+
+
+def claim(store: MetaStore, config: ServerConfig) -> None:
+    """Returns if this coordinator may go by ``store``. Raises StoreInUse (Unavailable) and StoreNotOurs."""
+    store.hold()
+    if store.file is not None:
+        _settle_identity(store, store.file, config)
+    if store.is_new and config.column_store_url is None:
+        _settle_orphans(store, config)
+
+
+def _settle_identity(store: MetaStore, file: Path, config: ServerConfig) -> None:
+    here = StorePlace(file.resolve(), file.stat().st_ino)
+    kept = store.identity()
+    if kept is None:
+        kept = StoreIdentity(secrets.token_hex(8), "", 0)
+    elif (found := relation(kept, here)) is Relation.SAME:
+        return
+    elif found is Relation.COPY:
+        original = Path(kept.path)
+        if not config.adopt_copy and (original.exists() or config.column_store_url is not None):
+            raise StoreNotOurs(_copy_text(here.path, original, config))
+        logger.warning("the store was copied; its processes are forgotten path=%s original=%s", here.path, original)
+        store.forget_processes()
+        kept = StoreIdentity(secrets.token_hex(8), "", 0)
+    store.put_identity(StoreIdentity(kept.cluster_id, str(here.path), here.inode))
+
+
+def _copy_text(here: Path, original: Path, config: ServerConfig) -> str:
+    there = "which is still there" if original.exists() else "which cannot be seen from here"
+    shared = (
+        "; both would use the same column store and take the shards from each other: give this one a column-store-url "
+        "of its own first"
+        if config.column_store_url is not None
+        else ""
+    )
+    return (
+        f"{here} is a copy of {original}, {there}{shared}. Either go on with the original "
+        f"(--data-dir {original.parent}), or let this copy begin a life of its own: set filoray.adopt-copy = true "
+        "for one launch (filoray up --set adopt-copy=true)"
+    )
+
+
+def _settle_orphans(store: MetaStore, config: ServerConfig) -> None:
+    directories = dataset_directories(config.data_dir)
+    if not directories:
+        return
+    if not config.recover_datasets:
+        place = SQLITE_FILE if config.meta_store_url is None else "the store at meta-store-url"
+        raise StoreNotOurs(
+            f"{config.data_dir} holds shards of {', '.join(directories)}, but {place} knows of none: it was lost, or "
+            f"another data directory was meant. Either bring it back (from a snapshot: filoray tsdb restore), or have "
+            f"the datasets taken from their directories: set filoray.recover-datasets = true for one launch "
+            "(filoray up --set recover-datasets=true)"
+        )
+    for name, directory in directories.items():
+        parsed = parse_storage_name(directory.name)
+        assert parsed is not None, "dataset_directories() made sure"
+        generation = parsed[1]
+        described = read_dataset_file(directory)
+        if described is not None and (described.name, described.generation) == (name, generation):
+            logger.warning("dataset recovered dataset=%s directory=%s", name, directory)
+            store.put_dataset(described, is_deleting=False)
+        else:
+            # Whoever sets it up next gets this generation, and so these files.
+            store.put_generation(name, generation - 1)
+            logger.error(
+                "dataset not recovered, for there is no %s: set it up again as it was, and its %d shards' files are "
+                "its own dataset=%s directory=%s",
+                DATASET_FILE, len(list(directory.glob("shard-*.db"))), name, directory,
+            )  # fmt: skip

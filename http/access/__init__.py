@@ -1,0 +1,1 @@
+"""Who may ask: names, origins, users, roles, TLS."""

@@ -1,0 +1,1 @@
+"""Routes by topic, and their JSON."""

@@ -1,0 +1,1 @@
+"""Queries and writes to the nodes that have the shards, and back."""

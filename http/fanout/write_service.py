@@ -1,0 +1,240 @@
+"""Carries record containers to the owners of their shards and comes back when every log has them.
+
+To a dataset whose shards read a Kafka topic it produces them instead, and comes back when the broker has them.
+
+A container whose owner went, moved or does not know a series is sent again inside the request's deadline:
+writing the same sample twice is a no-op, so a lost acknowledgement costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from filoray.cluster.cluster_view import DatasetView
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
+from filoray.cluster.errors import (
+    BadData,
+    FilorayError,
+    QueryTimeout,
+    StaleRoute,
+    Unavailable,
+)
+from filoray.cluster.process.clocks import LatestCalendar
+from filoray.http.fanout.requests import MetricMetadata, WriteOutcome
+from filoray.http.fanout.retrying import Retrying, soonest
+from filoray.http.fanout.routing import ShardEpochs, missing_text, route
+from filoray.http.fanout.view_holder import ViewHolder
+from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.host.metric_metadata import Entry, shortened
+from filoray.nodes.memstore.refusal_text import out_of_bounds_text
+from filoray.nodes.streams.record_batches import without_later_samples
+from filoray.nodes.streams.sources import WritePath, write_path
+from filoray.nodes.streams.topic_writers import TopicWriters
+from filoray.nodes.wire.protocol import Kind, error_named
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, Stored, UnknownSeries, decode_write_reply
+
+WithKeys = Callable[[int, NDArray[np.int32]], RecordContainer]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """One request's state: what is still to be acknowledged, and what came of the rest."""
+
+    waiting: dict[int, bytes]
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+    problems: list[FilorayError] = field(default_factory=list)
+    """Why some of ``waiting`` were not taken in the last round."""
+
+
+class FanOutWriteService:
+    """WriteService over a gateway's ViewHolder."""
+
+    def __init__(self, views: ViewHolder, timeout_ms: int, limits: DatasetLimits = NO_FILES) -> None:
+        self._views = views
+        self._timeout_ms = timeout_ms
+        self._topics = TopicWriters(timeout_ms, limits)
+        self._calendar = LatestCalendar()
+        views.on_update(lambda view: self._topics.keep_only(view.datasets))
+
+    async def write(
+        self,
+        dataset: str,
+        containers: Mapping[int, RecordContainer],
+        with_keys: WithKeys,
+        metadata: Sequence[MetricMetadata],
+        request_id: str,
+        generation: int,
+    ) -> WriteOutcome:
+        """See WriteService. Raises DatasetUnknown, Unavailable when the deadline passes before all is durable, and
+
+        BadData for a dataset whose source is read only.
+        """
+        deadline_s = time.monotonic() + self._timeout_ms / 1000
+        config = self._current(dataset, generation).config
+        progress = _Progress({})
+        match write_path(config):
+            case WritePath.REFUSED:
+                raise BadData(f"dataset {dataset} is fed by {config.source_factory} and takes no remote writes")
+            case WritePath.TOPIC:
+                progress.accepted = await self._produce(config, containers, with_keys, progress)
+            case WritePath.SHARDS:
+                progress.waiting = {shard: container.encode() for shard, container in containers.items()}
+        retrying = Retrying(self._views, deadline_s)
+        while progress.waiting:
+            version = self._views.view.version
+            await self._send_waiting(self._current(dataset, generation), progress, with_keys, retrying)
+            problems = progress.problems if progress.waiting else []
+            if problems and not await retrying.is_worthwhile(soonest(problems), version):
+                raise Unavailable(
+                    f"not all samples could be stored within {self._timeout_ms} ms: {problems[0].message}"
+                )
+        await self._put_metadata(dataset, generation, metadata, retrying)
+        return WriteOutcome(progress.accepted, dict(progress.refused), progress.example)
+
+    async def close(self) -> None:
+        """Let what is on its way to Kafka arrive."""
+        await self._topics.close()
+
+    async def _produce(
+        self,
+        config: DatasetConfig,
+        containers: Mapping[int, RecordContainer],
+        with_keys: WithKeys,
+        progress: _Progress,
+    ) -> int:
+        """Every container with all its part keys, as whoever reads the topic later knows no series.
+
+        What the shards would refuse for its time is refused here: nobody hears of what they do later.
+        """
+        complete = {
+            shard: with_keys(shard, np.arange(container.series_count, dtype=np.int32))
+            for shard, container in containers.items()
+        }
+        if config.store.max_future_ms is not None:
+            now_ms = self._calendar.now_ms()
+            limit_ms = now_ms + config.store.max_future_ms
+            for shard, container in complete.items():
+                later = np.flatnonzero(container.timestamps > limit_ms)
+                if len(later):
+                    complete[shard] = without_later_samples(container, limit_ms)
+                    progress.refused["out of bounds"] += len(later)
+                    time_ms, value = int(container.timestamps[later[0]]), float(container.values[later[0]])
+                    progress.example = out_of_bounds_text(time_ms, value, now_ms, config.store.max_future_ms)
+        produced = {shard: container for shard, container in complete.items() if container.sample_count}
+        return await self._topics.produce(config, produced)
+
+    def _current(self, dataset: str, generation: int) -> DatasetView:
+        """Raises DatasetUnknown, and Unavailable if another dataset has taken the name."""
+        current = self._views.dataset(dataset)
+        if current.config.generation != generation:
+            raise Unavailable(f"dataset {dataset} was set up anew while samples waited for its shards; send them again")
+        return current
+
+    async def _send_waiting(
+        self, current: DatasetView, progress: _Progress, with_keys: WithKeys, retrying: Retrying
+    ) -> None:
+        """One round: every waiting container to its owner, if there is one."""
+        dataset = current.config.name
+        progress.problems = []
+        chosen = route(current.shard_map, progress.waiting)
+        if chosen.missing:
+            progress.problems.append(StaleRoute(missing_text(dataset, chosen.missing)))
+        sends = [
+            self._send_to_node(dataset, node, pairs, progress, with_keys, retrying)
+            for node, pairs in chosen.by_node.items()
+        ]
+        if len(sends) == 1:
+            await sends[0]
+        else:
+            await asyncio.gather(*sends)
+
+    async def _send_to_node(
+        self,
+        dataset: str,
+        node: str,
+        pairs: ShardEpochs,
+        progress: _Progress,
+        with_keys: WithKeys,
+        retrying: Retrying,
+    ) -> None:
+        frames: list[bytes | memoryview] = [progress.waiting[shard] for shard, _ in pairs]
+        try:
+            client = self._views.client(node)
+            reply = await client.request(Kind.WRITE, dataset, pairs, retrying.left_ms, frames=frames)
+        except (StaleRoute, QueryTimeout) as error:
+            progress.problems.append(error)
+            return
+        for (shard, _), shard_reply in zip(pairs, decode_write_reply(reply.body), strict=True):
+            _take(shard, shard_reply, progress, with_keys)
+
+    async def _put_metadata(
+        self, dataset: str, generation: int, metadata: Sequence[MetricMetadata], retrying: Retrying
+    ) -> None:
+        """What is known of metrics lives on the shard that the metric's name hashes to. Sent again as samples are."""
+        waiting: dict[int, list[Entry]] = {}
+        count = self._current(dataset, generation).config.num_shards
+        for entry in metadata:
+            kept = shortened((entry.metric, entry.type, entry.help, entry.unit))
+            if kept is not None:
+                waiting.setdefault(metadata_shard(entry.metric, count), []).append(kept)
+        while waiting:
+            version = self._views.view.version
+            problems = await self._put_waiting(self._current(dataset, generation), waiting, retrying)
+            if waiting and not await retrying.is_worthwhile(soonest(problems), version):
+                told = "; ".join(problem.message for problem in problems)
+                raise Unavailable(f"not all metadata could be stored within {self._timeout_ms} ms: {told}")
+
+    async def _put_waiting(
+        self, current: DatasetView, waiting: dict[int, list[Entry]], retrying: Retrying
+    ) -> list[FilorayError]:
+        """One round; takes what is stored out of ``waiting`` and returns why the rest is not."""
+        dataset = current.config.name
+        chosen = route(current.shard_map, waiting)
+        problems: list[FilorayError] = []
+        if chosen.missing:
+            problems.append(StaleRoute(missing_text(dataset, chosen.missing)))
+
+        async def put(node: str, pairs: ShardEpochs) -> None:
+            entries = [waiting[shard] for shard, _ in pairs]
+            try:
+                await self._views.client(node).request(Kind.PUT_METADATA, dataset, pairs, retrying.left_ms, entries)
+            except (StaleRoute, QueryTimeout) as error:
+                problems.append(error)
+                return
+            for shard, _ in pairs:
+                del waiting[shard]
+
+        await asyncio.gather(*(put(node, pairs) for node, pairs in chosen.by_node.items()))
+        return problems
+
+
+def metadata_shard(metric: str, num_shards: int) -> int:
+    """The shard that keeps what is known of a metric."""
+    return xxhash.xxh3_64_intdigest(metric.encode()) % num_shards
+
+
+def _take(shard: int, reply: ShardWriteReply, progress: _Progress, with_keys: WithKeys) -> None:
+    match reply:
+        case Stored(accepted, refused, example):
+            del progress.waiting[shard]
+            progress.accepted += accepted
+            progress.refused.update({reason: count for reason, count in refused.items() if count})
+            progress.example = progress.example or example
+        case UnknownSeries(series):
+            progress.waiting[shard] = with_keys(shard, series).encode()
+        case Refused(error_class, message):
+            error: FilorayError = error_named(error_class, message)
+            if not isinstance(error, StaleRoute):
+                raise error
+            progress.problems.append(error)

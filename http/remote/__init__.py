@@ -1,0 +1,1 @@
+"""Prometheus's remote write and read."""

@@ -1,0 +1,270 @@
+"""Decodes Prometheus remote write 1.0: a request's body to one RecordContainer for each shard.
+
+Snappy and protobuf come from outside and are not trusted: the declared length is checked before anything is allocated,
+and whatever is malformed is a BadData that says what and where. Bytes are gone over once, by a kernel
+(``filoray.nodes.kernels.edge.remote_write``); series seen before are recognised by
+``filoray.http.remote.remote_write_series``. Samples may be in any order and come twice: what that means is for the
+shard to say. Headers, status codes and sending are the route's affair.
+
+https://prometheus.io/docs/specs/prw/remote_write_spec/; exemplars are skipped, native histograms refused.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.cluster.errors import BadData
+from filoray.http.fanout.requests import MetricMetadata
+from filoray.http.remote.protobuf_reader import fields, malformed
+from filoray.http.remote.remote_write_client import METADATA_TYPES
+from filoray.http.remote.remote_write_series import ParsedRequest, Refusal, SeriesTable
+from filoray.http.remote.snappy_block import decompress
+from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.kernels.edge import remote_write as kernels
+
+if TYPE_CHECKING:
+    from filoray.cluster.config.server_config import WriteConfig
+
+HISTOGRAM_REASON = "native histogram"
+REFUSAL_REASONS = {
+    Refusal.LABEL_NAME_EMPTY: "invalid label name",
+    Refusal.LABEL_NAME_DUPLICATE: "duplicate label name",
+    Refusal.LABELS_WITHOUT_METRIC: "no metric name",
+    Refusal.LABELS_TOO_MANY: "too many labels",
+    Refusal.LABEL_NAME_TOO_LONG: "label name too long",
+    Refusal.LABEL_VALUE_TOO_LONG: "label value too long",
+    Refusal.LABEL_NOT_UTF8: "invalid UTF-8 in a label",
+}
+
+# Of one request. An empty message takes 2 bytes, its row in the columns 40: without these a small body could claim much
+# memory. Agents send 10,000 samples at most, and 2,000 metadata entries.
+SERIES_COUNT_MAX = 200_000
+SAMPLE_COUNT_MAX = 10_000_000
+METADATA_COUNT_MAX = 20_000
+_SAMPLE_BYTES_USUAL = 9  # the shortest sample with a time of today: without a value, which means 0
+_MESSAGE_BYTES_MIN = 2  # an empty message: tag and length
+_PART_KEY_BYTES_USUAL = 512
+"""Most have 150 to 300. A label value may have 16 KiB, and a million part keys of that size would be 16 GB."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedWrite:
+    """A request, decoded and sharded.
+
+    ``containers``: by shard; they carry the part keys of series that no shard has acknowledged yet.
+    ``refused``: samples that are in no container, by reason; ``example`` says it of one series.
+    """
+
+    containers: Mapping[int, RecordContainer] = field(default_factory=dict)
+    metadata: Sequence[MetricMetadata] = ()
+    refused: Mapping[str, int] = field(default_factory=dict)
+    example: str = ""
+    _rows: Mapping[int, NDArray[np.int32]] = field(default_factory=dict)
+    _table: SeriesTable | None = None
+
+    @property
+    def sample_count(self) -> int:
+        """Samples in the containers."""
+        return sum(container.sample_count for container in self.containers.values())
+
+    def with_keys(self, shard: int, series: NDArray[np.int32]) -> RecordContainer:
+        """The shard's container with the part keys of ``series`` besides those that it carries already.
+
+        ``series`` int32: positions in the container, as the shard answers with.
+        """
+        container = self.containers[shard]
+        wanted = np.union1d(container.key_series, series).astype(np.int32)
+        return _with_part_keys(self._series_table(), self._rows[shard], container, wanted)
+
+    def acknowledged(self) -> None:
+        """To be called when every shard has the containers: their series' part keys stay at home from now on."""
+        if self._rows:
+            self._series_table().acknowledge(np.concatenate(list(self._rows.values())))
+
+    def _series_table(self) -> SeriesTable:
+        if self._table is None:
+            raise ValueError("a decoded write without samples has no series")
+        return self._table
+
+
+class RemoteWriteDecoder:
+    """One for each gateway. May be used by several threads at once: the work outside a short lock holds no GIL.
+
+    ``config.series_cache_count`` series are remembered for each dataset, or fewer if their part keys are long; past
+    that the half that was used last stays.
+    """
+
+    def __init__(self, config: WriteConfig) -> None:
+        self._config = config
+        self._key_bytes_max = config.series_cache_count * _PART_KEY_BYTES_USUAL
+        self._lock = threading.Lock()
+        self._tables: dict[tuple[str, int, int], SeriesTable] = {}
+        self._key_0 = np.uint64(secrets.randbits(64))
+        self._key_1 = np.uint64(secrets.randbits(64))
+
+    def decode(self, dataset_key: str, body: bytes | memoryview, num_shards: int, spread: int) -> DecodedWrite:
+        """One request for a dataset of ``num_shards`` shards. An empty body is an empty write.
+
+        Raises PayloadTooLarge (a snappy bomb) and BadData (malformed), and then nothing of the body counts.
+        """
+        if not body:
+            return DecodedWrite()
+        data = decompress(body, self._config.max_decoded_bytes, "filoray.write.max-decoded-size")
+        request = self._parse(data)
+        table = self._table(dataset_key, num_shards, spread)
+        rows = table.rows_of(request)
+        refused, example = _refused(table, request, rows)
+        containers, shard_rows = _group(table, request, rows, num_shards)
+        return DecodedWrite(containers, _metadata(request), refused, example, shard_rows, table)
+
+    def forget(self, dataset_key: str) -> None:
+        """Drop what is remembered of a dataset, e.g. when it is deleted."""
+        with self._lock:
+            self._tables = {key: table for key, table in self._tables.items() if key[0] != dataset_key}
+
+    def keep_only(self, dataset_keys: Container[str]) -> None:
+        """Drop what is remembered of all other datasets."""
+        with self._lock:
+            self._tables = {key: table for key, table in self._tables.items() if key[0] in dataset_keys}
+
+    def cached_series_count(self) -> int:
+        with self._lock:
+            return sum(table.count for table in self._tables.values())
+
+    def _table(self, dataset_key: str, num_shards: int, spread: int) -> SeriesTable:
+        key = (dataset_key, num_shards, spread)
+        with self._lock:
+            table = self._tables.get(key)
+            if table is None:
+                table = self._tables[key] = SeriesTable(num_shards, spread, self._config)
+            elif table.count >= self._config.series_cache_count or table.key_bytes > self._key_bytes_max:
+                table = self._tables[key] = table.renewed(min(self._config.series_cache_count, table.count) // 2)
+            return table
+
+    def _parse(self, data: NDArray[np.uint8]) -> ParsedRequest:
+        for least_bytes in (_SAMPLE_BYTES_USUAL, _MESSAGE_BYTES_MIN):
+            most = len(data) // least_bytes + 1
+            series_room, sample_room = min(most, SERIES_COUNT_MAX), min(most, SAMPLE_COUNT_MAX)
+            request = ParsedRequest(
+                data,
+                np.empty(series_room, np.int64), np.empty(series_room, np.int64), np.empty(series_room, np.int32),
+                np.empty(series_room, np.uint64), np.empty(series_room, np.uint64),
+                np.empty(sample_room, np.int64), np.empty(sample_room, np.uint64),
+                np.empty(METADATA_COUNT_MAX, np.int64), np.empty(METADATA_COUNT_MAX, np.int64), 0,
+            )  # fmt: skip
+            result = np.zeros(kernels.RESULT_FIELDS, np.int64)
+            kernels.parse_write_request(
+                data, self._key_0, self._key_1, request.label_starts, request.label_ends, request.counts,
+                request.hash_first, request.hash_second, request.timestamps, request.value_bits,
+                request.metadata_starts, request.metadata_ends, result,
+            )  # fmt: skip
+            code, offset, series, samples, families, histograms = result.tolist()
+            if code != kernels.NEEDS_ROOM:
+                break
+        if code == kernels.NEEDS_ROOM:
+            raise BadData(
+                f"a write request with more than {SERIES_COUNT_MAX} series, {SAMPLE_COUNT_MAX} samples or "
+                f"{METADATA_COUNT_MAX} metadata entries; send it in parts"
+            )
+        if code:
+            raise malformed("WriteRequest", code, offset)
+        return ParsedRequest(
+            data, request.label_starts[:series], request.label_ends[:series], request.counts[:series],
+            request.hash_first[:series], request.hash_second[:series],
+            request.timestamps[:samples], request.value_bits[:samples],
+            request.metadata_starts[:families], request.metadata_ends[:families], histograms,
+        )  # fmt: skip
+
+
+def _group(
+    table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32], num_shards: int
+) -> tuple[dict[int, RecordContainer], dict[int, NDArray[np.int32]]]:
+    """Containers by shard, and the table's rows of their series."""
+    series_count, sample_count = len(rows), len(request.timestamps)
+    hash_high, hash_low = np.empty(series_count, np.uint64), np.empty(series_count, np.uint64)
+    counts, grouped_rows = np.empty(series_count, np.int32), np.empty(series_count, np.int32)
+    timestamps, value_bits = np.empty(sample_count, np.int64), np.empty(sample_count, np.uint64)
+    series_ends, sample_ends = np.empty(num_shards, np.int64), np.empty(num_shards, np.int64)
+    kernels.group_by_shard(
+        rows, request.counts, request.timestamps, request.value_bits,
+        table.hash_high, table.hash_low, table.shards, num_shards,
+        hash_high, hash_low, counts, grouped_rows, timestamps, value_bits, series_ends, sample_ends,
+    )  # fmt: skip
+    values = value_bits.view(np.float64)
+    containers: dict[int, RecordContainer] = {}
+    shard_rows: dict[int, NDArray[np.int32]] = {}
+    series_start = sample_start = 0
+    for shard, (series_end, sample_end) in enumerate(zip(series_ends.tolist(), sample_ends.tolist(), strict=True)):
+        if series_end > series_start:
+            series, samples = slice(series_start, series_end), slice(sample_start, sample_end)
+            shard_rows[shard] = grouped_rows[series]
+            bare = RecordContainer(
+                hash_high[series], hash_low[series], counts[series], timestamps[samples], values[samples],
+                _NO_KEY_SERIES, _NO_KEY_ENDS, _NO_KEY_BYTES,
+            )  # fmt: skip
+            new = np.flatnonzero(table.known[shard_rows[shard]] == 0).astype(np.int32)
+            containers[shard] = _with_part_keys(table, shard_rows[shard], bare, new)
+        series_start, sample_start = series_end, sample_end
+    return containers, shard_rows
+
+
+def _with_part_keys(
+    table: SeriesTable, rows: NDArray[np.int32], container: RecordContainer, series: NDArray[np.int32]
+) -> RecordContainer:
+    """A container with the part keys of exactly these series."""
+    if not len(series):
+        return container
+    keys = [table.part_keys[row] for row in rows[series].tolist()]
+    return RecordContainer(
+        container.hash_high, container.hash_low, container.counts, container.timestamps, container.values,
+        series, np.cumsum([len(key) for key in keys], dtype=np.int64), np.frombuffer(b"".join(keys), np.uint8),
+    )  # fmt: skip
+
+
+def _refused(table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32]) -> tuple[dict[str, int], str]:
+    refused: dict[str, int] = {}
+    example = ""
+    shards = table.shards[rows]
+    positions = np.flatnonzero(shards < 0)
+    if len(positions):
+        verdicts = -shards[positions]
+        counts = np.bincount(verdicts, request.counts[positions])
+        refused = {REFUSAL_REASONS[Refusal(verdict)]: int(counts[verdict]) for verdict in np.unique(verdicts).tolist()}
+        example = table.part_keys[rows[positions[0]]].decode()
+    if request.histogram_count:
+        refused[HISTOGRAM_REASON] = request.histogram_count
+        example = example or f"{request.histogram_count} native histograms: filoray stores floats (classic histograms)"
+    return refused, example
+
+
+def _metadata(request: ParsedRequest) -> list[MetricMetadata]:
+    found = []
+    if len(request.metadata_starts):
+        data = request.data.tobytes()
+        for start, end in zip(request.metadata_starts.tolist(), request.metadata_ends.tolist(), strict=True):
+            kind, metric, help_text, unit = 0, "", "", ""
+            for part in fields(data, "MetricMetadata", start, end):
+                if part.number == 1:
+                    kind = part.as_int64()
+                elif part.number == 2:
+                    metric = part.as_text()
+                elif part.number == 4:
+                    help_text = part.as_text()
+                elif part.number == 5:
+                    unit = part.as_text()
+            type_name = METADATA_TYPES[kind] if 0 <= kind < len(METADATA_TYPES) else "unknown"
+            if metric:
+                found.append(MetricMetadata(metric, type_name, help_text, unit))
+    return found
+
+
+_NO_KEY_SERIES = np.empty(0, np.int32)
+_NO_KEY_ENDS = np.empty(0, np.int64)
+_NO_KEY_BYTES = np.empty(0, np.uint8)

@@ -1,0 +1,282 @@
+"""What a gateway remembers of the series that pass through it: where they go, and whether their shard knows them.
+
+An agent sends the labels of each series with every request. A ``SeriesTable`` recognises a series by a keyed
+128-bit hash of its labels' bytes as they came, so that only a series never seen before is parsed, validated, hashed and
+assigned to a shard. All of it can be lost at any time: a gateway that starts anew fills its tables as requests come.
+
+Memory: about 100 bytes of columns a series, and its part key (``key_bytes`` in all).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.http.remote.protobuf_reader import fields, malformed
+from filoray.nodes.data.part_key import PART_KEY_TEXT_BYTES_MAX, hash_shard_key, ingestion_shard, part_key_hash
+from filoray.nodes.kernels.edge import remote_write as kernels
+from filoray.nodes.kernels.edge.series_lookup import add_rows, find_rows
+
+_ROWS_FIRST = 1024
+_EXAMPLE_CHARACTERS_MAX = 300
+
+
+class Refusal(IntEnum):
+    """Why a series is refused. The numbers are the kernel's verdicts."""
+
+    LABEL_NAME_EMPTY = kernels.LABEL_NAME_EMPTY
+    LABEL_NAME_DUPLICATE = kernels.LABEL_NAME_DUPLICATE
+    LABELS_WITHOUT_METRIC = kernels.LABELS_WITHOUT_METRIC
+    LABELS_TOO_MANY = kernels.LABELS_TOO_MANY
+    LABEL_NAME_TOO_LONG = kernels.LABEL_NAME_TOO_LONG
+    LABEL_VALUE_TOO_LONG = kernels.LABEL_VALUE_TOO_LONG
+    LABEL_NOT_UTF8 = kernels.LABEL_NOT_UTF8
+
+
+class LabelLimits(Protocol):
+    """The part of ``WriteConfig`` that concerns labels."""
+
+    @property
+    def max_label_count(self) -> int: ...
+    @property
+    def max_label_name_bytes(self) -> int: ...
+    @property
+    def max_label_value_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """A WriteRequest after ``parse_write_request``; the columns are described there, cut to their lengths."""
+
+    data: NDArray[np.uint8]
+    label_starts: NDArray[np.int64]
+    label_ends: NDArray[np.int64]
+    counts: NDArray[np.int32]
+    hash_first: NDArray[np.uint64]
+    hash_second: NDArray[np.uint64]
+    timestamps: NDArray[np.int64]
+    value_bits: NDArray[np.uint64]
+    metadata_starts: NDArray[np.int64]
+    metadata_ends: NDArray[np.int64]
+    histogram_count: int
+
+
+class SeriesTable:
+    """Series of one dataset under one sharding, in rows. Rows are only ever added: a row number stays good.
+
+    ``shards`` int32: negative for a refused series, then minus its Refusal. ``part_keys``: of a refused series, the
+    sentence that says why. ``known`` uint8: 1 once the series' shard has acknowledged a write with its part key.
+    """
+
+    def __init__(self, num_shards: int, spread: int, limits: LabelLimits) -> None:
+        self._num_shards = num_shards
+        self._spread = spread
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._request_count = 0
+        self.count = 0
+        self.part_keys: list[bytes] = []
+        self.key_bytes = 0
+        self._slots = np.full(2 * _ROWS_FIRST, -1, np.int32)
+        self._label_first = np.zeros(_ROWS_FIRST, np.uint64)
+        self._label_second = np.zeros(_ROWS_FIRST, np.uint64)
+        self._last_used = np.zeros(_ROWS_FIRST, np.int64)
+        self.hash_high = np.zeros(_ROWS_FIRST, np.uint64)
+        self.hash_low = np.zeros(_ROWS_FIRST, np.uint64)
+        self.shards = np.zeros(_ROWS_FIRST, np.int32)
+        self.known = np.zeros(_ROWS_FIRST, np.uint8)
+
+    def rows_of(self, request: ParsedRequest) -> NDArray[np.int32]:
+        """int32[series]: the row of each series of a request, added where it is new.
+
+        Raises BadData, and adds nothing, if the labels of a new series are malformed.
+        """
+        rows = np.empty(len(request.counts), np.int32)
+        first, second = request.hash_first, request.hash_second
+        with self._lock:
+            missing = find_rows(first, second, self._slots, self._label_first, self._label_second, rows)
+            if missing:
+                self._add(request, np.flatnonzero(rows < 0), rows)
+            self._request_count += 1
+            self._last_used[rows] = self._request_count
+        return rows
+
+    def acknowledge(self, rows: NDArray[np.int32]) -> None:
+        with self._lock:
+            self.known[rows] = 1
+
+    def renewed(self, row_count_max: int) -> SeriesTable:
+        """A new table with the ``row_count_max`` series that were used last. This one stays good for who holds it."""
+        table = SeriesTable(self._num_shards, self._spread, self._limits)
+        with self._lock:
+            last_used = self._last_used[: self.count]
+            keep = np.arange(self.count)
+            if self.count > row_count_max:
+                keep = np.sort(np.argpartition(last_used, self.count - row_count_max)[self.count - row_count_max :])
+            table._reserve(len(keep))
+            rows = np.empty(len(keep), np.int32)
+            table.count = add_rows(
+                self._label_first[keep], self._label_second[keep],
+                table._slots, table._label_first, table._label_second, 0, rows,
+            )  # fmt: skip
+            for name in ("_last_used", "hash_high", "hash_low", "shards", "known"):
+                getattr(table, name)[rows] = getattr(self, name)[keep]
+            table.part_keys = [self.part_keys[row] for row in keep.tolist()]
+            table.key_bytes = sum(map(len, table.part_keys))
+            table._request_count = self._request_count
+        return table
+
+    def _add(self, request: ParsedRequest, missing: NDArray[np.int64], rows: NDArray[np.int32]) -> None:
+        """Rows for the series at the positions ``missing`` of a request (the same series may be there twice)."""
+        made = self._build_part_keys(request, missing)
+        self._reserve(self.count + len(missing))
+        first, second = request.hash_first[missing], request.hash_second[missing]
+        missing_rows = np.empty(len(missing), np.int32)
+        count_before = self.count
+        self.count = add_rows(
+            first, second, self._slots, self._label_first, self._label_second, count_before, missing_rows
+        )
+        rows[missing] = missing_rows
+        key_bytes = made.key_bytes.tobytes()
+        key_start = 0
+        shard_key_hashes: dict[tuple[bytes, bytes, bytes], int] = {}
+        data = request.data
+        spans = made.shard_key_spans.tolist()
+        next_row = count_before
+        for index, (row, key_end, verdict) in enumerate(
+            zip(missing_rows.tolist(), made.key_ends.tolist(), made.verdicts.tolist(), strict=True)
+        ):
+            part_key = key_bytes[key_start:key_end]
+            key_start = key_end
+            if row != next_row:  # the request has the series twice
+                continue
+            next_row += 1
+            if verdict != kernels.LABELS_GOOD:
+                self.shards[row] = -verdict
+                self._append_key(self._why(Refusal(verdict), request, int(missing[index])).encode())
+                continue
+            at = 6 * index
+            shard_key = (
+                data[spans[at] : spans[at + 1]].tobytes(),
+                data[spans[at + 2] : spans[at + 3]].tobytes(),
+                data[spans[at + 4] : spans[at + 5]].tobytes(),
+            )
+            shard_key_hash = shard_key_hashes.get(shard_key)
+            if shard_key_hash is None:
+                shard_key_hash = shard_key_hashes[shard_key] = hash_shard_key(*shard_key)
+            high, low = part_key_hash(part_key)
+            self.hash_high[row] = high
+            self.hash_low[row] = low
+            self.shards[row] = ingestion_shard(shard_key_hash, low, self._num_shards, self._spread)
+            self._append_key(part_key)
+
+    def _append_key(self, part_key: bytes) -> None:
+        self.part_keys.append(part_key)
+        self.key_bytes += len(part_key)
+
+    def _build_part_keys(self, request: ParsedRequest, missing: NDArray[np.int64]) -> _PartKeys:
+        limits = self._limits
+        room = int((request.label_ends[missing] - request.label_starts[missing]).sum())
+        made = _PartKeys(
+            np.empty(room, np.uint8), np.empty(len(missing), np.int64), np.empty(6 * len(missing), np.int64),
+            np.empty(len(missing), np.int32),
+        )  # fmt: skip
+        result = np.zeros(kernels.RESULT_FIELDS, np.int64)
+        kernels.build_part_keys(
+            request.data, missing, request.label_starts, request.label_ends, limits.max_label_count,
+            min(limits.max_label_name_bytes, PART_KEY_TEXT_BYTES_MAX),
+            min(limits.max_label_value_bytes, PART_KEY_TEXT_BYTES_MAX),
+            made.key_bytes, made.key_ends, made.shard_key_spans, made.verdicts,
+            np.empty(4 * (limits.max_label_count + 1), np.int64), result,
+        )  # fmt: skip
+        if result[kernels.CODE]:
+            raise malformed("Label of a WriteRequest", int(result[kernels.CODE]), int(result[kernels.OFFSET]))
+        return made
+
+    def _why(self, refusal: Refusal, request: ParsedRequest, position: int) -> str:
+        """The sentence about a refused series, with its labels as they came."""
+        start, end = int(request.label_starts[position]), int(request.label_ends[position])
+        pairs = label_pairs(request.data[start:end].tobytes())
+        limits = self._limits
+        reason = {
+            Refusal.LABEL_NAME_EMPTY: "a label has an empty name",
+            Refusal.LABEL_NAME_DUPLICATE: f"label {_first_duplicate(pairs)} is there more than once",
+            Refusal.LABELS_WITHOUT_METRIC: "it has no metric name (label __name__)",
+            Refusal.LABELS_TOO_MANY: f"it has over {limits.max_label_count} labels (filoray.write.max-label-count)",
+            Refusal.LABEL_NAME_TOO_LONG: (
+                f"a label name is over {limits.max_label_name_bytes} bytes (filoray.write.max-label-name-size)"
+            ),
+            Refusal.LABEL_VALUE_TOO_LONG: (
+                f"a label value is over {limits.max_label_value_bytes} bytes (filoray.write.max-label-value-size)"
+            ),
+            Refusal.LABEL_NOT_UTF8: "a label name or value is not valid UTF-8",
+        }[refusal]
+        text = "{" + ", ".join(f"{_quoted(name)}={_quoted(value)}" for name, value in pairs) + "}"
+        if len(text) > _EXAMPLE_CHARACTERS_MAX:
+            text = text[:_EXAMPLE_CHARACTERS_MAX] + "..."
+        return f"series {text}: {reason}"
+
+    def _reserve(self, row_count: int) -> None:
+        """Room for that many rows; the lookup stays at most half full."""
+        room = len(self._last_used)
+        if row_count <= room:
+            return
+        while room < row_count:
+            room *= 2
+        for name in ("_label_first", "_label_second", "_last_used", "hash_high", "hash_low", "shards", "known"):
+            old = getattr(self, name)
+            grown = np.zeros(room, old.dtype)
+            grown[: len(old)] = old
+            setattr(self, name, grown)
+        self._slots = np.full(2 * room, -1, np.int32)
+        count = self.count
+        add_rows(
+            self._label_first[:count].copy(), self._label_second[:count].copy(),
+            self._slots, self._label_first, self._label_second, 0, np.empty(count, np.int32),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _PartKeys:
+    """What ``build_part_keys`` gives."""
+
+    key_bytes: NDArray[np.uint8]
+    key_ends: NDArray[np.int64]
+    shard_key_spans: NDArray[np.int64]
+    verdicts: NDArray[np.int32]
+
+
+def label_pairs(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Names and values of the label fields of a TimeSeries message, in order, unchecked."""
+    pairs = []
+    for field in fields(data, "TimeSeries"):
+        if field.number == 1:
+            name = value = b""
+            for part in field.message_fields("Label"):
+                if part.number == 1:
+                    name = part.as_bytes()
+                elif part.number == 2:
+                    value = part.as_bytes()
+            pairs.append((name, value))
+    return pairs
+
+
+def _first_duplicate(pairs: Sequence[tuple[bytes, bytes]]) -> str:
+    seen: set[bytes] = set()
+    for name, value in pairs:
+        if value and name in seen:
+            return _quoted(name)
+        if value:
+            seen.add(name)
+    return ""
+
+
+def _quoted(text: bytes) -> str:
+    return json.dumps(text.decode(errors="replace"), ensure_ascii=False)

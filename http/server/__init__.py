@@ -1,0 +1,1 @@
+"""The gateway process: HTTP below and around the routes, and how it is put together."""

@@ -1,0 +1,1 @@
+"""Data in flight: label sets, series, frames, part keys and containers, without where they come from."""

@@ -1,0 +1,1 @@
+"""Expressions over Frames: leaves, operators, aggregations."""

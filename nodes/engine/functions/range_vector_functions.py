@@ -1,0 +1,129 @@
+"""Functions over range vectors, absent() and timestamp(): those that look at selectors, not only at values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.nodes.data.frame import BoolArray, Frame, TimeGrid
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.engine.annotations import AnnotationKind
+from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME
+from filoray.nodes.engine.functions.instant_functions import renamed
+from filoray.nodes.engine.functions.range_functions import RANGE_FUNCTIONS
+from filoray.nodes.engine.plan.time_resolution import unwrap_parens
+from filoray.nodes.promql.ast import (
+    Call,
+    Expr,
+    MatchOp,
+    MatrixSelector,
+    Position,
+    StepInvariant,
+    Subquery,
+    VectorSelector,
+)
+from filoray.nodes.promql.number_format import format_float_g
+
+if TYPE_CHECKING:
+    from filoray.nodes.engine.evaluate.evaluator import Evaluator, Handler, Value
+
+
+def warn_of_quantiles(evaluator: Evaluator, values: NDArray[np.float64], position: Position) -> None:
+    """One warning for each distinct value that is no quantile."""
+    bad = values[~((values >= 0) & (values <= 1))]
+    for value in dict.fromkeys(format_float_g(value) for value in bad.tolist()):
+        evaluator.annotations.add(AnnotationKind.INVALID_QUANTILE, value, position=position)
+
+
+def _range_function(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    argument: MatrixSelector | Subquery | None = None
+    params: list[NDArray[np.float64]] = []
+    for arg in call.args:
+        inner = unwrap_parens(arg)
+        if isinstance(inner, MatrixSelector | Subquery):
+            argument = inner
+        else:
+            params.append(evaluator.scalar(arg, grid).values)
+    assert argument is not None, call.function
+    frame, samples = evaluator.leaves.range_function(call.function, argument, params, grid, evaluator)
+    if call.function == "quantile_over_time":
+        warn_of_quantiles(evaluator, params[0][samples > 0], call.args[0].position)
+    return frame
+
+
+def _timestamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    """Of a selector the times of its samples, of anything else the evaluation time."""
+    argument = call.args[0]
+    if isinstance(argument, StepInvariant):
+        argument = argument.expr
+    argument = unwrap_parens(argument)
+    if isinstance(argument, VectorSelector) and not argument.smoothed:
+        frame = evaluator.leaves.instant(argument, grid, want_times=True)
+        return renamed(frame, frame.values)
+    frame = evaluator.vector(call.args[0], grid)
+    return renamed(frame, np.broadcast_to(grid.times_ms() / 1000, frame.values.shape))
+
+
+def _start_timestamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    """When each sample's counting began: 0, not known, as samples come without it."""
+    frame = evaluator.vector(call.args[0], grid)
+    return renamed(frame, np.zeros(frame.values.shape))
+
+
+def _absent(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluator.vector(call.args[0], grid)
+    return _absence(np.logical_or.reduce(frame.valid, axis=0), call.args[-1], grid)
+
+
+def _absent_over_time(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    argument = unwrap_parens(call.args[0])
+    if isinstance(argument, MatrixSelector | Subquery):
+        frame, _ = evaluator.leaves.range_function("present_over_time", argument, (), grid, evaluator)
+    else:
+        # The nodes have answered in which steps there is anything.
+        frame = evaluator.vector(argument, grid)
+    return _absence(np.logical_or.reduce(frame.valid, axis=0), call.args[-1], grid)
+
+
+def _absence(found: BoolArray, argument: Expr, grid: TimeGrid) -> Frame:
+    if found.all():
+        return Frame.empty(grid.count)
+    labels = LabelTable.from_label_sets([_labels_of_absence(argument)])
+    return Frame(labels, np.ones((1, grid.count)), ~found[np.newaxis, :], np.zeros(1, np.bool_))
+
+
+def _labels_of_absence(argument: Expr) -> dict[str, str]:
+    """What the argument's matchers say the missing series would have been called.
+
+    A label that several matchers name is left out (createLabelsForAbsentFunction in promql/functions.go).
+    """
+    inner = unwrap_parens(argument)
+    if isinstance(inner, StepInvariant):
+        inner = unwrap_parens(inner.expr)
+    if isinstance(inner, MatrixSelector):
+        inner = inner.selector
+    if not isinstance(inner, VectorSelector):
+        return {}
+    labels: dict[str, str] = {}
+    seen: set[str] = set()
+    for matcher in inner.matchers:
+        if matcher.name == METRIC_NAME:
+            continue
+        if matcher.op is MatchOp.EQUAL and matcher.name not in seen:
+            labels[matcher.name] = matcher.value
+            seen.add(matcher.name)
+        else:
+            labels.pop(matcher.name, None)
+    return labels
+
+
+RANGE_VECTOR_HANDLERS: Mapping[str, Handler] = {
+    **dict.fromkeys(RANGE_FUNCTIONS, _range_function),
+    "timestamp": _timestamp,
+    "start_timestamp": _start_timestamp,
+    "absent": _absent,
+    "absent_over_time": _absent_over_time,
+}

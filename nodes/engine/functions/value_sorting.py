@@ -1,0 +1,34 @@
+"""sort() and sort_desc(): only instant queries have an order to change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from filoray.nodes.data.frame import TimeGrid
+from filoray.nodes.engine.annotations import AnnotationKind
+from filoray.nodes.promql.ast import Call
+
+if TYPE_CHECKING:
+    from filoray.nodes.engine.evaluate.evaluator import Evaluator, Handler, Value
+
+
+def warn_of_range_sort(evaluator: Evaluator, call: Call) -> None:
+    evaluator.annotations.add(AnnotationKind.INEFFECTIVE_SORT, position=call.position)
+
+
+def _sort(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluator.vector(call.args[0], grid)
+    if evaluator.is_range:
+        warn_of_range_sort(evaluator, call)
+        return frame
+    frame = frame.take(frame.labels.sorted_rows())
+    values = frame.values[:, 0]
+    is_nan = np.isnan(values)
+    keys = np.where(is_nan, 0.0, -values if call.function == "sort_desc" else values)
+    return frame.take(np.lexsort((keys, is_nan)))
+
+
+SORT_HANDLERS: Mapping[str, Handler] = {"sort": _sort, "sort_desc": _sort}

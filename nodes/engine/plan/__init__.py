@@ -1,0 +1,1 @@
+"""A query's tree to what nodes do and what the gateway does with their answers."""

@@ -1,0 +1,196 @@
+"""Makes an expression's times absolute: what ``@``, default steps and the query's own range mean is filled in.
+
+After this step an expression can be evaluated anywhere without knowing the query it came from. What is the
+same at every step is wrapped in StepInvariant, by the rules of Prometheus's PreprocessExpr (promql/engine.go).
+Duration expressions are resolved by ``filoray.nodes.promql.durations`` before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from filoray.nodes.data.frame import TimeGrid
+from filoray.nodes.engine.plan.info_reference import info_time
+from filoray.nodes.engine.query_params import QueryParams
+from filoray.nodes.promql.ast import (
+    Aggregate,
+    AtPreprocessor,
+    Binary,
+    Call,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    Paren,
+    StepInvariant,
+    StringLiteral,
+    Subquery,
+    TimeModifier,
+    Unary,
+    VectorSelector,
+)
+from filoray.nodes.promql.deep_trees import Walk, all_of, walked
+
+_DATE_FUNCTIONS = (
+    "days_in_month", "day_of_month", "day_of_week", "day_of_year", "hour", "minute", "month", "year",
+)  # fmt: skip
+_Wrapped = tuple[Expr, bool, bool]
+
+AT_UNSAFE_FUNCTIONS = frozenset({*_DATE_FUNCTIONS, "predict_linear", "time", "timestamp"})
+"""Functions whose value depends on the evaluation time even over pinned arguments."""
+
+FARTHEST_MS = (1 << 63) - (1 << 54)
+"""How far from 1970 an ``@`` may be: offsets and ranges (292 years at most each) still fit an int64 beside it, however
+deep they nest. No sample is that far off."""
+
+_RANGE_CONSTANTS = frozenset({"start", "end", "step", "range"})
+
+
+def resolve_times(expr: Expr, params: QueryParams) -> Expr:
+    """The expression with absolute times, constants for ``start() end() step() range()``, and StepInvariants."""
+    resolved = walked(_resolve(expr, params))
+    wrapped, invariant, should_wrap = walked(_wrap(resolved))
+    return _step_invariant(wrapped) if invariant and should_wrap else wrapped
+
+
+def invariant_grid(grid: TimeGrid) -> TimeGrid:
+    """Where the inside of a StepInvariant is evaluated: the first step only."""
+    return TimeGrid(grid.start_ms, grid.step_ms, 1)
+
+
+def pinned_grid(time: TimeModifier, grid: TimeGrid) -> TimeGrid:
+    """The evaluation times of a selector or subquery: one if it is pinned, otherwise the grid's. Offset not applied."""
+    return grid if time.at_ms is None else TimeGrid(time.at_ms, grid.step_ms, 1)
+
+
+def subquery_grid(subquery: Subquery, grid: TimeGrid) -> TimeGrid:
+    """The absolute times at which a subquery's inside is evaluated for all steps of the outer grid.
+
+    Multiples of the subquery's step, the first one behind (start - offset - range), as windows are left-open.
+    The count is 0 if no multiple lies in it.
+    """
+    outer = pinned_grid(subquery.time, grid)
+    step_ms = subquery.step_ms
+    left_ms = outer.start_ms - subquery.time.offset_ms - subquery.range_ms
+    start_ms = (left_ms // step_ms + 1) * step_ms
+    end_ms = outer.end_ms - subquery.time.offset_ms
+    return TimeGrid(start_ms, step_ms, max((end_ms - start_ms) // step_ms + 1, 0))
+
+
+def _resolve(expr: Expr, params: QueryParams) -> Walk[Expr]:
+    match expr:
+        case VectorSelector():
+            return replace(expr, time=_resolve_time(expr.time, params))
+        case MatrixSelector():
+            return replace(expr, selector=replace(expr.selector, time=_resolve_time(expr.selector.time, params)))
+        case Subquery():
+            return replace(
+                expr,
+                expr=(yield _resolve(expr.expr, params)),
+                step_ms=expr.step_ms or params.default_step_ms,
+                time=_resolve_time(expr.time, params),
+            )
+        case Call() if expr.function in _RANGE_CONSTANTS and not expr.args:
+            return NumberLiteral(_range_constant(expr.function, params), expr.position)
+        case Call():
+            args = yield all_of(_resolve(unwrap_parens(arg), params) for arg in expr.args)
+            return replace(expr, args=tuple(args))
+        case Aggregate():
+            param = None if expr.param is None else (yield _resolve(unwrap_parens(expr.param), params))
+            return replace(expr, expr=(yield _resolve(unwrap_parens(expr.expr), params)), param=param)
+        case Binary():
+            left = yield _resolve(expr.left, params)
+            return replace(expr, left=left, right=(yield _resolve(expr.right, params)))
+        case Unary() | Paren():
+            return replace(expr, expr=(yield _resolve(expr.expr, params)))
+    return expr
+
+
+def _resolve_time(time: TimeModifier, params: QueryParams) -> TimeModifier:
+    if time.at_edge is not None:
+        at_ms = params.start_ms if time.at_edge is AtPreprocessor.START else params.end_ms
+        return replace(time, at_ms=at_ms, at_edge=None)
+    if time.at_ms is None or abs(time.at_ms) <= FARTHEST_MS:
+        return time
+    return replace(time, at_ms=FARTHEST_MS if time.at_ms > 0 else -FARTHEST_MS)
+
+
+def _range_constant(function: str, params: QueryParams) -> float:
+    match function:
+        case "start":
+            return params.start_ms / 1000
+        case "end":
+            return params.end_ms / 1000
+        case "step":
+            return params.step_ms / 1000
+    return (params.end_ms - params.start_ms) / 1000
+
+
+def unwrap_parens(expr: Expr) -> Expr:
+    """The expression without parentheses around it."""
+    while isinstance(expr, Paren):
+        expr = expr.expr
+    return expr
+
+
+def _step_invariant(expr: Expr) -> Expr:
+    inner = unwrap_parens(expr)
+    if isinstance(inner, NumberLiteral | StringLiteral | StepInvariant):
+        return expr
+    return StepInvariant(expr, expr.position)
+
+
+def _wrap(expr: Expr) -> Walk[_Wrapped]:
+    """(expression with invariant parts wrapped, it is itself invariant, it may be wrapped when invariant)."""
+    match expr:
+        case VectorSelector():
+            pinned = expr.time.at_ms is not None
+            return expr, pinned, pinned
+        case MatrixSelector():
+            return expr, expr.selector.time.at_ms is not None, False
+        case Subquery():
+            inner, invariant, _ = yield _wrap(expr.expr)
+            pinned = expr.time.at_ms is not None
+            return replace(expr, expr=_step_invariant(inner) if invariant else inner), pinned, False
+        case Aggregate():
+            inner, invariant, should_wrap = yield _wrap(expr.expr)
+            if expr.param is None:
+                return replace(expr, expr=inner), invariant, should_wrap
+            param, param_invariant, param_wrap = yield _wrap(expr.param)
+            if invariant and param_invariant:
+                return replace(expr, expr=inner, param=param), True, True
+            inner = _step_invariant(inner) if invariant and should_wrap else inner
+            param = _step_invariant(param) if param_invariant and param_wrap else param
+            return replace(expr, expr=inner, param=param), False, False
+        case Binary():
+            left, left_invariant, left_wrap = yield _wrap(expr.left)
+            right, right_invariant, right_wrap = yield _wrap(expr.right)
+            if left_invariant and right_invariant:
+                return replace(expr, left=left, right=right), True, True
+            left = _step_invariant(left) if left_invariant and left_wrap else left
+            right = _step_invariant(right) if right_invariant and right_wrap else right
+            return replace(expr, left=left, right=right), False, False
+        case Call():
+            parts: list[_Wrapped] = yield all_of(map(_wrap, expr.args))
+            if expr.function == "info":
+                return _wrapped_info(expr, parts)
+            if expr.function not in AT_UNSAFE_FUNCTIONS and all(invariant for _, invariant, _ in parts):
+                return replace(expr, args=tuple(part[0] for part in parts)), True, True
+            args = tuple(
+                _step_invariant(arg) if invariant and should_wrap else arg for arg, invariant, should_wrap in parts
+            )
+            return replace(expr, args=args), False, False
+        case Unary() | Paren():
+            inner, invariant, should_wrap = yield _wrap(expr.expr)
+            return replace(expr, expr=inner), invariant, should_wrap
+        case NumberLiteral() | StringLiteral():
+            return expr, True, isinstance(expr, NumberLiteral)
+    return expr, False, False
+
+
+def _wrapped_info(expr: Call, parts: list[_Wrapped]) -> _Wrapped:
+    """Info series are looked at as of the first argument's time; the second argument is matchers, no vector."""
+    base, invariant, should_wrap = parts[0]
+    if invariant and info_time(base).at_ms is not None:
+        return replace(expr, args=(base, *expr.args[1:])), True, True
+    base = _step_invariant(base) if invariant and should_wrap else base
+    return replace(expr, args=(base, *expr.args[1:])), False, False

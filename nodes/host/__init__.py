@@ -1,0 +1,1 @@
+"""What a node process runs: its shards, the threads that change them, its answers."""

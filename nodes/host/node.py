@@ -1,0 +1,153 @@
+"""The node actor: a thin shell that joins the shard host, the data-plane server and the coordinator's orders.
+
+One process of it is one incarnation. It never decides who owns a shard; it holds what it is told to hold
+and says what becomes of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+
+import ray
+
+from filoray.cluster.actor_names import COORDINATOR
+from filoray.cluster.actors.ray_actors import reachable_host
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.shard_status import ShardEvent
+from filoray.cluster.node_protocol import (
+    HeartbeatAnswer,
+    HeldShard,
+    LeaseGrant,
+    NodeAnnouncement,
+    ShardEpoch,
+    ShardReport,
+)
+from filoray.cluster.process.open_files import raise_limit
+from filoray.cluster.process.process_identity import ProcessIdentity
+from filoray.cluster.process.process_memory import release_freed_memory_regularly
+from filoray.cluster.process.thread_watch import ThreadWatch
+from filoray.nodes.host.lease import Lease
+from filoray.nodes.host.request_handler import RequestHandler
+from filoray.nodes.host.shard_host import ShardHost
+from filoray.nodes.wire.transport import TransportLimits, TransportServer
+
+logger = logging.getLogger(__name__)
+
+_REPORT_TIMEOUT_S = 10
+_REPORT_RETRY_S = 0.5
+
+
+class Node:
+    """What the coordinator's NodeActor holds: made, named, watched and replaced by the coordinator. See NodeOrders."""
+
+    def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int, gateways_key: bytes) -> None:
+        self._name = name
+        self._incarnation = incarnation
+        self._reporter = _Reporter(name, incarnation, config.namespace)
+        self._address = NodeAddress(reachable_host(config.node.host), port)
+        self._lease = Lease(is_needed=config.lease_ms > 0)
+        self._host = ShardHost(
+            config.data_dir,
+            self._reporter.report,
+            config.column_store_url,
+            config.dataset_limits,
+            config.node.source_timeout_ms,
+            self._lease,
+        )
+        self._handler = RequestHandler(self._host, config, incarnation)
+        key = gateways_key if config.node.is_encrypted else None
+        limits = TransportLimits(config.node.max_message_bytes, config.node.max_connections)
+        self._server = TransportServer(config.node.host, port, self._handler.dispatch, key, limits)
+        self._watch = ThreadWatch(config.node.stuck_timeout_ms)
+        self._watch.watch(self._handler.overdue)
+        for part in (self._server, self._host, self._reporter):
+            part.watch_with(self._watch)
+        release_freed_memory_regularly()
+        raise_limit()
+
+    def start(self) -> NodeAnnouncement:
+        return self.announce()
+
+    def announce(self) -> NodeAnnouncement:
+        shards = tuple(
+            HeldShard(hosted.config.name, hosted.number, hosted.epoch, hosted.status) for hosted in self._host.held()
+        )
+        ray_node_id = ray.get_runtime_context().get_node_id()
+        return NodeAnnouncement(
+            self._name, self._incarnation, self._address, os.getpid(), ray_node_id, shards,
+            self._server.public_key, self._server.endpoint, ProcessIdentity.of(os.getpid()), self._lease.reading_ms(),
+        )  # fmt: skip
+
+    def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
+        self._host.start_shards(config, shards, opened)
+
+    def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
+        self._host.stop_shards(dataset, shards)
+
+    def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
+        self._host.delete_shards(dataset, generation, shards)
+
+    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer:
+        self._lease.renew(grant.from_ms, grant.duration_ms)
+        return HeartbeatAnswer(self._watch.problem(), self._lease.reading_ms())
+
+    def wait_until_death(self) -> None:
+        threading.Event().wait()
+
+    def shutdown(self) -> None:
+        self._server.close()
+        self._handler.close()
+        self._host.close()
+
+
+class _Reporter:
+    """Tells the coordinator what becomes of shards, in order and in batches, from a thread of its own.
+
+    While the coordinator is away the newest report of each shard is kept; a coordinator that comes back asks for
+    an announcement anyway, so a report that never arrives does no harm.
+    """
+
+    def __init__(self, node: str, incarnation: int, namespace: str) -> None:
+        self._node = node
+        self._incarnation = incarnation
+        self._namespace = namespace
+        self._waiting: list[ShardReport] = []
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
+        self._thread.start()
+
+    def watch_with(self, watch: ThreadWatch) -> None:
+        """Have it known when nothing is reported any more; a coordinator that is away is no fault of the node's."""
+        watch.watch_thread(self._thread)
+
+    def report(self, dataset: str, shard: int, epoch: int, event: ShardEvent) -> None:
+        with self._changed:
+            self._waiting.append(ShardReport(dataset, shard, epoch, event))
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._changed.wait()
+                reports, self._waiting = tuple(self._waiting), []
+            while not self._send(reports):
+                threading.Event().wait(_REPORT_RETRY_S)
+
+    def _send(self, reports: tuple[ShardReport, ...]) -> bool:
+        try:
+            coordinator = ray.get_actor(COORDINATOR, self._namespace)
+            reference: ray.ObjectRef[None] = coordinator.shard_events.remote(self._node, self._incarnation, reports)
+            ray.get(reference, timeout=_REPORT_TIMEOUT_S)
+        except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
+            logger.warning("the coordinator did not take %d reports: %s", len(reports), error)
+            return isinstance(error, ray.exceptions.RayTaskError)
+        except Exception:
+            logger.exception("%d reports could not be given; they are tried again", len(reports))
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""Kernels of the gateways: remote write and read, JSON."""

@@ -1,0 +1,1 @@
+"""Kernels that queries are computed with."""

@@ -1,0 +1,1 @@
+"""Kernels of the shards: write buffers, chunks, the index."""

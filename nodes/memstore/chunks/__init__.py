@@ -1,0 +1,1 @@
+"""Sealed samples: encoding, keeping, reading."""

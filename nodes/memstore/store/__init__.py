@@ -1,0 +1,1 @@
+"""A shard's files and tables: what is written, and what is damaged."""

@@ -1,0 +1,30 @@
+"""Which column store a shard has: its own SQLite file, or PostgreSQL where the server's configuration gives a URL."""
+
+from __future__ import annotations
+
+from filoray.nodes.memstore.shard_spec import ShardSpec
+from filoray.nodes.memstore.store.column_store import ColumnStore
+from filoray.nodes.memstore.store.sqlite_column_store import SqliteColumnStore
+
+
+def open_column_store(spec: ShardSpec) -> ColumnStore:
+    """Take the shard's store over with ``spec.epoch``. Raises as Shard.open."""
+    if spec.column_store_url is None:
+        return SqliteColumnStore(
+            spec.path, spec.epoch, spec.store.durability, spec.store.groups_per_shard, was_open=spec.was_open
+        )
+    # SQLAlchemy takes long to import, and most nodes need it for nothing.
+    from filoray.nodes.memstore.store.sql_column_store import SqlColumnStore
+
+    return SqlColumnStore(
+        spec.column_store_url, spec.storage_name, spec.shard, spec.epoch, spec.store.groups_per_shard,
+        was_open=spec.was_open,
+    )  # fmt: skip
+
+
+def delete_shared_store(column_store_url: str | None, storage_name: str, shard: int) -> None:
+    """Remove what is stored of a shard elsewhere than in its own files. Raises Unavailable."""
+    if column_store_url is not None:
+        from filoray.nodes.memstore.store.sql_column_store import delete_shard
+
+        delete_shard(column_store_url, storage_name, shard)

@@ -1,0 +1,1 @@
+"""What keeps a shard in bounds: flushing, retention, cardinality."""

@@ -1,0 +1,138 @@
+"""What the header's ``body`` of each kind of request must be, read strictly before the request is counted or queued.
+
+    kind                       body
+    WRITE, QUERY, CANCEL       nil
+    SERIES, NAMES, RAW         [selectors, start_ms, end_ms, limit, nil]
+    VALUES                     [selectors, start_ms, end_ms, limit, label name]
+    PUT_METADATA               for each of ``shards`` an array of [metric, type, help, unit]
+    METADATA                   [metric or "", limit]
+
+A selector is an array of [label name, operator, value]; a limit of 0 is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from filoray.cluster.errors import BadData
+from filoray.nodes.host.metric_metadata import (
+    HELP_CHARACTERS_MAX,
+    METRICS_MAX,
+    NAME_CHARACTERS_MAX,
+    UNIT_CHARACTERS_MAX,
+    Entry,
+)
+from filoray.nodes.promql.ast import LabelMatcher, MatchOp
+from filoray.nodes.wire.field_checks import INT64_MAX, items, malformed, text, unicode_text, whole_number
+from filoray.nodes.wire.protocol import HEADER_BYTES_MAX, Kind, RequestHeader
+
+_SELECTORS_MAX = 10_000
+_MATCHERS_MAX = 100_000
+_TEXT_CHARACTERS_MAX = HEADER_BYTES_MAX
+_OPERATORS = {op.value: op for op in MatchOp}
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataQuestion:
+    """Of SERIES, NAMES, VALUES and RAW. ``name`` is the label of VALUES, else ""."""
+
+    selectors: tuple[tuple[LabelMatcher, ...], ...]
+    start_ms: int
+    end_ms: int
+    limit: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricQuestion:
+    """Of METADATA; ``metric`` "" means all."""
+
+    metric: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEntries:
+    """Of PUT_METADATA: what to keep, for each of the request's shards."""
+
+    by_shard: tuple[tuple[Entry, ...], ...]
+
+
+RequestBody = MetadataQuestion | MetricQuestion | MetricEntries | None
+
+
+def read_body(header: RequestHeader, frame_count: int) -> RequestBody:
+    """The body as its kind has it. Raises BadData for another, and for frames that are too many or too few."""
+    kind, body = header.kind, header.body
+    wanted_frames = {Kind.WRITE: len(header.shards), Kind.QUERY: 1}.get(kind, 0)
+    if kind is not Kind.CANCEL and not header.shards:
+        raise malformed("shards", list(header.shards), "at least one shard")
+    if kind is Kind.WRITE and frame_count != wanted_frames:
+        raise BadData(f"a write has a container for each of its shards, not {frame_count} for {len(header.shards)}")
+    if frame_count != wanted_frames:
+        raise BadData(f"a malformed data-plane message: {kind.name} has {wanted_frames} frames, not {frame_count}")
+    match kind:
+        case Kind.SERIES | Kind.NAMES | Kind.RAW | Kind.VALUES:
+            return _metadata_question(kind, body)
+        case Kind.PUT_METADATA:
+            lists = items(body, "body", len(header.shards), exactly=len(header.shards))
+            return MetricEntries(tuple([_entries(one) for one in lists]))
+        case Kind.METADATA:
+            metric, limit = items(body, "body", 2, exactly=2)
+            return MetricQuestion(
+                text(metric, "metric", _TEXT_CHARACTERS_MAX), whole_number(limit, "limit", 0, INT64_MAX)
+            )
+    if body is not None:
+        raise malformed("body", body, "nil")
+    return None
+
+
+def read_selectors(plain: Any) -> tuple[tuple[LabelMatcher, ...], ...]:
+    """Arrays of [label name, operator, value]. Raises BadData."""
+    selectors = items(plain, "selectors", _SELECTORS_MAX)
+    count = sum(len(items(selector, "a selector", _MATCHERS_MAX)) for selector in selectors)
+    if count > _MATCHERS_MAX:
+        raise BadData(f"{count} label matchers in one request; {_MATCHERS_MAX} are allowed")
+    return tuple([tuple([_matcher(one) for one in selector]) for selector in selectors])
+
+
+def _metadata_question(kind: Kind, body: Any) -> MetadataQuestion:
+    selectors, start_ms, end_ms, limit, name = items(body, "body", 5, exactly=5)
+    if kind is not Kind.VALUES and name is not None:
+        raise malformed("label name", name, "nil")
+    if kind is Kind.RAW and selectors == []:
+        raise malformed("selectors", selectors, "at least one selector")
+    return MetadataQuestion(
+        read_selectors(selectors),
+        whole_number(start_ms, "start_ms", -INT64_MAX, INT64_MAX),
+        whole_number(end_ms, "end_ms", -INT64_MAX, INT64_MAX),
+        whole_number(limit, "limit", 0, INT64_MAX - 1),
+        text(name, "label name", _TEXT_CHARACTERS_MAX) if kind is Kind.VALUES else "",
+    )
+
+
+def _matcher(plain: Any) -> LabelMatcher:
+    name, operator, value = items(plain, "a label matcher", 3, exactly=3)
+    if type(operator) is not str or operator not in _OPERATORS:
+        raise malformed("a label matcher's operator", operator, f"one of {' '.join(_OPERATORS)}")
+    return LabelMatcher(
+        text(name, "a label's name", _TEXT_CHARACTERS_MAX),
+        _OPERATORS[operator],
+        text(value, "a label's value", _TEXT_CHARACTERS_MAX),
+    )
+
+
+def _entries(plain: Any) -> tuple[Entry, ...]:
+    found = []
+    for entry in items(plain, "metric metadata", METRICS_MAX):
+        metric, kind, help_text, unit = items(entry, "metric metadata", 4, exactly=4)
+        if not unicode_text(metric, "a metric's name", NAME_CHARACTERS_MAX):
+            raise malformed("a metric's name", metric, "not empty")
+        found.append((
+            metric,
+            unicode_text(kind, "a metric's type", UNIT_CHARACTERS_MAX),
+            unicode_text(help_text, "a metric's help", HELP_CHARACTERS_MAX),
+            unicode_text(unit, "a metric's unit", UNIT_CHARACTERS_MAX),
+        ))  # fmt: skip
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""The ``filoray`` command: launching, asking, offline tools."""

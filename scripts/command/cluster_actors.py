@@ -1,0 +1,155 @@
+"""The cluster's actors from the launcher's side: made, waited for, ended. The process must be connected to Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY, gateway_name
+from filoray.cluster.actors.coordinator import ReadyReport
+from filoray.cluster.actors.coordinator_actor import start_coordinator
+from filoray.cluster.actors.placement import Placement, place_nodes
+from filoray.cluster.actors.ray_actors import beside, first_line
+from filoray.cluster.actors.seed_discovery import start_seed_discovery
+from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.errors import FilorayError
+from filoray.command.kernel_warm_up import warm_up_kernels
+from filoray.http.server.gateway import Gateway
+
+_GATEWAY_CONCURRENCY = 4  # a call that waits for the server to start must not keep views waiting
+_SHUTDOWN_TIMEOUT_S = 60
+_KILL_TIMEOUT_S = 10
+_KILL_POLL_S = 0.05
+
+
+class ClusterActors:
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._placement = _placement(config)
+        self._has_name = False
+        self._coordinator: Any = None
+        self._gateways: list[Any] = []
+
+    @property
+    def left_out_machine_count(self) -> int:
+        """Machines of this Ray that get no nodes because the shards' files are here."""
+        return len(_machines()) - 1 if self._placement.is_bound else 0
+
+    def prepare_other_machines(self) -> None:
+        """Fill their kernels' compile caches, once each, before several actors would do so at the same time."""
+        others = {machine for machine in self._placement.machines if machine != self._placement.home}
+        warm_up = ray.remote(num_cpus=0)(warm_up_kernels)
+        calls = [
+            warm_up.options(scheduling_strategy=NodeAffinitySchedulingStrategy(machine, soft=False)).remote()
+            for machine in sorted(others)
+        ]
+        try:
+            ray.get(calls)
+        except RayError as error:
+            raise FilorayError(f"another machine of this Ray cannot run filoray: {first_line(error)}") from None
+
+    def take_name(self) -> None:
+        """Raises FilorayError if the cluster's name is in use."""
+        with self._name_is_free():
+            start_seed_discovery(self._config)
+        self._has_name = True
+
+    def start(self) -> None:
+        """Make the other actors; returns before they are ready. Raises FilorayError if their names are in use."""
+        with self._name_is_free():
+            self._coordinator = start_coordinator(self._config, placement=self._placement)
+            self._gateways = [self._make_gateway(index) for index in range(self._config.node_count)]
+
+    @contextlib.contextmanager
+    def _name_is_free(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise FilorayError(
+                f"this Ray runs a cluster named {self._config.cluster_name} already ({error}); "
+                "stop that one, or give this one another filoray.cluster-name"
+            ) from None
+
+    def wait_until_ready(self) -> tuple[ReadyReport, list[str]]:
+        """All nodes are members, all shards settled, all gateways serve; the latter's URLs.
+
+        Raises FilorayError with the first cause that kept it from that.
+        """
+        try:
+            urls = ray.get([gateway.start.remote() for gateway in self._gateways], timeout=self._timeout_s())
+            report = ray.get(self._coordinator.ready.remote(), timeout=self._timeout_s())
+        except RayTaskError as error:
+            raise FilorayError(str(error.cause or error)) from None
+        except (RayActorError, GetTimeoutError) as error:
+            raise FilorayError(f"the cluster's actors did not come up: {_said(error)}") from None
+        return report, urls
+
+    def kill(self) -> None:
+        """End all actors that ``start`` made and those made by them; not those of another cluster of the same name."""
+        if self._has_name:
+            kill_actors(self._config.node_count)
+
+    def _timeout_s(self) -> float:
+        return self._config.seed.timeout_ms / 1000 + 30
+
+    def _make_gateway(self, index: int) -> Any:
+        options = ray.remote(Gateway).options(
+            name=gateway_name(index),
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=_GATEWAY_CONCURRENCY,
+            scheduling_strategy=beside(self._placement, index),
+        )
+        return options.remote(index, self._config)
+
+
+def _said(error: Exception) -> str:
+    """What an actor's constructor raised, without Ray's tale of it and the name of our class."""
+    last = str(error).strip().rpartition("\n")[2]
+    name, _, text = last.partition(": ")
+    return text if name.startswith("filoray.") else first_line(error)
+
+
+def _machines() -> list[str]:
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def _placement(config: ServerConfig) -> Placement:
+    home = ray.get_runtime_context().get_node_id()
+    # A node elsewhere must be reachable, and find the shards that it takes over.
+    return place_nodes(config.node_count, home, _machines(), is_bound=config.is_bound)
+
+
+def stop_actors(gateway_count: int) -> None:
+    """Gateways finish what runs, nodes flush and close, then all are ended."""
+    for index in range(gateway_count):
+        with contextlib.suppress(ValueError, ray.exceptions.RayError):
+            ray.get(ray.get_actor(gateway_name(index)).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
+    try:
+        ray.get(ray.get_actor(COORDINATOR).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
+    finally:
+        kill_actors(gateway_count)
+
+
+def kill_actors(gateway_count: int) -> None:
+    """End all actors of the namespace; the coordinator first, so that it makes no new nodes meanwhile."""
+    for name in [COORDINATOR, SEED_DISCOVERY, *(gateway_name(index) for index in range(gateway_count))]:
+        _kill(name)
+    deadline_s = time.monotonic() + _KILL_TIMEOUT_S
+    while (names := ray.util.list_named_actors()) and time.monotonic() < deadline_s:
+        for name in names:
+            if "#" in name:  # each incarnation of a node is an actor
+                _kill(name)
+        time.sleep(_KILL_POLL_S)
+
+
+def _kill(name: str) -> None:
+    with contextlib.suppress(ValueError):
+        ray.kill(ray.get_actor(name), no_restart=True)

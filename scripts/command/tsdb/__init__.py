@@ -1,0 +1,1 @@
+"""Offline tools on the files of shards."""
