@@ -141,6 +141,38 @@ async def test_a_connection_that_is_lost_fails_what_waits_for_an_answer() -> Non
         await ask(client)
 
 
+async def test_nothing_is_sent_from_the_word_of_a_lost_connection_to_that_of_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libzmq says so a moment before it takes its pipe down; what is sent between would wait for its timeout."""
+    arrived: list[object] = []
+
+    def note(header: RequestHeader, frames: Frames, responder: Responder) -> None:
+        arrived.append(header.body)
+        responder.reply(header.body)
+
+    context = zmq.Context()
+    with (
+        context.socket(zmq.PAIR) as words,
+        context.socket(zmq.PAIR) as monitor,
+        serving(note) as (server, address),
+        client_of(address, endpoint=server.endpoint) as client,
+    ):
+        words.bind("inproc://words")
+        monitor.connect("inproc://words")
+        assert (await ask(client, "before")).body == "before"
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "_monitor", monitor)
+            words.send_multipart([struct.pack("=HI", zmq.EVENT_DISCONNECTED, 0), b""])
+            client._drain_monitor()
+            with pytest.raises(ConnectionLost, match="there is no connection"):
+                await ask(client, "between")
+            words.send_multipart([struct.pack("=HI", zmq.EVENT_HANDSHAKE_SUCCEEDED, 0), b""])
+            assert (await ask(client, "after")).body == "after"
+    context.term()
+    assert arrived == ["before", "after"]
+
+
 @pytest.mark.parametrize("key", [None, GATEWAYS.public], ids=["private", "keys"])
 async def test_requests_to_a_node_that_is_not_there_fail_soon_and_do_not_pile_up(key: bytes | None) -> None:
     arrived: list[object] = []
