@@ -22,13 +22,14 @@ from filoray.http.api.dataset_choice import choose_dataset
 from filoray.http.api.json_encoding import label_sets_json
 from filoray.http.api.routes_query import TRUNCATED
 from filoray.http.api.selector_parameters import read_selectors
-from filoray.http.fanout.requests import MetadataRequest, MetricMetadata, Names
+from filoray.http.fanout.requests import MetadataRequest, Names
 from filoray.http.server.answer_sizes import labels_bytes
 from filoray.http.server.gateway_services import Edge
 from filoray.http.server.parameters import MAX_TIME_MS, MIN_TIME_MS, Parameters, invalid_parameter
 from filoray.http.server.request_context import client_of, request_id
 from filoray.http.server.responses import enveloped, json_body, json_stream, success, success_body
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.promql.go_numbers import parse_int64
 from filoray.nodes.promql.quoting import is_valid_label_name, quote
 

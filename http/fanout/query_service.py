@@ -19,7 +19,6 @@ from filoray.cluster.control.shard_status import ACTIVE
 from filoray.cluster.errors import BadData, FilorayError, NotFound, StaleRoute, Unavailable
 from filoray.http.fanout.requests import (
     MetadataRequest,
-    MetricMetadata,
     Names,
     QueryOutcome,
     QueryRequest,
@@ -31,8 +30,8 @@ from filoray.http.fanout.retrying import Retrying
 from filoray.http.fanout.routing import Route, ShardEpochs, missing_text, route
 from filoray.http.fanout.text_work import INLINE_TEXT_CHARACTERS_MAX, run_text_work
 from filoray.http.fanout.view_holder import ViewHolder
-from filoray.http.fanout.write_service import metadata_shard
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.metric_metadata import MetricMetadata, metadata_shard
 from filoray.nodes.data.part_key import shards_for_matchers
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.evaluate.fragments import FragmentAnswers
@@ -364,7 +363,7 @@ class FanOutQueryService:
             return await self._ask_all(Kind.METADATA, dataset, questions, deadline_s)
 
         replies = await self._attempts(dataset, deadline_s, attempt)
-        return [MetricMetadata(*fields) for fields in sorted(fields for reply in replies for fields in reply.body)]
+        return sorted(MetricMetadata(*fields) for reply in replies for fields in reply.body)
 
     # ---- what runs
 

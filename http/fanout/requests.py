@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from filoray.cluster.cluster_view import ClusterView
     from filoray.nodes.data.label_table import LabelTable
+    from filoray.nodes.data.metric_metadata import MetricMetadata
     from filoray.nodes.data.record_container import RecordContainer
     from filoray.nodes.data.series_batch import SeriesBatch
     from filoray.nodes.engine.query_params import QueryResult
@@ -92,16 +93,6 @@ class RawSeriesAnswer:
     batch: SeriesBatch
     warnings: tuple[str, ...] = ()
     partial: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MetricMetadata:
-    """What remote write 1.0 told of a metric family (type in lower case as the metadata API prints it)."""
-
-    metric: str
-    type: str
-    help: str
-    unit: str
 
 
 @dataclass(frozen=True, slots=True)

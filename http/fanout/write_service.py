@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from filoray.cluster.cluster_view import DatasetView
@@ -29,12 +28,12 @@ from filoray.cluster.errors import (
     Unavailable,
 )
 from filoray.cluster.process.clocks import LatestCalendar
-from filoray.http.fanout.requests import MetricMetadata, WriteOutcome
+from filoray.http.fanout.requests import WriteOutcome
 from filoray.http.fanout.retrying import Retrying, soonest
 from filoray.http.fanout.routing import ShardEpochs, missing_text, route
 from filoray.http.fanout.view_holder import ViewHolder
+from filoray.nodes.data.metric_metadata import MetricMetadata, metadata_shard
 from filoray.nodes.data.record_container import RecordContainer
-from filoray.nodes.host.metric_metadata import Entry, shortened
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text
 from filoray.nodes.streams.record_batches import without_later_samples
 from filoray.nodes.streams.sources import WritePath, write_path
@@ -182,10 +181,10 @@ class FanOutWriteService:
         self, dataset: str, generation: int, metadata: Sequence[MetricMetadata], retrying: Retrying
     ) -> None:
         """What is known of metrics lives on the shard that the metric's name hashes to. Sent again as samples are."""
-        waiting: dict[int, list[Entry]] = {}
+        waiting: dict[int, list[MetricMetadata]] = {}
         count = self._current(dataset, generation).config.num_shards
         for entry in metadata:
-            kept = shortened((entry.metric, entry.type, entry.help, entry.unit))
+            kept = entry.shortened()
             if kept is not None:
                 waiting.setdefault(metadata_shard(entry.metric, count), []).append(kept)
         while waiting:
@@ -196,7 +195,7 @@ class FanOutWriteService:
                 raise Unavailable(f"not all metadata could be stored within {self._timeout_ms} ms: {told}")
 
     async def _put_waiting(
-        self, current: DatasetView, waiting: dict[int, list[Entry]], retrying: Retrying
+        self, current: DatasetView, waiting: dict[int, list[MetricMetadata]], retrying: Retrying
     ) -> list[FilorayError]:
         """One round; takes what is stored out of ``waiting`` and returns why the rest is not."""
         dataset = current.config.name
@@ -206,7 +205,7 @@ class FanOutWriteService:
             problems.append(StaleRoute(missing_text(dataset, chosen.missing)))
 
         async def put(node: str, pairs: ShardEpochs) -> None:
-            entries = [waiting[shard] for shard, _ in pairs]
+            entries = [[entry.as_row() for entry in waiting[shard]] for shard, _ in pairs]
             try:
                 await self._views.client(node).request(Kind.PUT_METADATA, dataset, pairs, retrying.left_ms, entries)
             except (StaleRoute, QueryTimeout) as error:
@@ -217,11 +216,6 @@ class FanOutWriteService:
 
         await asyncio.gather(*(put(node, pairs) for node, pairs in chosen.by_node.items()))
         return problems
-
-
-def metadata_shard(metric: str, num_shards: int) -> int:
-    """The shard that keeps what is known of a metric."""
-    return xxhash.xxh3_64_intdigest(metric.encode()) % num_shards
 
 
 def _take(shard: int, reply: ShardWriteReply, progress: _Progress, with_keys: WithKeys) -> None:

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import BadData
-from filoray.http.fanout.requests import MetricMetadata
 from filoray.http.remote.protobuf_reader import fields, malformed
 from filoray.http.remote.remote_write_client import METADATA_TYPES
 from filoray.http.remote.remote_write_series import ParsedRequest, Refusal, SeriesTable
 from filoray.http.remote.snappy_block import decompress
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.kernels.edge import remote_write as kernels
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from filoray.http.fanout.requests import MetricMetadata
 from filoray.http.remote.protobuf_writer import bytes_field, label_fields, sample_fields, varint_field
 from filoray.http.remote.snappy_block import compress
+from filoray.nodes.data.metric_metadata import MetricMetadata
 
 METADATA_TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
 """Metric types by their number in MetricMetadata."""

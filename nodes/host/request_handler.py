@@ -19,6 +19,7 @@ import numpy as np
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import FilorayError, StaleRoute, TooManyRequests
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.evaluate.fragments import FragmentAnswers, run_fragments
 from filoray.nodes.engine.query_params import CancelToken, EvalLimits
@@ -276,10 +277,10 @@ class RequestHandler:
 
     def _metadata(self, work: _Work) -> None:
         assert isinstance(work.body, MetricQuestion)
-        entries: list[tuple[str, str, str, str]] = []
+        entries: list[MetricMetadata] = []
         for file in self._host.metadata_files(work.header.dataset, work.header.shards):
             entries += file.get(work.body.metric, work.body.limit)
-        work.responder.reply(entries)
+        work.responder.reply([entry.as_row() for entry in entries])
 
 
 def _metadata_question(work: _Work) -> MetadataQuestion:

@@ -47,7 +47,7 @@ from filoray.cluster.process.open_files import check_room
 from filoray.cluster.process.thread_watch import ThreadWatch
 from filoray.nodes.host.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
 from filoray.nodes.host.lease import Lease
-from filoray.nodes.host.metric_metadata import MetricMetadataFile
+from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.host.opening_attempt import Abandoned, NotWanted, OpeningAttempt
 from filoray.nodes.host.opening_threads import OpeningThreads
 from filoray.nodes.memstore.append_result import AppendResult

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.host.metric_metadata import (
+from filoray.nodes.data.metric_metadata import (
     HELP_CHARACTERS_MAX,
     METRICS_MAX,
     NAME_CHARACTERS_MAX,
     UNIT_CHARACTERS_MAX,
-    Entry,
+    MetricMetadata,
 )
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 from filoray.nodes.wire.field_checks import INT64_MAX, items, malformed, text, unicode_text, whole_number
@@ -56,7 +56,7 @@ class MetricQuestion:
 class MetricEntries:
     """Of PUT_METADATA: what to keep, for each of the request's shards."""
 
-    by_shard: tuple[tuple[Entry, ...], ...]
+    by_shard: tuple[tuple[MetricMetadata, ...], ...]
 
 
 RequestBody = MetadataQuestion | MetricQuestion | MetricEntries | None
@@ -123,16 +123,18 @@ def _matcher(plain: Any) -> LabelMatcher:
     )
 
 
-def _entries(plain: Any) -> tuple[Entry, ...]:
+def _entries(plain: Any) -> tuple[MetricMetadata, ...]:
     found = []
     for entry in items(plain, "metric metadata", METRICS_MAX):
         metric, kind, help_text, unit = items(entry, "metric metadata", 4, exactly=4)
         if not unicode_text(metric, "a metric's name", NAME_CHARACTERS_MAX):
             raise malformed("a metric's name", metric, "not empty")
-        found.append((
-            metric,
-            unicode_text(kind, "a metric's type", UNIT_CHARACTERS_MAX),
-            unicode_text(help_text, "a metric's help", HELP_CHARACTERS_MAX),
-            unicode_text(unit, "a metric's unit", UNIT_CHARACTERS_MAX),
-        ))  # fmt: skip
+        found.append(
+            MetricMetadata(
+                metric,
+                unicode_text(kind, "a metric's type", UNIT_CHARACTERS_MAX),
+                unicode_text(help_text, "a metric's help", HELP_CHARACTERS_MAX),
+                unicode_text(unit, "a metric's unit", UNIT_CHARACTERS_MAX),
+            )
+        )
     return tuple(found)

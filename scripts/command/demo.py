@@ -21,8 +21,8 @@ from rich.progress import Progress
 from filoray.cluster.config.server_config import shipped_config_text
 from filoray.cluster.errors import FilorayError
 from filoray.command.client_access import ClientAccess, error_text
-from filoray.http.fanout.requests import MetricMetadata
 from filoray.http.remote.remote_write_client import WRITE_HEADERS, encode_write_request
+from filoray.nodes.data.metric_metadata import MetricMetadata
 
 INTERVAL_MS = 15_000
 _WINDOW_SAMPLES = 120

@@ -18,7 +18,6 @@ from filoray.cluster.errors import (
 )
 from filoray.http.access.web_config_file import WebConfigFile
 from filoray.http.fanout.requests import (
-    MetricMetadata,
     Names,
     QueryOutcome,
     RawSeriesAnswer,
@@ -32,6 +31,7 @@ from filoray.http.server.gateway_services import GatewayServices
 from filoray.http.server.http_server import HttpServer
 from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.query_params import QueryResult
 from filoray.nodes.promql.ast import ValueType

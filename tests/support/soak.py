@@ -21,8 +21,9 @@ from shards import NOW_MS, matching, shard_spec
 from filoray.cluster.process.process_memory import release_freed_memory
 from filoray.http.remote.remote_write import RemoteWriteDecoder
 from filoray.http.remote.remote_write_client import encode_write_request
-from filoray.nodes.host import metric_metadata
-from filoray.nodes.host.metric_metadata import MetricMetadataFile
+from filoray.nodes.data.metric_metadata import MetricMetadata
+from filoray.nodes.host import metric_metadata_file
+from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
@@ -70,7 +71,7 @@ class Soak:
         self.write([labels_of("m", "full", request=str(i)) for i in range(NAMESPACE_SERIES_MAX)], times[:1])
         refused = [labels_of("m", "full", request=f"{number}-{i:040}") for i in range(REFUSED_SERIES)]
         assert self.write(refused, times) == REFUSED_SERIES * SAMPLES
-        self._metadata.put([(name, "counter", f"help of {name} " * 10, "") for name in names])
+        self._metadata.put([MetricMetadata(name, "counter", f"help of {name} " * 10, "") for name in names])
         for i in range(QUERIES):
             pattern = f".*-{number}-({i}|{i + 1}).*"
             # Few go over the thousands of pods: what is compiled and kept is the same for the hundreds of instances.
@@ -124,7 +125,7 @@ def resident_bytes() -> int:
 
 
 def main() -> None:
-    metric_metadata.METRICS_MAX = 100
+    metric_metadata_file.METRICS_MAX = 100
     soak = Soak(Path(sys.argv[1]))
     for number in range(int(sys.argv[2])):
         print(json.dumps(soak.hour(number)), flush=True)

@@ -27,7 +27,6 @@ from filoray.cluster.errors import (
 from filoray.http.access.access_policy import Identity
 from filoray.http.access.request_access import set_identity
 from filoray.http.fanout.query_service import FanOutQueryService
-from filoray.http.fanout.requests import MetricMetadata
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.http.remote.protobuf_writer import bytes_field, varint_field
@@ -35,6 +34,7 @@ from filoray.http.remote.remote_write_client import WRITE_HEADERS, encode_write_
 from filoray.http.remote.snappy_block import compress
 from filoray.http.server.request_context import client_of
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.engine.evaluate.fragments import FragmentAnswers
 from filoray.nodes.host.request_handler import labels_only
 from filoray.nodes.streams.stream import StreamFailed

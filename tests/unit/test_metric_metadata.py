@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from filoray.cluster.errors import Unavailable
-from filoray.nodes.host import metric_metadata
-from filoray.nodes.host.metric_metadata import MetricMetadataFile
+from filoray.nodes.data.metric_metadata import HELP_CHARACTERS_MAX, MetricMetadata
+from filoray.nodes.host import metric_metadata_file
+from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 
 
-def entry(number: int, text: str = "help") -> tuple[str, str, str, str]:
-    return f"m{number:03}", "counter", text, "seconds"
+def entry(number: int, text: str = "help") -> MetricMetadata:
+    return MetricMetadata(f"m{number:03}", "counter", text, "seconds")
 
 
 def names(file: MetricMetadataFile) -> list[str]:
-    return [known[0] for known in file.get("", 0)]
+    return [known.metric for known in file.get("", 0)]
 
 
 def test_the_newest_word_counts_and_outlives_its_process(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_the_newest_word_counts_and_outlives_its_process(tmp_path: Path) -> None
 
 
 def test_names_without_end_push_the_oldest_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metric_metadata, "METRICS_MAX", 10)
+    monkeypatch.setattr(metric_metadata_file, "METRICS_MAX", 10)
     file = MetricMetadataFile(tmp_path / "shard-0.metrics")
     for number in range(40):
         file.put([entry(number), entry(0, f"told again {number}")])
@@ -45,7 +46,7 @@ def test_a_help_text_without_end_is_cut(tmp_path: Path) -> None:
     file = MetricMetadataFile(tmp_path / "shard-0.metrics")
     for _ in range(2):
         file.put([entry(1, "x" * 1_000_000)])
-    assert len(file.get("m001", 0)[0][2]) == metric_metadata.HELP_CHARACTERS_MAX
+    assert len(file.get("m001", 0)[0].help) == HELP_CHARACTERS_MAX
 
 
 @pytest.mark.parametrize("damage", [b"no database at all " * 50, b""], ids=["garbage", "empty"])
@@ -96,7 +97,7 @@ def test_what_is_stored_already_and_is_no_metadata_is_passed_over(
         connection.execute("INSERT INTO metrics VALUES (CAST(X'FF' AS TEXT), 'gauge', '', '')")
         connection.execute("INSERT INTO metrics VALUES (7, 'gauge', 5, '')")
     file = MetricMetadataFile(path)
-    assert file.get("", 0) == [("7", "gauge", "5", ""), entry(1), entry(2)]
+    assert file.get("", 0) == [MetricMetadata("7", "gauge", "5", ""), entry(1), entry(2)]
     assert "5 rows are not metric metadata" in caplog.text
     file.put([entry(3)])
     assert names(MetricMetadataFile(path)) == ["7", "m001", "m002", "m003"]
@@ -104,5 +105,5 @@ def test_what_is_stored_already_and_is_no_metadata_is_passed_over(
 
 def test_names_longer_than_any_are_not_kept(tmp_path: Path) -> None:
     file = MetricMetadataFile(tmp_path / "shard-0.metrics")
-    file.put([("x" * 1_000_000, "gauge", "", ""), entry(1)])
+    file.put([MetricMetadata("x" * 1_000_000, "gauge", "", ""), entry(1)])
     assert names(file) == ["m001"]

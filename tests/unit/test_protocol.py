@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from filoray.cluster.errors import BadData, ExecutionError, FilorayError, StaleRoute
-from filoray.nodes.host.metric_metadata import HELP_CHARACTERS_MAX
+from filoray.nodes.data.metric_metadata import HELP_CHARACTERS_MAX, MetricMetadata
 from filoray.nodes.wire.protocol import Kind, MalformedRequest, ReplyHeader, RequestHeader
 from filoray.nodes.wire.request_bodies import MetadataQuestion, MetricEntries, MetricQuestion, read_body
 
@@ -157,7 +157,7 @@ def test_bodies_come_out_as_their_kind() -> None:
     assert (values.selectors[0][0].value, values.start_ms, values.limit, values.name) == (NOT_UTF8, -1, 3, NOT_UTF8)
     assert read_body(question(Kind.METADATA, ["up", 5]), 0) == MetricQuestion("up", 5)
     entries = read_body(question(Kind.PUT_METADATA, [[["up", "gauge", "hélp", ""]]]), 0)
-    assert entries == MetricEntries(((("up", "gauge", "hélp", ""),),))
+    assert entries == MetricEntries(((MetricMetadata("up", "gauge", "hélp", ""),),))
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from filoray.cluster.errors import BadData, PayloadTooLarge
-from filoray.http.fanout.requests import MetricMetadata
 from filoray.http.remote.protobuf_writer import bytes_field, label_fields, varint, varint_field
 from filoray.http.remote.remote_write import HISTOGRAM_REASON, DecodedWrite, RemoteWriteDecoder
 from filoray.http.remote.remote_write_client import encode_write_request
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.part_key import encode_part_key, ingestion_shard, part_key_hash, shard_key_hash
 from filoray.nodes.data.record_container import RecordContainer
 

@@ -26,9 +26,10 @@ from filoray.cluster.control.shard_status import IngestionStarted, ShardEvent, S
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import EpochDiffers, FilorayError, ShardNotHere, ShardOpening, StaleRoute, Unavailable
 from filoray.http.fanout.query_service import FanOutQueryService
-from filoray.http.fanout.requests import MetadataRequest, MetricMetadata, QueryRequest
+from filoray.http.fanout.requests import MetadataRequest, QueryRequest
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost

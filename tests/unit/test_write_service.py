@@ -16,9 +16,9 @@ from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import ShardStatus, StatusKind
 from filoray.cluster.errors import StaleRoute, Unavailable
-from filoray.http.fanout.requests import MetricMetadata
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Kind

@@ -1,4 +1,4 @@
-"""What remote write tells of metrics (type, help, unit), kept beside the shard that the metric's name hashes to.
+"""The file in which a shard keeps what it was told of metrics (type, help, unit).
 
 A small SQLite file for each shard that was told something: it moves to a new owner as the shard's own file does.
 The newest word on a metric is the one that counts. Of METRICS_MAX metrics those that were told of first are forgotten.
@@ -14,29 +14,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from filoray.nodes.data.metric_metadata import METRICS_MAX, MetricMetadata
 from filoray.nodes.memstore.store.sqlite_errors import database_errors
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 
 logger = logging.getLogger(__name__)
 
-Entry = tuple[str, str, str, str]
-"""(metric, type, help, unit)."""
-
-METRICS_MAX = 50_000
-"""Of one shard; wide exporters have some thousands, and names made of numbers would have no end."""
-HELP_CHARACTERS_MAX = 2_000
-NAME_CHARACTERS_MAX = 2_000
-UNIT_CHARACTERS_MAX = 200
-
 _SCHEMA = "CREATE TABLE IF NOT EXISTS metrics(metric TEXT PRIMARY KEY, type TEXT, help TEXT, unit TEXT) WITHOUT ROWID"
-
-
-def shortened(entry: Entry) -> Entry | None:
-    """What is kept of an entry; None where the metric's name is longer than any that is kept."""
-    metric, kind, help_text, unit = entry
-    if not metric or len(metric) > NAME_CHARACTERS_MAX:
-        return None
-    return metric, kind[:UNIT_CHARACTERS_MAX], help_text[:HELP_CHARACTERS_MAX], unit[:UNIT_CHARACTERS_MAX]
 
 
 class MetricMetadataFile:
@@ -45,14 +29,14 @@ class MetricMetadataFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._known: dict[str, Entry] | None = None
+        self._known: dict[str, MetricMetadata] | None = None
 
-    def put(self, entries: Sequence[Entry]) -> None:
+    def put(self, entries: Sequence[MetricMetadata]) -> None:
         """Durable when it returns; what is known already costs nothing. Raises Unavailable (a full disk, ...)."""
         with self._lock:
             known = self._load()
-            short = [shortened(entry) for entry in entries]
-            news = {entry[0]: entry for entry in short if entry is not None and known.get(entry[0]) != entry}
+            short = [entry.shortened() for entry in entries]
+            news = {entry.metric: entry for entry in short if entry is not None and known.get(entry.metric) != entry}
             if not news:
                 return
             older = [name for name in known if name not in news]
@@ -66,7 +50,7 @@ class MetricMetadataFile:
                 known.pop(name, None)
             known.update(news)
 
-    def get(self, metric: str, limit: int) -> list[Entry]:
+    def get(self, metric: str, limit: int) -> list[MetricMetadata]:
         """Of one metric, or of all (``""``) in the order of their names; at most ``limit`` (0: any number)."""
         with self._lock:
             known = self._load()
@@ -75,7 +59,7 @@ class MetricMetadataFile:
             ordered = [known[name] for name in sorted(known)]
             return ordered[:limit] if limit else ordered
 
-    def _load(self) -> dict[str, Entry]:
+    def _load(self) -> dict[str, MetricMetadata]:
         if self._known is None:
             try:
                 self._known = self._read() if self._path.exists() else {}
@@ -84,8 +68,8 @@ class MetricMetadataFile:
                 self._known = {}
         return self._known
 
-    def _read(self) -> dict[str, Entry]:
-        known: dict[str, Entry] = {}
+    def _read(self) -> dict[str, MetricMetadata]:
+        known: dict[str, MetricMetadata] = {}
         with database_errors(self._path, "read"), closing(sqlite3.connect(self._path, timeout=10)) as connection:
             connection.text_factory = bytes  # decoded here, as one bad text must not hide the others
             connection.execute(_SCHEMA)
@@ -93,13 +77,13 @@ class MetricMetadataFile:
         for row in rows:
             entry = _as_entry(row)
             if entry is not None:
-                known[entry[0]] = entry
+                known[entry.metric] = entry
         if len(known) < len(rows):
             bad = len(rows) - len(known)
             logger.error("%s: %d rows are not metric metadata and are passed over", self._path, bad)
         return known
 
-    def _write(self, forgotten: Sequence[str], entries: Iterable[Entry]) -> None:
+    def _write(self, forgotten: Sequence[str], entries: Iterable[MetricMetadata]) -> None:
         with (
             database_errors(self._path, "write"),
             closing(sqlite3.connect(self._path, timeout=10)) as connection,
@@ -107,7 +91,9 @@ class MetricMetadataFile:
         ):
             connection.execute(_SCHEMA)
             connection.executemany("DELETE FROM metrics WHERE metric = ?", [(name,) for name in forgotten])
-            connection.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", entries)
+            connection.executemany(
+                "INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", [entry.as_row() for entry in entries]
+            )
 
     def _set_aside(self, error: DamagedStore) -> None:
         """Senders tell their metrics' types again within minutes: a damaged file must not refuse their writes."""
@@ -117,9 +103,9 @@ class MetricMetadataFile:
         self._path.replace(self._path.with_name(self._path.name + ".damaged"))
 
 
-def _as_entry(row: Sequence[object]) -> Entry | None:
+def _as_entry(row: Sequence[object]) -> MetricMetadata | None:
     try:
         metric, kind, help_text, unit = [part.decode() for part in row if isinstance(part, bytes)]
     except (UnicodeDecodeError, ValueError):
         return None
-    return shortened((metric, kind, help_text, unit))
+    return MetricMetadata(metric, kind, help_text, unit).shortened()
