@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -20,10 +19,13 @@ from filoray.http.access.route_access import PREFIXES
 from filoray.http.api.dataset_choice import choose_dataset, dataset_view
 from filoray.http.remote.remote_write import DecodedWrite
 from filoray.http.remote.snappy_block import declared_length
+from filoray.http.remote.write_answer import OUTCOME_HEADER, outcome_header, refusal_text
 from filoray.http.server.bodies import BodyTimeout, UnsupportedMediaType, content_encoding, read_raw_body
+from filoray.http.server.error_responses import error_response
 from filoray.http.server.gateway_services import Edge
 from filoray.http.server.parameters import Parameters
 from filoray.http.server.request_context import client_of, request_id
+from filoray.nodes.data.write_outcome import WriteOutcome
 
 _PROTOBUF = "application/x-protobuf"
 _MESSAGE_V1 = "prometheus.WriteRequest"
@@ -65,8 +67,12 @@ class WriteRoutes:
                 with memory.holding(self._decompressed_bytes(body)):
                     decoded = await self._decode(config, body)
                 memory.grow(held_bytes(decoded))
-                await self._store(config, decoded, request_id(request))
-        return web.Response(status=204)
+                outcome = await self._store(config, decoded, request_id(request))
+        if not outcome.refused_count:
+            return web.Response(status=204)
+        answer = error_response(BadData(refusal_text(outcome)), request_id(request))
+        answer.headers[OUTCOME_HEADER] = outcome_header(outcome)
+        return answer
 
     def _decompressed_bytes(self, body: bytes) -> int:
         """What a body becomes for a moment; one that is declared too large is refused before."""
@@ -80,30 +86,21 @@ class WriteRoutes:
         decode = partial(decoder.decode, dataset, body, config.num_shards, config.spread)
         return await asyncio.get_running_loop().run_in_executor(_decoding, decode)
 
-    async def _store(self, config: DatasetConfig, decoded: DecodedWrite, identity: str) -> None:
-        """Raises BadData if samples were refused; those that were not are stored all the same."""
+    async def _store(self, config: DatasetConfig, decoded: DecodedWrite, identity: str) -> WriteOutcome:
+        """Where samples are refused, those that are not are stored all the same."""
         dataset = config.name
-        accepted = 0
-        refused = Counter(decoded.refused)
-        example = decoded.example
+        outcome = WriteOutcome()
+        outcome.add(decoded.outcome)
         if decoded.containers or decoded.metadata:
-            outcome = await self._services.write.write(
+            stored = await self._services.write.write(
                 dataset, decoded.containers, decoded.with_keys, decoded.metadata, identity, config.generation
             )
             decoded.acknowledged()
-            accepted = outcome.accepted
-            refused.update(outcome.refused)
-            example = example or outcome.example
-        self._edge.metrics.samples_written.labels(dataset).inc(accepted)
-        reasons = {reason: count for reason, count in sorted(refused.items()) if count}
-        for reason, count in reasons.items():
+            outcome.add(stored)
+        self._edge.metrics.samples_written.labels(dataset).inc(outcome.accepted)
+        for reason, count in outcome.refused.items():
             self._edge.metrics.samples_refused.labels(dataset, reason).inc(count)
-        if reasons:
-            counts = ", ".join(f"{reason}: {count}" for reason, count in reasons.items())
-            raise BadData(
-                f"{sum(reasons.values())} samples were refused ({counts}), {accepted} were stored"
-                + (f"; for example {example}" if example else "")
-            )
+        return outcome
 
 
 def check_media_type(request: web.Request) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from filoray.nodes.promql.ast import LabelMatcher
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from filoray.nodes.data.metric_metadata import MetricMetadata
     from filoray.nodes.data.record_container import RecordContainer
     from filoray.nodes.data.series_batch import SeriesBatch
+    from filoray.nodes.data.write_outcome import WriteOutcome
     from filoray.nodes.engine.query_params import QueryResult
 
 
@@ -102,15 +103,6 @@ class RunningQuery:
     query: str
     started_ms: int
     elapsed_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class WriteOutcome:
-    """``refused`` counts samples that were not stored, by reason; ``example`` names one. The rest is durable."""
-
-    accepted: int = 0
-    refused: Mapping[str, int] = field(default_factory=dict)
-    example: str = ""
 
 
 class QueryService(Protocol):

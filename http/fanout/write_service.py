@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,18 +27,18 @@ from filoray.cluster.errors import (
     Unavailable,
 )
 from filoray.cluster.process.clocks import LatestCalendar
-from filoray.http.fanout.requests import WriteOutcome
 from filoray.http.fanout.retrying import Retrying, soonest
 from filoray.http.fanout.routing import ShardEpochs, missing_text, route
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.nodes.data.metric_metadata import MetricMetadata, metadata_shard
 from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.data.write_outcome import RefusalReason, UnknownSeries, WriteOutcome
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text
 from filoray.nodes.streams.record_batches import without_later_samples
 from filoray.nodes.streams.sources import WritePath, write_path
 from filoray.nodes.streams.topic_writers import TopicWriters
 from filoray.nodes.wire.protocol import Kind, error_named
-from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, Stored, UnknownSeries, decode_write_reply
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, decode_write_reply
 
 WithKeys = Callable[[int, NDArray[np.int32]], RecordContainer]
 
@@ -49,9 +48,7 @@ class _Progress:
     """One request's state: what is still to be acknowledged, and what came of the rest."""
 
     waiting: dict[int, bytes]
-    accepted: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    example: str = ""
+    outcome: WriteOutcome = field(default_factory=WriteOutcome)
     problems: list[FilorayError] = field(default_factory=list)
     """Why some of ``waiting`` were not taken in the last round."""
 
@@ -86,7 +83,7 @@ class FanOutWriteService:
             case WritePath.REFUSED:
                 raise BadData(f"dataset {dataset} is fed by {config.source_factory} and takes no remote writes")
             case WritePath.TOPIC:
-                progress.accepted = await self._produce(config, containers, with_keys, progress)
+                await self._produce(config, containers, with_keys, progress.outcome)
             case WritePath.SHARDS:
                 progress.waiting = {shard: container.encode() for shard, container in containers.items()}
         retrying = Retrying(self._views, deadline_s)
@@ -99,7 +96,7 @@ class FanOutWriteService:
                     f"not all samples could be stored within {self._timeout_ms} ms: {problems[0].message}"
                 )
         await self._put_metadata(dataset, generation, metadata, retrying)
-        return WriteOutcome(progress.accepted, dict(progress.refused), progress.example)
+        return progress.outcome
 
     async def close(self) -> None:
         """Let what is on its way to Kafka arrive."""
@@ -110,8 +107,8 @@ class FanOutWriteService:
         config: DatasetConfig,
         containers: Mapping[int, RecordContainer],
         with_keys: WithKeys,
-        progress: _Progress,
-    ) -> int:
+        outcome: WriteOutcome,
+    ) -> None:
         """Every container with all its part keys, as whoever reads the topic later knows no series.
 
         What the shards would refuse for its time is refused here: nobody hears of what they do later.
@@ -127,11 +124,11 @@ class FanOutWriteService:
                 later = np.flatnonzero(container.timestamps > limit_ms)
                 if len(later):
                     complete[shard] = without_later_samples(container, limit_ms)
-                    progress.refused["out of bounds"] += len(later)
+                    outcome.refuse(RefusalReason.OUT_OF_BOUNDS, len(later))
                     time_ms, value = int(container.timestamps[later[0]]), float(container.values[later[0]])
-                    progress.example = out_of_bounds_text(time_ms, value, now_ms, config.store.max_future_ms)
+                    outcome.example = out_of_bounds_text(time_ms, value, now_ms, config.store.max_future_ms)
         produced = {shard: container for shard, container in complete.items() if container.sample_count}
-        return await self._topics.produce(config, produced)
+        outcome.accepted += await self._topics.produce(config, produced)
 
     def _current(self, dataset: str, generation: int) -> DatasetView:
         """Raises DatasetUnknown, and Unavailable if another dataset has taken the name."""
@@ -220,11 +217,9 @@ class FanOutWriteService:
 
 def _take(shard: int, reply: ShardWriteReply, progress: _Progress, with_keys: WithKeys) -> None:
     match reply:
-        case Stored(accepted, refused, example):
+        case WriteOutcome():
             del progress.waiting[shard]
-            progress.accepted += accepted
-            progress.refused.update({reason: count for reason, count in refused.items() if count})
-            progress.example = progress.example or example
+            progress.outcome.add(reply)
         case UnknownSeries(series):
             progress.waiting[shard] = with_keys(shard, series).encode()
         case Refused(error_class, message):

@@ -23,25 +23,15 @@ from numpy.typing import NDArray
 from filoray.cluster.errors import BadData
 from filoray.http.remote.protobuf_reader import fields, malformed
 from filoray.http.remote.remote_write_client import METADATA_TYPES
-from filoray.http.remote.remote_write_series import ParsedRequest, Refusal, SeriesTable
+from filoray.http.remote.remote_write_series import VERDICTS, ParsedRequest, SeriesTable
 from filoray.http.remote.snappy_block import decompress
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
 from filoray.nodes.kernels.edge import remote_write as kernels
 
 if TYPE_CHECKING:
     from filoray.cluster.config.server_config import WriteConfig
-
-HISTOGRAM_REASON = "native histogram"
-REFUSAL_REASONS = {
-    Refusal.LABEL_NAME_EMPTY: "invalid label name",
-    Refusal.LABEL_NAME_DUPLICATE: "duplicate label name",
-    Refusal.LABELS_WITHOUT_METRIC: "no metric name",
-    Refusal.LABELS_TOO_MANY: "too many labels",
-    Refusal.LABEL_NAME_TOO_LONG: "label name too long",
-    Refusal.LABEL_VALUE_TOO_LONG: "label value too long",
-    Refusal.LABEL_NOT_UTF8: "invalid UTF-8 in a label",
-}
 
 # Of one request. An empty message takes 2 bytes, its row in the columns 40: without these a small body could claim much
 # memory. Agents send 10,000 samples at most, and 2,000 metadata entries.
@@ -59,13 +49,12 @@ class DecodedWrite:
     """A request, decoded and sharded.
 
     ``containers``: by shard; they carry the part keys of series that no shard has acknowledged yet.
-    ``refused``: samples that are in no container, by reason; ``example`` says it of one series.
+    ``outcome``: of the samples that are in no container, as they are refused.
     """
 
     containers: Mapping[int, RecordContainer] = field(default_factory=dict)
     metadata: Sequence[MetricMetadata] = ()
-    refused: Mapping[str, int] = field(default_factory=dict)
-    example: str = ""
+    outcome: WriteOutcome = field(default_factory=WriteOutcome)
     _rows: Mapping[int, NDArray[np.int32]] = field(default_factory=dict)
     _table: SeriesTable | None = None
 
@@ -120,9 +109,9 @@ class RemoteWriteDecoder:
         request = self._parse(data)
         table = self._table(dataset_key, num_shards, spread)
         rows = table.rows_of(request)
-        refused, example = _refused(table, request, rows)
+        outcome = _refused(table, request, rows)
         containers, shard_rows = _group(table, request, rows, num_shards)
-        return DecodedWrite(containers, _metadata(request), refused, example, shard_rows, table)
+        return DecodedWrite(containers, _metadata(request), outcome, shard_rows, table)
 
     def forget(self, dataset_key: str) -> None:
         """Drop what is remembered of a dataset, e.g. when it is deleted."""
@@ -228,20 +217,22 @@ def _with_part_keys(
     )  # fmt: skip
 
 
-def _refused(table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32]) -> tuple[dict[str, int], str]:
-    refused: dict[str, int] = {}
-    example = ""
+def _refused(table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32]) -> WriteOutcome:
+    """What the edge itself refuses."""
+    outcome = WriteOutcome()
     shards = table.shards[rows]
     positions = np.flatnonzero(shards < 0)
     if len(positions):
         verdicts = -shards[positions]
         counts = np.bincount(verdicts, request.counts[positions])
-        refused = {REFUSAL_REASONS[Refusal(verdict)]: int(counts[verdict]) for verdict in np.unique(verdicts).tolist()}
-        example = table.part_keys[rows[positions[0]]].decode()
+        for verdict in np.unique(verdicts).tolist():
+            outcome.refuse(VERDICTS[verdict], int(counts[verdict]))
+        outcome.example = table.part_keys[rows[positions[0]]].decode()
     if request.histogram_count:
-        refused[HISTOGRAM_REASON] = request.histogram_count
-        example = example or f"{request.histogram_count} native histograms: filoray stores floats (classic histograms)"
-    return refused, example
+        outcome.refuse(RefusalReason.NATIVE_HISTOGRAM, request.histogram_count)
+        text = f"{request.histogram_count} native histograms: filoray stores floats (classic histograms)"
+        outcome.example = outcome.example or text
+    return outcome
 
 
 def _metadata(request: ParsedRequest) -> list[MetricMetadata]:

@@ -13,7 +13,6 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from filoray.http.remote.protobuf_reader import fields, malformed
 from filoray.nodes.data.part_key import PART_KEY_TEXT_BYTES_MAX, hash_shard_key, ingestion_shard, part_key_hash
+from filoray.nodes.data.write_outcome import RefusalReason
 from filoray.nodes.kernels.edge import remote_write as kernels
 from filoray.nodes.kernels.edge.series_lookup import add_rows, find_rows
 
@@ -28,16 +28,16 @@ _ROWS_FIRST = 1024
 _EXAMPLE_CHARACTERS_MAX = 300
 
 
-class Refusal(IntEnum):
-    """Why a series is refused. The numbers are the kernel's verdicts."""
-
-    LABEL_NAME_EMPTY = kernels.LABEL_NAME_EMPTY
-    LABEL_NAME_DUPLICATE = kernels.LABEL_NAME_DUPLICATE
-    LABELS_WITHOUT_METRIC = kernels.LABELS_WITHOUT_METRIC
-    LABELS_TOO_MANY = kernels.LABELS_TOO_MANY
-    LABEL_NAME_TOO_LONG = kernels.LABEL_NAME_TOO_LONG
-    LABEL_VALUE_TOO_LONG = kernels.LABEL_VALUE_TOO_LONG
-    LABEL_NOT_UTF8 = kernels.LABEL_NOT_UTF8
+VERDICTS = {
+    kernels.LABEL_NAME_EMPTY: RefusalReason.LABEL_NAME_EMPTY,
+    kernels.LABEL_NAME_DUPLICATE: RefusalReason.LABEL_NAME_DUPLICATE,
+    kernels.LABELS_WITHOUT_METRIC: RefusalReason.LABELS_WITHOUT_METRIC,
+    kernels.LABELS_TOO_MANY: RefusalReason.LABELS_TOO_MANY,
+    kernels.LABEL_NAME_TOO_LONG: RefusalReason.LABEL_NAME_TOO_LONG,
+    kernels.LABEL_VALUE_TOO_LONG: RefusalReason.LABEL_VALUE_TOO_LONG,
+    kernels.LABEL_NOT_UTF8: RefusalReason.LABEL_NOT_UTF8,
+}
+"""Why a series is refused, by the kernel's verdict."""
 
 
 class LabelLimits(Protocol):
@@ -71,8 +71,8 @@ class ParsedRequest:
 class SeriesTable:
     """Series of one dataset under one sharding, in rows. Rows are only ever added: a row number stays good.
 
-    ``shards`` int32: negative for a refused series, then minus its Refusal. ``part_keys``: of a refused series, the
-    sentence that says why. ``known`` uint8: 1 once the series' shard has acknowledged a write with its part key.
+    ``shards`` int32: negative for a refused series, then minus its kernel verdict. ``part_keys``: of a refused series,
+    the sentence that says why. ``known`` uint8: 1 once the series' shard has acknowledged a write with its part key.
     """
 
     def __init__(self, num_shards: int, spread: int, limits: LabelLimits) -> None:
@@ -160,7 +160,7 @@ class SeriesTable:
             next_row += 1
             if verdict != kernels.LABELS_GOOD:
                 self.shards[row] = -verdict
-                self._append_key(self._why(Refusal(verdict), request, int(missing[index])).encode())
+                self._append_key(self._why(VERDICTS[verdict], request, int(missing[index])).encode())
                 continue
             at = 6 * index
             shard_key = (
@@ -200,23 +200,25 @@ class SeriesTable:
             raise malformed("Label of a WriteRequest", int(result[kernels.CODE]), int(result[kernels.OFFSET]))
         return made
 
-    def _why(self, refusal: Refusal, request: ParsedRequest, position: int) -> str:
+    def _why(self, refusal: RefusalReason, request: ParsedRequest, position: int) -> str:
         """The sentence about a refused series, with its labels as they came."""
         start, end = int(request.label_starts[position]), int(request.label_ends[position])
         pairs = label_pairs(request.data[start:end].tobytes())
         limits = self._limits
         reason = {
-            Refusal.LABEL_NAME_EMPTY: "a label has an empty name",
-            Refusal.LABEL_NAME_DUPLICATE: f"label {_first_duplicate(pairs)} is there more than once",
-            Refusal.LABELS_WITHOUT_METRIC: "it has no metric name (label __name__)",
-            Refusal.LABELS_TOO_MANY: f"it has over {limits.max_label_count} labels (filoray.write.max-label-count)",
-            Refusal.LABEL_NAME_TOO_LONG: (
+            RefusalReason.LABEL_NAME_EMPTY: "a label has an empty name",
+            RefusalReason.LABEL_NAME_DUPLICATE: f"label {_first_duplicate(pairs)} is there more than once",
+            RefusalReason.LABELS_WITHOUT_METRIC: "it has no metric name (label __name__)",
+            RefusalReason.LABELS_TOO_MANY: (
+                f"it has over {limits.max_label_count} labels (filoray.write.max-label-count)"
+            ),
+            RefusalReason.LABEL_NAME_TOO_LONG: (
                 f"a label name is over {limits.max_label_name_bytes} bytes (filoray.write.max-label-name-size)"
             ),
-            Refusal.LABEL_VALUE_TOO_LONG: (
+            RefusalReason.LABEL_VALUE_TOO_LONG: (
                 f"a label value is over {limits.max_label_value_bytes} bytes (filoray.write.max-label-value-size)"
             ),
-            Refusal.LABEL_NOT_UTF8: "a label name or value is not valid UTF-8",
+            RefusalReason.LABEL_NOT_UTF8: "a label name or value is not valid UTF-8",
         }[refusal]
         text = "{" + ", ".join(f"{_quoted(name)}={_quoted(value)}" for name, value in pairs) + "}"
         if len(text) > _EXAMPLE_CHARACTERS_MAX:

@@ -50,14 +50,13 @@ from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.host.opening_attempt import Abandoned, NotWanted, OpeningAttempt
 from filoray.nodes.host.opening_threads import OpeningThreads
-from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.memstore.store.store_choice import delete_shared_store
 from filoray.nodes.streams.consumer import StreamConsumer
 from filoray.nodes.streams.sources import is_polled, open_stream
 from filoray.nodes.streams.stream import IngestionStream
-from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, Stored, UnknownSeries
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 logger = logging.getLogger(__name__)
 
@@ -547,14 +546,8 @@ def _not_open(dataset: str, number: int, epoch: int, hosted: HostedShard | None)
 def _store(shard: Shard, containers: Sequence[bytes | memoryview]) -> list[ShardWriteReply]:
     """Together if all are sound, else one by one: a bad container is its sender's affair alone."""
     try:
-        return [_reply(result) for result in shard.append(containers)]
+        return [*shard.append(containers)]
     except BadData as error:
         if len(containers) == 1:
             return [Refused.of(error)]
         return [reply for container in containers for reply in _store(shard, [container])]
-
-
-def _reply(result: AppendResult) -> ShardWriteReply:
-    if len(result.unknown_series):
-        return UnknownSeries(result.unknown_series)
-    return Stored(result.accepted, result.refused.by_reason(), result.refused.example)

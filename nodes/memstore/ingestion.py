@@ -19,7 +19,7 @@ from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.errors import BadData, Unavailable
 from filoray.nodes.data.part_key import decode_part_key
 from filoray.nodes.data.record_container import RecordContainer
-from filoray.nodes.memstore.append_result import AppendResult
+from filoray.nodes.data.write_outcome import AppendReply, RefusalReason, UnknownSeries, WriteOutcome
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text, sample_text, series_text
@@ -51,7 +51,9 @@ class Prepared:
     values: NDArray[np.float64]
     newest_ms: int | None = None
     shut_ms: int = NEVER_SHUT_MS
-    result: AppendResult = field(default_factory=AppendResult)
+    outcome: WriteOutcome = field(default_factory=WriteOutcome)
+    unknown: UnknownSeries | None = None
+    """If there are any, nothing of the container is applied."""
 
 
 class Ingestion:
@@ -95,7 +97,7 @@ class Ingestion:
 
     def append(
         self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None, wall_ms: int
-    ) -> list[AppendResult]:
+    ) -> list[AppendReply]:
         """One transaction for all; see Shard.append."""
         if offsets is None:
             self._check_log_size()
@@ -117,11 +119,11 @@ class Ingestion:
                 self._recount()
             raise
         for item in prepared:
-            if not len(item.result.unknown_series):
+            if item.unknown is None:
                 self._apply(item)
                 self._note_newest(item)
         self.rounds += 1
-        return [item.result for item in prepared]
+        return [item.unknown or item.outcome for item in prepared]
 
     def _check_log_size(self) -> None:
         """Raises Unavailable where flushes fail for so long that log and memory would grow without end."""
@@ -156,7 +158,7 @@ class Ingestion:
             # From a stream that is replayed: what a group's chunks have already is passed over.
             known = partitions >= 0
             done = self.checkpoints[self._memory.groups_of(partitions[known])] >= offset
-            prepared.result.accepted += int(prepared.counts[known][done].sum())
+            prepared.outcome.accepted += int(prepared.counts[known][done].sum())
             partitions[np.flatnonzero(known)[done]] = NOTHING_DONE
         newest = self._memory.buffers.newest_ms.data[partitions[partitions >= 0]]
         if len(newest) and int(newest.max()) > limit_ms:
@@ -165,17 +167,17 @@ class Ingestion:
 
     def _refuse_future(self, prepared: Prepared, limit_ms: int, now_ms: int) -> None:
         """Leave the samples out that are later than ``limit_ms``."""
-        container, result = prepared.container, prepared.result
+        container, outcome = prepared.container, prepared.outcome
         taken = container.timestamps <= limit_ms
         owners = np.repeat(np.arange(container.series_count), container.counts)
         prepared.counts = np.bincount(owners[taken], minlength=container.series_count).astype(np.int32)
         prepared.times, prepared.values = container.timestamps[taken], container.values[taken]
         prepared.newest_ms = int(prepared.times.max()) if len(prepared.times) else None
-        result.refused.out_of_bounds += int((~taken).sum())
-        if not result.refused.example:
+        outcome.refuse(RefusalReason.OUT_OF_BOUNDS, int((~taken).sum()))
+        if not outcome.example:
             first = int(np.flatnonzero(~taken)[0])
             series, time_ms = int(owners[first]), int(container.timestamps[first])
-            result.refused.example = f"{self._series_text(prepared, series)}: " + out_of_bounds_text(
+            outcome.example = f"{self._series_text(prepared, series)}: " + out_of_bounds_text(
                 time_ms, float(container.values[first]), now_ms, limit_ms - now_ms
             )
 
@@ -188,13 +190,13 @@ class Ingestion:
 
     def _add_series(self, prepared: Prepared, fresh: list[bytes]) -> None:
         """Enter the container's new series, or say which come without key."""
-        container, partitions, result = prepared.container, prepared.partitions, prepared.result
+        container, partitions = prepared.container, prepared.partitions
         missing = np.flatnonzero((partitions < 0) & ((prepared.counts > 0) | (container.counts == 0)))
         if not len(missing):
             return
         has_key = np.isin(missing, container.key_series)
         if not has_key.all():
-            result.unknown_series = missing[~has_key].astype(np.int32)
+            prepared.unknown = UnknownSeries(missing[~has_key].astype(np.int32))
             return
         key_of = container.part_keys()
         keys = [key_of[series] for series in missing.tolist()]
@@ -260,13 +262,13 @@ class Ingestion:
                     text_bytes += more_bytes
             if reason:
                 taken[i] = False
-                refused = prepared.result.refused
-                refused.over_limit += int(prepared.counts[series[i]])
-                if not refused.example:
+                outcome = prepared.outcome
+                outcome.refuse(RefusalReason.OVER_LIMIT, int(prepared.counts[series[i]]))
+                if not outcome.example:
                     texts = dict(
                         labels.pair_text(pair) for pair in pair_ids[ends[i] - pair_counts[i] : ends[i]].tolist()
                     )
-                    refused.example = f"{series_text(texts)}: new series refused: {reason}"
+                    outcome.example = f"{series_text(texts)}: new series refused: {reason}"
             else:
                 self._cardinality.add(workspace, namespace)
         return taken
@@ -283,7 +285,7 @@ class Ingestion:
             part_keys = encode_part_keys(ids[series_before : series_before + len(fresh)], fresh, QUICK_LEVEL)
         log = None
         if writes_log:
-            records = [_log_record(item, ids) for item in prepared if not len(item.result.unknown_series)]
+            records = [_log_record(item, ids) for item in prepared if item.unknown is None]
             blob = b"".join([encode_log_record(record) for record in records if len(record.times)])
             if blob:
                 log = LogRow(self.next_offset, blob)
@@ -315,7 +317,7 @@ class Ingestion:
             np.require(item.times, requirements="A"),
             np.require(item.values, requirements="A"),
             item.shut_ms,
-            item.result,
+            item.outcome,
         )
         if item.offset >= 0:
             # Not before: what could not be applied must be read again, so no flush may checkpoint it.
@@ -328,31 +330,30 @@ class Ingestion:
         times: NDArray[np.int64],
         values: NDArray[np.float64],
         shut_ms: int,
-        result: AppendResult,
+        outcome: WriteOutcome,
     ) -> None:
-        """Samples into memory; what cannot be there is counted in ``result``."""
+        """Samples into memory; what cannot be there is counted in ``outcome``."""
         memory = self._memory
         with memory.lock:
-            outcome = memory.buffers.append(
+            appended = memory.buffers.append(
                 partitions, counts, times, values, self._window_ms, memory.chunk_samples, shut_ms
             )
-        result.accepted += outcome.accepted + outcome.same
-        self.unflushed_samples += outcome.accepted
-        result.refused.too_old += outcome.too_old
-        result.refused.duplicates_different += outcome.different
-        for example, reason in (
-            (outcome.too_old_example, "is older than the out-of-order window of its series allows"),
-            (outcome.different_example, "has another value than the sample that is there at this time"),
+        outcome.accepted += appended.accepted + appended.same
+        self.unflushed_samples += appended.accepted
+        for reason, count, example in (
+            (RefusalReason.TOO_OLD, appended.too_old, appended.too_old_example),
+            (RefusalReason.DIFFERENT_VALUE, appended.different, appended.different_example),
         ):
-            if example >= 0 and not result.refused.example:
+            outcome.refuse(reason, count)
+            if example >= 0 and not outcome.example:
                 owner = partitions[np.searchsorted(np.cumsum(counts), example, side="right")]
-                result.refused.example = sample_text(memory, int(owner), times[example], values[example], reason)
-        if len(outcome.late):
-            owners = np.repeat(partitions, counts)[outcome.late]
-            late = outcome.late
-            self.unflushed_samples += self._late.apply(owners, times[late], values[late], shut_ms, result)
-        if len(outcome.full):
-            memory.seal(outcome.full)
+                outcome.example = sample_text(memory, int(owner), times[example], values[example], reason)
+        if len(appended.late):
+            owners = np.repeat(partitions, counts)[appended.late]
+            late = appended.late
+            self.unflushed_samples += self._late.apply(owners, times[late], values[late], shut_ms, outcome)
+        if len(appended.full):
+            memory.seal(appended.full)
 
 
 def _log_record(item: Prepared, series_ids: NDArray[np.int64]) -> LogRecord:

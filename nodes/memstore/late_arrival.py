@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
 from filoray.nodes.kernels.storage.write_buffers import SPAN_MS_MAX
-from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.refusal_text import sample_text
 from filoray.nodes.memstore.sample_points import present_bits
 from filoray.nodes.memstore.sample_reader import SampleReader
@@ -29,9 +29,9 @@ class LateArrival:
         times: NDArray[np.int64],
         values: NDArray[np.float64],
         shut_ms: int,
-        result: AppendResult,
+        outcome: WriteOutcome,
     ) -> int:
-        """Place n samples, in their order of arrival; counts go to ``result``. Returns how many are new.
+        """Place n samples, in their order of arrival; counts go to ``outcome``. Returns how many are new.
 
         ``shut_ms``: nothing is too old for a series whose newest sample is later than this.
         """
@@ -53,20 +53,16 @@ class LateArrival:
         behind = newest.astype(np.uint64) - times.astype(np.uint64)
         too_old = fresh & ~ahead & (newest <= shut_ms) & (behind > np.uint64(self._window_ms))
         taken = fresh & ~ahead & ~too_old
-        result.accepted += int(same.sum() + taken.sum())
-        result.refused.too_old += int(too_old.sum())
-        result.refused.duplicates_different += int(different.sum())
-        for chosen, reason in (
-            (different, "has another value than the sample that is there at this time"),
-            (too_old, "is older than the out-of-order window of its series allows"),
-        ):
-            if chosen.any() and not result.refused.example:
+        outcome.accepted += int(same.sum() + taken.sum())
+        for reason, chosen in ((RefusalReason.DIFFERENT_VALUE, different), (RefusalReason.TOO_OLD, too_old)):
+            outcome.refuse(reason, int(chosen.sum()))
+            if chosen.any() and not outcome.example:
                 at = int(np.flatnonzero(chosen)[np.argmin(order[chosen])])
-                result.refused.example = sample_text(self._memory, int(partitions[at]), times[at], values[at], reason)
+                outcome.example = sample_text(self._memory, int(partitions[at]), times[at], values[at], reason)
         self._add(partitions[taken], times[taken], values[taken])
         added = int(taken.sum())
         if ahead.any():
-            added += self._far_ahead(partitions[ahead], times[ahead], values[ahead], result)
+            added += self._far_ahead(partitions[ahead], times[ahead], values[ahead], outcome)
         return added
 
     def _add(self, partitions: NDArray[np.int32], times: NDArray[np.int64], values: NDArray[np.float64]) -> None:
@@ -80,7 +76,7 @@ class LateArrival:
         partitions: NDArray[np.int32],
         times: NDArray[np.int64],
         values: NDArray[np.float64],
-        result: AppendResult,
+        outcome: WriteOutcome,
     ) -> int:
         """Samples beyond the span of their series' buffer, sorted: the last of them begin it anew, where they fit."""
         memory = self._memory
@@ -90,11 +86,11 @@ class LateArrival:
         self._add(partitions[~fits], times[~fits], values[~fits])
         ones = np.ones(int(fits.sum()), np.int32)
         with memory.lock:
-            outcome = memory.buffers.append(
+            appended = memory.buffers.append(
                 partitions[fits], ones, times[fits], values[fits], self._window_ms, memory.chunk_samples, NEVER_SHUT_MS
             )
-        assert outcome.accepted == len(ones), "they rise, each within the span of the first"
-        if len(outcome.full):
-            memory.seal(np.unique(outcome.full))
-        result.accepted += len(times)
+        assert appended.accepted == len(ones), "they rise, each within the span of the first"
+        if len(appended.full):
+            memory.seal(np.unique(appended.full))
+        outcome.accepted += len(times)
         return len(times)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.memstore.append_result import AppendResult
+from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.memstore.chunks.chunk_batch import decode_batch_meta
 from filoray.nodes.memstore.chunks.chunk_table import StoredColumns
 from filoray.nodes.memstore.ingestion import Ingestion
@@ -111,7 +111,7 @@ def _replay(
     partitions = partition_of(record.series_ids)
     groups = record.series_ids // GROUP_RUN % memory.group_count
     partitions[ingestion.checkpoints[groups] >= offset] = -1
-    ingestion.apply(partitions, record.counts, record.times, record.values, record.shut_ms, AppendResult())
+    ingestion.apply(partitions, record.counts, record.times, record.values, record.shut_ms, WriteOutcome())
 
 
 class PartitionOfSeriesId:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from filoray.nodes.data.write_outcome import RefusalReason
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.upkeep.retention_clock import span_text, time_text
 
 _TEXT_MAX = 500
+_SAMPLE_TEXTS = {
+    RefusalReason.TOO_OLD: "is older than the out-of-order window of its series allows",
+    RefusalReason.DIFFERENT_VALUE: "has another value than the sample that is there at this time",
+}
 
 
 def series_text(labels: dict[str, str]) -> str:
@@ -15,8 +20,10 @@ def series_text(labels: dict[str, str]) -> str:
     return f"{name}{{{rest}}}"[:_TEXT_MAX]
 
 
-def sample_text(memory: ShardMemory, partition: int, time_ms: int, value: float, reason: str) -> str:
-    return f"{series_text(memory.index.label_set(partition))}: the sample {value} at {time_ms} ms {reason}"
+def sample_text(memory: ShardMemory, partition: int, time_ms: int, value: float, reason: RefusalReason) -> str:
+    """What is said of a sample that is refused for its own time and value."""
+    series = series_text(memory.index.label_set(partition))
+    return f"{series}: the sample {value} at {time_ms} ms {_SAMPLE_TEXTS[reason]}"
 
 
 def out_of_bounds_text(time_ms: int, value: float, now_ms: int, max_future_ms: int) -> str:

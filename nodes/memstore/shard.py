@@ -20,8 +20,8 @@ from filoray.cluster.errors import LimitExceeded
 from filoray.cluster.process.clocks import wall_ms
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.data.write_outcome import AppendReply
 from filoray.nodes.engine.query_params import CancelToken
-from filoray.nodes.memstore.append_result import AppendResult
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.late_arrival import LateArrival
@@ -83,7 +83,7 @@ class Shard:
         containers: Sequence[bytes | memoryview],
         offsets: Sequence[int] | None = None,
         calendar_ms: int | None = None,
-    ) -> list[AppendResult]:
+    ) -> list[AppendReply]:
         """Encoded RecordContainers, all in one transaction; one result each, durable when it returns.
 
         ``offsets``: each container's place in the stream that it came from, which then is the log: samples are not

@@ -28,7 +28,7 @@ from filoray.cluster.control.shard_status import IngestionError, IngestionStarte
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute
 from filoray.cluster.process.clocks import steady_ms, wall_ms
 from filoray.nodes.data.record_container import RecordContainer
-from filoray.nodes.memstore.append_result import AppendResult
+from filoray.nodes.data.write_outcome import AppendReply, WriteOutcome
 from filoray.nodes.streams.stream import IngestionStream, ProblemReport, StreamBatch, StreamFailed
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ OpenStream = Callable[[int | None], IngestionStream]
 class StreamedShard(Protocol):
     """The shard as a stream's consumer uses it."""
 
-    def append(self, containers: Sequence[bytes | memoryview], offsets: Sequence[int]) -> list[AppendResult]: ...
+    def append(self, containers: Sequence[bytes | memoryview], offsets: Sequence[int]) -> list[AppendReply]: ...
 
     def flush_all(self, now_ms: int, wall_ms: int) -> None: ...
 
@@ -246,16 +246,17 @@ class StreamConsumer:
         except BadData:
             results = [result for batch in batches for result in self._append_alone(batch)]
         for result in results:
-            self._accepted += result.accepted
-            self._refused += result.refused.count
-            if result.refused.count:
-                self._refusals.add(f"{result.refused.count} samples", result.refused.example)
+            if isinstance(result, WriteOutcome):
+                self._accepted += result.accepted
+                self._refused += result.refused_count
+                if result.refused_count:
+                    self._refusals.add(f"{result.refused_count} samples", result.example)
         self._stored_offset = batches[-1].offset
 
-    def _append(self, batches: Sequence[StreamBatch]) -> list[AppendResult]:
+    def _append(self, batches: Sequence[StreamBatch]) -> list[AppendReply]:
         return self._shard.append([batch.container for batch in batches], [batch.offset for batch in batches])
 
-    def _append_alone(self, batch: StreamBatch) -> list[AppendResult]:
+    def _append_alone(self, batch: StreamBatch) -> list[AppendReply]:
         """One bad container must not hold up those behind it."""
         try:
             return self._append([batch])

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from filoray.cluster.errors import FilorayError
+from filoray.nodes.data.write_outcome import RefusalReason, UnknownSeries, WriteOutcome
 from filoray.nodes.wire.field_checks import items, malformed
 from filoray.nodes.wire.protocol import SHARDS_MAX
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Durable, but for the refused samples: counts by reason, and one of them as an example."""
-
-    accepted: int
-    refused: Mapping[str, int]
-    example: str
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownSeries:
-    """Nothing was stored: the shard needs the part keys of these series (int32 indices into the container)."""
-
-    series: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +27,10 @@ class Refused:
         return cls(type(error).__name__, error.message)
 
 
-ShardWriteReply = Stored | UnknownSeries | Refused
+ShardWriteReply = WriteOutcome | UnknownSeries | Refused
+
+
+_REASONS = {reason.value: reason for reason in RefusalReason}
 
 
 def encode_write_reply(replies: Sequence[ShardWriteReply]) -> list[Any]:
@@ -51,8 +39,8 @@ def encode_write_reply(replies: Sequence[ShardWriteReply]) -> list[Any]:
 
 def _encode(reply: ShardWriteReply) -> list[Any]:
     match reply:
-        case Stored(accepted, refused, example):
-            return [0, accepted, dict(refused), example]
+        case WriteOutcome(accepted, refused, example):
+            return [0, accepted, {reason.value: count for reason, count in refused.items()}, example]
         case UnknownSeries(series):
             return [1, series.astype("<i4").tobytes()]
         case Refused(error_class, message):
@@ -67,9 +55,9 @@ def decode_write_reply(body: object) -> list[ShardWriteReply]:
 def _decode(entry: object) -> ShardWriteReply:
     match entry:
         case [0, int(accepted), dict(refused), str(example)] if all(
-            type(reason) is str and type(count) is int for reason, count in refused.items()
+            type(reason) is str and reason in _REASONS and type(count) is int for reason, count in refused.items()
         ):
-            return Stored(accepted, refused, example)
+            return WriteOutcome(accepted, Counter({_REASONS[reason]: n for reason, n in refused.items()}), example)
         case [1, bytes(series)] if len(series) % 4 == 0:
             return UnknownSeries(np.frombuffer(series, "<i4"))
         case [2, str(error_class), str(message)]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +19,8 @@ from filoray.command.cli_access import add_client_options, client_access_of
 
 if TYPE_CHECKING:
     from filoray.command.tsdb.analyze import Analysis
-    from filoray.command.tsdb.offline_import import ImportCounts
     from filoray.nodes.data.series_batch import SeriesBatch
+    from filoray.nodes.data.write_outcome import WriteOutcome
     from filoray.nodes.promql.ast import LabelMatcher
     from filoray.nodes.streams.stream import ProblemReport
 
@@ -31,7 +30,7 @@ _ALL_TIME_MS = (-(1 << 61), (1 << 61) - 1)
 
 
 class ImportTarget(Protocol):
-    counts: ImportCounts
+    outcome: WriteOutcome
 
     def write(self, batch: SeriesBatch) -> None: ...
 
@@ -237,7 +236,7 @@ def _import(options: argparse.Namespace) -> int:
     if options.url:
         target = RemoteWriteTarget(client_access_of(options), options.dataset)
         _import_files(options, target, problems)
-        return _tell_import(target.counts, problems)
+        return _tell_import(target.outcome, problems)
     config = choose_dataset(read_dataset_configs(options.into), options.dataset, options.into)
     if is_polled(config):
         raise BadData(
@@ -245,7 +244,7 @@ def _import(options: argparse.Namespace) -> int:
         )
     with OfflineImport(options.into, config) as offline:
         _import_files(options, offline, problems)
-    return _tell_import(offline.counts, problems)
+    return _tell_import(offline.outcome, problems)
 
 
 def _import_files(options: argparse.Namespace, target: ImportTarget, problems: ProblemReport) -> None:
@@ -288,17 +287,16 @@ def _advancing(lines: Iterable[str], progress: Progress, task: TaskID) -> Iterat
     progress.advance(task, waiting)
 
 
-def _tell_import(counts: ImportCounts, problems: ProblemReport) -> int:
-    refused = Counter({reason: count for reason, count in counts.refused.items() if count})
-    _tell(f"{counts.accepted:,} samples are stored")
-    if refused:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(refused.items()))
-        _tell(f"{refused.total():,} samples were refused ({reasons}); for example {counts.example}")
+def _tell_import(outcome: WriteOutcome, problems: ProblemReport) -> int:
+    _tell(f"{outcome.accepted:,} samples are stored")
+    if outcome.refused_count:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(outcome.refused.items()))
+        _tell(f"{outcome.refused_count:,} samples were refused ({reasons}); for example {outcome.example}")
     for problem in problems.examples:
         _tell(str(problem))
     if problems.count > len(problems.examples):
         _tell(f"and {problems.count - len(problems.examples):,} more such lines")
-    return 1 if refused or problems.count else 0
+    return 1 if outcome.refused_count or problems.count else 0
 
 
 # ---- snapshot and restore

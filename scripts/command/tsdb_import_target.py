@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import time
 import urllib.error
 import urllib.parse
 
 from filoray.cluster.errors import FilorayError
 from filoray.command.client_access import ClientAccess, error_text
-from filoray.command.tsdb.offline_import import ImportCounts
 from filoray.command.tsdb.series_blocks import pieces_of
 from filoray.http.remote.remote_write_client import WRITE_HEADERS, encode_write_request
+from filoray.http.remote.write_answer import OUTCOME_HEADER, read_outcome_header
 from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.data.write_outcome import WriteOutcome
 
 _REQUEST_SAMPLES = 20_000
 _ATTEMPTS = 8
 _RETRY_DELAY_S_MAX = 10.0
 _TIMEOUT_S = 120
-_REFUSED = re.compile(r"(\d+) samples were refused \((.*?)\), (\d+) were stored(?:; for example (.*))?", re.DOTALL)
 
 
 class RemoteWriteTarget:
@@ -28,7 +27,7 @@ class RemoteWriteTarget:
         self._access = access
         self._path = f"/promql/{urllib.parse.quote(dataset, safe='')}/api/v1/write" if dataset else "/api/v1/write"
         self._address = access.url.rstrip("/") + self._path
-        self.counts = ImportCounts()
+        self.outcome = WriteOutcome()
 
     def write(self, batch: SeriesBatch) -> None:
         """Returns when all that is not refused is durable. Raises FilorayError if the cluster does not take it."""
@@ -44,13 +43,13 @@ class RemoteWriteTarget:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with self._access.open(self._path, body, WRITE_HEADERS, _TIMEOUT_S):
-                    self.counts.accepted += samples
+                    self.outcome.accepted += samples
                     return
             except urllib.error.HTTPError as error:
                 text = error_text(error.read())
-                refused = _REFUSED.fullmatch(text) if error.code == 400 else None
-                if refused is not None:
-                    self._count(refused)
+                outcome = read_outcome_header(error.headers.get(OUTCOME_HEADER, ""))
+                if outcome is not None:  # some were refused and the rest stored
+                    self.outcome.add(outcome)
                     return
                 if error.code not in (429, 503) or attempt == _ATTEMPTS:
                     raise FilorayError(f"{self._address} answered {error.code}: {text}") from None
@@ -62,11 +61,3 @@ class RemoteWriteTarget:
                     raise FilorayError(f"no gateway answers at {self._address}: {reason}") from None
                 delay_s = 0.2 * 2**attempt
             time.sleep(min(delay_s, _RETRY_DELAY_S_MAX))
-
-    def _count(self, refused: re.Match[str]) -> None:
-        """Some were refused and the rest stored: the answer says how many, and why."""
-        self.counts.accepted += int(refused[3])
-        self.counts.example = self.counts.example or refused[4] or ""
-        for reason in refused[2].split(", "):
-            name, _, count = reason.rpartition(": ")
-            self.counts.refused[name] += int(count)

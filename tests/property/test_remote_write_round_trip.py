@@ -219,8 +219,8 @@ def test_what_is_decoded_is_what_protobuf_and_the_rules_say(messages: list[bytes
         expected, refused = reference(message)
         decoded = decode(message, decoder)
         assert decoded_series(decoded) == expected
-        assert sum(decoded.refused.values()) == refused
-        assert bool(decoded.example) >= bool(refused)
+        assert sum(decoded.outcome.refused.values()) == refused
+        assert bool(decoded.outcome.example) >= bool(refused)
 
 
 @settings(max_examples=60, deadline=None)
@@ -264,7 +264,7 @@ def test_a_damaged_request_is_bad_data_or_what_protobuf_reads_in_it(message: byt
     except DecodeError:
         return  # a group closed by another's number: read past, since no known field is a group
     assert decoded_series(decoded) == expected
-    assert sum(decoded.refused.values()) == refused
+    assert sum(decoded.outcome.refused.values()) == refused
 
 
 @settings(max_examples=200, deadline=None)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from shards import NOW_MS, STALE_NAN, bits, container, samples_of, shard_spec
 
+from filoray.nodes.data.write_outcome import RefusalReason
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
@@ -76,8 +77,11 @@ class ShardHistory(RuleBasedStateMachine):
             (time, value) = samples[0]
             expected = self.model.write(series, time, value)
             result = self.append([container([(SERIES[series], samples)])])[0]
-            refused = result.refused
-            assert (result.accepted, refused.too_old, refused.duplicates_different, refused.out_of_bounds) == (
+            refused = [
+                result.refused[reason]
+                for reason in (RefusalReason.TOO_OLD, RefusalReason.DIFFERENT_VALUE, RefusalReason.OUT_OF_BOUNDS)
+            ]
+            assert (result.accepted, *refused) == (
                 int(expected == "accepted"), int(expected == "too_old"), int(expected == "different"),
                 int(expected == "out_of_bounds"),
             )  # fmt: skip
@@ -103,7 +107,7 @@ class ShardHistory(RuleBasedStateMachine):
             fresh = set(samples) - set(before.get(labels, []))
             assert {(number[labels], time, value) for time, value in fresh} <= sent
             self.model.samples[number[labels]] = dict(samples)
-        refused = sum(result.refused.count for result in results)
+        refused = sum(result.refused_count for result in results)
         assert sum(result.accepted for result in results) + refused == sum(len(samples) for _, samples in writes)
         if not refused:
             assert all((time, value) in after[tuple(sorted(SERIES[i].items()))] for i, time, value in sent)

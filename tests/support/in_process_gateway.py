@@ -23,7 +23,6 @@ from filoray.http.fanout.requests import (
     RawSeriesAnswer,
     RunningQuery,
     SeriesAnswer,
-    WriteOutcome,
 )
 from filoray.http.remote.remote_write import RemoteWriteDecoder
 from filoray.http.server.application import build_application
@@ -33,6 +32,7 @@ from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.engine.query_params import QueryResult
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.parser import parse

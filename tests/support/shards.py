@@ -14,7 +14,7 @@ from filoray.cluster.config.store_config import StoreConfig
 from filoray.nodes.data.part_key import encode_part_key
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.memstore.append_result import AppendResult
+from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
@@ -63,7 +63,7 @@ def container(series: Sequence[tuple[Labels, Sequence[Sample]]], *, with_keys: b
     ).encode()
 
 
-def write(shard: Shard, labels: Labels, samples: Sequence[Sample]) -> AppendResult:
+def write(shard: Shard, labels: Labels, samples: Sequence[Sample]) -> WriteOutcome:
     return shard.append([container([(labels, samples)])])[0]
 
 

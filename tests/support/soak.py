@@ -22,6 +22,7 @@ from filoray.cluster.process.process_memory import release_freed_memory
 from filoray.http.remote.remote_write import RemoteWriteDecoder
 from filoray.http.remote.remote_write_client import encode_write_request
 from filoray.nodes.data.metric_metadata import MetricMetadata
+from filoray.nodes.data.write_outcome import RefusalReason, UnknownSeries
 from filoray.nodes.host import metric_metadata_file
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.memstore.shard import Shard
@@ -92,11 +93,11 @@ class Soak:
         decoded = self._decoder.decode("d", body, 1, 0)
         container = decoded.containers[0]
         (result,) = self._shard.append([container.encode()])
-        if len(result.unknown_series):
-            (result,) = self._shard.append([decoded.with_keys(0, result.unknown_series).encode()])
+        if isinstance(result, UnknownSeries):
+            (result,) = self._shard.append([decoded.with_keys(0, result.series).encode()])
         decoded.acknowledged()
-        assert result.accepted + result.refused.count == len(label_sets) * len(times)
-        return result.refused.over_limit
+        assert result.accepted + result.refused_count == len(label_sets) * len(times)
+        return result.refused[RefusalReason.OVER_LIMIT]
 
     def report(self) -> dict[str, int]:
         gc.collect()

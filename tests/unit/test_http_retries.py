@@ -4,6 +4,7 @@ Prometheus's remote write sends again on 5xx and drops what it holds on 4xx, 429
 """
 
 import asyncio
+from collections import Counter
 
 import pytest
 from aiohttp import ClientSession, TCPConnector
@@ -35,13 +36,14 @@ from filoray.http.remote.snappy_block import compress
 from filoray.http.server.request_context import client_of
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.metric_metadata import MetricMetadata
+from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
 from filoray.nodes.engine.evaluate.fragments import FragmentAnswers
 from filoray.nodes.host.request_handler import labels_only
 from filoray.nodes.streams.stream import StreamFailed
 from filoray.nodes.wire import fragment_codec as wire
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Kind
-from filoray.nodes.wire.write_reply import Refused, Stored, encode_write_reply
+from filoray.nodes.wire.write_reply import Refused, encode_write_reply
 
 BODY = encode_write_request(
     [({"__name__": "up", "i": str(i)}, [1000], [1.0]) for i in range(20)], [MetricMetadata("up", "gauge", "", "")]
@@ -83,7 +85,7 @@ def cluster(status=StatusKind.ACTIVE):
 @pytest.mark.parametrize(
     ("said", "status", "text"),
     [
-        (Stored(1, {}, ""), 204, ""),
+        (WriteOutcome(1), 204, ""),
         (TooManyRequests("this node has 1024 writes"), 503, "1024 writes"),
         (Refused("TooManyRequests", "the queue is full"), 503, "the queue is full"),
         (Refused("Unavailable", "disk full"), 503, "disk full"),
@@ -92,7 +94,7 @@ def cluster(status=StatusKind.ACTIVE):
         (Unavailable("the node is stopping"), 503, "the node is stopping"),
         (QueryTimeout("node akka://x gave no answer within 50 ms"), 503, "gave no answer"),
         (Refused("BadData", "a container is malformed"), 400, "malformed"),
-        (Stored(1, {"too old": 1}, "up at 1"), 400, "samples were refused (too old"),
+        (WriteOutcome(1, Counter({RefusalReason.TOO_OLD: 1}), "up at 1"), 400, "samples were refused (too old"),
     ],
 )
 async def test_what_a_node_says_to_a_write(gateways, said, status, text):
@@ -107,7 +109,7 @@ async def test_what_a_node_says_to_a_write(gateways, said, status, text):
 @pytest.mark.parametrize("kind", [kind for kind in StatusKind if kind is not StatusKind.ACTIVE])
 async def test_shards_without_an_owner(gateways, kind):
     api = await gateways.start("timeseries")
-    service = FanOutWriteService(ViewHolder(cluster(kind), lambda info: Node(Stored(1, {}, ""))), 50)
+    service = FanOutWriteService(ViewHolder(cluster(kind), lambda info: Node(WriteOutcome(1))), 50)
     api.writes.write = service.write
     answered, retry_after, problem = await write(api)
     assert (answered, retry_after) == (503, "1")

@@ -1,14 +1,16 @@
 """Remote write over HTTP: what is taken, what is refused, and in which words."""
 
 import asyncio
+from collections import Counter
 
 import cramjam
 import pytest
 from in_process_gateway import error
 
 from filoray.cluster.errors import Unavailable
-from filoray.http.fanout.requests import WriteOutcome
 from filoray.http.remote.remote_write_client import encode_write_request
+from filoray.http.remote.write_answer import OUTCOME_HEADER, read_outcome_header
+from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
 
 HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 
@@ -63,9 +65,18 @@ async def test_an_empty_body_is_nothing_to_do(api):
 
 
 async def test_refused_samples_are_counted_and_the_rest_is_stored(api):
-    api.writes.outcome = WriteOutcome(4, {"too old": 1, "duplicate": 1}, 'up{i="1"} at 1000')
-    text = '2 samples were refused (duplicate: 1, too old: 1), 4 were stored; for example up{i="1"} at 1000'
+    api.writes.outcome = WriteOutcome(
+        4, Counter({RefusalReason.TOO_OLD: 1, RefusalReason.DIFFERENT_VALUE: 1}), 'up{i="1"} at 1000'
+    )
+    text = (
+        "2 samples were refused (different value at a stored timestamp: 1, too old: 1), 4 were stored; "
+        'for example up{i="1"} at 1000'
+    )
     assert await write(api, body()) == (400, text)
+    async with api.client.post("/api/v1/write", data=body(), headers=HEADERS) as response:
+        assert read_outcome_header(response.headers[OUTCOME_HEADER]) == api.writes.outcome
+    metrics = await (await api.client.get("/metrics")).text()
+    assert 'filoray_samples_refused_total{dataset="timeseries",reason="too old"} 2.0' in metrics
 
 
 async def test_samples_that_the_decoder_refuses_are_counted_too(api):

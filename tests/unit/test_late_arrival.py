@@ -56,7 +56,7 @@ def test_a_container_in_any_order_is_taken_whole(tmp_path, order, one_by_one):
     shard = Shard.open(shard_spec(tmp_path, **ANY_AGE))
     shard.append([samples_container(times[:1])])
     (result,) = shard.append([samples_container(times, one_by_one=one_by_one)])
-    assert (result.accepted, result.refused.count) == (len(times), 0)
+    assert (result.accepted, result.refused_count) == (len(times), 0)
     for _ in range(2):
         batch = shard.select([], -1, 1 << 62)
         assert np.array_equal(batch.timestamps, np.unique(times))

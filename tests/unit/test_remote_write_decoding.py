@@ -12,11 +12,12 @@ import pytest
 
 from filoray.cluster.errors import BadData, PayloadTooLarge
 from filoray.http.remote.protobuf_writer import bytes_field, label_fields, varint, varint_field
-from filoray.http.remote.remote_write import HISTOGRAM_REASON, DecodedWrite, RemoteWriteDecoder
+from filoray.http.remote.remote_write import DecodedWrite, RemoteWriteDecoder
 from filoray.http.remote.remote_write_client import encode_write_request
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.part_key import encode_part_key, ingestion_shard, part_key_hash, shard_key_hash
 from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.data.write_outcome import RefusalReason
 
 Stored = dict[bytes, list[tuple[int, float]]]
 
@@ -86,7 +87,7 @@ def test_samples_go_to_the_shard_of_their_series() -> None:
         assert container.part_keys()[index] == part_key
     assert stored(decoded) == {encode_part_key(labels): [(5, 1.5), (6, 2.5)] for labels in label_sets}
     assert len(decoded.containers) == 2  # 2^spread
-    assert not decoded.refused
+    assert not decoded.outcome.refused
     assert decoded.sample_count == 80
 
 
@@ -100,7 +101,7 @@ def test_containers_survive_their_encoding() -> None:
 def test_an_empty_body_is_an_empty_write() -> None:
     for decoded in (make_decoder().decode("metrics", b"", 4, 1), decode(b"")):
         assert not decoded.containers
-        assert not decoded.refused
+        assert not decoded.outcome.refused
         decoded.acknowledged()
 
 
@@ -361,8 +362,8 @@ def test_a_series_with_bad_labels_is_refused_and_the_rest_is_kept(bad: bytes, re
 
     for _ in range(2):  # seen for the first time, and remembered
         decoded = decode(message, decoder)
-        assert decoded.refused == {reason: 2}
-        assert words in decoded.example
+        assert decoded.outcome.refused == {reason: 2}
+        assert words in decoded.outcome.example
         assert stored(decoded) == {encode_part_key(UP): [(1000, 1.0)]}
 
 
@@ -376,8 +377,8 @@ def test_native_histograms_are_refused_and_counted_and_floats_kept() -> None:
     message = bytes_field(1, label_fields(UP) + bytes_field(4, b"\x08\x01") * 3 + sample(1, 1.0))
     decoded = decode(message)
 
-    assert decoded.refused == {HISTOGRAM_REASON: 3}
-    assert "classic histograms" in decoded.example
+    assert decoded.outcome.refused == {RefusalReason.NATIVE_HISTOGRAM: 3}
+    assert "classic histograms" in decoded.outcome.example
     assert stored(decoded) == {encode_part_key(UP): [(1, 1.0)]}
 
 
@@ -491,4 +492,4 @@ def test_requests_at_the_limits_are_decoded() -> None:
     decoded = decode(bytes_field(1, b"") * 200_000 + bytes_field(3, b"") * 20_000)
 
     assert not decoded.containers
-    assert not decoded.refused.get("no metric name")
+    assert not decoded.outcome.refused.get("no metric name")

@@ -12,10 +12,10 @@ from waiting import wait_until
 
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.errors import BadData, TooManyRequests
+from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.host.request_handler import OpenRequests, RequestHandler
 from filoray.nodes.wire.protocol import Frames, Kind, ReplyHeader, RequestHeader
 from filoray.nodes.wire.transport import Responder
-from filoray.nodes.wire.write_reply import Stored
 
 LIMIT = 3
 
@@ -82,7 +82,7 @@ def test_writes_beyond_the_limit_are_refused_until_some_are_answered(node: Node)
         node.ask(Kind.WRITE)
     with pytest.raises(TooManyRequests, match=r"has 3 writes .* filoray\.node\.max-queued-requests = 3"):
         node.ask(Kind.WRITE)
-    node.host.pending[0].set(0, Stored(1, {}, ""))
+    node.host.pending[0].set(0, WriteOutcome(1))
     node.ask(Kind.WRITE)
     assert len(node.host.pending) == LIMIT + 1
     assert node.errors() == [None]

@@ -5,6 +5,7 @@ import pytest
 from shards import ALL_TIME, NOW_MS, STALE_NAN, STORE, bits, container, matching, read, samples_of, shard_spec, write
 
 from filoray.cluster.errors import BadData, LimitExceeded, StaleRoute, Unavailable
+from filoray.nodes.data.write_outcome import RefusalReason, UnknownSeries
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
@@ -27,7 +28,7 @@ def reopen(shard: Shard, epoch: int = 2) -> Shard:
 class TestWriting:
     def test_samples_come_back_in_order_with_their_labels(self, shard):
         result = write(shard, UP, [(1000, 1.0), (2000, 0.0), (3000, STALE_NAN)])
-        assert (result.accepted, result.refused.count) == (3, 0)
+        assert (result.accepted, result.refused_count) == (3, 0)
         batch = shard.select(matching(name_="up"), 1001, 3000)
         assert samples_of(batch) == {tuple(sorted(UP.items())): [(2000, bits(0.0)), (3000, bits(STALE_NAN))]}
 
@@ -35,8 +36,9 @@ class TestWriting:
         write(shard, UP, [(1000, 1.0)])
         other = {**UP, "instance": "b:9100"}
         result = shard.append([container([(UP, [(2000, 1.0)]), (other, [(2000, 1.0)])], with_keys=False)])[0]
-        assert result.unknown_series.tolist() == [1]
-        assert (result.accepted, read(shard, UP)) == (0, [(1000, 1.0)])
+        assert isinstance(result, UnknownSeries)
+        assert result.series.tolist() == [1]
+        assert read(shard, UP) == [(1000, 1.0)]
 
     def test_one_commit_takes_keys_that_a_later_container_leaves_out(self, shard):
         results = shard.append([container([(UP, [(1, 1.0)])]), container([(UP, [(2, 2.0)])], with_keys=False)])
@@ -96,12 +98,12 @@ class TestOldAndDoubleSamples:
         tested = self.prepare(shard, state)
         before = read(tested)
         result = write(tested, UP, [(time, value)])
-        refused = result.refused
-        assert (result.accepted, refused.too_old, refused.duplicates_different) == (accepted, too_old, different)
-        assert bool(refused.example) == bool(refused.count)
-        if refused.count:
-            assert f"at {time} ms" in refused.example
-            assert 'up{instance="a:9100", job="api"}' in refused.example
+        refused = result.refused[RefusalReason.TOO_OLD], result.refused[RefusalReason.DIFFERENT_VALUE]
+        assert (result.accepted, *refused) == (accepted, too_old, different)
+        assert bool(result.example) == bool(result.refused_count)
+        if result.refused_count:
+            assert f"at {time} ms" in result.example
+            assert 'up{instance="a:9100", job="api"}' in result.example
             assert read(tested) == before
         else:
             assert read(tested) == sorted({**dict(before), time: value}.items())
@@ -123,7 +125,7 @@ class TestOldAndDoubleSamples:
         write(shard, UP, [(500_000, 1.0)])
         shard.flush_all(NOW_MS)
         result = write(shard, UP, [(400_000, 1.0), (400_000, 2.0), (400_000, 1.0)])
-        assert (result.accepted, result.refused.duplicates_different) == (2, 1)
+        assert (result.accepted, result.refused[RefusalReason.DIFFERENT_VALUE]) == (2, 1)
         assert read(shard) == [(400_000, 1.0), (500_000, 1.0)]
 
 
@@ -132,9 +134,9 @@ class TestLimits:
         shard = Shard.open(shard_spec(tmp_path, max_series_per_shard=1))
         write(shard, UP, [(1, 1.0)])
         result = shard.append([container([(UP, [(2, 2.0)]), ({"__name__": "new"}, [(2, 2.0), (3, 3.0)])])])[0]
-        assert (result.accepted, result.refused.over_limit) == (1, 2)
-        assert "max-series-per-shard" in result.refused.example
-        assert "new{}" in result.refused.example
+        assert (result.accepted, result.refused[RefusalReason.OVER_LIMIT]) == (1, 2)
+        assert "max-series-per-shard" in result.example
+        assert "new{}" in result.example
         assert shard.stats().series == 1
 
     def test_labels_of_refused_series_leave_no_trace(self, tmp_path):
@@ -144,7 +146,7 @@ class TestLimits:
         for request in range(50):
             ids = [{"__name__": "m", f"name{request}": "x", "id": f"{request}-{i}"} for i in range(40)]
             result = shard.append([container([*[(labels, [(request, 1.0)]) for labels in ids], (UP, [(9, 9.0)])])])[0]
-            assert result.refused.over_limit == 40 - (request == 0)
+            assert result.refused[RefusalReason.OVER_LIMIT] == 40 - (request == 0)
             memory_bytes.append(shard.stats().memory_bytes)
             found = shard.select([LabelMatcher("id", MatchOp.REGEX, ".*-.*")], *ALL_TIME)
             assert [row["id"] for row in found.labels.label_sets()] == ["0-0"]
@@ -160,8 +162,8 @@ class TestLimits:
         parts = [container(series[at::containers]) for at in range(containers)]
         results = shard.append(parts)
         assert sum(result.accepted for result in results) == 11, "30,000 bytes are shared, 6,000 of each its own"
-        assert sum(result.refused.over_limit for result in results) == 9
-        (example, *_) = [result.refused.example for result in results if result.refused.count]
+        assert sum(result.refused[RefusalReason.OVER_LIMIT] for result in results) == 9
+        (example, *_) = [result.example for result in results if result.refused_count]
         assert "max-label-size-per-shard = 100000 allows no more" in example
         assert shard.stats().memory_bytes < 400_000
         assert (
@@ -176,7 +178,7 @@ class TestLimits:
         shard = Shard.open(shard_spec(tmp_path, label_bytes_max=70_000))
         assert write(shard, {"long": "a" * 50_000}, [(1, 1.0)]).accepted == 1
         shard.flush_all(NOW_MS)
-        assert write(shard, {"long": "b" * 50_000}, [(1, 1.0)]).refused.over_limit == 1
+        assert write(shard, {"long": "b" * 50_000}, [(1, 1.0)]).refused[RefusalReason.OVER_LIMIT] == 1
         while shard.upkeep(NOW_MS + STORE.disk_time_to_live_ms):
             pass
         assert write(shard, {"long": "b" * 50_000}, [(1, 1.0)]).accepted == 1
@@ -191,10 +193,10 @@ class TestLimits:
         series = [({"__name__": f"m{i}", "_ws_": ws, "_ns_": ns}, [(1, 1.0)]) for i, (ws, ns) in enumerate(names)]
         shard = Shard.open(spec)
         result = shard.append([container(series)])[0]
-        assert (result.accepted, result.refused.over_limit) == (accepted, 4 - accepted)
-        assert "_ws_ 'w'" in result.refused.example
+        assert (result.accepted, result.refused[RefusalReason.OVER_LIMIT]) == (accepted, 4 - accepted)
+        assert "_ws_ 'w'" in result.example
         again = Shard.open(shard_spec(tmp_path, epoch=2, **limits))
-        assert again.append([container(series)])[0].refused.over_limit == 4 - accepted
+        assert again.append([container(series)])[0].refused[RefusalReason.OVER_LIMIT] == 4 - accepted
 
     def test_a_query_that_reads_too_many_chunk_bytes_is_refused(self, tmp_path):
         shard = Shard.open(shard_spec(tmp_path, max_data_per_shard_query_bytes=10))

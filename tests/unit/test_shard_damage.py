@@ -237,7 +237,7 @@ def test_a_full_disk_acknowledges_nothing_and_later_retries_work(tmp_path):
             shard.append([big])
         assert (shard.stats().series, read(shard)) == (1, LOGGED)
     unknown = container([({"__name__": "n", "i": "5"}, [(2, 1.0)])], with_keys=False)
-    assert shard.append([unknown])[0].unknown_series.tolist() == [0]
+    assert shard.append([unknown])[0].series.tolist() == [0]
     database.execute("PRAGMA max_page_count = 1000000")
     assert shard.append([big])[0].accepted == 4000
     assert reopen(tmp_path).stats().samples == 4020
@@ -306,7 +306,7 @@ from filoray.nodes.memstore.shard import Shard
 shard = Shard.open(shard_spec(Path(sys.argv[1]), max_chunks_size=20, durability=sys.argv[2]))
 for step in range(1_000_000):
     series = [({"i": str(i)}, [(step, float(step * i))]) for i in range(step % 3, 50)]
-    assert all(result.refused.count == 0 for result in shard.append([container(series[:20]), container(series[20:])]))
+    assert all(result.refused_count == 0 for result in shard.append([container(series[:20]), container(series[20:])]))
     print(step, flush=True)
     if step % 17 == 0:
         shard.flush_group(step % 4, NOW_MS)

@@ -22,13 +22,14 @@ from filoray.cluster.control.shard_status import IngestionError, IngestionStarte
 from filoray.cluster.errors import LeaseLapsed, StaleRoute
 from filoray.cluster.process import open_files
 from filoray.cluster.process.clocks import wall_ms
+from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.host import shard_host
 from filoray.nodes.host.ingest_worker import PendingWrite
 from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, Stored
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 SHARDS = 7
 UP = {"__name__": "up"}
@@ -113,7 +114,7 @@ def test_a_shard_that_cannot_flush_keeps_no_other_from_flushing(node: Node) -> N
     config = node.start([0, 1, 2], **{"flush-interval": "100ms", "groups-per-shard": 1})
     wait_until(lambda: all(node.is_open(shard) for shard in range(3)), "all are open")
     for shard in range(3):
-        assert isinstance(node.write(shard, sample(1)).wait(), Stored)
+        assert isinstance(node.write(shard, sample(1)).wait(), WriteOutcome)
     # A later owner, which this node has not heard of: whatever the first shard writes is refused from now on.
     thief = Shard.open(ShardSpec("d", 0, 2, node.data_dir / "d" / "shard-0.db", config.store))
     for shard in (1, 2):
@@ -148,7 +149,7 @@ def test_a_bad_container_costs_its_sender_only(node: Node) -> None:
     answers = [node.write(0, data) for data in (sample(1), bytes(wrong), b"no container", sample(2))]
     go_on.set()  # all four wait by now, so that they share a round
     first, second, third, fourth = [answer.wait() for answer in answers]
-    assert (first, fourth) == (Stored(1, {}, ""), Stored(1, {}, ""))
+    assert (first, fourth) == (WriteOutcome(1), WriteOutcome(1))
     for refused, word in ((second, "hash"), (third, "not a record container")):
         assert isinstance(refused, Refused)
         assert refused.error_class == "BadData"
@@ -164,7 +165,7 @@ def test_a_sender_that_cannot_be_answered_stops_nothing(node: Node) -> None:
         raise OSError("the connection is closed")
 
     node.host.submit("d", [(0, 1)], [sample(1)], PendingWrite(gone, [None]))
-    assert node.write(0, sample(2)).wait() == Stored(1, {}, "")
+    assert node.write(0, sample(2)).wait() == WriteOutcome(1)
     assert node.shard(0).stats().samples == 2
 
 
@@ -192,7 +193,7 @@ def test_a_deletion_that_comes_late_and_twice_touches_no_later_data_set_of_the_n
     node.host.start_shards(first, [(1, 1)])  # and one that it overtook
     answer = Answer()
     node.host.submit("d", [(0, 2)], [sample(1)], PendingWrite(answer.take, [None]))
-    assert isinstance(answer.wait(), Stored)
+    assert isinstance(answer.wait(), WriteOutcome)
     assert stored(node, second, 0).exists()
     assert [(hosted.number, hosted.epoch) for hosted in node.host.held()] == [(0, 2)]
     assert not (node.data_dir / "d").exists(), "nothing of the deleted data set is made again"
@@ -245,7 +246,7 @@ def test_a_shard_whose_place_is_gone_is_in_error_until_it_is_back(node: Node) ->
     """As a volume that is not mounted: at the start, under a living owner, and by itself when it is there again."""
     config = node.start([0])
     wait_until(lambda: node.is_open(0), "it is open")
-    assert isinstance(node.write(0, sample(1)).wait(), Stored)
+    assert isinstance(node.write(0, sample(1)).wait(), WriteOutcome)
     place, away = node.data_dir / "d", node.data_dir / "unmounted"
     place.rename(away)
     refused = node.write(0, sample(2)).wait()
@@ -274,7 +275,7 @@ def test_a_shard_that_does_not_close_well_is_opened_anew_all_the_same(
 ) -> None:
     node.start([0])
     wait_until(lambda: node.is_open(0), "it is open")
-    assert isinstance(node.write(0, sample(1)).wait(), Stored)
+    assert isinstance(node.write(0, sample(1)).wait(), WriteOutcome)
     close = Shard.close
 
     def closes_badly(shard: Shard) -> None:
@@ -290,7 +291,7 @@ def test_a_shard_that_does_not_close_well_is_opened_anew_all_the_same(
     node.events.clear()
     away.rename(place)
     wait_until(lambda: node.is_open(0), "it is open again")
-    assert isinstance(node.write(0, sample(3)).wait(), Stored)
+    assert isinstance(node.write(0, sample(3)).wait(), WriteOutcome)
 
 
 def test_an_operator_may_have_a_lost_shard_begin_anew(node: Node) -> None:
@@ -337,7 +338,7 @@ def test_shards_leave_files_for_connections_and_say_which_have_none(node: Node, 
     (refused, *_) = set(range(8)) - set(opened)
     assert re.search(r"files are open in this node with its \d shards; 256 are kept", node.reasons(refused)[0])
     kept = [socket.socket() for _ in range(open_files.FILES_KEPT - 20)]
-    assert isinstance(node.write(opened[0], sample(1)).wait(), Stored), "what is open goes on"
+    assert isinstance(node.write(opened[0], sample(1)).wait(), WriteOutcome), "what is open goes on"
     for one in kept:
         one.close()
     node.host.stop_shards("d", [(shard, 1) for shard in opened])
@@ -356,7 +357,7 @@ def test_a_tick_of_a_wrong_clock_drops_nothing_and_is_logged(
 ) -> None:
     node.start([0], **{"flush-interval": "100ms", "groups-per-shard": 1, "disk-time-to-live": "24 hours"})
     wait_until(lambda: node.is_open(0), "it is open")
-    assert isinstance(node.write(0, sample(1)).wait(), Stored)
+    assert isinstance(node.write(0, sample(1)).wait(), WriteOutcome)
     wait_until(lambda: node.shard(0).stats().chunks == 1, "it is flushed")
     ticks: list[int] = []
 
@@ -369,7 +370,7 @@ def test_a_tick_of_a_wrong_clock_drops_nothing_and_is_logged(
     monkeypatch.undo()
     wait_until(lambda: caplog.text.count("the clock jumped by") >= 2, "there and back")
     assert node.shard(0).stats().samples == 1
-    assert isinstance(node.write(0, sample(2)).wait(), Stored)
+    assert isinstance(node.write(0, sample(2)).wait(), WriteOutcome)
 
 
 def test_a_node_whose_lease_has_ended_answers_neither_reads_nor_writes(tmp_path: Path) -> None:
@@ -379,7 +380,7 @@ def test_a_node_whose_lease_has_ended_answers_neither_reads_nor_writes(tmp_path:
     node = Node(tmp_path, lease)
     node.start([0])
     wait_until(lambda: node.is_open(0), "it is open")
-    assert isinstance(node.write(0, sample(1)).wait(), Stored)
+    assert isinstance(node.write(0, sample(1)).wait(), WriteOutcome)
     assert node.shard(0).stats().samples == 1
     now_ms = 1000
     with pytest.raises(LeaseLapsed):
@@ -390,6 +391,6 @@ def test_a_node_whose_lease_has_ended_answers_neither_reads_nor_writes(tmp_path:
     assert isinstance(refused, Refused)
     assert refused.error_class == "LeaseLapsed"
     lease.renew(900, 1000)
-    assert isinstance(node.write(0, sample(2)).wait(), Stored)
+    assert isinstance(node.write(0, sample(2)).wait(), WriteOutcome)
     assert node.shard(0).stats().samples == 2
     node.host.close()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from shards import NOW_MS, STORE, container, matching, read, shard_spec, write
 
+from filoray.nodes.data.write_outcome import RefusalReason
 from filoray.nodes.memstore.shard import Shard
 
 UP = {"__name__": "up", "instance": "a"}
@@ -170,7 +171,7 @@ def test_series_without_data_make_room_where_a_limit_refuses_new_ones(tmp_path, 
     later_ms = NOW_MS + STORE.disk_time_to_live_ms
     until_done(shard, later_ms)
     assert shard.stats().samples == 0, "so few that they stay in the index for now"
-    assert shard.append([of_namespace("short lived", 500, 5)])[0].refused.over_limit == 5
+    assert shard.append([of_namespace("short lived", 500, 5)])[0].refused[RefusalReason.OVER_LIMIT] == 5
     until_done(shard, later_ms)
     assert shard.append([of_namespace("short lived", 500, 5)])[0].accepted == 5
     assert shard.stats().series == 5

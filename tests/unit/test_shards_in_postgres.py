@@ -18,11 +18,12 @@ from waiting import wait_until
 from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.control.shard_status import ShardEvent
 from filoray.cluster.errors import StaleRoute
+from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.host.ingest_worker import PendingWrite
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, Stored
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 SERIES = [{"__name__": "up", "instance": f"host-{i}", "job": "api"} for i in range(60)]
 
@@ -134,7 +135,7 @@ def test_a_shard_that_does_not_know_what_it_stored_is_recovered_and_goes_on(
         CutProxy(server.port) as proxy,
         Host(tmp_path, server.url(url.rpartition("/")[2], proxy.port), tmp_path.name) as host,
     ):
-        assert isinstance(host.write(1), Stored)
+        assert isinstance(host.write(1), WriteOutcome)
         proxy.cut, proxy.closes_after_cut = cut, True
         refused = host.write(2)
         assert isinstance(refused, Refused)
@@ -145,8 +146,8 @@ def test_a_shard_that_does_not_know_what_it_stored_is_recovered_and_goes_on(
         proxy.is_open = True
         host.wait_for("IngestionStarted")
         assert host.values() == stored
-        assert isinstance(host.write(2), Stored)
-        assert isinstance(host.write(3), Stored)
+        assert isinstance(host.write(2), WriteOutcome)
+        assert isinstance(host.write(3), WriteOutcome)
         assert host.values() == [1.0, 2.0, 3.0]
 
 
@@ -160,7 +161,7 @@ def rows(server: PostgresServer, url: str, dataset: str) -> int:
 @pytest.mark.parametrize("is_held", [True, False])
 def test_deleting_a_data_set_removes_its_rows_whether_its_shard_is_held_or_not(is_held, server, url, tmp_path):
     with Host(tmp_path, url, tmp_path.name) as host:
-        assert isinstance(host.write(1), Stored)
+        assert isinstance(host.write(1), WriteOutcome)
         assert rows(server, url, tmp_path.name) == 3
         if not is_held:
             host.host.stop_shards(tmp_path.name, [(0, 1)])
@@ -170,7 +171,7 @@ def test_deleting_a_data_set_removes_its_rows_whether_its_shard_is_held_or_not(i
 
 def test_a_late_deletion_or_a_late_writer_touches_no_row_of_a_later_data_set_of_that_name(server, url, tmp_path):
     with Host(tmp_path, url, tmp_path.name) as host:
-        assert isinstance(host.write(1), Stored)
+        assert isinstance(host.write(1), WriteOutcome)
         late = Shard.open(
             dataclasses.replace(shard_spec(tmp_path), dataset=tmp_path.name, shard=0, column_store_url=url, epoch=1)
         )

@@ -19,11 +19,11 @@ from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.errors import ConfigError, PayloadTooLarge, Unavailable
 from filoray.cluster.process.clocks import wall_ms
-from filoray.http.fanout.requests import WriteOutcome
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.nodes.data.part_key import encode_part_key
 from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.streams import kafka_source, kafka_stream
 from filoray.nodes.streams.kafka_sink import KafkaProducerSink
 from filoray.nodes.streams.kafka_source import KafkaSource, read_kafka_source

@@ -14,9 +14,10 @@ from filoray.cluster.config.server_config import load_server_config
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import LeaseGrant
 from filoray.cluster.process.thread_watch import Beat, ThreadWatch
+from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.host.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
 from filoray.nodes.host.node import Node
-from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, Stored
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 
 class Clock:
@@ -76,7 +77,7 @@ class Host:
             raise ZeroDivisionError("one bad item")
         if key[0] == "forgets":
             return []
-        return [Stored(1, {}, "")] * len(jobs)
+        return [WriteOutcome(1)] * len(jobs)
 
     def upkeep(self) -> bool:
         if self.upkeep_fails:
@@ -106,14 +107,14 @@ def test_the_ingest_thread_outlives_whatever_one_item_does() -> None:
         assert isinstance(refused, Refused), dataset
         assert refused.error_class == "Unavailable"
     host.upkeep_fails = True
-    assert write("sound") == Stored(1, {}, "")
+    assert write("sound") == WriteOutcome(1)
 
     def broken() -> None:
         raise KeyError("an action that fails")
 
     assert isinstance(worker.run(broken).exception(20), KeyError)
     worker._queue.put(5)  # type: ignore[arg-type]  # what nobody expects there
-    assert write("sound") == Stored(1, {}, "")
+    assert write("sound") == WriteOutcome(1)
     assert watch.problem() == ""
     worker.close()
     assert watch.problem() == "thread ingest has ended"

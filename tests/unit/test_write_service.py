@@ -20,9 +20,10 @@ from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Kind
-from filoray.nodes.wire.write_reply import Stored, encode_write_reply
+from filoray.nodes.wire.write_reply import encode_write_reply
 
 NODE = NodeInfo("node-0", 1, NodeAddress("127.0.0.1", 2552), "node-0#1", 1)
 CONFIG = DatasetConfig("d", "g", 4, 1, LOG_STREAM_FACTORY, 1, {}, default_server_config().store)
@@ -45,7 +46,7 @@ class Node:
         self, kind: Kind, dataset: str, shards: Any, timeout_ms: int, body: Any = None, frames: Any = None
     ) -> Reply:
         self.shards.append(shards)
-        return Reply(encode_write_reply([Stored(1, {}, "")] * len(shards)), [])
+        return Reply(encode_write_reply([WriteOutcome(1)] * len(shards)), [])
 
     def close(self) -> None:
         pass

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -15,19 +13,11 @@ from filoray.command.tsdb.series_blocks import containers_of
 from filoray.command.tsdb.shard_files import ShardFile
 from filoray.command.tsdb.stored_shard import StoredShard
 from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.data.write_outcome import UnknownSeries, WriteOutcome
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 
 _ANY_AGE_MS = 1 << 62
-
-
-@dataclass(slots=True)
-class ImportCounts:
-    """Samples. ``accepted``: durable now, those that were there already included."""
-
-    accepted: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    example: str = ""
 
 
 class OfflineImport:
@@ -40,7 +30,7 @@ class OfflineImport:
         self._config = config
         self._paths = [data_dir / config.storage_name / f"shard-{shard}.db" for shard in range(config.num_shards)]
         self._shards: dict[int, Shard] = {}
-        self.counts = ImportCounts()
+        self.outcome = WriteOutcome()
         for path in self._paths:
             if path.exists():
                 check_not_in_use(path)
@@ -62,9 +52,8 @@ class OfflineImport:
         for number, container in containers_of(batch, self._config.num_shards, self._config.spread).items():
             shard = self._shard(number)
             (result,) = shard.append([container.encode()])
-            self.counts.accepted += result.accepted
-            self.counts.refused.update(result.refused.by_reason())
-            self.counts.example = self.counts.example or result.refused.example
+            assert not isinstance(result, UnknownSeries), "all part keys are along"
+            self.outcome.add(result)
             while shard.upkeep(steady_ms(), wall_ms()):
                 pass
 
