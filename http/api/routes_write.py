@@ -125,6 +125,6 @@ def check_media_type(request: web.Request) -> None:
 def held_bytes(decoded: DecodedWrite) -> int:
     """About what a decoded write takes in memory: its columns, and again the message they are sent as."""
     return 2 * sum(
-        16 * container.sample_count + 20 * container.series_count + len(container.key_bytes)
+        16 * container.sample_count + 20 * container.series_count + len(container.keys.data)
         for container in decoded.containers.values()
     )

@@ -195,9 +195,8 @@ def _group(
             series, samples = slice(series_start, series_end), slice(sample_start, sample_end)
             shard_rows[shard] = grouped_rows[series]
             bare = RecordContainer(
-                hash_high[series], hash_low[series], counts[series], timestamps[samples], values[samples],
-                _NO_KEY_SERIES, _NO_KEY_ENDS, _NO_KEY_BYTES,
-            )  # fmt: skip
+                hash_high[series], hash_low[series], counts[series], timestamps[samples], values[samples]
+            )
             new = np.flatnonzero(table.known[shard_rows[shard]] == 0).astype(np.int32)
             containers[shard] = _with_part_keys(table, shard_rows[shard], bare, new)
         series_start, sample_start = series_end, sample_end
@@ -210,11 +209,7 @@ def _with_part_keys(
     """A container with the part keys of exactly these series."""
     if not len(series):
         return container
-    keys = [table.part_keys[row] for row in rows[series].tolist()]
-    return RecordContainer(
-        container.hash_high, container.hash_low, container.counts, container.timestamps, container.values,
-        series, np.cumsum([len(key) for key in keys], dtype=np.int64), np.frombuffer(b"".join(keys), np.uint8),
-    )  # fmt: skip
+    return container.with_part_keys(series, [table.part_keys[row] for row in rows[series].tolist()])
 
 
 def _refused(table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32]) -> WriteOutcome:
@@ -254,8 +249,3 @@ def _metadata(request: ParsedRequest) -> list[MetricMetadata]:
             if metric:
                 found.append(MetricMetadata(metric, type_name, help_text, unit))
     return found
-
-
-_NO_KEY_SERIES = np.empty(0, np.int32)
-_NO_KEY_ENDS = np.empty(0, np.int64)
-_NO_KEY_BYTES = np.empty(0, np.uint8)

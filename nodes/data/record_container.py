@@ -23,32 +23,77 @@ the series it misses and is sent the container with all keys. What is stored for
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import BadData
+from filoray.nodes.data.part_key import NO_PART_KEYS, JoinedPartKeys, hash_part_keys
 
 VERSION = 1
 _LENGTH = struct.Struct("<I")
 _HEADER_BYTES_MAX = 64
+_NO_SERIES = np.empty(0, np.int32)
+
+
+class _Sizes(NamedTuple):
+    """The header's numbers behind the version; each column is as long as one of them."""
+
+    series: int
+    samples: int
+    keys: int
+    key_bytes: int
+
+
+_SERIES, _SAMPLES, _KEYS, _KEY_BYTES = range(4)
+_COLUMNS = (
+    (np.dtype("<u8"), _SERIES),
+    (np.dtype("<u8"), _SERIES),
+    (np.dtype("<i4"), _SERIES),
+    (np.dtype("<i8"), _SAMPLES),
+    (np.dtype("<f8"), _SAMPLES),
+    (np.dtype("<i4"), _KEYS),
+    (np.dtype("<i8"), _KEYS),
+    (np.dtype("u1"), _KEY_BYTES),
+)
+"""Of each column of the module's table, in its order: dtype, and which of the sizes is its length."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordContainer:
-    """Columns as in the module's table. Arrays that ``decode`` gives are read-only views of its input."""
+    """Columns as in the module's table. Arrays that ``decode`` gives are read-only views of its input.
+
+    ``keys``: the part keys of the series ``key_series``, in the same order.
+    """
 
     hash_high: NDArray[np.uint64]
     hash_low: NDArray[np.uint64]
     counts: NDArray[np.int32]
     timestamps: NDArray[np.int64]
     values: NDArray[np.float64]
-    key_series: NDArray[np.int32]
-    key_ends: NDArray[np.int64]
-    key_bytes: NDArray[np.uint8]
+    key_series: NDArray[np.int32] = field(default_factory=lambda: _NO_SERIES)
+    keys: JoinedPartKeys = NO_PART_KEYS
+
+    @classmethod
+    def complete(
+        cls,
+        part_keys: Sequence[bytes],
+        counts: NDArray[np.int32],
+        timestamps: NDArray[np.int64],
+        values: NDArray[np.float64],
+    ) -> RecordContainer:
+        """Series of these part keys, which all are carried along."""
+        high, low = hash_part_keys(part_keys)
+        carried = np.arange(len(part_keys), dtype=np.int32)
+        return cls(high, low, counts, timestamps, values, carried, JoinedPartKeys.of(part_keys))
+
+    def with_part_keys(self, series: NDArray[np.int32], part_keys: Sequence[bytes]) -> RecordContainer:
+        """The same samples; ``part_keys`` of exactly these series are carried along."""
+        return replace(self, key_series=series, keys=JoinedPartKeys.of(part_keys))
 
     @property
     def series_count(self) -> int:
@@ -60,37 +105,25 @@ class RecordContainer:
 
     def part_keys(self) -> dict[int, bytes]:
         """Series index to part key, for the series that carry it."""
-        blob = self.key_bytes.tobytes()
-        ends = self.key_ends.tolist()
-        starts = [0, *ends][: len(ends)]
-        return {
-            series: blob[start:end] for series, start, end in zip(self.key_series.tolist(), starts, ends, strict=True)
-        }
+        return dict(zip(self.key_series.tolist(), self.keys.to_list(), strict=True))
 
     def encode(self) -> bytes:
-        header = msgpack.packb(
-            [VERSION, self.series_count, self.sample_count, len(self.key_series), len(self.key_bytes)]
-        )
+        columns = (
+            self.hash_high, self.hash_low, self.counts, self.timestamps, self.values,
+            self.key_series, self.keys.ends, self.keys.data,
+        )  # fmt: skip
+        header = msgpack.packb([VERSION, *self._sizes()])
         parts = [_LENGTH.pack(len(header)), header]
         position = _LENGTH.size + len(header)
-        for column, dtype in zip(self._columns(), _DTYPES, strict=True):
+        for column, (dtype, _) in zip(columns, _COLUMNS, strict=True):
             padding = -position % 8
             data = np.ascontiguousarray(column, dtype).tobytes()
             parts += [b"\0" * padding, data]
             position += padding + len(data)
         return b"".join(parts)
 
-    def _columns(self) -> list[NDArray[Any]]:
-        return [
-            self.hash_high,
-            self.hash_low,
-            self.counts,
-            self.timestamps,
-            self.values,
-            self.key_series,
-            self.key_ends,
-            self.key_bytes,
-        ]
+    def _sizes(self) -> _Sizes:
+        return _Sizes(self.series_count, self.sample_count, len(self.key_series), len(self.keys.data))
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> RecordContainer:
@@ -103,50 +136,36 @@ class RecordContainer:
             if type(header) is not list or any(type(number) is not int for number in header):
                 raise BadData("not a record container: its header is no array of whole numbers")
             version, series_count, sample_count, key_count, key_bytes_count = header
+            sizes = _Sizes(series_count, sample_count, key_count, key_bytes_count)
             if version != VERSION:
                 raise BadData(f"record container of version {version}; this filoray reads version {VERSION}")
-            lengths = (
-                series_count,
-                series_count,
-                series_count,
-                sample_count,
-                sample_count,
-                key_count,
-                key_count,
-                key_bytes_count,
-            )
-            odd = [length for length in lengths if not 0 <= length <= len(data)]  # numpy reads -1 as "all that is left"
+            odd = [size for size in sizes if not 0 <= size <= len(data)]  # numpy reads -1 as "all that is left"
             if odd:
                 raise BadData(f"not a record container: {odd[0]} entries of a column in {len(data)} bytes")
             position = _LENGTH.size + header_length
-            columns = []
-            for dtype, length in zip(_DTYPES, lengths, strict=True):
+            columns: list[NDArray[Any]] = []
+            for dtype, length in _COLUMNS:
                 position += -position % 8
-                columns.append(np.frombuffer(data, dtype, length, position))
-                position += length * dtype.itemsize
+                columns.append(np.frombuffer(data, dtype, sizes[length], position))
+                position += sizes[length] * dtype.itemsize
         except (struct.error, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
             raise BadData(f"not a record container: {error}") from error
-        container = cls(*columns)
-        if int(container.counts.sum()) != sample_count or (container.counts < 0).any():
-            raise BadData(f"record container: counts of series do not add up to its {sample_count} samples")
-        if key_count:
+        *of_samples, key_series, key_ends, key_bytes = columns
+        container = cls(*of_samples, key_series, JoinedPartKeys(key_ends, key_bytes))
+        if int(container.counts.sum()) != sizes.samples or (container.counts < 0).any():
+            raise BadData(f"record container: counts of series do not add up to its {sizes.samples} samples")
+        if sizes.keys:
             container._check_keys()
-        elif key_bytes_count:
+        elif sizes.key_bytes:
             raise BadData("record container: bytes of part keys that no series has")
         return container
 
     def _check_keys(self) -> None:
         """Raises BadData unless each key belongs to one series of the container, and the keys fill their bytes."""
-        series, ends = self.key_series, self.key_ends
+        series, ends = self.key_series, self.keys.ends
         if series.min() < 0 or series.max() >= self.series_count:
             raise BadData(f"record container: a part key of a series that is not among its {self.series_count}")
         if len(series) > self.series_count or (np.bincount(series) > 1).any():
             raise BadData("record container: two part keys of one series")
-        if ends[0] < 0 or (np.diff(ends) < 0).any() or ends[-1] != len(self.key_bytes):
-            raise BadData(f"record container: its part keys do not fill their {len(self.key_bytes)} bytes")
-
-
-_DTYPES: list[np.dtype[Any]] = [
-    np.dtype("<u8"), np.dtype("<u8"), np.dtype("<i4"), np.dtype("<i8"), np.dtype("<f8"),
-    np.dtype("<i4"), np.dtype("<i8"), np.dtype("u1"),
-]  # fmt: skip
+        if ends[0] < 0 or (np.diff(ends) < 0).any() or ends[-1] != len(self.keys.data):
+            raise BadData(f"record container: its part keys do not fill their {len(self.keys.data)} bytes")

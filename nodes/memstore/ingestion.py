@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.errors import BadData, Unavailable
-from filoray.nodes.data.part_key import decode_part_key
+from filoray.nodes.data.part_key import decode_part_key, hash_part_keys
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import AppendReply, RefusalReason, UnknownSeries, WriteOutcome
 from filoray.nodes.memstore.late_arrival import LateArrival
-from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text, sample_text, series_text
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.store.column_store import ColumnStore, Commit, LogRow

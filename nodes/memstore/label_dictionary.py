@@ -6,15 +6,14 @@ identity here, so that most labels of a new series are recognised without decodi
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Sequence
 
 import numpy as np
 
+from filoray.cluster.errors import BadData
+from filoray.nodes.data.part_key import decode_label, encode_label
 from filoray.nodes.memstore.growing_column import GrowingColumn
-
-_LENGTH = struct.Struct("<H")
 
 
 class LabelDictionary:
@@ -36,14 +35,17 @@ class LabelDictionary:
         return self._name_ids.get(name)
 
     def pair_id(self, name: str, value: str) -> int | None:
-        return self._pair_ids.get(encode_pair(name, value))
+        try:
+            return self._pair_ids.get(encode_label(name, value))
+        except BadData:  # it is in no part key
+            return None
 
     def pair_text(self, pair: int) -> tuple[str, str]:
         name = int(self.pair_name.data[pair])
         return self.names[name], self.values[name][int(self.pair_code.data[pair])]
 
     def pair_bytes(self, pair: int) -> int:
-        return len(encode_pair(*self.pair_text(pair)))
+        return len(encode_label(*self.pair_text(pair)))
 
     def intern(self, pairs: Sequence[bytes]) -> list[int]:
         """Pair ids, new where a pair was not seen before. Raises UnicodeDecodeError if a new one is not UTF-8."""
@@ -58,7 +60,7 @@ class LabelDictionary:
         """Forget the pairs added last, and names that only they have: no series came of them."""
         for pair in range(self.pair_count - 1, pair_count - 1, -1):
             name_id = int(self.pair_name.data[pair])
-            encoded = encode_pair(self.names[name_id], self.values[name_id].pop())
+            encoded = encode_label(self.names[name_id], self.values[name_id].pop())
             self.pairs_of_name[name_id].pop()
             del self._pair_ids[encoded]
             self.text_bytes -= len(encoded)
@@ -72,9 +74,7 @@ class LabelDictionary:
         return 2 * self.text_bytes + 240 * self.pair_count + self.pair_name.nbytes + self.pair_code.nbytes
 
     def _add(self, pair: bytes) -> int:
-        (name_length,) = _LENGTH.unpack_from(pair)
-        name = pair[2 : 2 + name_length].decode()
-        value = pair[4 + name_length :].decode()
+        name, value = decode_label(pair)
         name_id = self._name_ids.get(name)
         if name_id is None:
             name_id = self._name_ids[name] = len(self.names)
@@ -92,12 +92,3 @@ class LabelDictionary:
         self._pair_ids[pair] = pair_id
         self.text_bytes += len(pair)
         return pair_id
-
-
-def encode_pair(name: str, value: str) -> bytes:
-    """The pair's bytes in a part key; a text too long for a part key encodes to something no part key holds."""
-    name_bytes = name.encode(errors="replace")
-    value_bytes = value.encode(errors="replace")
-    if len(name_bytes) > 0xFFFF or len(value_bytes) > 0xFFFF:
-        return b""
-    return b"".join((_LENGTH.pack(len(name_bytes)), name_bytes, _LENGTH.pack(len(value_bytes)), value_bytes))

@@ -11,32 +11,22 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from filoray.cluster.errors import BadData
 from filoray.nodes.data.label_table import LabelColumn, LabelTable
+from filoray.nodes.data.part_key import encode_label, split_part_keys
 from filoray.nodes.kernels.storage.hash_index import find_partitions, insert_partitions
-from filoray.nodes.kernels.storage.label_columns import fill_codes, mark_names, split_part_keys
+from filoray.nodes.kernels.storage.label_columns import fill_codes, mark_names
 from filoray.nodes.memstore.growing_column import GrowingColumn
-from filoray.nodes.memstore.label_dictionary import LabelDictionary, encode_pair
+from filoray.nodes.memstore.label_dictionary import LabelDictionary
 from filoray.nodes.memstore.label_matching import RegexMatches, accepts_absent, literals_of, value_test
 from filoray.nodes.memstore.lock_turns import Breathe, no_breath
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 Partitions = NDArray[np.int32]
-_LOW_MASK = (1 << 64) - 1
 _FIRST_SLOTS = 256
-
-
-def hash_part_keys(keys: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """High and low halves of the keys' xxh3-128."""
-    digests = b"".join([xxhash.xxh3_128_digest(key) for key in keys])
-    halves = np.frombuffer(digests, ">u8").reshape(-1, 2)
-    return halves[:, 0].astype(np.uint64), halves[:, 1].astype(np.uint64)
-
-
 _PIECE_VALUES = 512
 _PIECE_SETS = 4096
 _NO_SERIES = BitMap()
@@ -79,20 +69,9 @@ class PartKeyIndex:
 
     def split(self, keys: Sequence[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Pair ids of all keys, flat, and how many each key has. Raises BadData if one is not a part key."""
-        data = b"".join(keys)
-        lengths = np.array([len(key) for key in keys], np.int64)
-        ends = np.cumsum(lengths)
-        starts = ends - lengths
-        label_starts = np.empty(len(data) // 4 + 1, np.int64)
-        label_counts = np.empty(len(keys), np.int64)
-        total = split_part_keys(np.frombuffer(data, np.uint8), starts, ends, label_starts, label_counts)
-        if total < 0:
-            raise BadData(f"not a part key: {keys[-1 - total][:200]!r}")
-        bounds = [*label_starts[:total].tolist(), len(data)]
-        # The labels of all keys touch each other, so a label ends where the next begins.
-        pairs = [data[bounds[i] : bounds[i + 1]] for i in range(total)]
+        labels, label_counts = split_part_keys(keys)
         try:
-            return np.array(self.labels.intern(pairs), np.int32), label_counts
+            return np.array(self.labels.intern(labels), np.int32), label_counts
         except UnicodeDecodeError as error:
             raise BadData(f"part key: a label is not UTF-8: {error}") from error
 
@@ -146,7 +125,7 @@ class PartKeyIndex:
         used = np.unique(pair_ids)
         fresh = PartKeyIndex()
         names = [texts.pair_text(int(pair)) for pair in used]
-        renumbered = np.array(fresh.labels.intern([encode_pair(*pair) for pair in names]), np.int32)
+        renumbered = np.array(fresh.labels.intern([encode_label(*pair) for pair in names]), np.int32)
         for column in (self._high, self._low, self.series_ids):
             column.keep(old_count, kept)
         fresh.add(
@@ -160,7 +139,7 @@ class PartKeyIndex:
         self.__dict__.update(fresh.__dict__)
 
     def part_key(self, partition: int) -> bytes:
-        return b"".join(encode_pair(*pair) for pair in self._label_pairs(partition))
+        return b"".join(encode_label(*pair) for pair in self._label_pairs(partition))
 
     def label_set(self, partition: int) -> dict[str, str]:
         return dict(self._label_pairs(partition))

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.nodes.data.part_key import hash_part_keys
 from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.memstore.chunks.chunk_batch import decode_batch_meta
 from filoray.nodes.memstore.chunks.chunk_table import StoredColumns
 from filoray.nodes.memstore.ingestion import Ingestion
-from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.shard_memory import GROUP_RUN, ShardMemory, StoredBatch
 from filoray.nodes.memstore.store.column_store import ColumnStore
 from filoray.nodes.memstore.store.log_record import LogRecord, decode_log_records

@@ -271,7 +271,4 @@ class StreamConsumer:
         self._shard.flush_all(steady_ms(), wall_ms())
 
 
-_EMPTY = RecordContainer(
-    np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int64),
-    np.empty(0, np.float64), np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.uint8),
-)  # fmt: skip
+_EMPTY = RecordContainer.complete([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float64))

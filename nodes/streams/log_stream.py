@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 
 from filoray.nodes.data.record_container import RecordContainer
-from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.store.column_store import LogRow, PartKeyRow
 from filoray.nodes.memstore.store.log_record import decode_log_records
 from filoray.nodes.memstore.store.part_key_codec import decode_part_keys
@@ -96,14 +95,9 @@ class LogStream:
         if not known.all():
             self.problems.add(place, f"{int((~samples).sum())} samples of {int((~known).sum())} unknown series")
         found = [key for key in keys if key is not None]
-        high, low = hash_part_keys(found)
-        return RecordContainer(
-            high,
-            low,
+        return RecordContainer.complete(
+            found,
             counts[known],
             np.concatenate([record.times for record in records])[samples],
             np.concatenate([record.values for record in records])[samples],
-            np.arange(len(found), dtype=np.int32),
-            np.cumsum([len(key) for key in found], dtype=np.int64),
-            np.frombuffer(b"".join(found), np.uint8),
         )

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from filoray.nodes.data.part_key import part_key_hash
 from filoray.nodes.data.record_container import RecordContainer
 
 _HEADER_BYTES = 128  # length, msgpack header and the padding of eight columns
@@ -33,16 +32,11 @@ class ContainerBuilder:
         """What was collected, with all part keys; the builder is empty afterwards."""
         keys = list(self._series)
         columns = list(self._series.values())
-        hashes = [part_key_hash(key) for key in keys]
-        container = RecordContainer(
-            np.array([high for high, _ in hashes], np.uint64),
-            np.array([low for _, low in hashes], np.uint64),
+        container = RecordContainer.complete(
+            keys,
             np.array([len(times) for times, _ in columns], np.int32),
             np.array([time for times, _ in columns for time in times], np.int64),
             np.array([value for _, values in columns for value in values], np.float64),
-            np.arange(len(keys), dtype=np.int32),
-            np.cumsum([len(key) for key in keys], dtype=np.int64),
-            np.frombuffer(b"".join(keys), np.uint8),
         )
         self._series = {}
         self.sample_count = 0
@@ -57,7 +51,6 @@ def without_later_samples(container: RecordContainer, limit_ms: int) -> RecordCo
     owners = np.repeat(np.arange(container.series_count), container.counts)
     counts = np.bincount(owners[taken], minlength=container.series_count).astype(np.int32)
     kept = counts > 0
-    key_lengths = np.diff(container.key_ends, prepend=0)
     return RecordContainer(
         container.hash_high[kept],
         container.hash_low[kept],
@@ -65,8 +58,7 @@ def without_later_samples(container: RecordContainer, limit_ms: int) -> RecordCo
         container.timestamps[taken],
         container.values[taken],
         np.arange(int(kept.sum()), dtype=np.int32),
-        np.cumsum(key_lengths[kept], dtype=np.int64),
-        container.key_bytes[np.repeat(kept, key_lengths)],
+        container.keys.kept(kept),
     )
 
 
@@ -76,7 +68,7 @@ def split_container(container: RecordContainer, max_bytes: int) -> Iterator[Reco
     ``container`` carries the part keys of all its series, in order, and so do the parts. A single sample whose part
     key alone is over the limit comes alone, over the limit.
     """
-    key_bytes = np.diff(container.key_ends, prepend=0)
+    key_bytes = container.keys.lengths
     sizes = _SERIES_BYTES + key_bytes + _SAMPLE_BYTES * container.counts.astype(np.int64)
     if _HEADER_BYTES + int(sizes.sum()) <= max_bytes:
         yield container
@@ -100,7 +92,6 @@ def split_container(container: RecordContainer, max_bytes: int) -> Iterator[Reco
 
 def _part(container: RecordContainer, first: int, end: int, sample_start: int, sample_end: int) -> RecordContainer:
     """Series ``first..end - 1`` with the samples ``sample_start..sample_end - 1``, which may cut a lone series."""
-    key_start = int(container.key_ends[first - 1]) if first else 0
     lone = end - first == 1
     return RecordContainer(
         container.hash_high[first:end],
@@ -109,6 +100,5 @@ def _part(container: RecordContainer, first: int, end: int, sample_start: int, s
         container.timestamps[sample_start:sample_end],
         container.values[sample_start:sample_end],
         np.arange(end - first, dtype=np.int32),
-        container.key_ends[first:end] - key_start,
-        container.key_bytes[key_start : int(container.key_ends[end - 1])],
+        container.keys.part(first, end),
     )

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from filoray.cluster.config.store_config import StoreConfig
-from filoray.nodes.data.part_key import encode_part_key
+from filoray.nodes.data.part_key import JoinedPartKeys, encode_part_key, hash_part_keys
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.data.write_outcome import WriteOutcome
-from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
@@ -58,8 +57,7 @@ def container(series: Sequence[tuple[Labels, Sequence[Sample]]], *, with_keys: b
         np.array([time for time, _ in samples], np.int64),
         np.array([value for _, value in samples], np.float64),
         np.arange(len(sent), dtype=np.int32),
-        np.cumsum([len(key) for key in sent], dtype=np.int64),
-        np.frombuffer(b"".join(sent), np.uint8),
+        JoinedPartKeys.of(sent),
     ).encode()
 
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from shards import NOW_MS, shard_spec
 
-from filoray.nodes.data.part_key import encode_part_key
+from filoray.nodes.data.part_key import JoinedPartKeys, encode_part_key, hash_part_keys
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.memstore import late_samples
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.memstore.late_samples import LateSamples
-from filoray.nodes.memstore.part_key_index import hash_part_keys
 from filoray.nodes.memstore.shard import Shard
 
 ANY_AGE = {"out_of_order_window_ms": 1 << 62, "max_future_ms": None}
@@ -24,8 +23,7 @@ def samples_container(times: np.ndarray, series: int = 0, *, one_by_one: bool = 
     rows = len(times) if one_by_one else 1
     return RecordContainer(
         np.full(rows, HIGH[series]), np.full(rows, LOW[series]), np.full(rows, len(times) // rows, np.int32),
-        times, times.astype(np.float64), np.zeros(1, np.int32), np.array([len(KEYS[series])]),
-        np.frombuffer(KEYS[series], np.uint8),
+        times, times.astype(np.float64), np.zeros(1, np.int32), JoinedPartKeys.of([KEYS[series]]),
     ).encode()  # fmt: skip
 
 

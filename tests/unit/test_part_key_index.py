@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.data.part_key import encode_part_key, part_key_hash
+from filoray.nodes.data.part_key import encode_part_key, hash_part_keys, part_key_hash
 from filoray.nodes.memstore.label_matching import literals_of, prefix_of
-from filoray.nodes.memstore.part_key_index import PartKeyIndex, hash_part_keys
+from filoray.nodes.memstore.part_key_index import PartKeyIndex
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 
@@ -115,3 +115,12 @@ def test_a_label_that_is_not_utf8_is_bad_data():
 )
 def test_patterns_that_need_no_regex_engine(pattern, literals, prefix):
     assert (literals_of(pattern), prefix_of(pattern)) == (literals, prefix)
+
+
+@pytest.mark.parametrize("text", ["\udcff", "x" * 65_536, "?\ud800"], ids=["no UTF-8", "too long", "a surrogate"])
+def test_a_text_that_no_part_key_holds_is_no_other_text(text: str) -> None:
+    index = PartKeyIndex()
+    add(index, [{"__name__": "m", "i": "?"}, {"__name__": "m", "i": "??"}, {"__name__": "m", "?": "i"}])
+    for op, expected in ((MatchOp.EQUAL, []), (MatchOp.NOT_EQUAL, [0, 1, 2])):
+        assert index.select([LabelMatcher("i", op, text)]).tolist() == expected
+        assert index.select([LabelMatcher(text, op, "i")]).tolist() == expected

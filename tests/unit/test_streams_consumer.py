@@ -204,10 +204,7 @@ def test_a_topic_that_comes_later_is_found(broker: MockKafka, tmp_path: Path) ->
 def test_a_container_that_the_shard_refuses_does_not_hold_up_the_next(broker: MockKafka, tmp_path: Path) -> None:
     config = kafka_config(broker, "poison")
     good = container_of(range(10))
-    wrong_hash = RecordContainer(
-        good.hash_high + 1, good.hash_low, good.counts, good.timestamps, good.values,
-        good.key_series, good.key_ends, good.key_bytes,
-    )  # fmt: skip
+    wrong_hash = replace(good, hash_high=good.hash_high + 1)
     produce(config, wrong_hash, good)
     node = Node(tmp_path, config)
     node.wait_for("IngestionStarted")

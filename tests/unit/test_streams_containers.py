@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.data.part_key import encode_part_key, part_key_hash
+from filoray.nodes.data.part_key import JoinedPartKeys, encode_part_key, part_key_hash
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.streams.record_batches import ContainerBuilder, split_container
 
@@ -117,10 +117,12 @@ def test_what_is_no_container_is_said_so(data: bytes, says: str) -> None:
 )
 def test_a_container_whose_columns_do_not_fit_is_refused(column: str, place: int, value: int, says: str) -> None:
     container = two_series()
-    changed = getattr(container, column).copy()
-    changed[place] = value
+    columns = {"counts": container.counts, "key_series": container.key_series, "key_ends": container.keys.ends}
+    columns = {name: array.copy() for name, array in columns.items()}
+    columns[column][place] = value
+    keys = JoinedPartKeys(columns.pop("key_ends"), container.keys.data)
     with pytest.raises(BadData, match=says):
-        RecordContainer.decode(dataclasses.replace(container, **{column: changed}).encode())
+        RecordContainer.decode(dataclasses.replace(container, keys=keys, **columns).encode())
 
 
 @given(st.data())

@@ -156,9 +156,7 @@ def test_messages_that_are_no_containers_are_skipped_and_counted(broker: MockKaf
     source = source_of(broker, "garbage")
     producer = confluent_kafka.Producer({"bootstrap.servers": broker.servers})
     empty = container_of([])
-    keyless = dataclasses.replace(
-        container_of([("a", 1, 1.0)]), key_series=empty.key_series, key_ends=empty.key_ends, key_bytes=empty.key_bytes
-    )
+    keyless = dataclasses.replace(container_of([("a", 1, 1.0)]), key_series=empty.key_series, keys=empty.keys)
     for message in (b"hello", b"", keyless.encode(), container_of([("a", 1, 1.0)]).encode(), b"\xff" * 100):
         producer.produce("garbage", message, partition=0)
     assert producer.flush(10) == 0

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from filoray.nodes.data.label_table import LabelTable
-from filoray.nodes.data.part_key import encode_part_key, ingestion_shard, shard_key_hash
+from filoray.nodes.data.part_key import encode_part_key, hash_part_keys, ingestion_shard, shard_key_hash
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.memstore.part_key_index import hash_part_keys
 
 
 class BlockBuilder:
@@ -72,7 +71,7 @@ def containers_of(batch: SeriesBatch, num_shards: int, spread: int) -> dict[int,
     """By shard, with all part keys. Raises BadData for labels that no part key can hold."""
     label_sets = batch.labels.label_sets()
     keys = [encode_part_key(labels) for labels in label_sets]
-    high, low = hash_part_keys(keys)
+    _, low = hash_part_keys(keys)
     shards = np.array(
         [
             ingestion_shard(shard_key_hash(labels), key_low, num_shards, spread)
@@ -85,15 +84,10 @@ def containers_of(batch: SeriesBatch, num_shards: int, spread: int) -> dict[int,
     for shard in np.unique(shards).tolist():
         rows = np.flatnonzero(shards == shard)
         samples = np.repeat(shards == shard, counts)
-        own_keys = [keys[row] for row in rows.tolist()]
-        containers[shard] = RecordContainer(
-            high[rows],
-            low[rows],
+        containers[shard] = RecordContainer.complete(
+            [keys[row] for row in rows.tolist()],
             counts[rows].astype(np.int32),
             batch.timestamps[samples],
             batch.values[samples],
-            np.arange(len(rows), dtype=np.int32),
-            np.cumsum([len(key) for key in own_keys], dtype=np.int64),
-            np.frombuffer(b"".join(own_keys), np.uint8),
         )
     return containers
