@@ -49,18 +49,24 @@ class _Sizes(NamedTuple):
     key_bytes: int
 
 
+class _Column(NamedTuple):
+    dtype: np.dtype[Any]
+    length: int
+    """Which of the sizes it is."""
+
+
 _SERIES, _SAMPLES, _KEYS, _KEY_BYTES = range(4)
 _COLUMNS = (
-    (np.dtype("<u8"), _SERIES),
-    (np.dtype("<u8"), _SERIES),
-    (np.dtype("<i4"), _SERIES),
-    (np.dtype("<i8"), _SAMPLES),
-    (np.dtype("<f8"), _SAMPLES),
-    (np.dtype("<i4"), _KEYS),
-    (np.dtype("<i8"), _KEYS),
-    (np.dtype("u1"), _KEY_BYTES),
+    _Column(np.dtype("<u8"), _SERIES),
+    _Column(np.dtype("<u8"), _SERIES),
+    _Column(np.dtype("<i4"), _SERIES),
+    _Column(np.dtype("<i8"), _SAMPLES),
+    _Column(np.dtype("<f8"), _SAMPLES),
+    _Column(np.dtype("<i4"), _KEYS),
+    _Column(np.dtype("<i8"), _KEYS),
+    _Column(np.dtype("u1"), _KEY_BYTES),
 )
-"""Of each column of the module's table, in its order: dtype, and which of the sizes is its length."""
+"""Those of the module's table, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +114,16 @@ class RecordContainer:
         return dict(zip(self.key_series.tolist(), self.keys.to_list(), strict=True))
 
     def encode(self) -> bytes:
-        columns = (
-            self.hash_high, self.hash_low, self.counts, self.timestamps, self.values,
-            self.key_series, self.keys.ends, self.keys.data,
-        )  # fmt: skip
+        columns: tuple[NDArray[Any], ...] = (
+            self.hash_high,
+            self.hash_low,
+            self.counts,
+            self.timestamps,
+            self.values,
+            self.key_series,
+            self.keys.ends,
+            self.keys.data,
+        )
         header = msgpack.packb([VERSION, *self._sizes()])
         parts = [_LENGTH.pack(len(header)), header]
         position = _LENGTH.size + len(header)
@@ -150,8 +162,9 @@ class RecordContainer:
                 position += sizes[length] * dtype.itemsize
         except (struct.error, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
             raise BadData(f"not a record container: {error}") from error
-        *of_samples, key_series, key_ends, key_bytes = columns
-        container = cls(*of_samples, key_series, JoinedPartKeys(key_ends, key_bytes))
+        high, low, counts, timestamps, values, key_series, key_ends, key_bytes = columns
+        keys = JoinedPartKeys(key_ends, key_bytes)
+        container = cls(high, low, counts, timestamps, values, key_series, keys)
         if int(container.counts.sum()) != sizes.samples or (container.counts < 0).any():
             raise BadData(f"record container: counts of series do not add up to its {sizes.samples} samples")
         if sizes.keys:

@@ -25,7 +25,7 @@ from filoray.nodes.memstore.refusal_text import out_of_bounds_text, sample_text,
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.store.column_store import ColumnStore, Commit, LogRow
 from filoray.nodes.memstore.store.log_record import NEVER_SHUT_MS, LogRecord, encode_log_record
-from filoray.nodes.memstore.store.part_key_codec import QUICK_LEVEL, encode_part_keys
+from filoray.nodes.memstore.store.part_key_rows import QUICK_LEVEL, encode_part_key_row
 from filoray.nodes.memstore.upkeep.cardinality import NAMESPACE_LABEL, WORKSPACE_LABEL, Cardinality
 from filoray.nodes.memstore.upkeep.retention_clock import RetentionClock
 
@@ -281,7 +281,7 @@ class Ingestion:
         ids = self._memory.index.series_ids.data
         part_keys = None
         if fresh:
-            part_keys = encode_part_keys(ids[series_before : series_before + len(fresh)], fresh, QUICK_LEVEL)
+            part_keys = encode_part_key_row(ids[series_before : series_before + len(fresh)], fresh, QUICK_LEVEL)
         log = None
         if writes_log:
             records = [_log_record(item, ids) for item in prepared if item.unknown is None]

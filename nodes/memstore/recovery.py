@@ -19,7 +19,7 @@ from filoray.nodes.memstore.ingestion import Ingestion
 from filoray.nodes.memstore.shard_memory import GROUP_RUN, ShardMemory, StoredBatch
 from filoray.nodes.memstore.store.column_store import ColumnStore
 from filoray.nodes.memstore.store.log_record import LogRecord, decode_log_records
-from filoray.nodes.memstore.store.part_key_codec import decode_part_keys
+from filoray.nodes.memstore.store.part_key_rows import decode_part_key_row
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 
 OnProgress = Callable[[int], None]
@@ -31,7 +31,7 @@ def load_part_keys(memory: ShardMemory, store: ColumnStore, shard_name: str) -> 
     keys: list[bytes] = []
     for row in store.part_keys():
         try:
-            series_ids, row_keys = decode_part_keys(row.data, f"{shard_name}: part keys of row {row.row_id}")
+            series_ids, row_keys = decode_part_key_row(row.data, f"{shard_name}: part keys of row {row.row_id}")
         except DamagedStore as error:
             memory.damages[f"{error}; its series are missing"] = None
             continue

@@ -15,7 +15,7 @@ import numpy as np
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.memstore.store.column_store import LogRow, PartKeyRow
 from filoray.nodes.memstore.store.log_record import decode_log_records
-from filoray.nodes.memstore.store.part_key_codec import decode_part_keys
+from filoray.nodes.memstore.store.part_key_rows import decode_part_key_row
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 from filoray.nodes.streams.stream import ProblemReport, StreamBatch
 
@@ -44,7 +44,7 @@ class LogStream:
         self._key_of: dict[int, bytes] = {}
         for row in store.part_keys():
             try:
-                series_ids, keys = decode_part_keys(row.data, f"part keys of row {row.row_id}")
+                series_ids, keys = decode_part_key_row(row.data, f"part keys of row {row.row_id}")
             except DamagedStore as error:
                 self.problems.add(name, error.message)
                 continue

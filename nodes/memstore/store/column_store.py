@@ -1,7 +1,7 @@
 """What a shard needs of durable storage: part keys, log, chunk batches and checkpoints under one owner's epoch.
 
 The store moves opaque bytes; what is in them, and their checksums, is the codecs' business
-(``part_key_codec``, ``log_record``, ``chunk_batch``). Every change names the owner's epoch and is refused with
+(``part_key_rows``, ``log_record``, ``chunk_batch``). Every change names the owner's epoch and is refused with
 StaleRoute once a later owner has opened the store, in the very transaction that would have made it.
 """
 

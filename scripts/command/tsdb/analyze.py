@@ -14,7 +14,7 @@ from filoray.command.tsdb.stored_shard import StoredShard
 from filoray.nodes.data.part_key import METRIC_LABEL, decode_part_key
 from filoray.nodes.memstore.chunks.chunk_batch import BatchMeta, decode_batch_meta
 from filoray.nodes.memstore.store.log_record import decode_log_records
-from filoray.nodes.memstore.store.part_key_codec import decode_part_keys
+from filoray.nodes.memstore.store.part_key_rows import decode_part_key_row
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ def _count_series(shard: StoredShard, analysis: Analysis) -> dict[int, str]:
     metric_of: dict[int, str] = {}
     for row in shard.part_keys():
         analysis.part_key_bytes += len(row.data)
-        series_ids, keys = decode_part_keys(row.data, f"{shard.file.path}: part keys of row {row.row_id}")
+        series_ids, keys = decode_part_key_row(row.data, f"{shard.file.path}: part keys of row {row.row_id}")
         for series_id, key in zip(series_ids.tolist(), keys, strict=True):
             labels = decode_part_key(key)
             metric = metric_of[series_id] = labels.get(METRIC_LABEL, "")

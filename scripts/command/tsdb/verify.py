@@ -13,7 +13,7 @@ from filoray.command.tsdb.shard_files import ShardFile
 from filoray.command.tsdb.stored_shard import StoredShard
 from filoray.nodes.memstore.chunks.chunk_batch import BatchMeta, decode_batch_meta
 from filoray.nodes.memstore.chunks.chunk_codec import checksum_of
-from filoray.nodes.memstore.store.part_key_codec import decode_part_keys
+from filoray.nodes.memstore.store.part_key_rows import decode_part_key_row
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 from filoray.nodes.streams.log_stream import LogStream
 
@@ -69,7 +69,7 @@ class _Checker:
         for row in shard.part_keys():
             self._on_bytes(len(row.data))
             try:
-                yield decode_part_keys(row.data, f"part keys of row {row.row_id}")[0]
+                yield decode_part_key_row(row.data, f"part keys of row {row.row_id}")[0]
             except DamagedStore as error:
                 self.problems.append(error.message)
 
