@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import time
-import urllib.error
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.console import Console
 from rich.table import Table
 
 from filoray.cluster.errors import FilorayError
 from filoray.command.client_access import ClientAccess
+from filoray.command.http_client import get_json
 from filoray.command.launch_state import LaunchState
-
-_TIMEOUT_S = 130
-
-
-def get_json(access: ClientAccess, path: str, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The JSON of a gateway's answer. Raises FilorayError with the gateway's own words, or that nobody answers."""
-    target = path + ("?" + urllib.parse.urlencode(parameters) if parameters else "")
-    try:
-        with access.open(target, None, {}, _TIMEOUT_S) as response:
-            body = response.read()
-    except urllib.error.HTTPError as error:
-        body = error.read()
-        try:
-            raise FilorayError(orjson.loads(body)["error"]) from None
-        except (ValueError, KeyError, TypeError):
-            raise FilorayError(f"{access.url}{target} answered {error.code} {error.reason}") from None
-    except OSError as error:
-        raise FilorayError(f"no gateway answers at {access.url}: {getattr(error, 'reason', error)}") from None
-    answer: dict[str, Any] = orjson.loads(body)
-    return answer
 
 
 def status(access: ClientAccess, data_dir: Path) -> int:

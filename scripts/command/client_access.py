@@ -3,27 +3,17 @@
 Taken from options and, where those are silent, from the environment (FILORAY_URL, FILORAY_USER, FILORAY_PASSWORD_FILE,
 FILORAY_PASSWORD, FILORAY_TOKEN_FILE, FILORAY_TOKEN, FILORAY_CA_FILE, FILORAY_SERVER_CERTIFICATE,
 FILORAY_CLIENT_CERTIFICATE, FILORAY_CLIENT_KEY). Secrets are no options: every user of a machine sees those of all
-processes.
+processes. Asking is ``http_client``'s.
 """
 
 from __future__ import annotations
 
 import base64
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPResponse
 from pathlib import Path
-from typing import cast
-from urllib.parse import urlsplit
 
-import orjson
-
-from filoray.cluster.addresses import is_loopback
-from filoray.cluster.errors import ConfigError, FilorayError
-from filoray.http.access.tls import client_context
+from filoray.cluster.errors import ConfigError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -44,35 +34,9 @@ class ClientAccess:
     client_certificate: Path | None = None
     client_key: Path | None = None
 
-    def open(self, path: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float) -> HTTPResponse:
-        """The answer to a GET, or a POST where there is a body. Raises urllib's HTTPError for statuses from 400 on,
-
-        OSError where nobody answers, FilorayError where TLS does not trust the other side.
-        """
-        request = urllib.request.Request(self.url.rstrip("/") + path, body, dict(headers))
-        authorization = self._authorization()
-        if authorization is not None:
-            request.add_unredirected_header("Authorization", authorization)  # to nobody else
-        handlers: list[urllib.request.BaseHandler] = []
-        host = urlsplit(self.url).hostname
-        if host is not None and is_loopback(host):
-            handlers.append(urllib.request.ProxyHandler({}))  # a proxy's loopback is another
-        if self.url.startswith("https:"):
-            context = client_context(self.ca_file, self.server_certificate, self.client_certificate, self.client_key)
-            handlers.append(urllib.request.HTTPSHandler(context=context))
-        try:
-            return cast(HTTPResponse, urllib.request.build_opener(*handlers).open(request, timeout=timeout_s))
-        except urllib.error.HTTPError:
-            raise
-        except urllib.error.URLError as error:
-            if isinstance(error.reason, ssl.SSLCertVerificationError):
-                raise FilorayError(
-                    f"{self.url} has a certificate that is not trusted ({error.reason.verify_message}); give the "
-                    "certificate of its authority with --ca-file"
-                ) from None
-            raise
-
-    def _authorization(self) -> str | None:
+    @property
+    def authorization(self) -> str | None:
+        """The header of that name."""
         if self.token is not None:
             return f"Bearer {self.token}"
         if self.user is not None:
@@ -128,11 +92,3 @@ def _secret(given: Mapping[str, str | None], environment: Mapping[str, str], nam
     if not text or not text.isprintable():
         raise ConfigError(f"the {name} in {file or f'FILORAY_{name.upper()}'} is empty or no single line of text")
     return text
-
-
-def error_text(body: bytes) -> str:
-    """What a gateway's answer says is wrong."""
-    try:
-        return str(orjson.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace")[:500]

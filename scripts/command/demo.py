@@ -6,10 +6,8 @@ sent as any agent would send them: remote write over HTTP.
 
 from __future__ import annotations
 
-import http.client
 import math
 import time
-import urllib.error
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -20,12 +18,14 @@ from rich.progress import Progress
 
 from filoray.cluster.config.server_config import shipped_config_text
 from filoray.cluster.errors import FilorayError
-from filoray.command.client_access import ClientAccess, error_text
+from filoray.command.client_access import ClientAccess
+from filoray.command.http_client import send
 from filoray.http.remote.remote_write_client import WRITE_HEADERS, encode_write_request
 from filoray.nodes.data.metric_metadata import MetricMetadata
 
 INTERVAL_MS = 15_000
 _WINDOW_SAMPLES = 120
+_TIMEOUT_S = 60
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SERVICES = ("cart", "checkout", "search", "users")
 _PATHS = ("/", "/items", "/login")
@@ -75,12 +75,9 @@ def write_demo(
 def set_up(access: ClientAccess, dataset: str) -> None:
     """Set up the data set of ``conf/timeseries-dev-source.conf``, unless it is there. Raises FilorayError."""
     text = shipped_config_text("timeseries-dev-source.conf").encode()
-    try:
-        with access.open(f"/api/v1/cluster/{dataset}", text, {}, 60):
-            return
-    except urllib.error.HTTPError as error:
-        if error.code != 409:  # it is set up already
-            raise FilorayError(f"the demo data set could not be set up: {error_text(error.read())}") from None
+    answer = send(access, f"/api/v1/cluster/{dataset}", text, timeout_s=_TIMEOUT_S)
+    if not answer.is_good and answer.status != 409:  # it is set up already
+        raise FilorayError(f"the demo data set could not be set up: {answer.error_text}")
 
 
 def demo_series(instances: int, after_ms: int, until_ms: int) -> Iterator[DemoSeries]:
@@ -160,11 +157,6 @@ def _aligned(time_ms: float) -> int:
 
 
 def _post(access: ClientAccess, path: str, body: bytes) -> None:
-    try:
-        with access.open(path, body, WRITE_HEADERS, 60):
-            return
-    except urllib.error.HTTPError as error:
-        text = error_text(error.read())
-        raise FilorayError(f"{access.url} refused the samples ({error.code}): {text}") from None
-    except (OSError, http.client.HTTPException) as error:  # the latter: it ended in the middle of its answer
-        raise FilorayError(f"no gateway answers at {access.url}: {getattr(error, 'reason', error)}") from None
+    answer = send(access, path, body, WRITE_HEADERS, timeout_s=_TIMEOUT_S)
+    if not answer.is_good:
+        raise FilorayError(f"{access.url} refused the samples ({answer.status}): {answer.error_text}")

@@ -13,13 +13,10 @@ import os
 import pickle
 import secrets
 import shutil
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +29,9 @@ from filoray.cluster.process.directory_lock import DirectoryLock
 from filoray.cluster.process.owner_files import PRIVATE_UMASK
 from filoray.cluster.process.process_identity import ProcessIdentity
 from filoray.command.actor_closing import close_actors_in_time
+from filoray.command.client_access import ClientAccess
 from filoray.command.cluster_start import START_S, StartReport, Undo, start_cluster, undo_all, undo_when_interrupted
+from filoray.command.http_client import is_answered
 from filoray.command.launch_access import (
     access_environment,
     access_hint,
@@ -137,18 +136,9 @@ def _refuse_if_running(state: LaunchState, data_dir: Path) -> None:
             f"a cluster runs on {data_dir} already ({state.urls[0]}), but its supervisor has ended, so that "
             f"nobody brings Ray back if it dies (see supervisor.log there); {what_to_do}"
         )
-    if state.ray is None and any(_answers(f"{url}/__health") for url in state.urls):  # its Ray is not ours to look into
+    # Where Ray is not ours to look into, its gateways tell.
+    if state.ray is None and any(is_answered(ClientAccess(url), "/__health", timeout_s=2) for url in state.urls):
         raise FilorayError(f"a cluster runs on {data_dir} already ({state.urls[0]}); {what_to_do}")
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError as error:
-        return isinstance(getattr(error, "reason", error), ssl.SSLError)  # whoever it is, and whatever it trusts
 
 
 def _launch(config: ServerConfig, options: LaunchOptions, state: LaunchState, undo: Undo) -> None:

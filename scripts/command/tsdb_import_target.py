@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-import urllib.error
 import urllib.parse
 
 from filoray.cluster.errors import FilorayError
-from filoray.command.client_access import ClientAccess, error_text
+from filoray.command.client_access import ClientAccess
+from filoray.command.http_client import NoAnswer, send_until_taken
 from filoray.command.tsdb.series_blocks import pieces_of
 from filoray.http.remote.remote_write_client import WRITE_HEADERS, encode_write_request
 from filoray.http.remote.write_answer import OUTCOME_HEADER, read_outcome_header
@@ -16,7 +15,6 @@ from filoray.nodes.data.write_outcome import WriteOutcome
 
 _REQUEST_SAMPLES = 20_000
 _ATTEMPTS = 8
-_RETRY_DELAY_S_MAX = 10.0
 _TIMEOUT_S = 120
 
 
@@ -40,24 +38,16 @@ class RemoteWriteTarget:
             self._send(body, len(piece.timestamps))
 
     def _send(self, body: bytes, samples: int) -> None:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with self._access.open(self._path, body, WRITE_HEADERS, _TIMEOUT_S):
-                    self.outcome.accepted += samples
-                    return
-            except urllib.error.HTTPError as error:
-                text = error_text(error.read())
-                outcome = read_outcome_header(error.headers.get(OUTCOME_HEADER, ""))
-                if outcome is not None:  # some were refused and the rest stored
-                    self.outcome.add(outcome)
-                    return
-                if error.code not in (429, 503) or attempt == _ATTEMPTS:
-                    raise FilorayError(f"{self._address} answered {error.code}: {text}") from None
-                given_s = error.headers.get("Retry-After", "")
-                delay_s = float(given_s) if given_s.isdecimal() else 0.2 * 2**attempt
-            except OSError as error:
-                if attempt == _ATTEMPTS:
-                    reason = getattr(error, "reason", error)
-                    raise FilorayError(f"no gateway answers at {self._address}: {reason}") from None
-                delay_s = 0.2 * 2**attempt
-            time.sleep(min(delay_s, _RETRY_DELAY_S_MAX))
+        try:
+            answer = send_until_taken(
+                self._access, self._path, body, WRITE_HEADERS, timeout_s=_TIMEOUT_S, attempts=_ATTEMPTS
+            )
+        except NoAnswer as error:
+            raise FilorayError(f"no gateway answers at {self._address}: {error.reason}") from None
+        refused = read_outcome_header(answer.headers.get(OUTCOME_HEADER, ""))
+        if refused is not None:  # and the rest is stored
+            self.outcome.add(refused)
+        elif answer.is_good:
+            self.outcome.accepted += samples
+        else:
+            raise FilorayError(f"{self._address} answered {answer.status}: {answer.error_text}")
