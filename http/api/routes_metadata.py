@@ -40,7 +40,7 @@ _ESCAPED_RUNE = re.compile(r"_([0-9A-Fa-f]{1,6})_|__")
 class MetadataRoutes:
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._service = edge.services.query
+        self._service = edge.services.metadata
         self._min_compressed_bytes = edge.config.http.min_compressed_bytes
 
     def routes(self) -> list[web.RouteDef]:
@@ -108,7 +108,7 @@ class MetadataRoutes:
             return success(request, {}, self._min_compressed_bytes)
 
         async def answer() -> Mapping[str, Any]:
-            entries = await self._service.metadata(dataset, parameters.text("metric"), max(0, limit))
+            entries = await self._service.metrics(dataset, parameters.text("metric"), max(0, limit))
             return {"data": _by_metric(entries, limit, per_metric)}
 
         return await self._answer(request, self._edge.config.query.timeout_ms, answer)

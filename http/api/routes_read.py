@@ -42,7 +42,7 @@ class ReadRoutes:
             async with self._edge.queries.slot(config.timeout_ms, client) as left_ms:
                 try:
                     answer = await answer_remote_read(
-                        body, encoding, self._services.query, dataset, limits, request_id(request)
+                        body, encoding, self._services.metadata, dataset, limits, request_id(request)
                     )
                 except RegexError as error:
                     raise BadData(f"remote read: {error}") from None

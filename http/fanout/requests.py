@@ -1,24 +1,22 @@
-"""What a gateway asks of the query and write services, and what it gets: the edge's vocabulary without HTTP or JSON."""
+"""What a gateway asks of the services behind it, and what it gets: the edge's vocabulary without HTTP or JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from filoray.cluster.cluster_view import ClusterView
+from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.metric_metadata import MetricMetadata
+from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.data.write_outcome import WriteOutcome
+from filoray.nodes.engine.query_params import QueryResult
 from filoray.nodes.promql.ast import LabelMatcher
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from filoray.cluster.cluster_view import ClusterView
-    from filoray.nodes.data.label_table import LabelTable
-    from filoray.nodes.data.metric_metadata import MetricMetadata
-    from filoray.nodes.data.record_container import RecordContainer
-    from filoray.nodes.data.series_batch import SeriesBatch
-    from filoray.nodes.data.write_outcome import WriteOutcome
-    from filoray.nodes.engine.query_params import QueryResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +108,13 @@ class QueryService(Protocol):
 
     async def query(self, request: QueryRequest) -> QueryOutcome: ...
     async def explain(self, request: QueryRequest) -> list[str]: ...
+    def running(self) -> Sequence[RunningQuery]: ...
+    def cancel(self, query_id: str) -> bool: ...
+
+
+class MetadataService(Protocol):
+    """What is asked without PromQL; fans out as queries do. Every method raises FilorayErrors only."""
+
     async def series(self, request: MetadataRequest) -> SeriesAnswer: ...
     async def label_names(self, request: MetadataRequest) -> Names: ...
     async def label_values(self, name: str, request: MetadataRequest) -> Names: ...
@@ -118,9 +123,9 @@ class QueryService(Protocol):
         ...
 
     async def read_raw(self, request: MetadataRequest) -> RawSeriesAnswer: ...
-    async def metadata(self, dataset: str, metric: str, limit: int) -> Sequence[MetricMetadata]: ...
-    def running(self) -> Sequence[RunningQuery]: ...
-    def cancel(self, query_id: str) -> bool: ...
+    async def metrics(self, dataset: str, metric: str, limit: int) -> Sequence[MetricMetadata]:
+        """What is known of a metric, or of all (``""``); ``limit`` 0 is none."""
+        ...
 
 
 class WriteService(Protocol):

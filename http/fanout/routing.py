@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from filoray.cluster.cluster_view import DatasetView
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.control.shard_status import StatusKind
+from filoray.nodes.data.part_key import shards_for_matchers
+from filoray.nodes.promql.ast import LabelMatcher
 
+Selectors = Sequence[tuple[LabelMatcher, ...]]
 ShardEpochs = tuple[tuple[int, int], ...]
 
 
@@ -36,3 +40,14 @@ def route(shard_map: ShardMap, shards: Iterable[int]) -> Route:
         else:
             missing[shard] = str(entry.status)
     return Route({node: tuple(pairs) for node, pairs in by_node.items()}, missing)
+
+
+def route_selectors(dataset: DatasetView, selectors: Selectors, spread: int | None = None) -> Route:
+    """Owners of the shards that may have series which one of the selectors matches."""
+    config = dataset.config
+    # A narrower spread than the data were written with would miss series without a word.
+    used_spread = max(config.spread, spread or 0)
+    shards: set[int] = set()
+    for matchers in selectors:
+        shards.update(shards_for_matchers(matchers, config.num_shards, used_spread))
+    return route(dataset.shard_map, sorted(shards))

@@ -4,8 +4,8 @@ https://prometheus.io/docs/prometheus/latest/querying/remote_read_api/ and Prome
 sample in the closed time range is given, staleness markers among them, series sorted by their labels. Hints are
 not used: they may make an answer smaller, never different.
 
-The samples come from the QueryService; what is here is the wire. Frames are made while they are sent, so that an answer
-is never in memory twice; their number is bounded by the QueryService's limits on series and samples.
+The samples come from the MetadataService; what is here is the wire. Frames are made while they are sent, so that an
+answer is never in memory twice; their number is bounded by the service's limits on series and samples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from enum import IntEnum
 import numpy as np
 
 from filoray.cluster.errors import BadData, LimitExceeded
-from filoray.http.fanout.requests import MetadataRequest, QueryService
+from filoray.http.fanout.requests import MetadataRequest, MetadataService
 from filoray.http.remote.protobuf_reader import Field, fields
 from filoray.http.remote.protobuf_writer import bytes_field, label_fields, sample_fields, varint, varint_field
 from filoray.http.remote.snappy_block import compress, decompress
@@ -88,7 +88,7 @@ class RemoteReadAnswer:
 async def answer_remote_read(
     body: bytes,
     content_encoding: str | None,
-    service: QueryService,
+    service: MetadataService,
     dataset: str,
     limits: RemoteReadLimits,
     request_id: str = "",

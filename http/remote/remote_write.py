@@ -15,11 +15,11 @@ import secrets
 import threading
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.cluster.config.server_config import WriteConfig
 from filoray.cluster.errors import BadData
 from filoray.http.remote.protobuf_reader import fields, malformed
 from filoray.http.remote.remote_write_client import METADATA_TYPES
@@ -29,9 +29,6 @@ from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
 from filoray.nodes.kernels.edge import remote_write as kernels
-
-if TYPE_CHECKING:
-    from filoray.cluster.config.server_config import WriteConfig
 
 # Of one request. An empty message takes 2 bytes, its row in the columns 40: without these a small body could claim much
 # memory. Agents send 10,000 samples at most, and 2,000 metadata entries.

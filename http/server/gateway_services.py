@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from filoray.cluster.config.server_config import ServerConfig
-from filoray.http.fanout.requests import ClusterControl, QueryService, WriteService
+from filoray.http.fanout.requests import ClusterControl, MetadataService, QueryService, WriteService
 from filoray.http.remote.remote_write import RemoteWriteDecoder
 from filoray.http.server.admission import AdmissionGate, ClientShare
 from filoray.http.server.byte_budgets import ByteBudget, UnsentBudget
@@ -21,6 +21,7 @@ class GatewayServices:
     """Everything behind one gateway. ``node_name``: the node beside it."""
 
     query: QueryService
+    metadata: MetadataService
     write: WriteService
     control: ClusterControl
     config: ServerConfig

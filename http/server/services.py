@@ -20,6 +20,7 @@ from filoray.cluster.cluster_view import ClusterView, NodeInfo
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.http.api.source_configs import SourceConfigReader
+from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.query_service import FanOutQueryService
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.view_trust import ViewTrust
@@ -217,7 +218,8 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
     decoder = RemoteWriteDecoder(config.write)
     views.on_update(lambda view: decoder.keep_only(view.datasets))
     services = GatewayServices(
-        query=FanOutQueryService(views, config.query, node_name),
+        query=FanOutQueryService(views, config.query),
+        metadata=FanOutMetadataService(views, config.query, node_name),
         write=writes,
         control=control,
         config=config,

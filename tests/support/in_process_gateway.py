@@ -152,7 +152,7 @@ class Queries:
         times, values = np.full(self.labels.count, 1500), np.arange(self.labels.count, dtype=float)
         return RawSeriesAnswer(SeriesBatch(self.labels, offsets, times, values), ("a chunk was skipped",))
 
-    async def metadata(self, name, metric, limit):
+    async def metrics(self, name, metric, limit):
         await self._asked((name, metric, limit))
         return [MetricMetadata("up", "gauge", "Is it up?", ""), MetricMetadata("up", "counter", "Ups.", "s"),
                 MetricMetadata("x", "gauge", "", "")]  # fmt: skip
@@ -233,7 +233,9 @@ class Gateways:
             http=replace(config.http, **(http or {})),
         )
         control, queries, writes = Control(*names), Queries(), Writes()
-        services = GatewayServices(queries, writes, control, config, RemoteWriteDecoder(config.write), version="1.2")
+        services = GatewayServices(
+            queries, queries, writes, control, config, RemoteWriteDecoder(config.write), version="1.2"
+        )
         access = access or WebConfigFile(None)
         server = HttpServer(build_application(services, access), config.http, 0, tls=access.listening_context())
         client = ClientSession(await server.start(), connector=TCPConnector(ssl=trusted or True))

@@ -20,6 +20,7 @@ from filoray.cluster.config.dataset import parse_dataset_config
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import IngestionStarted, ShardStatus, StatusKind
+from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.query_service import FanOutQueryService
 from filoray.http.fanout.requests import MetadataRequest, QueryRequest
 from filoray.http.fanout.view_holder import ViewHolder
@@ -76,7 +77,7 @@ class InProcess:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[FanOutQueryService]:
+def services(tmp_path: Path) -> Iterator[tuple[FanOutQueryService, FanOutMetadataService]]:
     """Over a shard with a damaged row of part keys: the series "hidden" is not in it any more."""
     path = tmp_path / "d" / "shard-0.db"
     shard = Shard.open(ShardSpec("d", 0, 1, path, CONFIG.store))
@@ -101,24 +102,26 @@ def service(tmp_path: Path) -> Iterator[FanOutQueryService]:
     entries = (ShardEntry(0, ShardStatus(StatusKind.ACTIVE), "node-0", 2),)
     node = NodeInfo("node-0", 1, NodeAddress("127.0.0.1", 1), "node-0#1", 1)
     views.update(ClusterView(1, {"node-0": node}, {"d": DatasetView(CONFIG, ShardMap("d", 1, entries))}))
-    yield FanOutQueryService(views, server_config.query, "node-0")
+    query = server_config.query
+    yield FanOutQueryService(views, query), FanOutMetadataService(views, query, "node-0")
     handler.close()
     host.close()
 
 
-def test_every_kind_of_answer_warns_of_damage(service: FanOutQueryService) -> None:
+def test_every_kind_of_answer_warns_of_damage(services: tuple[FanOutQueryService, FanOutMetadataService]) -> None:
+    queries, metadata = services
     asked = MetadataRequest("d", [], 0, 10_000)
     limited = dataclasses.replace(asked, limit=1)
 
     async def ask() -> dict[str, tuple[str, ...]]:
-        query = await service.query(QueryRequest("d", "count({__name__=~'.+'})", 2_000, 2_000, 0, is_range=False))
+        query = await queries.query(QueryRequest("d", "count({__name__=~'.+'})", 2_000, 2_000, 0, is_range=False))
         answers = {
-            "series": await service.series(asked),
-            "labels": await service.label_names(asked),
-            "values": await service.label_values("__name__", asked),
-            "limited values": await service.label_values("__name__", limited),
-            "local values": await service.local_label_values("__name__", asked),
-            "raw": await service.read_raw(dataclasses.replace(asked, selectors=[()])),
+            "series": await metadata.series(asked),
+            "labels": await metadata.label_names(asked),
+            "values": await metadata.label_values("__name__", asked),
+            "limited values": await metadata.label_values("__name__", limited),
+            "local values": await metadata.local_label_values("__name__", asked),
+            "raw": await metadata.read_raw(dataclasses.replace(asked, selectors=[()])),
         }
         assert list(answers["values"].values) == ["seen"]  # type: ignore[union-attr]
         return {"query": query.warnings, **{name: answer.warnings for name, answer in answers.items()}}

@@ -29,7 +29,9 @@ def wiring(monkeypatch):
 
     async def make_services(config, *_):
         counts.made += 1
-        services = GatewayServices(Queries(), Writes(), Control("shop"), config, RemoteWriteDecoder(config.write))
+        services = GatewayServices(
+            Queries(), Queries(), Writes(), Control("shop"), config, RemoteWriteDecoder(config.write)
+        )
 
         async def close():
             counts.closed += 1

@@ -27,7 +27,7 @@ from filoray.cluster.errors import (
 )
 from filoray.http.access.access_policy import Identity
 from filoray.http.access.request_access import set_identity
-from filoray.http.fanout.query_service import FanOutQueryService
+from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.http.remote.protobuf_writer import bytes_field, varint_field
@@ -287,7 +287,7 @@ class Remembering(Node):
 async def test_a_remote_read_without_matchers_asks_for_all_series(gateways):
     api, node = await gateways.start("timeseries"), Remembering()
     views = ViewHolder(cluster(), lambda info: node)
-    service = FanOutQueryService(views, default_server_config().query, "node-0")
+    service = FanOutMetadataService(views, default_server_config().query, "node-0")
     api.queries.read_raw = service.read_raw
     assert (await ask(api, "POST", "/api/v1/read"))[0] == 200
     assert node.bodies == [(Kind.RAW, [[[]], 0, 1, 0, None])]

@@ -25,6 +25,7 @@ from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import IngestionStarted, ShardEvent, ShardStatus, StatusKind
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import EpochDiffers, FilorayError, ShardNotHere, ShardOpening, StaleRoute, Unavailable
+from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.query_service import FanOutQueryService
 from filoray.http.fanout.requests import MetadataRequest, QueryRequest
 from filoray.http.fanout.view_holder import ViewHolder
@@ -101,7 +102,8 @@ class OneNode:
 
         self.views.ask_anew_with(count)
         query = replace(self.config.query, timeout_ms=TIMEOUT_MS)
-        self.queries = FanOutQueryService(self.views, query, "node-0")
+        self.queries = FanOutQueryService(self.views, query)
+        self.metadata = FanOutMetadataService(self.views, query, "node-0")
         self.writes = FanOutWriteService(self.views, TIMEOUT_MS)
 
     def _client(self, info: NodeInfo) -> ZmqNodeClient:
@@ -140,12 +142,12 @@ async def query(node: OneNode) -> object:
 
 
 async def metadata(node: OneNode) -> object:
-    return [entry.metric for entry in await node.queries.metadata("d", "", 0)]
+    return [entry.metric for entry in await node.metadata.metrics("d", "", 0)]
 
 
 def names(service: Callable[..., Any], *arguments: object) -> Callable[[OneNode], Any]:
     async def ask(node: OneNode) -> object:
-        return list((await service(node.queries, *arguments, MetadataRequest("d", (), 0, 2_000))).values)
+        return list((await service(node.metadata, *arguments, MetadataRequest("d", (), 0, 2_000))).values)
 
     return ask
 
@@ -155,9 +157,9 @@ REQUESTS = {
     "a write's metadata": (Kind.PUT_METADATA, write, 1),
     "query": (Kind.QUERY, query, [[1.0]]),
     "metadata": (Kind.METADATA, metadata, ["up"]),
-    "label names": (Kind.NAMES, names(FanOutQueryService.label_names), ["__name__"]),
-    "label values": (Kind.VALUES, names(FanOutQueryService.label_values, "__name__"), ["up"]),
-    "values of the node beside": (Kind.VALUES, names(FanOutQueryService.local_label_values, "__name__"), ["up"]),
+    "label names": (Kind.NAMES, names(FanOutMetadataService.label_names), ["__name__"]),
+    "label values": (Kind.VALUES, names(FanOutMetadataService.label_values, "__name__"), ["up"]),
+    "values of the node beside": (Kind.VALUES, names(FanOutMetadataService.local_label_values, "__name__"), ["up"]),
 }
 
 

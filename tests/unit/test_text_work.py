@@ -55,7 +55,7 @@ async def test_long_queries_are_parsed_and_planned_beside_the_event_loop(monkeyp
     from filoray.http.fanout.view_holder import ViewHolder
 
     views = ViewHolder(ClusterView(1, NODES, {"timeseries": dataset("timeseries")}), lambda info: None)
-    service = query_service.FanOutQueryService(views, default_server_config().query, "node-0")
+    service = query_service.FanOutQueryService(views, default_server_config().query)
     where = "loop" if text is SHORT else "query-text"
     parsed = noting_threads(monkeypatch, query_service, "parse")
     planned = noting_threads(monkeypatch, query_service, "plan")
