@@ -17,6 +17,7 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.errors import BadData, ConfigError, QueryTimeout, Unavailable
 from filoray.http.access.route_access import PREFIXES
 from filoray.http.api.dataset_choice import choose_dataset, dataset_view
+from filoray.http.fanout.requests import WriteRequest
 from filoray.http.remote.remote_write import DecodedWrite
 from filoray.http.remote.snappy_block import declared_length
 from filoray.http.remote.write_answer import OUTCOME_HEADER, outcome_header, refusal_text
@@ -92,11 +93,11 @@ class WriteRoutes:
         outcome = WriteOutcome()
         outcome.add(decoded.outcome)
         if decoded.containers or decoded.metadata:
-            stored = await self._services.write.write(
-                dataset, decoded.containers, decoded.with_keys, decoded.metadata, identity, config.generation
+            request = WriteRequest(
+                dataset, config.generation, decoded.containers, decoded.with_keys, decoded.metadata, identity
             )
+            outcome.add(await self._services.write.write(request))
             decoded.acknowledged()
-            outcome.add(stored)
         self._edge.metrics.samples_written.labels(dataset).inc(outcome.accepted)
         for reason, count in outcome.refused.items():
             self._edge.metrics.samples_refused.labels(dataset, reason).inc(count)

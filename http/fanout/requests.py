@@ -103,6 +103,22 @@ class RunningQuery:
     elapsed_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """``containers``: one per shard. ``generation``: of the dataset whose shards they are for.
+
+    ``with_keys(shard, series)`` gives the shard's container anew, with the part keys of those series, for an owner that
+    does not know them.
+    """
+
+    dataset: str
+    generation: int
+    containers: Mapping[int, RecordContainer]
+    with_keys: Callable[[int, NDArray[np.int32]], RecordContainer]
+    metadata: Sequence[MetricMetadata] = ()
+    request_id: str = ""
+
+
 class QueryService(Protocol):
     """Fans out to the nodes by the last ClusterView. Every method raises FilorayErrors only."""
 
@@ -129,22 +145,11 @@ class MetadataService(Protocol):
 
 
 class WriteService(Protocol):
-    async def write(
-        self,
-        dataset: str,
-        containers: Mapping[int, RecordContainer],
-        with_keys: Callable[[int, NDArray[np.int32]], RecordContainer],
-        metadata: Sequence[MetricMetadata],
-        request_id: str,
-        generation: int,
-    ) -> WriteOutcome:
-        """Route one container per shard to its owner; returns when all shards' logs have it (or refused samples of it).
+    async def write(self, request: WriteRequest) -> WriteOutcome:
+        """Route each container to its shard's owner; returns when all shards' logs have it (or refused samples of it).
 
-        ``generation``: of the dataset whose shards the containers are for. Raises Unavailable, for the sender to send
-        all again, once another was set up under its name: the same series may have other shards there.
-
-        ``with_keys(shard, series)`` gives the shard's container anew, with the part keys of those series,
-        for an owner that does not know them.
+        Raises Unavailable, for the sender to send all again, once another dataset was set up under the name: the same
+        series may have other shards there.
         """
         ...
 

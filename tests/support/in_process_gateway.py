@@ -183,11 +183,11 @@ class Writes:
         self.outcome = None
         self.error = None
 
-    async def write(self, dataset, containers, with_keys, metadata, request_id, generation):
-        self.calls.append((dataset, containers, metadata, request_id))
+    async def write(self, request):
+        self.calls.append((request.dataset, request.containers, request.metadata, request.request_id))
         if self.error:
             raise self.error
-        return self.outcome or WriteOutcome(sum(container.sample_count for container in containers.values()))
+        return self.outcome or WriteOutcome(sum(container.sample_count for container in request.containers.values()))
 
 
 class Api:

@@ -27,7 +27,7 @@ from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import EpochDiffers, FilorayError, ShardNotHere, ShardOpening, StaleRoute, Unavailable
 from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.query_service import FanOutQueryService
-from filoray.http.fanout.requests import MetadataRequest, QueryRequest
+from filoray.http.fanout.requests import MetadataRequest, QueryRequest, WriteRequest
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.nodes.data.metric_metadata import MetricMetadata
@@ -132,7 +132,9 @@ async def node(tmp_path: Path) -> AsyncIterator[OneNode]:
 
 async def write(node: OneNode) -> object:
     metadata = [MetricMetadata("up", "gauge", "is it", "")]
-    return (await node.writes.write("d", {0: SAMPLES}, lambda shard, series: SAMPLES, metadata, "", 0)).accepted
+    return (
+        await node.writes.write(WriteRequest("d", 0, {0: SAMPLES}, lambda shard, series: SAMPLES, metadata))
+    ).accepted
 
 
 async def query(node: OneNode) -> object:

@@ -19,6 +19,7 @@ from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.errors import ConfigError, PayloadTooLarge, Unavailable
 from filoray.cluster.process.clocks import wall_ms
+from filoray.http.fanout.requests import WriteRequest
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.nodes.data.part_key import encode_part_key
@@ -348,7 +349,7 @@ def test_a_deleted_datasets_producer_goes_with_it(broker: MockKafka) -> None:
             views.update(
                 ClusterView(version, datasets={config.name: DatasetView(config, ShardMap.initial(config.name, SHARDS))})
             )
-            outcome = await service.write(config.name, {0: container}, lambda shard, series: container, (), "id", 0)
+            outcome = await service.write(WriteRequest(config.name, 0, {0: container}, lambda shard, series: container))
             assert (outcome.accepted, producer_threads()) == (1, 1)
             views.update(ClusterView(version + 1))
             async with asyncio.timeout(20):
@@ -373,7 +374,7 @@ def test_a_sample_of_the_future_does_not_reach_the_topic_and_its_sender_hears_of
         views = ViewHolder(ClusterView(1, datasets={config.name: view}), lambda info: pytest.fail("no node is asked"))
         service = FanOutWriteService(views, 10_000)
         try:
-            return await service.write(config.name, sent, lambda shard, series: sent[shard], (), "id", 0)
+            return await service.write(WriteRequest(config.name, 0, sent, lambda shard, series: sent[shard]))
         finally:
             await service.close()
 

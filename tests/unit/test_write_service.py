@@ -16,6 +16,7 @@ from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import ShardStatus, StatusKind
 from filoray.cluster.errors import StaleRoute, Unavailable
+from filoray.http.fanout.requests import WriteRequest
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.nodes.data.metric_metadata import MetricMetadata
@@ -60,7 +61,9 @@ def test_samples_that_waited_go_to_no_other_data_set_of_that_name(num_shards: in
     async def write() -> Any:
         views = ViewHolder(view(1, CONFIG, StatusKind.DOWN), lambda info: node)
         service = FanOutWriteService(views, 10_000)
-        writing = asyncio.ensure_future(service.write("d", {3: SAMPLES}, lambda shard, series: SAMPLES, (), "id", 0))
+        writing = asyncio.ensure_future(
+            service.write(WriteRequest("d", 0, {3: SAMPLES}, lambda shard, series: SAMPLES))
+        )
         await asyncio.sleep(0)
         assert not writing.done()
         later = dataclasses.replace(CONFIG, num_shards=num_shards, generation=generation)
@@ -82,7 +85,7 @@ def test_samples_that_were_decoded_for_a_former_data_set_are_not_sent() -> None:
     async def write() -> None:
         views = ViewHolder(view(1, dataclasses.replace(CONFIG, generation=3), StatusKind.ACTIVE), lambda info: node)
         service = FanOutWriteService(views, 10_000)
-        await service.write("d", {3: SAMPLES}, lambda shard, series: SAMPLES, (), "id", 2)
+        await service.write(WriteRequest("d", 2, {3: SAMPLES}, lambda shard, series: SAMPLES))
 
     with pytest.raises(Unavailable, match="set up anew"):
         asyncio.run(write())
@@ -113,7 +116,9 @@ def test_metadata_that_meets_a_stale_route_is_sent_again(first: StatusKind) -> N
     async def write() -> None:
         views = ViewHolder(view(1, CONFIG, first), lambda info: node)
         service = FanOutWriteService(views, 10_000)
-        writing = asyncio.ensure_future(service.write("d", {}, lambda shard, series: SAMPLES, metadata, "id", 0))
+        writing = asyncio.ensure_future(
+            service.write(WriteRequest("d", 0, {}, lambda shard, series: SAMPLES, metadata))
+        )
         for _ in range(5):
             await asyncio.sleep(0)
         assert not writing.done()
@@ -126,9 +131,10 @@ def test_metadata_that_meets_a_stale_route_is_sent_again(first: StatusKind) -> N
 
 def test_metadata_that_finds_no_owner_in_time_is_said_to_be_not_stored() -> None:
     async def write() -> None:
+        metadata = [MetricMetadata("up", "gauge", "", "")]
         views = ViewHolder(view(1, CONFIG, StatusKind.ACTIVE), lambda info: StaleAtFirst())
         service = FanOutWriteService(views, 50)
-        await service.write("d", {}, lambda shard, series: SAMPLES, [MetricMetadata("up", "gauge", "", "")], "id", 0)
+        await service.write(WriteRequest("d", 0, {}, lambda shard, series: SAMPLES, metadata))
 
     with pytest.raises(Unavailable, match="not all metadata could be stored within 50 ms: these shards went elsewhere"):
         asyncio.run(write())
