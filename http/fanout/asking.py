@@ -20,6 +20,7 @@ from filoray.http.fanout.routing import ShardEpochs, missing_text
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Frames, Kind
+from filoray.nodes.wire.request_bodies import RequestBody, write_body
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class Question:
 
     node: str
     shards: ShardEpochs
-    body: object = None
+    body: RequestBody = None
     frames: Frames | None = None
 
 
@@ -63,7 +64,8 @@ class Asking:
         async def ask(question: Question) -> Reply:
             left_ms = max(1, int((deadline_s - time.monotonic()) * 1000))
             client = self._views.client(question.node)
-            return await client.request(kind, dataset, question.shards, left_ms, question.body, question.frames)
+            body = write_body(kind, question.body)
+            return await client.request(kind, dataset, question.shards, left_ms, body, question.frames)
 
         if len(questions) == 1:
             return [await ask(questions[0])]

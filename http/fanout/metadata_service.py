@@ -21,10 +21,11 @@ from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.metric_metadata import MetricMetadata, metadata_shard
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.query_params import EvalLimits
-from filoray.nodes.promql.codec import matchers_to_plain
 from filoray.nodes.wire import fragment_codec as wire
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Kind
+from filoray.nodes.wire.reply_bodies import NamesReply, decode_metrics
+from filoray.nodes.wire.request_bodies import MetadataQuestion, MetricQuestion
 
 _LIMIT_MAX = 1 << 31
 """More than there can be of anything; keeps any number that a client writes within the wire's integers."""
@@ -73,7 +74,7 @@ class FanOutMetadataService:
                 raise NotFound(
                     f"the node beside this gateway ({self._local_node}) has no active shard of {request.dataset}"
                 )
-            question = Question(self._local_node, pairs, _body(request, name))
+            question = Question(self._local_node, pairs, _asked(request, name))
             return (await self._asking.ask_all(Kind.VALUES, request.dataset, [question], deadline_s))[0]
 
         reply = await self._asking.attempts(request.dataset, deadline_s, attempt)
@@ -100,24 +101,22 @@ class FanOutMetadataService:
             count = len(view.shard_map.shards)
             chosen = route(view.shard_map, [metadata_shard(metric, count)] if metric else range(count))
             refuse_missing(dataset, chosen.missing, allow_partial=False)
-            body = [metric, min(limit, _LIMIT_MAX)]
-            questions = [Question(node, pairs, body) for node, pairs in chosen.by_node.items()]
+            asked = MetricQuestion(metric, min(limit, _LIMIT_MAX))
+            questions = [Question(node, pairs, asked) for node, pairs in chosen.by_node.items()]
             return await self._asking.ask_all(Kind.METADATA, dataset, questions, deadline_s)
 
         replies = await self._asking.attempts(dataset, deadline_s, attempt)
-        return sorted(MetricMetadata(*fields) for reply in replies for fields in reply.body)
+        return sorted(entry for reply in replies for entry in decode_metrics(reply.body))
 
-    async def _ask(
-        self, kind: Kind, request: MetadataRequest, name: str | None = None
-    ) -> tuple[list[Reply], tuple[str, ...]]:
+    async def _ask(self, kind: Kind, request: MetadataRequest, name: str = "") -> tuple[list[Reply], tuple[str, ...]]:
         """Replies, and the warning of shards that are missing in them."""
         deadline_s = self._deadline_s(request)
-        body = _body(request, name)
+        asked = _asked(request, name)
 
         async def attempt(dataset: DatasetView) -> tuple[list[Reply], tuple[str, ...]]:
             chosen = route_selectors(dataset, request.selectors or [()])
             refuse_missing(request.dataset, chosen.missing, allow_partial=request.allow_partial)
-            questions = [Question(node, pairs, body) for node, pairs in chosen.by_node.items()]
+            questions = [Question(node, pairs, asked) for node, pairs in chosen.by_node.items()]
             replies = await self._asking.ask_all(kind, request.dataset, questions, deadline_s)
             return replies, partial_warning(request.dataset, chosen.missing)
 
@@ -128,10 +127,8 @@ class FanOutMetadataService:
         return time.monotonic() + timeout_ms / 1000
 
 
-def _body(request: MetadataRequest, name: str | None) -> list[object]:
-    """As ``request_bodies`` has it."""
-    selectors = [matchers_to_plain(matchers) for matchers in request.selectors]
-    return [selectors, request.start_ms, request.end_ms, min(request.limit, _LIMIT_MAX), name]
+def _asked(request: MetadataRequest, name: str) -> MetadataQuestion:
+    return MetadataQuestion(request.selectors, request.start_ms, request.end_ms, min(request.limit, _LIMIT_MAX), name)
 
 
 def _batch(reply: Reply) -> SeriesBatch:
@@ -141,9 +138,9 @@ def _batch(reply: Reply) -> SeriesBatch:
 
 
 def _merged_names(replies: Sequence[Reply], limit: int, warnings: tuple[str, ...]) -> Names:
-    """Each reply's body: texts, and what to warn of."""
-    merged = sorted(set().union(*(reply.body[0] for reply in replies)) if replies else ())
-    warnings = (*warnings, *dict.fromkeys(warning for reply in replies for warning in reply.body[1]))
+    found = [NamesReply.decode(reply.body) for reply in replies]
+    merged = sorted(set().union(*(names.texts for names in found)))
+    warnings = (*warnings, *dict.fromkeys(warning for names in found for warning in names.warnings))
     if limit and len(merged) > limit:
         merged = merged[:limit]
         warnings = (*warnings, _TRUNCATED)

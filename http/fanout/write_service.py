@@ -30,6 +30,7 @@ from filoray.nodes.streams.record_batches import without_later_samples
 from filoray.nodes.streams.sources import WritePath, write_path
 from filoray.nodes.streams.topic_writers import TopicWriters
 from filoray.nodes.wire.protocol import Kind, error_named
+from filoray.nodes.wire.request_bodies import MetricEntries, write_body
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply, decode_write_reply
 
 
@@ -168,9 +169,9 @@ class FanOutWriteService:
             problems.append(StaleRoute(missing_text(dataset, chosen.missing)))
 
         async def put(node: str, pairs: ShardEpochs) -> None:
-            entries = [[entry.as_row() for entry in waiting[shard]] for shard, _ in pairs]
+            body = write_body(Kind.PUT_METADATA, MetricEntries([waiting[shard] for shard, _ in pairs]))
             try:
-                await self._views.client(node).request(Kind.PUT_METADATA, dataset, pairs, retrying.left_ms, entries)
+                await self._views.client(node).request(Kind.PUT_METADATA, dataset, pairs, retrying.left_ms, body)
             except (StaleRoute, QueryTimeout) as error:
                 problems.append(error)
                 return

@@ -29,6 +29,7 @@ from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.promql.ast import LabelMatcher
 from filoray.nodes.wire import fragment_codec as wire
 from filoray.nodes.wire.protocol import Frames, Kind, RequestHeader
+from filoray.nodes.wire.reply_bodies import NamesReply, encode_metrics
 from filoray.nodes.wire.request_bodies import MetadataQuestion, MetricEntries, MetricQuestion, RequestBody, read_body
 from filoray.nodes.wire.transport import Responder
 from filoray.nodes.wire.write_reply import ShardWriteReply, encode_write_reply
@@ -240,7 +241,7 @@ class RequestHandler:
         for shard in shards:
             work.token.check()
             names.update(shard.label_names(question.selectors, question.start_ms, question.end_ms, cancel=work.token))
-        work.responder.reply([sorted(names), _damages(shards)])
+        work.responder.reply(NamesReply(sorted(names), _damages(shards)).encode())
 
     def _values(self, work: _Work) -> None:
         question = _metadata_question(work)
@@ -255,7 +256,8 @@ class RequestHandler:
                     question.name, question.selectors, question.start_ms, question.end_ms, limit, work.token
                 )
             )
-        work.responder.reply([sorted(values)[:limit] if limit else sorted(values), _damages(shards)])
+        texts = sorted(values)[:limit] if limit else sorted(values)
+        work.responder.reply(NamesReply(texts, _damages(shards)).encode())
 
     def _raw(self, work: _Work) -> None:
         question = _metadata_question(work)
@@ -280,7 +282,7 @@ class RequestHandler:
         entries: list[MetricMetadata] = []
         for file in self._host.metadata_files(work.header.dataset, work.header.shards):
             entries += file.get(work.body.metric, work.body.limit)
-        work.responder.reply([entry.as_row() for entry in entries])
+        work.responder.reply(encode_metrics(entries))
 
 
 def _metadata_question(work: _Work) -> MetadataQuestion:

@@ -1,4 +1,4 @@
-"""What the header's ``body`` of each kind of request must be, read strictly before the request is counted or queued.
+"""What the header's ``body`` of each kind of request is. A node reads it strictly before it counts or queues a request.
 
     kind                       body
     WRITE, QUERY, CANCEL       nil
@@ -12,6 +12,7 @@ A selector is an array of [label name, operator, value]; a limit of 0 is none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from filoray.nodes.data.metric_metadata import (
     MetricMetadata,
 )
 from filoray.nodes.promql.ast import LabelMatcher, MatchOp
+from filoray.nodes.promql.codec import matchers_to_plain
 from filoray.nodes.wire.field_checks import INT64_MAX, items, malformed, text, unicode_text, whole_number
 from filoray.nodes.wire.protocol import HEADER_BYTES_MAX, Kind, RequestHeader
 
@@ -37,7 +39,7 @@ _OPERATORS = {op.value: op for op in MatchOp}
 class MetadataQuestion:
     """Of SERIES, NAMES, VALUES and RAW. ``name`` is the label of VALUES, else ""."""
 
-    selectors: tuple[tuple[LabelMatcher, ...], ...]
+    selectors: Sequence[tuple[LabelMatcher, ...]]
     start_ms: int
     end_ms: int
     limit: int
@@ -56,10 +58,23 @@ class MetricQuestion:
 class MetricEntries:
     """Of PUT_METADATA: what to keep, for each of the request's shards."""
 
-    by_shard: tuple[tuple[MetricMetadata, ...], ...]
+    by_shard: Sequence[Sequence[MetricMetadata]]
 
 
 RequestBody = MetadataQuestion | MetricQuestion | MetricEntries | None
+
+
+def write_body(kind: Kind, body: RequestBody) -> object:
+    """Plain values for a header; ``read_body`` is the inverse."""
+    match body:
+        case MetadataQuestion(selectors, start_ms, end_ms, limit, name):
+            plain = [matchers_to_plain(matchers) for matchers in selectors]
+            return [plain, start_ms, end_ms, limit, name if kind is Kind.VALUES else None]
+        case MetricQuestion(metric, limit):
+            return [metric, limit]
+        case MetricEntries(by_shard):
+            return [[entry.as_row() for entry in entries] for entries in by_shard]
+    return None
 
 
 def read_body(header: RequestHeader, frame_count: int) -> RequestBody:

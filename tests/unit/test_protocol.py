@@ -9,8 +9,16 @@ import pytest
 
 from filoray.cluster.errors import BadData, ExecutionError, FilorayError, StaleRoute
 from filoray.nodes.data.metric_metadata import HELP_CHARACTERS_MAX, MetricMetadata
+from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 from filoray.nodes.wire.protocol import Kind, MalformedRequest, ReplyHeader, RequestHeader
-from filoray.nodes.wire.request_bodies import MetadataQuestion, MetricEntries, MetricQuestion, read_body
+from filoray.nodes.wire.request_bodies import (
+    MetadataQuestion,
+    MetricEntries,
+    MetricQuestion,
+    RequestBody,
+    read_body,
+    write_body,
+)
 
 NOT_UTF8 = "\udcff \ud800"  # the byte 0xff as a query's "\xff" has it, and a lone surrogate of other origin
 
@@ -158,6 +166,31 @@ def test_bodies_come_out_as_their_kind() -> None:
     assert read_body(question(Kind.METADATA, ["up", 5]), 0) == MetricQuestion("up", 5)
     entries = read_body(question(Kind.PUT_METADATA, [[["up", "gauge", "hélp", ""]]]), 0)
     assert entries == MetricEntries(((MetricMetadata("up", "gauge", "hélp", ""),),))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "plain"),
+    [
+        (Kind.SERIES, MetadataQuestion((), -5, 7, 0), [[], -5, 7, 0, None]),
+        (
+            Kind.VALUES,
+            MetadataQuestion(((LabelMatcher("job", MatchOp.REGEX, "a|b"),), ()), 0, 1, 2, NOT_UTF8),
+            [[[["job", "=~", "a|b"]], []], 0, 1, 2, NOT_UTF8],
+        ),
+        (Kind.VALUES, MetadataQuestion((), 0, 1, 0, ""), [[], 0, 1, 0, ""]),
+        (Kind.METADATA, MetricQuestion("", 9), ["", 9]),
+        (
+            Kind.PUT_METADATA,
+            MetricEntries(((MetricMetadata("up", "gauge", "hélp", ""),),)),
+            [[("up", "gauge", "hélp", "")]],
+        ),
+        (Kind.QUERY, None, None),
+    ],
+)
+def test_a_body_that_was_written_is_read_as_it_was(kind: Kind, body: RequestBody, plain: object) -> None:
+    assert write_body(kind, body) == plain
+    header = question(kind, write_body(kind, body))
+    assert read_body(RequestHeader.decode(header.encode()), int(kind is Kind.QUERY)) == body
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""What the header's ``body`` of a node's reply is, by the kind of the request.
+
+    kind                    body
+    WRITE                   see ``write_reply``
+    QUERY                   how many ms the node worked; what it found is in frames
+    SERIES, RAW             nil; what was found is in frames
+    NAMES, VALUES           [texts, what to warn of]
+    PUT_METADATA            nil
+    METADATA                an array of [metric, type, help, unit]
+
+Nodes are trusted: a gateway takes what they say as it is. Their lists may be long, so that no text is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from filoray.nodes.data.metric_metadata import MetricMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class NamesReply:
+    """Of NAMES and VALUES: sorted texts."""
+
+    texts: Sequence[str]
+    warnings: Sequence[str]
+
+    def encode(self) -> list[Any]:
+        return [self.texts, self.warnings]
+
+    @classmethod
+    def decode(cls, body: Any) -> NamesReply:
+        return cls(*body)
+
+
+def encode_metrics(entries: Sequence[MetricMetadata]) -> list[Any]:
+    return [entry.as_row() for entry in entries]
+
+
+def decode_metrics(body: Any) -> list[MetricMetadata]:
+    return [MetricMetadata(*fields) for fields in body]
