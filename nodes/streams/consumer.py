@@ -92,8 +92,7 @@ class StreamConsumer:
         self._stream: IngestionStream | None = None
         self._stored_offset: int | None = None
         self._committed_offset = -1
-        self._accepted = 0
-        self._refused = 0
+        self._outcome = WriteOutcome()
         self._skipped = 0
         self._refusals = ProblemReport(name)
 
@@ -153,7 +152,7 @@ class StreamConsumer:
     def stats(self) -> StreamStats:
         skipped = self._skipped + (self._stream.problems.count if self._stream is not None else 0)
         offset = -1 if self._stored_offset is None else self._stored_offset
-        return StreamStats(offset, self._accepted, self._refused, skipped)
+        return StreamStats(offset, self._outcome.accepted, self._outcome.refused_count, skipped)
 
     # ---- the consumer's thread
 
@@ -246,9 +245,8 @@ class StreamConsumer:
         except BadData:
             results = [result for batch in batches for result in self._append_alone(batch)]
         for result in results:
-            if isinstance(result, WriteOutcome):
-                self._accepted += result.accepted
-                self._refused += result.refused_count
+            if isinstance(result, WriteOutcome):  # streams give containers with all part keys
+                self._outcome.add(result)
                 if result.refused_count:
                     self._refusals.add(f"{result.refused_count} samples", result.example)
         self._stored_offset = batches[-1].offset

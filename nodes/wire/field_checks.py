@@ -13,21 +13,21 @@ INT64_MAX = (1 << 63) - 1
 _SHOWN_CHARACTERS = 80
 
 
-def whole_number(value: Any, name: str, lowest: int, highest: int) -> int:
+def whole_number(value: object, name: str, lowest: int, highest: int) -> int:
     """An int (no bool, no float) in the range, ends included."""
     if type(value) is not int or not lowest <= value <= highest:
         raise malformed(name, value, f"a whole number from {lowest} to {highest}")
     return value
 
 
-def text(value: Any, name: str, longest: int) -> str:
+def text(value: object, name: str, longest: int) -> str:
     """At most ``longest`` characters; they may stand for bytes that are not UTF-8."""
     if type(value) is not str or len(value) > longest:
         raise malformed(name, value, f"text of at most {longest} characters")
     return value
 
 
-def unicode_text(value: Any, name: str, longest: int) -> str:
+def unicode_text(value: object, name: str, longest: int) -> str:
     """As ``text``, and encodable as UTF-8."""
     found = text(value, name, longest)
     if not found.isascii():
@@ -38,7 +38,7 @@ def unicode_text(value: Any, name: str, longest: int) -> str:
     return found
 
 
-def items(value: Any, name: str, most: int, exactly: int | None = None) -> list[Any]:
+def items(value: object, name: str, most: int, exactly: int | None = None) -> list[Any]:
     """An array of at most ``most`` entries, or of ``exactly`` so many."""
     if type(value) is not list or len(value) > most or (exactly is not None and len(value) != exactly):
         wanted = f"an array of {exactly}" if exactly is not None else f"an array of at most {most}"

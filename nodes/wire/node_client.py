@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -40,7 +40,7 @@ _CONNECT_LOOK_S = 0.003
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    body: Any
+    body: object
     frames: Frames
 
 
@@ -53,7 +53,7 @@ class NodeClient(Protocol):
         dataset: str,
         shards: tuple[tuple[int, int], ...],
         timeout_ms: int,
-        body: Any = None,
+        body: object = None,
         frames: Frames | None = None,
     ) -> Reply:
         """The node's answer.
@@ -123,7 +123,7 @@ class ZmqNodeClient:
         dataset: str,
         shards: tuple[tuple[int, int], ...],
         timeout_ms: int,
-        body: Any = None,
+        body: object = None,
         frames: Frames | None = None,
     ) -> Reply:
         if self._closed:

@@ -59,7 +59,7 @@ class RequestHeader:
     dataset: str
     shards: tuple[tuple[int, int], ...]
     timeout_ms: int
-    body: Any = None
+    body: object = None
 
     def encode(self) -> bytes:
         return _pack(
@@ -100,7 +100,7 @@ class MalformedRequest(BadData):
         self.request_id = request_id
 
 
-def _shard_epoch(pair: Any) -> tuple[int, int]:
+def _shard_epoch(pair: object) -> tuple[int, int]:
     shard, epoch = items(pair, "a shard with its epoch", 2, exactly=2)
     return whole_number(shard, "a shard", 0, SHARDS_MAX - 1), whole_number(epoch, "an epoch", 0, INT64_MAX)
 
@@ -111,7 +111,7 @@ class ReplyHeader:
 
     request_id: int
     error: tuple[str, str] | None = None
-    body: Any = None
+    body: object = None
 
     def encode(self) -> bytes:
         return _pack([self.request_id, self.error, self.body])

@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from filoray.nodes.data.metric_metadata import MetricMetadata
+from filoray.nodes.data.metric_metadata import METRICS_MAX, MetricMetadata
+from filoray.nodes.wire.field_checks import items
+from filoray.nodes.wire.protocol import SHARDS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,14 @@ class NamesReply:
         return [self.texts, self.warnings]
 
     @classmethod
-    def decode(cls, body: Any) -> NamesReply:
-        return cls(*body)
+    def decode(cls, body: object) -> NamesReply:
+        texts, warnings = items(body, "label texts and warnings", 2, exactly=2)
+        return cls(texts, warnings)
 
 
 def encode_metrics(entries: Sequence[MetricMetadata]) -> list[Any]:
     return [entry.as_row() for entry in entries]
 
 
-def decode_metrics(body: Any) -> list[MetricMetadata]:
-    return [MetricMetadata(*fields) for fields in body]
+def decode_metrics(body: object) -> list[MetricMetadata]:
+    return [MetricMetadata(*fields) for fields in items(body, "metrics", SHARDS_MAX * METRICS_MAX)]

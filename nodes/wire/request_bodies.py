@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from filoray.cluster.errors import BadData
 from filoray.nodes.data.metric_metadata import (
@@ -103,7 +102,7 @@ def read_body(header: RequestHeader, frame_count: int) -> RequestBody:
     return None
 
 
-def read_selectors(plain: Any) -> tuple[tuple[LabelMatcher, ...], ...]:
+def read_selectors(plain: object) -> tuple[tuple[LabelMatcher, ...], ...]:
     """Arrays of [label name, operator, value]. Raises BadData."""
     selectors = items(plain, "selectors", _SELECTORS_MAX)
     count = sum(len(items(selector, "a selector", _MATCHERS_MAX)) for selector in selectors)
@@ -112,7 +111,7 @@ def read_selectors(plain: Any) -> tuple[tuple[LabelMatcher, ...], ...]:
     return tuple([tuple([_matcher(one) for one in selector]) for selector in selectors])
 
 
-def _metadata_question(kind: Kind, body: Any) -> MetadataQuestion:
+def _metadata_question(kind: Kind, body: object) -> MetadataQuestion:
     selectors, start_ms, end_ms, limit, name = items(body, "body", 5, exactly=5)
     if kind is not Kind.VALUES and name is not None:
         raise malformed("label name", name, "nil")
@@ -127,7 +126,7 @@ def _metadata_question(kind: Kind, body: Any) -> MetadataQuestion:
     )
 
 
-def _matcher(plain: Any) -> LabelMatcher:
+def _matcher(plain: object) -> LabelMatcher:
     name, operator, value = items(plain, "a label matcher", 3, exactly=3)
     if type(operator) is not str or operator not in _OPERATORS:
         raise malformed("a label matcher's operator", operator, f"one of {' '.join(_OPERATORS)}")
@@ -138,7 +137,7 @@ def _matcher(plain: Any) -> LabelMatcher:
     )
 
 
-def _entries(plain: Any) -> tuple[MetricMetadata, ...]:
+def _entries(plain: object) -> tuple[MetricMetadata, ...]:
     found = []
     for entry in items(plain, "metric metadata", METRICS_MAX):
         metric, kind, help_text, unit = items(entry, "metric metadata", 4, exactly=4)
