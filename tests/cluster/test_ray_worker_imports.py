@@ -17,8 +17,8 @@ ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _temp_dir={te
 @ray.remote(num_cpus=0)
 def where():
     import http.client
-    import filoray.command.cli
-    return http.__file__, filoray.command.cli.__file__
+    import filoray.http.server.http_protocol
+    return http.__file__, filoray.http.server.http_protocol.__file__
 
 print(*ray.get(where.remote()))
 ray.shutdown()
@@ -35,4 +35,4 @@ def test_a_worker_imports_both():
     assert done.returncode == 0, done.stderr
     standard, ours = done.stdout.split()
     assert "lib/python3" in standard
-    assert Path(ours) == ROOT / "http" / "cli.py"
+    assert Path(ours) == ROOT / "http" / "server" / "http_protocol.py"
