@@ -178,9 +178,10 @@ def _group(
     counts, grouped_rows = np.empty(series_count, np.int32), np.empty(series_count, np.int32)
     timestamps, value_bits = np.empty(sample_count, np.int64), np.empty(sample_count, np.uint64)
     series_ends, sample_ends = np.empty(num_shards, np.int64), np.empty(num_shards, np.int64)
+    columns = table.columns
     kernels.group_by_shard(
         rows, request.counts, request.timestamps, request.value_bits,
-        table.hash_high, table.hash_low, table.shards, num_shards,
+        columns.hash_high, columns.hash_low, columns.shards, num_shards,
         hash_high, hash_low, counts, grouped_rows, timestamps, value_bits, series_ends, sample_ends,
     )  # fmt: skip
     values = value_bits.view(np.float64)
@@ -194,7 +195,7 @@ def _group(
             bare = RecordContainer(
                 hash_high[series], hash_low[series], counts[series], timestamps[samples], values[samples]
             )
-            new = np.flatnonzero(table.known[shard_rows[shard]] == 0).astype(np.int32)
+            new = np.flatnonzero(table.columns.known[shard_rows[shard]] == 0).astype(np.int32)
             containers[shard] = _with_part_keys(table, shard_rows[shard], bare, new)
         series_start, sample_start = series_end, sample_end
     return containers, shard_rows
@@ -212,7 +213,7 @@ def _with_part_keys(
 def _refused(table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32]) -> WriteOutcome:
     """What the edge itself refuses."""
     outcome = WriteOutcome()
-    shards = table.shards[rows]
+    shards = table.columns.shards[rows]
     positions = np.flatnonzero(shards < 0)
     if len(positions):
         verdicts = -shards[positions]

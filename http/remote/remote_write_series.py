@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,11 +68,42 @@ class ParsedRequest:
     histogram_count: int
 
 
+class SeriesColumns(NamedTuple):
+    """What is kept of series in numbers, by row.
+
+    ``shards``: negative for a refused series, then minus its kernel verdict. ``known``: 1 once the series' shard has
+    acknowledged a write with its part key.
+    """
+
+    label_first: NDArray[np.uint64]
+    label_second: NDArray[np.uint64]
+    last_used: NDArray[np.int64]
+    hash_high: NDArray[np.uint64]
+    hash_low: NDArray[np.uint64]
+    shards: NDArray[np.int32]
+    known: NDArray[np.uint8]
+
+    @classmethod
+    def empty(cls) -> SeriesColumns:
+        first, second, high, low = (np.zeros(0, np.uint64) for _ in range(4))
+        return cls(first, second, np.zeros(0, np.int64), high, low, np.zeros(0, np.int32), np.zeros(0, np.uint8))
+
+    @property
+    def room(self) -> int:
+        return len(self.last_used)
+
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        return self
+
+    def grown(self, room: int) -> SeriesColumns:
+        """The same rows and as many as ``room`` in all."""
+        return SeriesColumns(*[np.concatenate([old, np.zeros(room - len(old), old.dtype)]) for old in self.arrays()])
+
+
 class SeriesTable:
     """Series of one dataset under one sharding, in rows. Rows are only ever added: a row number stays good.
 
-    ``shards`` int32: negative for a refused series, then minus its kernel verdict. ``part_keys``: of a refused series,
-    the sentence that says why. ``known`` uint8: 1 once the series' shard has acknowledged a write with its part key.
+    ``part_keys``: of a refused series, the sentence that says why.
     """
 
     def __init__(self, num_shards: int, spread: int, limits: LabelLimits) -> None:
@@ -85,13 +116,7 @@ class SeriesTable:
         self.part_keys: list[bytes] = []
         self.key_bytes = 0
         self._slots = np.full(2 * _ROWS_FIRST, -1, np.int32)
-        self._label_first = np.zeros(_ROWS_FIRST, np.uint64)
-        self._label_second = np.zeros(_ROWS_FIRST, np.uint64)
-        self._last_used = np.zeros(_ROWS_FIRST, np.int64)
-        self.hash_high = np.zeros(_ROWS_FIRST, np.uint64)
-        self.hash_low = np.zeros(_ROWS_FIRST, np.uint64)
-        self.shards = np.zeros(_ROWS_FIRST, np.int32)
-        self.known = np.zeros(_ROWS_FIRST, np.uint8)
+        self.columns = SeriesColumns.empty().grown(_ROWS_FIRST)
 
     def rows_of(self, request: ParsedRequest) -> NDArray[np.int32]:
         """int32[series]: the row of each series of a request, added where it is new.
@@ -101,33 +126,32 @@ class SeriesTable:
         rows = np.empty(len(request.counts), np.int32)
         first, second = request.hash_first, request.hash_second
         with self._lock:
-            missing = find_rows(first, second, self._slots, self._label_first, self._label_second, rows)
+            columns = self.columns
+            missing = find_rows(first, second, self._slots, columns.label_first, columns.label_second, rows)
             if missing:
                 self._add(request, np.flatnonzero(rows < 0), rows)
             self._request_count += 1
-            self._last_used[rows] = self._request_count
+            self.columns.last_used[rows] = self._request_count
         return rows
 
     def acknowledge(self, rows: NDArray[np.int32]) -> None:
         with self._lock:
-            self.known[rows] = 1
+            self.columns.known[rows] = 1
 
     def renewed(self, row_count_max: int) -> SeriesTable:
         """A new table with the ``row_count_max`` series that were used last. This one stays good for who holds it."""
         table = SeriesTable(self._num_shards, self._spread, self._limits)
         with self._lock:
-            last_used = self._last_used[: self.count]
+            last_used = self.columns.last_used[: self.count]
             keep = np.arange(self.count)
             if self.count > row_count_max:
                 keep = np.sort(np.argpartition(last_used, self.count - row_count_max)[self.count - row_count_max :])
             table._reserve(len(keep))
             rows = np.empty(len(keep), np.int32)
-            table.count = add_rows(
-                self._label_first[keep], self._label_second[keep],
-                table._slots, table._label_first, table._label_second, 0, rows,
-            )  # fmt: skip
-            for name in ("_last_used", "hash_high", "hash_low", "shards", "known"):
-                getattr(table, name)[rows] = getattr(self, name)[keep]
+            first, second = self.columns.label_first[keep], self.columns.label_second[keep]
+            table.count = table._add_rows(first, second, 0, rows)
+            for old, new in zip(self.columns.arrays(), table.columns.arrays(), strict=True):
+                new[rows] = old[keep]
             table.part_keys = [self.part_keys[row] for row in keep.tolist()]
             table.key_bytes = sum(map(len, table.part_keys))
             table._request_count = self._request_count
@@ -140,9 +164,8 @@ class SeriesTable:
         first, second = request.hash_first[missing], request.hash_second[missing]
         missing_rows = np.empty(len(missing), np.int32)
         count_before = self.count
-        self.count = add_rows(
-            first, second, self._slots, self._label_first, self._label_second, count_before, missing_rows
-        )
+        self.count = self._add_rows(first, second, count_before, missing_rows)
+        columns = self.columns
         rows[missing] = missing_rows
         key_bytes = made.key_bytes.tobytes()
         key_start = 0
@@ -159,7 +182,7 @@ class SeriesTable:
                 continue
             next_row += 1
             if verdict != kernels.LABELS_GOOD:
-                self.shards[row] = -verdict
+                columns.shards[row] = -verdict
                 self._append_key(self._why(VERDICTS[verdict], request, int(missing[index])).encode())
                 continue
             at = 6 * index
@@ -172,9 +195,9 @@ class SeriesTable:
             if shard_key_hash is None:
                 shard_key_hash = shard_key_hashes[shard_key] = hash_shard_key(*shard_key)
             high, low = part_key_hash(part_key)
-            self.hash_high[row] = high
-            self.hash_low[row] = low
-            self.shards[row] = ingestion_shard(shard_key_hash, low, self._num_shards, self._spread)
+            columns.hash_high[row] = high
+            columns.hash_low[row] = low
+            columns.shards[row] = ingestion_shard(shard_key_hash, low, self._num_shards, self._spread)
             self._append_key(part_key)
 
     def _append_key(self, part_key: bytes) -> None:
@@ -227,22 +250,23 @@ class SeriesTable:
 
     def _reserve(self, row_count: int) -> None:
         """Room for that many rows; the lookup stays at most half full."""
-        room = len(self._last_used)
+        room = self.columns.room
         if row_count <= room:
             return
         while room < row_count:
             room *= 2
-        for name in ("_label_first", "_label_second", "_last_used", "hash_high", "hash_low", "shards", "known"):
-            old = getattr(self, name)
-            grown = np.zeros(room, old.dtype)
-            grown[: len(old)] = old
-            setattr(self, name, grown)
+        self.columns = self.columns.grown(room)
         self._slots = np.full(2 * room, -1, np.int32)
-        count = self.count
-        add_rows(
-            self._label_first[:count].copy(), self._label_second[:count].copy(),
-            self._slots, self._label_first, self._label_second, 0, np.empty(count, np.int32),
-        )  # fmt: skip
+        kept = slice(self.count)
+        first, second = self.columns.label_first[kept].copy(), self.columns.label_second[kept].copy()
+        self._add_rows(first, second, 0, np.empty(self.count, np.int32))
+
+    def _add_rows(
+        self, first: NDArray[np.uint64], second: NDArray[np.uint64], count: int, rows: NDArray[np.int32]
+    ) -> int:
+        """Fills ``rows`` with those of the hashes; the new ones begin at ``count``. Returns how many there are then."""
+        columns = self.columns
+        return int(add_rows(first, second, self._slots, columns.label_first, columns.label_second, count, rows))
 
 
 @dataclass(frozen=True, slots=True)
