@@ -6,6 +6,8 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+HIGHEST_PORT = 65_535
+
 _FORM = re.compile(r"akka://filo-server@(?P<host>\[[0-9a-fA-F:]+\]|[^:@/\s]+):(?P<port>\d{1,5})")
 
 
@@ -44,6 +46,6 @@ class NodeAddress:
     def parse(cls, text: str) -> NodeAddress:
         """Read ``akka://filo-server@HOST:PORT``; raises ValueError naming the text and the form."""
         match = _FORM.fullmatch(text)
-        if match is None or not 0 < int(match["port"]) < 65536:
+        if match is None or not 0 < int(match["port"]) <= HIGHEST_PORT:
             raise ValueError(f"{text!r} is not a node address of the form akka://filo-server@HOST:PORT")
         return cls(match["host"], int(match["port"]))

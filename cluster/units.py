@@ -70,15 +70,6 @@ def parse_size_bytes(value: PlainValue) -> int:
     return _bounded(number * factor, value)
 
 
-def format_duration(duration_ms: int) -> str:
-    """The shortest exact form: 3600000 -> ``1h``, 1500 -> ``1500ms``."""
-    for unit in ("d", "h", "m", "s"):
-        factor = int(_MS_BY_UNIT[unit])
-        if duration_ms and duration_ms % factor == 0:
-            return f"{duration_ms // factor}{unit}"
-    return f"{duration_ms}ms"
-
-
 def _split(value: PlainValue, form: str) -> tuple[int | float, str]:
     match = (
         _FORM.fullmatch(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else None

@@ -10,13 +10,14 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from filoray.cluster.errors import ConfigError
 from filoray.cluster.units import PlainValue, parse_duration_ms, parse_size_bytes
 
 _T = TypeVar("_T")
-_UNLIMITED = 2**63 - 1
+UNLIMITED = 2**63 - 1
 _PROBLEM_CHARACTERS_MAX = 1000
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][+-]?[0-9]{1,3})?")
 
@@ -36,12 +37,18 @@ class ConfigSource:
 
 
 class ConfigSection:
-    """The keys under ``path`` (dotted, "" at the top) merged from ``sources`` (first wins when naming a place)."""
+    """The keys under ``path`` (dotted, "" at the top) merged from ``sources`` (first wins when naming a place).
 
-    def __init__(self, values: Mapping[str, PlainValue], path: str, sources: Sequence[ConfigSource]) -> None:
+    ``directory``: the folder of the configuration, where files that it names are looked up too.
+    """
+
+    def __init__(
+        self, values: Mapping[str, PlainValue], path: str, sources: Sequence[ConfigSource], directory: Path = Path()
+    ) -> None:
         self._values = values
         self._path = path
         self._sources = sources
+        self._directory = directory
         self._read: set[str] = set()
 
     def error(self, key: str, problem: str) -> ConfigError:
@@ -71,7 +78,7 @@ class ConfigSection:
         value = self.raw(key)
         if not isinstance(value, dict):
             raise self.error(key, f"{value!r} is not a block of keys {{ … }}")
-        return ConfigSection(value, self._dotted(key), self._sources)
+        return ConfigSection(value, self._dotted(key), self._sources, self._directory)
 
     def text(self, key: str) -> str:
         value = self.raw(key)
@@ -96,6 +103,13 @@ class ConfigSection:
             raise self.error(key, "a text in this list is empty")
         return texts
 
+    def file(self, key: str, name: str) -> Path:
+        """The file that ``key`` names: from the working directory (as FiloDB does), then from the configuration's."""
+        found = next((path for path in (Path(name), self._directory / name) if path.is_file()), None)
+        if found is None:
+            raise self.error(key, f"there is no file {name}")
+        return found
+
     def choice(self, key: str, choices: Sequence[str]) -> str:
         value = self.text(key)
         if value not in choices:
@@ -111,7 +125,7 @@ class ConfigSection:
             raise self.error(key, f"{value!r} is not true or false")
         return answer
 
-    def integer(self, key: str, minimum: int = 0, maximum: int = _UNLIMITED) -> int:
+    def integer(self, key: str, minimum: int = 0, maximum: int = UNLIMITED) -> int:
         value = self.raw(key)
         try:
             number = _number(value) if isinstance(value, str) else value
@@ -123,18 +137,21 @@ class ConfigSection:
             raise self.error(key, f"{value!r} is not a whole number") from None
         return self._in_range(key, number, minimum, maximum)
 
-    def duration_ms(self, key: str, minimum: int = 0, maximum: int = _UNLIMITED) -> int:
+    def duration_ms(self, key: str, minimum: int = 0, maximum: int = UNLIMITED) -> int:
         return self._in_range(key, self._converted(key, parse_duration_ms), minimum, maximum)
 
-    def size_bytes(self, key: str, minimum: int = 0, maximum: int = _UNLIMITED) -> int:
+    def size_bytes(self, key: str, minimum: int = 0, maximum: int = UNLIMITED) -> int:
         return self._in_range(key, self._converted(key, parse_size_bytes), minimum, maximum)
 
     def finish(self) -> None:
         """Refuse the first key that no getter asked for, and suggest what may have been meant."""
-        for key in self._values:
-            if key not in self._read:
-                suggestion = _suggestion(key, sorted(self._read)) or f"; known here: {', '.join(sorted(self._read))}"
-                raise self.error(key, f"there is no such key{suggestion}")
+        for key in self.unread():
+            suggestion = _suggestion(key, sorted(self._read)) or f"; known here: {', '.join(sorted(self._read))}"
+            raise self.error(key, f"there is no such key{suggestion}")
+
+    def unread(self) -> tuple[str, ...]:
+        """The keys that no getter asked for."""
+        return tuple(key for key in self._values if key not in self._read)
 
     def _dotted(self, key: str) -> str:
         return f"{self._path}.{key}" if self._path else key

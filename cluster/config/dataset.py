@@ -19,9 +19,10 @@ from filoray.cluster.config.dataset_name import check_dataset_name
 from filoray.cluster.config.hocon import parse_posted
 from filoray.cluster.config.parse_budget import ParseBudget, ParseLimits
 from filoray.cluster.config.server_config import default_server_config
-from filoray.cluster.config.store_config import StoreConfig, read_store_config
+from filoray.cluster.config.setting import as_keys, read_known_settings
+from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.errors import BadData
-from filoray.cluster.units import PlainValue, format_duration
+from filoray.cluster.units import PlainValue
 
 LOG_STREAM_FACTORY = "filoray.nodes.streams.LogStreamFactory"
 KAFKA_STREAM_FACTORY = "filodb.kafka.KafkaIngestionStreamFactory"
@@ -174,31 +175,7 @@ def _store(source_config: ConfigSection, defaults: StoreConfig, source: ConfigSo
     given = source_config.raw("store") if source_config.has("store") else {}
     if not isinstance(given, dict):
         raise source_config.error("store", f"{given!r} is not a block of keys {{ … }}")
-    complete = merge(_as_keys(defaults, with_chunk_time="flush-interval" not in given), given)
-    return read_store_config(ConfigSection(complete, "sourceconfig.store", [source]))
-
-
-def _as_keys(store: StoreConfig, *, with_chunk_time: bool) -> dict[str, PlainValue]:
-    """Settings as configuration keys. The default's chunk time may be too short for a dataset's own flush interval."""
-    keys: dict[str, PlainValue] = {
-        "flush-interval": format_duration(store.flush_interval_ms),
-        "disk-time-to-live": format_duration(store.disk_time_to_live_ms),
-        "max-chunks-size": store.max_chunks_size,
-        "groups-per-shard": store.groups_per_shard,
-        "shard-mem-size": store.shard_mem_bytes,
-        "max-data-per-shard-query": store.max_data_per_shard_query_bytes,
-        "out-of-order-window": format_duration(store.out_of_order_window_ms),
-        "durability": store.durability,
-        "max-series-per-shard": store.max_series_per_shard,
-        "decoded-chunk-cache-size": store.decoded_chunk_cache_bytes,
-        "max-workspace-series-per-shard": store.max_workspace_series_per_shard,
-        "max-namespace-series-per-shard": store.max_namespace_series_per_shard,
-        "flush-when-idle": format_duration(store.flush_when_idle_ms),
-        "clock-jump-wait": format_duration(store.clock_jump_wait_ms),
-        "max-label-size-per-shard": store.label_bytes_max,
-        "max-log-size": store.log_size_bytes_max,
-        "max-future-time": None if store.max_future_ms is None else format_duration(store.max_future_ms),
-    }
-    if with_chunk_time and store.max_chunk_time_ms is not None:
-        keys["max-chunk-time"] = format_duration(store.max_chunk_time_ms)
-    return keys
+    complete = as_keys(defaults)
+    if "flush-interval" in given:
+        complete["max-chunk-time"] = None  # that of the defaults may be too short for it
+    return read_known_settings(StoreConfig, ConfigSection(merge(complete, given), "sourceconfig.store", [source]))

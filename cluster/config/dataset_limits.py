@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from filoray.cluster.config.config_section import ConfigSection
 from filoray.cluster.config.parse_budget import ParseLimits
+from filoray.cluster.config.setting import Integer, Nested, Text
 
 KAFKA_FILE_PROPERTIES = (
     "ssl.ca.location",
@@ -24,15 +26,35 @@ KAFKA_FILE_PROPERTIES = (
 
 
 @dataclass(frozen=True, slots=True)
+class _FileProperties:
+    """Names of Kafka properties, all of them of ``KAFKA_FILE_PROPERTIES``."""
+
+    key: str
+
+    def read(self, section: ConfigSection) -> tuple[str, ...]:
+        names = section.raw(self.key)
+        if not isinstance(names, list):
+            raise section.error(self.key, f"{names!r} is not a list of Kafka properties")
+        for name in names:
+            if name not in KAFKA_FILE_PROPERTIES:
+                raise section.error(self.key, f"{name!r} is not one of {', '.join(KAFKA_FILE_PROPERTIES)}")
+        return tuple(map(str, names))
+
+
+def _directory_problem(text: str) -> str | None:
+    return None if Path(text).is_absolute() else f"{text!r} is not an absolute path; nodes run in other directories"
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetLimits:
     """``csv_directory`` None: no data set may read a CSV file. ``conf/filoray-defaults.conf`` has the reasons."""
 
-    csv_directory: Path | None
-    kafka_file_properties: tuple[str, ...]
-    max_count: int
-    max_shards: int
-    reading: ParseLimits
-    max_concurrent_readings: int
+    csv_directory: Annotated[Path | None, Text("csv-directory", _directory_problem, convert=Path, is_optional=True)]
+    kafka_file_properties: Annotated[tuple[str, ...], _FileProperties("kafka-file-properties")]
+    max_count: Annotated[int, Integer("max-count", minimum=1)]
+    max_shards: Annotated[int, Integer("max-shards", minimum=1)]
+    reading: Annotated[ParseLimits, Nested()]
+    max_concurrent_readings: Annotated[int, Integer("max-concurrent-configs", minimum=1, maximum=64)]
 
     @property
     def reading_again(self) -> ParseLimits:
@@ -49,35 +71,3 @@ NO_FILES = DatasetLimits(
     max_concurrent_readings=1,
 )
 """What holds where no configuration was given: no data set reads any file."""
-
-
-def read_dataset_limits(section: ConfigSection) -> DatasetLimits:
-    """Raises ConfigError naming key and place."""
-    directory = section.optional_text("csv-directory")
-    if directory is not None and not Path(directory).is_absolute():
-        raise section.error("csv-directory", f"{directory!r} is not an absolute path; nodes run in other directories")
-    limits = DatasetLimits(
-        csv_directory=None if directory is None else Path(directory),
-        kafka_file_properties=_file_properties(section),
-        max_count=section.integer("max-count", minimum=1),
-        max_shards=section.integer("max-shards", minimum=1),
-        reading=ParseLimits(
-            size_max=section.size_bytes("max-config-size", minimum=1024, maximum=64 << 20),
-            values_max=section.integer("max-config-values", minimum=100),
-            depth_max=section.integer("max-config-depth", minimum=8, maximum=64),
-            timeout_ms=section.duration_ms("config-timeout", minimum=10),
-        ),
-        max_concurrent_readings=section.integer("max-concurrent-configs", minimum=1, maximum=64),
-    )
-    section.finish()
-    return limits
-
-
-def _file_properties(section: ConfigSection) -> tuple[str, ...]:
-    names = section.raw("kafka-file-properties")
-    if not isinstance(names, list):
-        raise section.error("kafka-file-properties", f"{names!r} is not a list of Kafka properties")
-    for name in names:
-        if name not in KAFKA_FILE_PROPERTIES:
-            raise section.error("kafka-file-properties", f"{name!r} is not one of {', '.join(KAFKA_FILE_PROPERTIES)}")
-    return tuple(map(str, names))

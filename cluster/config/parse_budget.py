@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Annotated
 
+from filoray.cluster.config.setting import Duration, Integer, Size
 from filoray.cluster.errors import ConfigError
 from filoray.cluster.units import PlainValue
 
@@ -18,12 +20,15 @@ _WAY = 3  # a value may be made for others before it stands in the result
 
 @dataclass(frozen=True, slots=True)
 class ParseLimits:
-    """``size_max``: bytes of the text, and characters of keys and values that come of it."""
+    """``size_max``: bytes of the text, and characters of keys and values that come of it.
 
-    size_max: int = 1 << 20
-    values_max: int = 100_000
-    depth_max: int = 64
-    timeout_ms: int = 5_000
+    What is given here holds for files of the operator's; for what is posted, the keys in ``filoray.datasets``.
+    """
+
+    size_max: Annotated[int, Size("max-config-size", minimum=1024, maximum=64 << 20)] = 1 << 20
+    values_max: Annotated[int, Integer("max-config-values", minimum=100)] = 100_000
+    depth_max: Annotated[int, Integer("max-config-depth", minimum=8, maximum=64)] = 64
+    timeout_ms: Annotated[int, Duration("config-timeout", minimum=10)] = 5_000
 
 
 class ReadingCanceled(Exception):

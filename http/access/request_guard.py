@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from filoray.cluster.config.server_config import HttpConfig
+from filoray.cluster.config.http_config import HttpConfig
 from filoray.cluster.errors import Forbidden
 from filoray.http.access.access_policy import ANYBODY
 from filoray.http.access.origin_policy import CorsPolicy, HostPolicy, check_same_origin

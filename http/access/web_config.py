@@ -22,7 +22,7 @@ from typing import Any, Literal, cast, get_args
 
 import yaml
 
-from filoray.cluster.config.server_config import HttpConfig
+from filoray.cluster.config.http_config import HttpConfig
 from filoray.cluster.errors import ConfigError
 from filoray.http.access.access_policy import EVERYTHING, Identity, Role
 

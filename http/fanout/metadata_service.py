@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from filoray.cluster.cluster_view import DatasetView
-from filoray.cluster.config.server_config import QueryConfig
+from filoray.cluster.config.request_config import QueryConfig
 from filoray.cluster.control.shard_status import ACTIVE
 from filoray.cluster.errors import NotFound, Unavailable
 from filoray.http.fanout.asking import Asking, Question, is_partial, partial_warning, refuse_missing

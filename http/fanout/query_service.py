@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from filoray.cluster.cluster_view import DatasetView
-from filoray.cluster.config.server_config import QueryConfig
+from filoray.cluster.config.request_config import QueryConfig
 from filoray.cluster.errors import BadData
 from filoray.http.fanout.asking import Asking, Question, partial_warning, refuse_missing
 from filoray.http.fanout.requests import QueryOutcome, QueryRequest, RunningQuery

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.cluster.config.server_config import WriteConfig
+from filoray.cluster.config.request_config import WriteConfig
 from filoray.cluster.errors import BadData
 from filoray.http.remote.protobuf_reader import fields, malformed
 from filoray.http.remote.remote_write_client import METADATA_TYPES

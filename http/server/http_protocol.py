@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, InvalidURLError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from filoray.cluster.config.server_config import HttpConfig
+from filoray.cluster.config.http_config import HttpConfig
 from filoray.http.server.error_responses import envelope, http_exception_response
 
 _log = logging.getLogger("filoray.http")

@@ -7,7 +7,7 @@ import ssl
 
 from aiohttp import web
 
-from filoray.cluster.config.server_config import HttpConfig
+from filoray.cluster.config.http_config import HttpConfig
 from filoray.cluster.errors import FilorayError
 from filoray.http.server.http_protocol import GatewayRunner
 

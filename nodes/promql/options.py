@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from filoray.cluster.config.server_config import QueryConfig
+from filoray.cluster.config.request_config import QueryConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from filoray.cluster.config.server_config import shipped_config_text
+from filoray.cluster.config.shipped_files import shipped_config_text
 from filoray.cluster.errors import FilorayError
 from filoray.command.client_access import ClientAccess
 from filoray.command.http_client import send

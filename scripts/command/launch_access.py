@@ -10,7 +10,8 @@ import secrets
 from pathlib import Path
 
 from filoray.cluster.addresses import is_loopback
-from filoray.cluster.config.server_config import HttpConfig, ServerConfig
+from filoray.cluster.config.http_config import HttpConfig
+from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import FilorayError
 from filoray.command.client_access import ClientAccess
 from filoray.http.access.tls import server_context

@@ -36,6 +36,13 @@ STORE = StoreConfig(
     durability="process",
     max_series_per_shard=1_000_000,
     decoded_chunk_cache_bytes=1 << 20,
+    max_workspace_series_per_shard=2_000_000,
+    max_namespace_series_per_shard=2_000_000,
+    flush_when_idle_ms=5_000,
+    clock_jump_wait_ms=3_600_000,
+    max_future_ms=600_000,
+    label_bytes_max=256 << 20,
+    log_size_bytes_max=512 << 20,
 )
 
 

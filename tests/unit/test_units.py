@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from filoray.cluster.units import PlainValue, format_duration, parse_duration_ms, parse_size_bytes
+from filoray.cluster.units import PlainValue, parse_duration_ms, parse_size_bytes
 
 
 @pytest.mark.parametrize(
@@ -98,8 +96,3 @@ def test_what_is_no_duration_is_named(value: PlainValue) -> None:
 def test_what_is_no_size_is_named(value: PlainValue) -> None:
     with pytest.raises(ValueError, match=r"size|unit|negative|large"):
         parse_size_bytes(value)
-
-
-@given(st.integers(0, 10**15))
-def test_a_formatted_duration_reads_back(duration_ms: int) -> None:
-    assert parse_duration_ms(format_duration(duration_ms)) == duration_ms
