@@ -28,6 +28,7 @@ from filoray.cluster.actors.view_publisher import ViewPublisher
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
 from filoray.cluster.config.dataset import check_room_for, parse_dataset_config
+from filoray.cluster.config.ignored_keys import log_ignored_keys
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.assignment import node_order
 from filoray.cluster.control.launch_report import dataset_problems, is_settled
@@ -181,6 +182,7 @@ class Coordinator:
         if left := self._manager.undeleted_shards(name):
             raise Unavailable(self._undeleted_text(name, left))
         self._manage(DatasetSetUp(config))
+        log_ignored_keys(name, config.ignored_keys)
         await self._until(lambda: self._is_settled(name), _ACTIVE_TIMEOUT_S)
         await self._publisher.wait_until_known(self._publish_now(), _KNOWN_TIMEOUT_S)
 

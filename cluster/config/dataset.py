@@ -1,8 +1,9 @@
 """A dataset's configuration: FiloDB's ingestion source configuration, checked and typed.
 
 In: the body of ``POST /api/v1/cluster/{dataset}`` or a ``conf/*-source.conf`` file, HOCON or JSON. Out: DatasetConfig.
-Keys that filoray does not use are kept in ``source_config`` and never refused, because FiloDB's files must parse as
-they are; what we do read is checked with key and place. Streams read their own settings from ``source_config``.
+Keys that filoray does not use are never refused, because FiloDB's files must parse as they are, but named
+(``ignored_keys.py``); what we do read is checked with key and place. Streams read their own settings from
+``source_config``.
 """
 
 from __future__ import annotations
@@ -11,12 +12,19 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from filoray.cluster.config.config_section import ConfigSection, ConfigSource, merge
 from filoray.cluster.config.dataset_limits import DatasetLimits
 from filoray.cluster.config.dataset_name import check_dataset_name
 from filoray.cluster.config.hocon import parse_posted
+from filoray.cluster.config.ignored_keys import (
+    HasEffect,
+    csv_key_has_effect,
+    ignored_keys,
+    kafka_key_has_effect,
+    no_key_has_effect,
+)
 from filoray.cluster.config.parse_budget import ParseBudget, ParseLimits
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.config.setting import as_keys, read_known_settings
@@ -27,7 +35,13 @@ from filoray.cluster.units import PlainValue
 LOG_STREAM_FACTORY = "filoray.nodes.streams.LogStreamFactory"
 KAFKA_STREAM_FACTORY = "filodb.kafka.KafkaIngestionStreamFactory"
 CSV_STREAM_FACTORY = "filodb.coordinator.sources.CsvStreamFactory"
-SOURCE_FACTORIES = (LOG_STREAM_FACTORY, KAFKA_STREAM_FACTORY, CSV_STREAM_FACTORY)
+_SOURCES: Mapping[str, HasEffect] = {
+    LOG_STREAM_FACTORY: no_key_has_effect,
+    KAFKA_STREAM_FACTORY: kafka_key_has_effect,
+    CSV_STREAM_FACTORY: csv_key_has_effect,
+}
+"""With what each reads of ``sourceconfig``."""
+SOURCE_FACTORIES = tuple(_SOURCES)
 """Known ingestion streams by the names FiloDB and filoray give them. A node whose stream cannot run says why."""
 
 MAX_SHARDS = 1024
@@ -41,6 +55,8 @@ class DatasetConfig:
     ``generation``: how many datasets of that name there were before; given when it is set up, never by its source.
 
     ``source_config``: the ``sourceconfig`` block as plain JSON values, for the stream named by ``source_factory``.
+
+    ``ignored_keys``: what its source says that has no effect; known when it is set up, not kept.
     """
 
     name: str
@@ -52,6 +68,7 @@ class DatasetConfig:
     source_config: Mapping[str, PlainValue]
     store: StoreConfig
     generation: int = 0
+    ignored_keys: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def storage_name(self) -> str:
@@ -65,7 +82,9 @@ class DatasetConfig:
 
     def to_json(self) -> str:
         """The form the MetaStore keeps."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        values = dataclasses.asdict(self)
+        del values["ignored_keys"]
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> DatasetConfig:
@@ -151,6 +170,7 @@ def read_dataset_config(
         else min(spread_default, spread_max),
         source_config=plain,
         store=_store(source_config, store_defaults, source),
+        ignored_keys=ignored_keys(values, _SOURCES[source_factory]),
     )
 
 

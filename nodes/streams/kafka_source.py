@@ -9,9 +9,9 @@ FiloDB's keys (https://github.com/filodb/FiloDB/blob/develop/conf/timeseries-dev
     anything with a dot    a Kafka client property; with the prefix consumer. or producer. for one of the two only
 
 Default ``earliest`` differs from FiloDB's ``latest``: what a gateway acknowledged before a shard first opened must
-not be skipped. Which properties a dataset may set is the list of ``kafka_properties.py``; Java's own (deserializers and
-the like) have no effect. What decides whether data can be lost (commits, acknowledgements, idempotence) is set here
-and cannot be overridden.
+not be skipped. Which properties a dataset may set is the list of ``filoray.cluster.config.kafka_properties``; Java's own
+(deserializers and the like) have no effect. What decides whether data can be lost (commits, acknowledgements,
+idempotence) is set here and cannot be overridden.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
+from filoray.cluster.config.kafka_properties import RefusedProperty, allowed_properties, check_mechanism
 from filoray.cluster.errors import ConfigError
 from filoray.cluster.units import PlainValue
-from filoray.nodes.streams.kafka_properties import RefusedProperty, allowed_properties, check_mechanism
 from filoray.nodes.streams.stream import StreamFailed
 
 logger = logging.getLogger(__name__)

@@ -221,3 +221,18 @@ def coordinator_owns_all(coordinator: Coordinator) -> bool:
     return all("node" in line for line in (coordinator.story("d", shard)[-1] for shard in range(4))) and not any(
         "Down:" in coordinator.story("d", shard)[-1] for shard in range(4)
     )
+
+
+def test_keys_without_an_effect_are_logged_once_when_a_dataset_is_set_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def story(coordinator: Coordinator, actors: FakeActors) -> None:
+        await coordinator.setup_dataset("d", SOURCE.replace("{}", "{ downsample.enabled = true }"))
+
+    play(tmp_path, story)
+    lines = [record.getMessage() for record in caplog.records if "no effect" in record.getMessage()]
+    assert lines == [
+        "keys of a data set's configuration have no effect here dataset=d keys=sourceconfig.downsample.enabled"
+    ]

@@ -11,8 +11,8 @@ from mock_kafka import librdkafka_properties
 
 from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.config.dataset_limits import NO_FILES
+from filoray.cluster.config.kafka_properties import ALLOWED, is_refused
 from filoray.cluster.errors import ConfigError
-from filoray.nodes.streams.kafka_properties import ALLOWED, is_refused
 from filoray.nodes.streams.kafka_source import read_kafka_source
 from filoray.nodes.streams.sources import check_source, open_stream
 
