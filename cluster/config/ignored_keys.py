@@ -1,9 +1,9 @@
 """What a data set's configuration says that has no effect here: named, key by key, once, when the data set is set up.
 
 FiloDB's files are accepted as they are, with settings of parts that filoray has not (down-sampling, Bloom filters,
-Java's classes): whoever wrote one should not have to guess which of them do something. Only names are told, never values,
-which may be secrets. Which keys are read stands with those who read them, but for the ingestion streams, which run on
-nodes: what they read of ``sourceconfig`` is here.
+Java's classes): whoever wrote one should not have to guess which of them do something. Only names are told, never
+values, which may be secrets. Which keys are read stands with those who read them, but for the ingestion streams, which
+run on nodes: what they read of ``sourceconfig`` is here.
 """
 
 from __future__ import annotations

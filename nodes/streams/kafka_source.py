@@ -9,7 +9,7 @@ FiloDB's keys (https://github.com/filodb/FiloDB/blob/develop/conf/timeseries-dev
     anything with a dot    a Kafka client property; with the prefix consumer. or producer. for one of the two only
 
 Default ``earliest`` differs from FiloDB's ``latest``: what a gateway acknowledged before a shard first opened must
-not be skipped. Which properties a dataset may set is the list of ``filoray.cluster.config.kafka_properties``; Java's own
+not be skipped. Which properties a dataset may set says ``filoray.cluster.config.kafka_properties``; Java's own
 (deserializers and the like) have no effect. What decides whether data can be lost (commits, acknowledgements,
 idempotence) is set here and cannot be overridden.
 """
