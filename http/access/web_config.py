@@ -145,7 +145,8 @@ class _StrictLoader(yaml.SafeLoader):
             if key in seen:
                 raise ConstructionError(None, None, f"{key} is there twice", key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep=True)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=True)
+        return mapping
 
 
 ConstructionError = yaml.constructor.ConstructorError

@@ -65,9 +65,13 @@ class RayClusterControl:
         return self.view()
 
     async def _fetch_view(self) -> None:
-        view = await self._call("subscribe", self._gateway_name, timeout_s=_FIRST_VIEW_TIMEOUT_S)
+        view = await self._subscribed_view()
         if self.views is not None:
             self.views.update(view)
+
+    async def _subscribed_view(self) -> ClusterView:
+        view: ClusterView = await self._call("subscribe", self._gateway_name, timeout_s=_FIRST_VIEW_TIMEOUT_S)
+        return view
 
     async def settle(self) -> None:
         await self._trust.settle()
@@ -75,7 +79,8 @@ class RayClusterControl:
     async def members(self) -> Sequence[str]:
         """From the seed discovery; while that is away, the nodes of the last view."""
         with suppress(Unavailable):
-            return await self._call("members", actor=SEED_DISCOVERY, timeout_s=2)
+            members: Sequence[str] = await self._call("members", actor=SEED_DISCOVERY, timeout_s=2)
+            return members
         return [str(node.address) for node in self.view().nodes.values()]
 
     async def setup_dataset(self, name: str, text: str) -> None:
@@ -91,7 +96,8 @@ class RayClusterControl:
         await self._call("start_shards", dataset, address, tuple(shards))
 
     async def story(self, dataset: str, shard: int) -> Sequence[str]:
-        return await self._call("story", dataset, shard)
+        lines: Sequence[str] = await self._call("story", dataset, shard)
+        return lines
 
     async def actors(self) -> dict[str, int]:
         """Every actor of the cluster that answers, with its process id."""
@@ -115,7 +121,7 @@ class RayClusterControl:
     async def first_view(self) -> ClusterView:
         """The coordinator's view; while it is away another gateway's; else an empty one that the next push replaces."""
         try:
-            return await self._call("subscribe", self._gateway_name, timeout_s=_FIRST_VIEW_TIMEOUT_S)
+            return await self._subscribed_view()
         except Unavailable:
             logger.warning("the coordinator is away; asking other gateways for their view")
         self.subscribe_in_background()
@@ -123,7 +129,9 @@ class RayClusterControl:
             name = f"gateway-{index}"
             if name != self._gateway_name:
                 with suppress(Unavailable):
-                    view = await self._call("current_view", actor=name, timeout_s=_FIRST_VIEW_TIMEOUT_S)
+                    view: ClusterView | None = await self._call(
+                        "current_view", actor=name, timeout_s=_FIRST_VIEW_TIMEOUT_S
+                    )
                     if view is not None:
                         return view
         return ClusterView(version=0)
@@ -136,7 +144,7 @@ class RayClusterControl:
     async def _subscribe(self) -> None:
         while True:
             with suppress(Unavailable):
-                view = await self._call("subscribe", self._gateway_name, timeout_s=_FIRST_VIEW_TIMEOUT_S)
+                view = await self._subscribed_view()
                 if self.views is not None:
                     self.views.update(view)
                     return

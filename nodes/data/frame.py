@@ -57,7 +57,7 @@ class Frame:
 
     @property
     def step_count(self) -> int:
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     @classmethod
     def empty(cls, step_count: int) -> Frame:

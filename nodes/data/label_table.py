@@ -88,7 +88,7 @@ class LabelTable:
         column = self.columns.get(name)
         if column is None or column.codes[row] < 0:
             return ""
-        return column.values[column.codes[row]]
+        return str(column.values[column.codes[row]])
 
     def label_set(self, row: int) -> dict[str, str]:
         """The label set of one series, sorted by name."""

@@ -29,7 +29,12 @@ class Doorman:
     """Makes ``guarded`` a CURVE server at ``port`` with keys of its own. Call before it is bound."""
 
     def __init__(
-        self, context: zmq.Context, guarded: zmq.Socket, gateways_key: bytes, port: int, connections_max: int
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        guarded: zmq.Socket[bytes],
+        gateways_key: bytes,
+        port: int,
+        connections_max: int,
     ) -> None:
         self.keys = KeyPair.generate()
         self._wanted = gateways_key

@@ -125,7 +125,8 @@ def decode_answers(buffers: Sequence[Buffer]) -> FragmentAnswers:
 
 def _packed(plain: Any) -> bytes:
     # Text may hold bytes that are not UTF-8, as PromQL's string literals may.
-    return msgpack.packb(plain, unicode_errors="surrogateescape")
+    packed: bytes = msgpack.packb(plain, unicode_errors="surrogateescape")
+    return packed
 
 
 def _unpacked(data: Buffer) -> Any:

@@ -77,7 +77,7 @@ class ZmqNodeClient:
 
     def __init__(
         self,
-        context: zmq.Context,
+        context: zmq.Context[zmq.Socket[bytes]],
         address: NodeAddress,
         incarnation: int,
         endpoint: str = "",
@@ -109,8 +109,8 @@ class ZmqNodeClient:
             self._socket.curve_publickey, self._socket.curve_secretkey = gateway_keys.public, gateway_keys.secret
         self._monitor = self._socket.get_monitor_socket(_CONNECTION_LOST | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._socket.connect(endpoint or address.endpoint)
-        self._socket_fd = self._socket.getsockopt(zmq.FD)
-        self._monitor_fd = self._monitor.getsockopt(zmq.FD)
+        self._socket_fd = int(self._socket.getsockopt(zmq.FD))
+        self._monitor_fd = int(self._monitor.getsockopt(zmq.FD))
         self._loop.add_reader(self._socket_fd, self._drain)
         self._loop.add_reader(self._monitor_fd, self._drain_monitor)
         # libzmq signals a descriptor only after somebody found the socket empty: without this look, a first lost
@@ -192,7 +192,7 @@ class ZmqNodeClient:
         except zmq.Again:
             return False
         # The FD is edge-triggered, and a send may have consumed the edge of an arrived message.
-        if not self._drain_is_due and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if not self._drain_is_due and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._drain_is_due = True
             self._loop.call_soon(self._drain)
         return True

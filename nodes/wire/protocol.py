@@ -142,7 +142,8 @@ class ReplyHeader:
 
 def _pack(fields: list[Any]) -> bytes:
     # A query may spell bytes that are not UTF-8, and an error may quote them (``filoray.nodes.promql.quoting``).
-    return msgpack.packb(fields, unicode_errors="surrogatepass")
+    packed: bytes = msgpack.packb(fields, unicode_errors="surrogatepass")
+    return packed
 
 
 def _unpack(data: bytes) -> Any:

@@ -118,7 +118,8 @@ def _said(error: Exception) -> str:
 
 
 def _machines() -> list[str]:
-    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
+    return [node["NodeID"] for node in nodes if node["Alive"]]
 
 
 def _placement(config: ServerConfig) -> Placement:

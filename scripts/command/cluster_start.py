@@ -70,7 +70,7 @@ def start_cluster(config: ServerConfig, state: LaunchState, undo: Undo, *, is_jo
     if ray_start is not None:
         ray_start.wait()
     warm_up.join()
-    _connect(ray, state.ray_address, config)
+    _connect(state.ray_address, config)
     # A driver that outlives its Ray waits a minute for it, then ends the process without a word.
     undo.append(ray.shutdown)
     actors = ClusterActors(config)
@@ -125,7 +125,9 @@ def _warm_up_kernels() -> None:
         print(error, file=sys.stderr)
 
 
-def _connect(ray, address: str, config: ServerConfig) -> None:
+def _connect(address: str, config: ServerConfig) -> None:
+    import ray  # as above: not before the environment is set
+
     host, _, port = address.rpartition(":")
     if host and port.isdecimal():  # else Ray's own word for it, such as "auto"
         try:  # Ray itself tries for minutes

@@ -60,12 +60,13 @@ def _fits_int64(values: Values) -> NDArray[np.bool_]:
 
 def _days_in_month(dates: NDArray[np.datetime64]) -> NDArray[np.int64]:
     months = dates.astype("datetime64[M]")
-    return ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+    days = (months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")
+    return np.asarray(days, np.int64)
 
 
 def _since(dates: NDArray[np.datetime64], unit: str, start_unit: str) -> NDArray[np.int64]:
     """Whole units since the start of the larger unit."""
-    return (dates.astype(f"datetime64[{unit}]") - dates.astype(f"datetime64[{start_unit}]")).astype(np.int64)
+    return np.asarray(dates.astype(f"datetime64[{unit}]") - dates.astype(f"datetime64[{start_unit}]"), np.int64)
 
 
 DATE_PARTS: Mapping[str, Callable[[NDArray[np.datetime64]], NDArray[np.int64]]] = {

@@ -49,7 +49,8 @@ def _times(expr: Expr) -> Walk[set[TimeModifier]]:
             return inside
         case Binary():
             left: set[TimeModifier] = yield _times(expr.left)
-            return left | (yield _times(expr.right))
+            right: set[TimeModifier] = yield _times(expr.right)
+            return left | right
         case Call() if FUNCTIONS[expr.function].return_type is not ValueType.VECTOR:
             return set()
         case Call():

@@ -20,7 +20,8 @@ _CONFIG = ChunkConfig()
 
 def encode_column(column: NDArray[Any]) -> bytes:
     """``column`` is int64 or float64, contiguous."""
-    return standalone.simple_compress(column, _CONFIG)
+    compressed: bytes = standalone.simple_compress(column, _CONFIG)
+    return compressed
 
 
 def decode_column(data: bytes | memoryview, into: NDArray[Any]) -> bool:
