@@ -37,11 +37,13 @@ class RouteAccess:
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 _CLUSTER_PATH = "/api/v1/cluster/{dataset}"
 
-_READS_DATASET = ("query", "query_range", "series", "labels", "label/{name}/values", "metadata")
-_READS_TEXT = ("format_query", "parse_query", "status/buildinfo")
+_FORMS_ON_DATASET = ("query", "query_range", "series", "labels")
+_READS_DATASET = (*_FORMS_ON_DATASET, "label/{name}/values", "metadata")
+_FORMS_ON_TEXT = ("format_query", "parse_query")
+_READS_TEXT = (*_FORMS_ON_TEXT, "status/buildinfo")
 _QUERY_API = frozenset(f"{prefix}/{path}" for prefix in PREFIXES for path in (*_READS_DATASET, *_READS_TEXT))
 
-_SCOPES: dict[tuple[str, str], tuple[Scope, Role]] = {
+ACCESS_BY_ENDPOINT: dict[tuple[str, str], tuple[Scope, Role]] = {
     ("GET", "/__health"): (Scope.OPEN, Role.NONE),
     ("GET", "/admin/health"): (Scope.OPEN, Role.NONE),
     ("GET", "/"): (Scope.KNOWN, Role.NONE),
@@ -63,27 +65,23 @@ _SCOPES: dict[tuple[str, str], tuple[Scope, Role]] = {
     **{("OPTIONS", path): (Scope.OPEN, Role.NONE) for path in _QUERY_API},
     **{
         (method, f"{prefix}/{path}"): (Scope.DATASET, Role.READ)
-        for method in ("GET", "POST")
+        for method, paths in (("GET", _READS_DATASET), ("POST", (*_FORMS_ON_DATASET, "read")))
         for prefix in PREFIXES
-        for path in (*_READS_DATASET, "read")
+        for path in paths
     },
     **{
         (method, f"{prefix}/{path}"): (Scope.KNOWN, Role.NONE)
-        for method in ("GET", "POST")
+        for method, paths in (("GET", _READS_TEXT), ("POST", _FORMS_ON_TEXT))
         for prefix in PREFIXES
-        for path in _READS_TEXT
+        for path in paths
     },
     **{("POST", f"{prefix}/write"): (Scope.DATASET, Role.WRITE) for prefix in PREFIXES},
 }
+"""By method and pattern as it is registered; GET stands for HEAD too."""
 
 
 def route_access(method: str, path: str) -> RouteAccess:
     """``path``: the pattern as it is registered."""
-    scope, role = _SCOPES.get(("GET" if method == "HEAD" else method, path), (Scope.CLUSTER, Role.ADMIN))
+    scope, role = ACCESS_BY_ENDPOINT.get(("GET" if method == "HEAD" else method, path), (Scope.CLUSTER, Role.ADMIN))
     is_query_api = path in _QUERY_API
     return RouteAccess(scope, role, method not in _SAFE_METHODS and not is_query_api, is_query_api)
-
-
-def is_named(method: str, path: str) -> bool:
-    """Whether the table has this endpoint."""
-    return (method, path) in _SCOPES
