@@ -3,7 +3,7 @@
 In: text and the name of its place (a file, "source configuration"). Out: nested dicts. Durations and sizes stay the
 texts that they are; ``units.py`` reads them where a key wants one. A number is a number only where that gives back the
 characters written: ``7``, but ``"007"`` and ``"1.10"``, so that a name may look like a number. What keys mean is left
-to ``config.py`` and ``dataset.py``.
+to ``server_config.py`` and ``dataset.py``.
 
 The reader is our own (``hocon_tokens``, ``hocon_parser``, ``hocon_resolver``) because the texts come from anybody: it
 is linear in the text, every step is charged to a budget, and posted text reaches neither files nor the environment.

@@ -1,4 +1,4 @@
-"""The newest samples of every series of a shard; see ``kernels/write_buffers.py`` for the layout.
+"""The newest samples of every series of a shard; see ``kernels/storage/write_buffers.py`` for the layout.
 
 Indexed by partition id. One thread appends; locks are the shard's business.
 """

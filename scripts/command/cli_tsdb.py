@@ -1,4 +1,4 @@
-"""``filoray tsdb``: arguments in, progress and tables out, exit code back; ``nodes.tsdb_tools`` does the work."""
+"""``filoray tsdb``: arguments in, progress and tables out, exit code back; ``filoray.command.tsdb`` does the work."""
 
 from __future__ import annotations
 

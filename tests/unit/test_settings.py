@@ -95,8 +95,9 @@ def test_what_is_below_a_minimum_is_refused_with_it(key: str) -> None:
         load_server_config(None, {key: "0"})
 
 
-# What is certainly no module's name has a hyphen; a key without one is looked for where it has its block before it.
-_KEY = re.compile(rf"\b(?:filoray\.)?(?:(?:{'|'.join(filter(None, BLOCKS))})\.[a-z]+-[a-z-]+)\b")
+# What has a hyphen is no module's name; without one, a key may be (test_names_in_texts.py).
+_BLOCK = f"(?:{'|'.join(filter(None, BLOCKS))})"
+_KEY = re.compile(rf"(?<![\w.-])(?:filoray\.(?:{_BLOCK}\.)?|{_BLOCK}\.)[a-z]+-[a-z-]+\b(?!\.)")
 _PROMETHEUSS_FLAGS = {"query.max-concurrency"}
 _HOCON = re.compile(r"```hocon\n(.*?)```", re.DOTALL)
 
@@ -114,6 +115,13 @@ def test_every_key_that_is_named_anywhere_is_declared() -> None:
     assert len(named) > 30
     known = DECLARED.keys() | _PROMETHEUSS_FLAGS
     assert [(place, key) for place, key in named if key.removeprefix("filoray.") not in known] == []
+
+
+def test_every_key_that_the_documentation_quotes_is_declared() -> None:
+    quoted = re.compile(rf"`(?:filoray\.)?({_BLOCK}\.[a-z]+(?:-[a-z]+)*)(?:[`=])")
+    named = [key for name in ("README.md", "ARCHITECTURE.md") for key in quoted.findall((ROOT / name).read_text())]
+    assert "node.lease" in named
+    assert [key for key in named if key not in DECLARED and not key.endswith(".log")] == []
 
 
 def test_the_readmes_configurations_have_keys_that_are_declared() -> None:
