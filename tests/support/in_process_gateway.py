@@ -83,14 +83,14 @@ class Control:
     async def delete_dataset(self, name):
         self._called(None, "delete", name)
 
-    async def stop_shards(self, name, shards):
-        self._called(None, "stop", name, shards)
+    async def stop_shards(self, dataset, shards):
+        self._called(None, "stop", dataset, shards)
 
-    async def start_shards(self, name, address, shards):
-        self._called(None, "start", name, address, shards)
+    async def start_shards(self, dataset, address, shards):
+        self._called(None, "start", dataset, address, shards)
 
-    async def story(self, name, shard):
-        return self._called(["assigned to node-0", "active"], "story", name, shard)
+    async def story(self, dataset, shard):
+        return self._called(["assigned to node-0", "active"], "story", dataset, shard)
 
     async def actors(self):
         return self._called({"node-0": 12, "coordinator": 11}, "actors")
@@ -152,8 +152,8 @@ class Queries:
         times, values = np.full(self.labels.count, 1500), np.arange(self.labels.count, dtype=float)
         return RawSeriesAnswer(SeriesBatch(self.labels, offsets, times, values), ("a chunk was skipped",))
 
-    async def metrics(self, name, metric, limit):
-        await self._asked((name, metric, limit))
+    async def metrics(self, dataset, metric, limit):
+        await self._asked((dataset, metric, limit))
         return [MetricMetadata("up", "gauge", "Is it up?", ""), MetricMetadata("up", "counter", "Ups.", "s"),
                 MetricMetadata("x", "gauge", "", "")]  # fmt: skip
 

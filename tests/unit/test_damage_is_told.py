@@ -8,10 +8,10 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
+from in_process_node import InProcessNode
 from shards import container
 
 from filoray.cluster.addresses import NodeAddress
@@ -28,9 +28,6 @@ from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.wire.node_client import Reply
-from filoray.nodes.wire.protocol import Frames, Kind, ReplyHeader, RequestHeader
-from filoray.nodes.wire.transport import Responder
 
 CONFIG = parse_dataset_config(
     orjson.dumps({
@@ -39,41 +36,6 @@ CONFIG = parse_dataset_config(
     }).decode(),
     "d",
 )  # fmt: skip
-
-
-class InProcess:
-    """A node's transport and a gateway's client in one: frames go through the same encodings."""
-
-    def __init__(self, handler: RequestHandler) -> None:
-        self._handler = handler
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
-
-    async def request(
-        self, kind: Kind, dataset: str, shards: Any, timeout_ms: int, body: Any = None, frames: Frames | None = None
-    ) -> Reply:
-        number = len(self._waiting) + 1
-        self._waiting[number] = asyncio.get_running_loop().create_future()
-        header = RequestHeader.decode(RequestHeader(number, kind, 1, dataset, shards, timeout_ms, body).encode())
-        self._handler.dispatch(header, frames or [], Responder(self, b"gateway", number))  # type: ignore[arg-type]
-        return await self._waiting[number]
-
-    def check_size(self, frames: Frames) -> None:
-        """Any will do."""
-
-    def send(self, identity: bytes, frames: Frames) -> None:
-        header = ReplyHeader.decode(bytes(frames[0]))
-        future = self._waiting[header.request_id]
-        future.get_loop().call_soon_threadsafe(self._settle, future, header, frames[1:])
-
-    def _settle(self, future: asyncio.Future[Reply], header: ReplyHeader, frames: Frames) -> None:
-        try:
-            header.raise_error()
-            future.set_result(Reply(header.body, frames))
-        except Exception as error:
-            future.set_exception(error)
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture
@@ -97,7 +59,7 @@ def services(tmp_path: Path) -> Iterator[tuple[FanOutQueryService, FanOutMetadat
     assert is_open.wait(20)
     server_config = default_server_config()
     handler = RequestHandler(host, server_config, incarnation=1)
-    client = InProcess(handler)
+    client = InProcessNode(handler)
     views = ViewHolder(ClusterView(0), lambda info: client)
     entries = (ShardEntry(0, ShardStatus(StatusKind.ACTIVE), "node-0", 2),)
     node = NodeInfo("node-0", 1, NodeAddress("127.0.0.1", 1), "node-0#1", 1)
