@@ -60,7 +60,3 @@ class ShardMap:
 
     def with_status(self, *kinds: StatusKind) -> tuple[ShardEntry, ...]:
         return tuple(entry for entry in self.shards if entry.status.kind in kinds)
-
-    @property
-    def is_all_active(self) -> bool:
-        return all(entry.status.kind is StatusKind.ACTIVE for entry in self.shards)

@@ -134,9 +134,12 @@ def parse_web_config(text: str, name: str, directory: Path) -> WebConfig:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML as Go's strict decoder takes it: a key stands once, and nothing is made of text that looks like a date."""
+    """YAML as Go's strict decoder takes it: a key stands once, and nothing is made of text that looks like a date.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    The signature is PyYAML's.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
@@ -194,7 +197,7 @@ class _Block:
             raise self.error(key, f"{value!r} is not one of {', '.join(choices)}")
         return value
 
-    def flag(self, key: str, default: bool) -> bool:
+    def flag(self, key: str, *, default: bool) -> bool:
         value = self._get(key)
         if value is not None and not isinstance(value, bool):
             raise self.error(key, f"{value!r} is not true or false")
@@ -246,7 +249,7 @@ def _tls(block: _Block, directory: Path) -> TlsSettings:
         min_version=cast(TlsVersion, block.choice("min_version", get_args(TlsVersion), "TLS12")),
         max_version=cast(TlsVersion, block.choice("max_version", get_args(TlsVersion), "TLS13")),
         ciphers=tuple(_CIPHERS[cipher] for cipher in ciphers),
-        prefer_server_ciphers=block.flag("prefer_server_cipher_suites", True),
+        prefer_server_ciphers=block.flag("prefer_server_cipher_suites", default=True),
     )
     block.finish()
     if settings.min_version > settings.max_version:
@@ -259,7 +262,7 @@ def _tls(block: _Block, directory: Path) -> TlsSettings:
 
 
 def _headers(block: _Block) -> dict[str, str]:
-    block.flag("http2", False)  # HTTP/1.1 is what is spoken; a client that may use 2 need not
+    block.flag("http2", default=False)  # HTTP/1.1 is what is spoken; a client that may use 2 need not
     headers = block.block("headers")
     block.finish()
     given = {name: text for name in _HEADERS if (text := headers.text(name)) is not None}

@@ -63,7 +63,7 @@ def _is_old(path: Path) -> bool:
 
 def _is_dead(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
+        probe.settimeout(0)
         try:
             probe.connect(os.fsencode(path))
         except ConnectionRefusedError:

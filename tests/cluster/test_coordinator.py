@@ -86,7 +86,7 @@ class Cluster:
         return {entry.shard: (entry.node, entry.epoch, entry.status.kind) for entry in entries}
 
     def all_active(self, dataset: str) -> bool:
-        return self.view().datasets[dataset].shard_map.is_all_active
+        return all(kind is StatusKind.ACTIVE for _, _, kind in self.owners(dataset).values())
 
     def close(self) -> None:
         self.call("shutdown")

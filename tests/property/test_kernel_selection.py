@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.series_batch import STALE_NAN_BITS, SeriesBatch
-from filoray.nodes.engine.evaluate.selection import select_instant, select_samples
+from filoray.nodes.engine.evaluate.selection import select_samples
 from filoray.nodes.kernels.query.windows import without_stale_markers
 
 STALE = float(np.array([STALE_NAN_BITS], np.int64).view(np.float64)[0])
@@ -106,8 +106,8 @@ def test_taking_out_markers_leaves_all_else_as_it_was(all_series: list[Samples])
 
 def test_a_sample_exactly_a_lookback_old_is_not_seen() -> None:
     batch = batch_of([[(0, 1.0)]])
-    assert select_instant(batch, TimeGrid(0, 299_999, 3), 300_000, 0).valid.tolist() == [[True, True, False]]
-    assert select_instant(batch, TimeGrid(300_000, 1, 1), 300_000, 0).valid.tolist() == [[False]]
+    assert select_samples(batch, TimeGrid(0, 299_999, 3), 300_000, 0).frame.valid.tolist() == [[True, True, False]]
+    assert select_samples(batch, TimeGrid(300_000, 1, 1), 300_000, 0).frame.valid.tolist() == [[False]]
     assert select_samples(batch, TimeGrid(10, 1, 1), 300_000, 0, want_times=True).frame.values.tolist() == [[0.0]]
 
 
@@ -118,7 +118,7 @@ def test_read_only_and_unaligned_views_are_taken_as_they_come() -> None:
     sample_values.flags.writeable = False
     batch = SeriesBatch(LabelTable.empty_sets(1), np.array([0, 2]), timestamps, sample_values)
     assert not timestamps.flags.aligned
-    assert select_instant(batch, TimeGrid(5, 1, 2), 10, 0).values.tolist() == [[1.0, 2.0]]
+    assert select_samples(batch, TimeGrid(5, 1, 2), 10, 0).frame.values.tolist() == [[1.0, 2.0]]
 
 
 @pytest.mark.parametrize("smoothed", [False, True])

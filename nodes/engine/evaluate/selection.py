@@ -106,8 +106,3 @@ def select_samples(
 def repeated(column: NDArray[Any], steps: int) -> NDArray[Any]:
     """[n, 1] as a contiguous [n, steps]."""
     return np.repeat(column, steps, axis=1)
-
-
-def select_instant(batch: SeriesBatch, grid: TimeGrid, lookback_ms: int, offset_ms: int) -> Frame:
-    """The newest sample in (t - offset - lookback, t - offset] at each step; after a staleness marker there is none."""
-    return select_samples(batch, grid, lookback_ms, offset_ms).frame
