@@ -15,13 +15,15 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 import bcrypt
 
 from filoray.cluster.errors import Unauthorized, Unavailable
 from filoray.http.access.access_policy import ANYBODY, Identity
 from filoray.http.access.web_config import Token, User, WebConfig
+
+_Known = TypeVar("_Known")
 
 _REMEMBERED_MAX = 1_000
 _WAITING_MAX = 64
@@ -115,7 +117,7 @@ class Authenticator:
         return identity
 
 
-def _make_room(memory: dict[bytes, Any]) -> None:
+def _make_room(memory: dict[bytes, _Known]) -> None:
     if len(memory) >= _REMEMBERED_MAX:
         del memory[next(iter(memory))]
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiohttp import web
 
 from filoray.http.access.access_policy import ANYBODY, Identity, Role
 from filoray.http.access.route_access import RouteAccess
 
-# aiohttp 3.14 wants typed keys and warns of others; before, there are only others.
-_ACCESS: Any = web.RequestKey("access", RouteAccess) if hasattr(web, "RequestKey") else "access"
-_IDENTITY: Any = web.RequestKey("identity", Identity) if hasattr(web, "RequestKey") else "identity"
+_ACCESS = web.RequestKey("access", RouteAccess)
+_IDENTITY = web.RequestKey("identity", Identity)
 
 
 def set_identity(request: web.Request, identity: Identity) -> None:
@@ -24,8 +21,7 @@ def set_access(request: web.Request, access: RouteAccess) -> None:
 
 def access_of(request: web.Request) -> RouteAccess | None:
     """None where no endpoint is behind the path."""
-    access: RouteAccess | None = request.get(_ACCESS)
-    return access
+    return request.get(_ACCESS)
 
 
 def identity_of(request: web.Request) -> Identity:

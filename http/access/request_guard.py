@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
 from filoray.cluster.config.http_config import HttpConfig
 from filoray.cluster.errors import Forbidden
@@ -37,7 +37,7 @@ class RequestGuard:
         self._cors = CorsPolicy(config.cors_origin)
 
     @property
-    def middleware(self) -> Any:
+    def middleware(self) -> Middleware:
         @web.middleware
         async def at_the_door(request: web.Request, handler: Handler) -> web.StreamResponse:
             self._check_host(request)

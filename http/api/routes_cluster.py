@@ -7,7 +7,7 @@ changes something goes to the coordinator.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -58,7 +58,7 @@ class ClusterRoutes:
         return self._success(request, statuses)
 
     async def status_by_address(self, request: web.Request) -> web.Response:
-        by_address: dict[str, list[dict[str, Any]]] = {}
+        by_address: dict[str, list[dict[str, object]]] = {}
         for entry, address in await self._shards(request):
             by_address.setdefault(address, []).append({"shard": entry.shard, "status": str(entry.status)})
         groups = [{"address": address, "shardList": shards} for address, shards in sorted(by_address.items())]
@@ -105,7 +105,7 @@ class ClusterRoutes:
         await self._checked(request, lambda name: self._control.start_shards(name, canonical, _shard_list(order)))
         return self._success(request, [])
 
-    async def _checked(self, request: web.Request, act: Callable[[str], Any]) -> None:
+    async def _checked(self, request: web.Request, act: Callable[[str], Awaitable[None]]) -> None:
         """These two endpoints answer 400, not 404, for what they do not know."""
         name = request.match_info["dataset"]
         try:
@@ -121,7 +121,7 @@ class ClusterRoutes:
             raise NotFound(f"dataset {name} has no shard {shard_text}; it has 0 to {count - 1}")
         return self._success(request, list(await self._control.story(name, int(shard_text))))
 
-    def _success(self, request: web.Request, data: Any) -> web.Response:
+    def _success(self, request: web.Request, data: object) -> web.Response:
         return success(request, data, self._min_compressed_bytes)
 
 

@@ -212,7 +212,7 @@ class QueryRoutes:
     async def parse_query(self, request: web.Request) -> web.StreamResponse:
         return await self._of_text(request, json_tree)
 
-    async def _of_text(self, request: web.Request, make: Callable[[Expr], Any]) -> web.StreamResponse:
+    async def _of_text(self, request: web.Request, make: Callable[[Expr], object]) -> web.StreamResponse:
         """What ``make`` makes of the query's tree."""
         text = (await self._parameters(request)).text("query")
         client = client_of(request)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import Any
 
 from aiohttp import web
 
@@ -19,7 +18,7 @@ BODY_TIMEOUT_MS = web.AppKey("body_timeout_ms", int)
 """The application's limit for the arrival of a body; without it bodies take what time they take."""
 
 # aiohttp 3.14 wants typed keys and warns of others; before, there are only others.
-_BODY_MEMORY: Any = web.RequestKey("body_memory", Share) if hasattr(web, "RequestKey") else "body_memory"
+_BODY_MEMORY = web.RequestKey("body_memory", Share)
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _RAW_DEFLATE_WINDOW_BITS = -15
 

@@ -9,10 +9,10 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from filoray.http.access.access_policy import ANYBODY
 from filoray.http.access.request_access import identity_of
@@ -25,15 +25,14 @@ _CLIENT_GONE = 499
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _PATH_CHARACTERS_MAX = 500
 
-# aiohttp 3.14 wants typed keys and warns of others; before, there are only others.
-_REQUEST_ID: Any = web.RequestKey("request_id", str) if hasattr(web, "RequestKey") else "request_id"
+_REQUEST_ID = web.RequestKey("request_id", str)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def request_id(request: web.Request) -> str:
     """The id that the client sent as X-Request-Id, or the one made up for it."""
-    return str(request[_REQUEST_ID])
+    return request[_REQUEST_ID]
 
 
 def client_of(request: web.Request) -> str:
@@ -50,7 +49,7 @@ def client_of(request: web.Request) -> str:
     return str(address)
 
 
-def context_middleware(metrics: GatewayMetrics) -> Any:
+def context_middleware(metrics: GatewayMetrics) -> Middleware:
     @web.middleware
     async def in_context(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("X-Request-Id", "")

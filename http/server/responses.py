@@ -34,7 +34,7 @@ _QUALITY_ZERO = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
 def success(
-    request: web.Request, data: Any, min_compressed_bytes: int, *, deep: bool = False, **beside: Any
+    request: web.Request, data: object, min_compressed_bytes: int, *, deep: bool = False, **beside: object
 ) -> web.Response:
     """``{"status":"success","data":…}`` with ``beside`` (empty ones left out) next to data.
 
@@ -43,7 +43,7 @@ def success(
     return json_response(request, success_body(data, deep=deep, **beside), min_compressed_bytes)
 
 
-def success_body(data: Any, *, deep: bool = False, **beside: Any) -> bytes:
+def success_body(data: object, *, deep: bool = False, **beside: object) -> bytes:
     body = {"status": "success", "data": data, **{key: value for key, value in beside.items() if value}}
     return deep_json(body) if deep else orjson.dumps(body)
 
