@@ -163,11 +163,11 @@ _StrictLoader.yaml_implicit_resolvers = {
 class _Block:
     """One level of the file: getters remember what was asked for, ``finish`` refuses the rest."""
 
-    def __init__(self, values: Any, name: str, path: str) -> None:
+    def __init__(self, values: object, name: str, path: str) -> None:
         self._name, self._path = name, path
         if not isinstance(values, dict):
             raise self.error("", f"{values!r} is not a block of keys")
-        self.values: dict[str, Any] = values
+        self.values: dict[str, object] = values
         self._read: set[str] = set()
 
     def error(self, key: str, problem: str) -> ConfigError:
@@ -221,7 +221,7 @@ class _Block:
             if key not in self._read:
                 raise self.error(key, f"there is no such key; known here: {', '.join(sorted(self._read))}")
 
-    def _get(self, key: str) -> Any:
+    def _get(self, key: str) -> object:
         self._read.add(key)
         return self.values.get(key)
 
