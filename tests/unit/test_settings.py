@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from filoray.cluster.config.config_section import ConfigSection, ConfigSource
 from filoray.cluster.config.hocon import parse_own
+from filoray.cluster.config.parse_budget import ParseLimits
 from filoray.cluster.config.server_config import ServerConfig, default_server_config, load_server_config
 from filoray.cluster.config.setting import (
     Duration,
@@ -26,6 +28,9 @@ from filoray.cluster.config.setting import (
 from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.errors import ConfigError
 from filoray.cluster.units import PlainValue
+from filoray.nodes.promql.options import ParserOptions
+from filoray.nodes.wire.node_client import ZmqNodeClient
+from filoray.nodes.wire.transport import TransportLimits
 
 ROOT = Path(__file__).resolve().parents[2]
 DECLARED = {declared.key: declared for declared in declared_settings(ServerConfig)}
@@ -130,6 +135,17 @@ def test_the_readmes_configurations_have_keys_that_are_declared() -> None:
     for block in blocks:
         keys = [key.removeprefix("filoray.") for key, _ in flat(parse_own(block, "README.md"))]
         assert [key for key in keys if key not in DECLARED] == []
+
+
+def test_what_holds_where_no_configuration_is_given_is_what_the_defaults_say() -> None:
+    config = default_server_config()
+    assert ParserOptions() == ParserOptions.of_config(config.query)
+    assert TransportLimits() == TransportLimits(config.node.max_message_bytes, config.node.max_connections)
+    by_client = inspect.signature(ZmqNodeClient).parameters["message_bytes_max"].default
+    assert by_client == config.node.max_message_bytes
+    assert dataclasses.replace(ParseLimits(), size_max=config.dataset_limits.reading.size_max) == (
+        config.dataset_limits.reading
+    ), "but for the size, as files are the operator's own"
 
 
 def test_settings_written_as_keys_read_back() -> None:
