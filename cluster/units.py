@@ -34,9 +34,15 @@ _MS_BY_UNIT: dict[str, float] = {
 
 _BYTES_BY_UNIT: dict[str, int] = {"": 1, "B": 1, "b": 1, "byte": 1, "bytes": 1}
 _SIZE_NAMES = (
-    ("K", "kilo", "kibi"), ("M", "mega", "mebi"), ("G", "giga", "gibi"), ("T", "tera", "tebi"), ("P", "peta", "pebi"),
-    ("E", "exa", "exbi"), ("Z", "zetta", "zebi"), ("Y", "yotta", "yobi"),
-)  # fmt: skip
+    ("K", "kilo", "kibi"),
+    ("M", "mega", "mebi"),
+    ("G", "giga", "gibi"),
+    ("T", "tera", "tebi"),
+    ("P", "peta", "pebi"),
+    ("E", "exa", "exbi"),
+    ("Z", "zetta", "zebi"),
+    ("Y", "yotta", "yobi"),
+)
 for _power, (_letter, _decimal, _binary) in enumerate(_SIZE_NAMES, start=1):
     for _unit in ("kB" if _letter == "K" else f"{_letter}B", f"{_decimal}byte", f"{_decimal}bytes"):
         _BYTES_BY_UNIT[_unit] = 1000**_power

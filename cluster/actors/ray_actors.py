@@ -86,11 +86,20 @@ class RayActors:
         actor_class = ray.remote(concurrency_groups=CONCURRENCY_GROUPS)(NodeActor)  # type: ignore[call-overload]
         handle = await asyncio.to_thread(
             actor_class.options(
-                name=name, namespace=self._config.namespace, lifetime="detached", num_cpus=0, max_restarts=0,
+                name=name,
+                namespace=self._config.namespace,
+                lifetime="detached",
+                num_cpus=0,
+                max_restarts=0,
                 scheduling_strategy=beside(self._placement, slot_index(node)),
             ).remote,
-            self._spec, node, incarnation, self._config, port, gateways_key,
-        )  # fmt: skip
+            self._spec,
+            node,
+            incarnation,
+            self._config,
+            port,
+            gateways_key,
+        )
         self._handles[name] = handle
         return cast(NodeAnnouncement, await completed(handle.start.remote(), timeout_s))
 

@@ -21,12 +21,10 @@ logger = logging.getLogger(__name__)
 DATASET_KEYS = frozenset(("dataset", "num-shards", "min-num-nodes", "sourcefactory", "spread", "sourceconfig"))
 """Not FiloDB's ``schema``: all series are floats, and what their counters are, the queries say."""
 
-CSV_KEYS = frozenset(
-    (
-        "file", "header", "column-names", "batch-size", "separator-char",
-        "timestamp-column", "value-column", "timestamp-unit",
-    )
-)  # fmt: skip
+_CSV_NAMES = """
+    file header column-names batch-size separator-char timestamp-column value-column timestamp-unit
+"""
+CSV_KEYS = frozenset(_CSV_NAMES.split())
 KAFKA_KEYS = frozenset(("filo-topic-name", "filo-kafka-servers", "bootstrap.servers", "auto.offset.reset"))
 """Beside the properties of Kafka clients."""
 

@@ -47,8 +47,16 @@ _REFUSED_NAMES = """
 """
 _REFUSED_WORDS = frozenset(_REFUSED_NAMES.split())
 _REFUSED_BEGINNINGS = (
-    "https.", "internal.", "log.", "offset.store.", "plugin.", "sasl.", "ssl.", "ssl_", "test.",
-)  # fmt: skip
+    "https.",
+    "internal.",
+    "log.",
+    "offset.store.",
+    "plugin.",
+    "sasl.",
+    "ssl.",
+    "ssl_",
+    "test.",
+)
 _REFUSED_ENDINGS = ("_cb", ".cmd", ".file", ".location", ".paths", "_callback_data")
 
 

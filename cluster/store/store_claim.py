@@ -125,5 +125,8 @@ def _settle_orphans(store: MetaStore, config: ServerConfig) -> None:
             logger.error(
                 "dataset not recovered, for there is no %s: set it up again as it was, and its %d shards' files are "
                 "its own dataset=%s directory=%s",
-                DATASET_FILE, len(list(directory.glob("shard-*.db"))), name, directory,
-            )  # fmt: skip
+                DATASET_FILE,
+                len(list(directory.glob("shard-*.db"))),
+                name,
+                directory,
+            )

@@ -228,9 +228,18 @@ def _series_text(
     longest = max(map(len, prefixes))
     out = np.empty(len(numbers) + len(odd_bytes) + len(head_bytes) + longest * len(values), np.uint8)
     length = write_points(
-        numbers, odd_points, odd_bytes, odd_ends, head_bytes, head_ends,
-        counts.astype(np.int64), which.astype(np.int64), prefix_bytes, prefix_ends, out,
-    )  # fmt: skip
+        numbers,
+        odd_points,
+        odd_bytes,
+        odd_ends,
+        head_bytes,
+        head_ends,
+        counts.astype(np.int64),
+        which.astype(np.int64),
+        prefix_bytes,
+        prefix_ends,
+        out,
+    )
     return out[:length].tobytes() + b'"]]}'
 
 

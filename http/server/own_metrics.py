@@ -18,13 +18,18 @@ class GatewayMetrics:
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "filoray_http_requests", "Requests answered, by route and status.", ["method", "route", "code"],
+            "filoray_http_requests",
+            "Requests answered, by route and status.",
+            ["method", "route", "code"],
             registry=self.registry,
-        )  # fmt: skip
+        )
         self.duration = Histogram(
-            "filoray_http_request_duration_seconds", "From a request's head to the end of its answer.", ["route"],
-            buckets=_BUCKETS_S, registry=self.registry,
-        )  # fmt: skip
+            "filoray_http_request_duration_seconds",
+            "From a request's head to the end of its answer.",
+            ["route"],
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
         self.in_flight = Gauge("filoray_http_requests_in_flight", "Requests being answered.", registry=self.registry)
         self.queries_running = Gauge("filoray_queries_running", "Queries that run now.", registry=self.registry)
         self.queries_waiting = Gauge("filoray_queries_waiting", "Queries waiting to run.", registry=self.registry)

@@ -71,9 +71,14 @@ def context_middleware(metrics: GatewayMetrics) -> Middleware:
             _log.log(
                 logging.WARNING if status >= 500 else logging.INFO,
                 "request_id=%s method=%s path=%s status=%d ms=%.1f from=%s user=%s",
-                identity, request.method, quote(request.path[:_PATH_CHARACTERS_MAX]), status, elapsed_s * 1000,
-                request.remote, _user_of(request),
-            )  # fmt: skip
+                identity,
+                request.method,
+                quote(request.path[:_PATH_CHARACTERS_MAX]),
+                status,
+                elapsed_s * 1000,
+                request.remote,
+                _user_of(request),
+            )
 
     return in_context
 

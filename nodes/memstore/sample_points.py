@@ -36,9 +36,16 @@ def present_bits(
     ) -> None:
         """``owners``: each run's series, as its place in ``series``."""
         mark_present(
-            run_starts, run_ends, run_times, run_values.view(np.int64), starts[owners], ends[owners], times,
-            is_present, bits,
-        )  # fmt: skip
+            run_starts,
+            run_ends,
+            run_times,
+            run_values.view(np.int64),
+            starts[owners],
+            ends[owners],
+            times,
+            is_present,
+            bits,
+        )
 
     counts, found_times, found_values = memory.buffers.read(series, start_ms, end_ms)
     offsets = offsets_of(counts)

@@ -132,9 +132,14 @@ class ShardMemory:
             if column is None:
                 packed = encode_column(times)
                 column = batch.column_of_times[digest] = table.add_time_column(
-                    batch.batch_id, len(batch.payloads), len(packed), checksum_of(packed),
-                    len(times), int(times[0]), int(times[-1]),
-                )  # fmt: skip
+                    batch.batch_id,
+                    len(batch.payloads),
+                    len(packed),
+                    checksum_of(packed),
+                    len(times),
+                    int(times[0]),
+                    int(times[-1]),
+                )
                 batch.time_columns.append(column)
                 batch.payloads.append(packed)
                 batch.nbytes += len(packed)

@@ -73,11 +73,28 @@ class WriteBuffers:
         full = np.empty(len(partitions), np.int32)
         outcome = np.empty(8, np.int64)
         kernels.append_samples(
-            partitions, sample_counts, times, values, window_ms, full_count, shut_ms,
-            self._times, self._values, self._next_block, self._free_blocks, self._pool,
-            self._first_block.data, self._last_block.data, self.counts.data, self._base_ms.data,
-            self.newest_ms.data, self.oldest_ms.data, late, full, outcome,
-        )  # fmt: skip
+            partitions,
+            sample_counts,
+            times,
+            values,
+            window_ms,
+            full_count,
+            shut_ms,
+            self._times,
+            self._values,
+            self._next_block,
+            self._free_blocks,
+            self._pool,
+            self._first_block.data,
+            self._last_block.data,
+            self.counts.data,
+            self._base_ms.data,
+            self.newest_ms.data,
+            self.oldest_ms.data,
+            late,
+            full,
+            outcome,
+        )
         accepted, same, too_old, different, late_count, full_count, old_example, different_example = outcome.tolist()
         return AppendOutcome(
             accepted, same, too_old, different, old_example, different_example, late[:late_count], full[:full_count]
@@ -100,25 +117,47 @@ class WriteBuffers:
         """Counts int64[n], times and values of the buffered samples in ``start_ms..end_ms``, flat, in order of time."""
         counts = np.empty(len(partitions), np.int64)
         kernels.count_buffered(
-            partitions, start_ms, end_ms, self._times, self._next_block,
-            self._first_block.data, self.counts.data, self._base_ms.data, counts,
-        )  # fmt: skip
+            partitions,
+            start_ms,
+            end_ms,
+            self._times,
+            self._next_block,
+            self._first_block.data,
+            self.counts.data,
+            self._base_ms.data,
+            counts,
+        )
         ends = np.cumsum(counts)
         total = int(ends[-1]) if len(ends) else 0
         times, values = np.empty(total, np.int64), np.empty(total, np.float64)
         if total:
             kernels.copy_buffered(
-                partitions, start_ms, end_ms, self._times, self._values, self._next_block,
-                self._first_block.data, self.counts.data, self._base_ms.data, ends - counts, times, values,
-            )  # fmt: skip
+                partitions,
+                start_ms,
+                end_ms,
+                self._times,
+                self._values,
+                self._next_block,
+                self._first_block.data,
+                self.counts.data,
+                self._base_ms.data,
+                ends - counts,
+                times,
+                values,
+            )
         return counts, times, values
 
     def clear(self, partitions: NDArray[np.int32]) -> None:
         """Empty these buffers; what is known of the series' newest and oldest sample stays."""
         kernels.clear_buffers(
-            partitions, self._next_block, self._free_blocks, self._pool,
-            self._first_block.data, self._last_block.data, self.counts.data,
-        )  # fmt: skip
+            partitions,
+            self._next_block,
+            self._free_blocks,
+            self._pool,
+            self._first_block.data,
+            self._last_block.data,
+            self.counts.data,
+        )
 
     def shrink(self) -> None:
         """Give the pool's memory back if no block of it is in use."""

@@ -69,13 +69,17 @@ class KafkaSource:
         }
 
     def producer_properties(self, delivery_timeout_ms: int) -> dict[str, Any]:
-        return {"linger.ms": 2, "compression.type": "lz4"} | self._client_properties("producer.") | {
-            "acks": "all",
-            "enable.idempotence": True,
-            "delivery.timeout.ms": delivery_timeout_ms,
-            "message.max.bytes": self.message_bytes_max,
-            "allow.auto.create.topics": False,
-        }  # fmt: skip
+        return (
+            {"linger.ms": 2, "compression.type": "lz4"}
+            | self._client_properties("producer.")
+            | {
+                "acks": "all",
+                "enable.idempotence": True,
+                "delivery.timeout.ms": delivery_timeout_ms,
+                "message.max.bytes": self.message_bytes_max,
+                "allow.auto.create.topics": False,
+            }
+        )
 
     def _client_properties(self, prefix: str) -> dict[str, Any]:
         other = {"consumer.": "producer.", "producer.": "consumer."}[prefix]

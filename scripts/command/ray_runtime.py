@@ -158,13 +158,23 @@ class RayStart:
         )
         note(runtime)
         command = [
-            sys.executable, "-m", "filoray.command.ray_head", "start", "--head", "--node-ip-address=127.0.0.1",
-            f"--port={port}", f"--temp-dir={temp_dir}/{_RAYS_OWN}", "--include-dashboard=false",
-            "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0",
+            sys.executable,
+            "-m",
+            "filoray.command.ray_head",
+            "start",
+            "--head",
+            "--node-ip-address=127.0.0.1",
+            f"--port={port}",
+            f"--temp-dir={temp_dir}/{_RAYS_OWN}",
+            "--include-dashboard=false",
+            "--disable-usage-stats",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
             f"--object-store-memory={_OBJECT_STORE_BYTES}",
             # No autoscaler, and nobody to send log lines to: two processes and a second of processor time less.
-            "--no-monitor", "--include-log-monitor=false",
-        ]  # fmt: skip
+            "--no-monitor",
+            "--include-log-monitor=false",
+        ]
         with log:
             process = subprocess.Popen(
                 command,

@@ -155,8 +155,10 @@ class Supervisor:
                 "%s; not bringing Ray back again: that was done %d times within %d s "
                 "(filoray.supervisor.restarts-max, restarts-period). See ray.log and coordinator.log here; "
                 "what is left is ended by `filoray down`, `filoray up` starts it anew",
-                problem, self._limits.restarts_max, self._limits.restarts_period_ms // 1000,
-            )  # fmt: skip
+                problem,
+                self._limits.restarts_max,
+                self._limits.restarts_period_ms // 1000,
+            )
             return False
         logger.warning("%s; bringing Ray and the actors back in %d ms", problem, at_ms - now_ms)
         ray.stop(polite_s=0)
@@ -172,8 +174,10 @@ class Supervisor:
         # In our session, so that what ends us ends it.
         process = subprocess.Popen(
             [sys.executable, "-m", "filoray.command.relaunch"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         try:
             said, _ = process.communicate(self._pickled_config, timeout=self._limits.start_timeout_ms / 1000)
         except subprocess.TimeoutExpired:
@@ -197,8 +201,11 @@ def start_supervisor(settings: Settings, pickled_config: bytes, note: Callable[[
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "filoray.command.supervisor"],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     identity = ProcessIdentity.of(process.pid)
     assert identity is not None
     assert process.stdin is not None

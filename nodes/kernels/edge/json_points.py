@@ -26,11 +26,10 @@ def _start(ends, which):
 
 
 @njit(
-    types.int64(
-        READ_U8, READ_I64, READ_U8, READ_I64, READ_U8, READ_I64, READ_I64, READ_I64, READ_U8, READ_I64, U8
-    ),
-    cache=True, nogil=True,
-)  # fmt: skip
+    types.int64(READ_U8, READ_I64, READ_U8, READ_I64, READ_U8, READ_I64, READ_I64, READ_I64, READ_U8, READ_I64, U8),
+    cache=True,
+    nogil=True,
+)
 def write_points(
     numbers, odd_points, odd_bytes, odd_ends, head_bytes, head_ends, counts, which, prefix_bytes, prefix_ends, out
 ):

@@ -457,12 +457,26 @@ def build_part_keys(
 
 @njit(
     types.void(
-        _I32S, _I32S, _I64S, _U64S, _U64S, _U64S, _I32S, types.int64,
-        _U64S, _U64S, _I32S, _I32S, _I64S, _U64S, _I64S, _I64S,
+        _I32S,
+        _I32S,
+        _I64S,
+        _U64S,
+        _U64S,
+        _U64S,
+        _I32S,
+        types.int64,
+        _U64S,
+        _U64S,
+        _I32S,
+        _I32S,
+        _I64S,
+        _U64S,
+        _I64S,
+        _I64S,
     ),
     cache=True,
     nogil=True,
-)  # fmt: skip
+)
 def group_by_shard(
     ids,
     counts,

@@ -31,8 +31,9 @@ _INT32_MAX = 2**31 - 1
 
 @njit(
     types.void(READ_I32, types.int64, types.int64, READ_I32, READ_I32, READ_I32, READ_I64, READ_I64, I64),
-    cache=True, nogil=True,
-)  # fmt: skip
+    cache=True,
+    nogil=True,
+)
 def count_chunks(partitions, start_ms, end_ms, newest_chunk, previous_chunk, time_column, first_ms, last_ms, out):
     """``out`` int64[n]: chunks of each series that overlap ``start_ms..end_ms``."""
     for i in range(len(partitions)):
@@ -48,8 +49,9 @@ def count_chunks(partitions, start_ms, end_ms, newest_chunk, previous_chunk, tim
 
 @njit(
     types.void(READ_I32, types.int64, types.int64, READ_I32, READ_I32, READ_I32, READ_I64, READ_I64, READ_I64, I32),
-    cache=True, nogil=True,
-)  # fmt: skip
+    cache=True,
+    nogil=True,
+)
 def list_chunks(
     partitions, start_ms, end_ms, newest_chunk, previous_chunk, time_column, first_ms, last_ms, ends, chunks
 ):
@@ -67,8 +69,9 @@ def list_chunks(
 
 @njit(
     types.void(READ_I32, READ_I32, types.int64, types.int64, I64_ROWS, I64, I64),
-    cache=True, nogil=True,
-)  # fmt: skip
+    cache=True,
+    nogil=True,
+)
 def count_in_range(time_rows, sample_counts, start_ms, end_ms, times, first, count):
     """Where in the sorted ``times[time_rows[i], :sample_counts[i]]`` the range begins, and how many it has."""
     for i in range(len(time_rows)):
@@ -99,8 +102,9 @@ def count_in_range(time_rows, sample_counts, start_ms, end_ms, times, first, cou
 
 @njit(
     types.void(READ_I32, READ_I32, READ_I64, READ_I64, READ_I64, I64_ROWS, F64_ROWS, I32_ROWS, I64, F64),
-    cache=True, nogil=True,
-)  # fmt: skip
+    cache=True,
+    nogil=True,
+)
 def copy_chunks(time_rows, value_rows, first, count, positions, times, wide, narrow, out_times, out_values):
     """Copy each chunk's range from the arenas to ``positions[i]`` of the flat arrays."""
     for i in range(len(time_rows)):

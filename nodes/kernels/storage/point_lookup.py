@@ -34,8 +34,9 @@ def find_wanted_runs(first_ms, last_ms, point_starts, point_ends, point_times, i
 
 @njit(
     types.void(READ_I64, READ_I64, READ_I64, READ_I64, READ_I64, READ_I64, READ_I64, U8, I64),
-    cache=True, nogil=True,
-)  # fmt: skip
+    cache=True,
+    nogil=True,
+)
 def mark_present(run_starts, run_ends, times, bits, point_starts, point_ends, point_times, is_present, present_bits):
     """Set ``is_present`` uint8[n] and ``present_bits`` int64[n] of the points that the runs have a sample at."""
     for run in range(len(run_starts)):

@@ -38,17 +38,54 @@ def take_block(pool, free_blocks, next_block):
 
 @njit(
     types.void(
-        READ_I32, READ_I32, READ_I64, READ_F64, types.uint64, types.int64, types.int64,
-        U32_ROWS, F64_ROWS, I32, I32, I64, I32, I32, I32, I64, I64, I64, I32, I32, I64,
+        READ_I32,
+        READ_I32,
+        READ_I64,
+        READ_F64,
+        types.uint64,
+        types.int64,
+        types.int64,
+        U32_ROWS,
+        F64_ROWS,
+        I32,
+        I32,
+        I64,
+        I32,
+        I32,
+        I32,
+        I64,
+        I64,
+        I64,
+        I32,
+        I32,
+        I64,
     ),
-    cache=True, nogil=True,
-)  # fmt: skip
+    cache=True,
+    nogil=True,
+)
 def append_samples(
-    partitions, sample_counts, times, values, window_ms, full_count, shut_ms,
-    block_times, block_values, next_block, free_blocks, pool,
-    first_block, last_block, counts, base_ms, newest_ms, oldest_ms,
-    late, full, outcome,
-):  # fmt: skip
+    partitions,
+    sample_counts,
+    times,
+    values,
+    window_ms,
+    full_count,
+    shut_ms,
+    block_times,
+    block_values,
+    next_block,
+    free_blocks,
+    pool,
+    first_block,
+    last_block,
+    counts,
+    base_ms,
+    newest_ms,
+    oldest_ms,
+    late,
+    full,
+    outcome,
+):
     """Put n series' samples (``sample_counts`` int32[n] each, flat in ``times`` ms and ``values``) into their buffers.
 
     A series with partition -1 is passed over. In order: appended. Between buffered samples: inserted if not
@@ -194,15 +231,24 @@ def count_buffered(partitions, start_ms, end_ms, block_times, next_block, first_
 
 
 @njit(
-    types.void(
-        READ_I32, types.int64, types.int64, U32_ROWS, F64_ROWS, I32, I32, I32, I64, READ_I64, I64, F64
-    ),
-    cache=True, nogil=True,
-)  # fmt: skip
+    types.void(READ_I32, types.int64, types.int64, U32_ROWS, F64_ROWS, I32, I32, I32, I64, READ_I64, I64, F64),
+    cache=True,
+    nogil=True,
+)
 def copy_buffered(
-    partitions, start_ms, end_ms, block_times, block_values, next_block, first_block, counts, base_ms,
-    positions, out_times, out_values,
-):  # fmt: skip
+    partitions,
+    start_ms,
+    end_ms,
+    block_times,
+    block_values,
+    next_block,
+    first_block,
+    counts,
+    base_ms,
+    positions,
+    out_times,
+    out_values,
+):
     """Copy what ``count_buffered`` counted, series i from ``positions[i]`` on."""
     block_size = block_times.shape[1]
     for i in range(len(partitions)):

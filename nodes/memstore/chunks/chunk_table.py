@@ -140,19 +140,28 @@ class ChunkTable:
         first_column, first_chunk = self.times.count, self.chunks.count
         columns = len(stored.samples)
         of_columns: list[NDArray[Any]] = [
-            np.full(columns, batch, np.int64), stored.places, stored.lengths, stored.checksums,
-            stored.samples, stored.first_ms, stored.last_ms,
-        ]  # fmt: skip
+            np.full(columns, batch, np.int64),
+            stored.places,
+            stored.lengths,
+            stored.checksums,
+            stored.samples,
+            stored.first_ms,
+            stored.last_ms,
+        ]
         for target, values in zip(self.times.columns(), of_columns, strict=True):
             target.write(first_column, values)
         self.times.count += columns
         known = stored.partitions >= 0
         count = int(known.sum())
         of_chunks: list[NDArray[Any]] = [
-            np.full(count, batch, np.int64), stored.chunk_places[known], stored.chunk_lengths[known],
-            stored.chunk_checksums[known], stored.partitions[known], stored.chunk_columns[known] + first_column,
+            np.full(count, batch, np.int64),
+            stored.chunk_places[known],
+            stored.chunk_lengths[known],
+            stored.chunk_checksums[known],
+            stored.partitions[known],
+            stored.chunk_columns[known] + first_column,
             np.full(count, NO_CHUNK, np.int32),
-        ]  # fmt: skip
+        ]
         for target, values in zip(self.chunks.columns(), of_chunks, strict=True):
             target.write(first_chunk, values)
         self.chunks.count += count

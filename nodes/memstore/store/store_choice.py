@@ -17,9 +17,13 @@ def open_column_store(spec: ShardSpec) -> ColumnStore:
     from filoray.nodes.memstore.store.sql_column_store import SqlColumnStore
 
     return SqlColumnStore(
-        spec.column_store_url, spec.storage_name, spec.shard, spec.epoch, spec.store.groups_per_shard,
+        spec.column_store_url,
+        spec.storage_name,
+        spec.shard,
+        spec.epoch,
+        spec.store.groups_per_shard,
         was_open=spec.was_open,
-    )  # fmt: skip
+    )
 
 
 def delete_shared_store(column_store_url: str | None, storage_name: str, shard: int) -> None:

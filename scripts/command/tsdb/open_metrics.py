@@ -62,10 +62,10 @@ def series_text(labels: Mapping[str, str]) -> str:
     """A series as OpenMetrics names it; names that are not of the old form stand in quotes."""
     metric = labels.get(METRIC_LABEL, "")
     pairs = [
-        f'{name if _LEGACY_LABEL.fullmatch(name) else _quoted(name)}={_quoted(value)}'
+        f"{name if _LEGACY_LABEL.fullmatch(name) else _quoted(name)}={_quoted(value)}"
         for name, value in sorted(labels.items())
         if name != METRIC_LABEL
-    ]  # fmt: skip
+    ]
     if metric and not _LEGACY_METRIC.fullmatch(metric):
         return "{" + ",".join([_quoted(metric), *pairs]) + "}"
     return metric + ("{" + ",".join(pairs) + "}" if pairs or not metric else "")
