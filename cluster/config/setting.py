@@ -203,13 +203,18 @@ def declared_settings(kind: type[object], path: str = "") -> Iterator[Declared]:
             yield from declared_settings(value_type, f"{path}{declared.key}." if declared.key else path)
 
 
-def _fields(kind: type[object]) -> Mapping[str, tuple[Setting | Nested, type[object]]]:
-    """By field what it declares, and the type of its value. A field that declares nothing is not configured."""
-    if not dataclasses.is_dataclass(kind):
-        raise TypeError(f"{kind} is no dataclass of settings")
-    fields: dict[str, tuple[Setting | Nested, type[object]]] = {}
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        if get_origin(hint) is Annotated:
-            value_type, declared = get_args(hint)
-            fields[name] = (declared, value_type)
-    return fields
+_Fields = Mapping[str, tuple[Setting | Nested, type[object]]]
+"""By field what it declares, and the type of its value."""
+
+_KNOWN_FIELDS: dict[type[object], _Fields] = {}
+
+
+def _fields(kind: type[object]) -> _Fields:
+    """Of a field that declares nothing, nothing: it is not configured."""
+    if kind not in _KNOWN_FIELDS:
+        if not dataclasses.is_dataclass(kind):
+            raise TypeError(f"{kind} is no dataclass of settings")
+        hints = get_type_hints(kind, include_extras=True)
+        declared = {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Annotated}
+        _KNOWN_FIELDS[kind] = {name: (setting, value_type) for name, (value_type, setting) in declared.items()}
+    return _KNOWN_FIELDS[kind]
