@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from filoray.cluster.config.config_section import ConfigSource
 from filoray.cluster.config.dataset import (
     CSV_STREAM_FACTORY,
     KAFKA_STREAM_FACTORY,
     LOG_STREAM_FACTORY,
     DatasetConfig,
     parse_dataset_config,
+    read_dataset_config,
 )
 from filoray.cluster.config.dataset_limits import NO_FILES
-from filoray.cluster.config.ignored_keys import CSV_KEYS, KAFKA_KEYS, log_ignored_keys
+from filoray.cluster.config.ignored_keys import CSV_KEYS, DATASET_KEYS, KAFKA_KEYS, log_ignored_keys
+from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.units import PlainValue
 from filoray.nodes.streams.csv_stream import read_csv_source
 from filoray.nodes.streams.kafka_source import read_kafka_source
@@ -126,6 +129,15 @@ class _Recording(Mapping[str, PlainValue]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def test_a_data_set_reads_the_keys_that_are_said_to_have_an_effect() -> None:
+    recording = _Recording({
+        "dataset": "d", "num-shards": 1, "min-num-nodes": 1, "sourcefactory": LOG_STREAM_FACTORY, "sourceconfig": {},
+    })  # fmt: skip
+    store = default_server_config().store
+    read_dataset_config(recording, "d", ConfigSource("text", ""), store, spread_default=1)
+    assert recording.asked == DATASET_KEYS | {"schema"}
 
 
 def test_the_csv_stream_reads_the_keys_that_are_said_to_have_an_effect(tmp_path: Path) -> None:
