@@ -83,7 +83,7 @@ class RayActors:
         self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
     ) -> NodeAnnouncement:
         name = node_actor_name(node, incarnation)
-        actor_class = ray.remote(concurrency_groups=CONCURRENCY_GROUPS)(NodeActor)  # type: ignore[call-overload]
+        actor_class = ray.remote(concurrency_groups=CONCURRENCY_GROUPS)(NodeActor)  # type: ignore[call-overload]  # Ray knows it
         handle = await asyncio.to_thread(
             actor_class.options(
                 name=name,

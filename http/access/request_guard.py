@@ -90,7 +90,7 @@ class RequestGuard:
                 identity_of(request).check(access.role, None)
             elif access.scope is Scope.DATASET and "dataset" in request.match_info:
                 identity_of(request).check(access.role, request.match_info["dataset"])
-            answer: web.StreamResponse = await handler(request)  # type: ignore[misc, operator]
+            answer: web.StreamResponse = await handler(request)
             return answer
 
         return web.RouteDef(route.method, route.path, checked, route.kwargs)

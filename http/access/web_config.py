@@ -133,7 +133,7 @@ def parse_web_config(text: str, name: str, directory: Path) -> WebConfig:
     return WebConfig(_tls(tls, directory) if tls.values else None, _headers(headers), people, tokens)
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """YAML as Go's strict decoder takes it: a key stands once, and nothing is made of text that looks like a date.
 
     The signature is PyYAML's.
@@ -142,7 +142,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise ConstructionError(None, None, f"{key!r} is no text; put it in quotes", key_node.start_mark)
             if key in seen:

@@ -150,6 +150,7 @@ class GatewayServer(web.Server):
     def __init__(self, application: web.Application, config: HttpConfig, **options: Any) -> None:
         self._handle = application._handle
         self._make = application._make_request
+        # Both make web.Requests, which aiohttp knows here as BaseRequests only.
         super().__init__(self._answer, request_factory=self._request, handler_cancellation=True)  # type: ignore[arg-type]
         self._config = config
         self._options = options

@@ -167,7 +167,8 @@ class RayClusterControl:
             handle = ray.get_actor(actor, self._namespace)
             if given_up.is_set():  # whoever asked was told that nothing was done
                 raise Unavailable(f"the {actor} could not be asked in time")
-            return getattr(handle, method).remote(*args).future()  # type: ignore[no-any-return]
+            future: Future[Any] = getattr(handle, method).remote(*args).future()
+            return future
 
         try:
             async with asyncio.timeout(timeout_s):

@@ -42,7 +42,8 @@ def walked(walk: Walk[T]) -> T:
             stack.pop()
             result = done.value
             if not stack:
-                return result  # type: ignore[no-any-return]
+                outermost: T = result
+                return outermost
         else:
             stack.append(inner)
             result = None

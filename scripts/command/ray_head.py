@@ -17,5 +17,5 @@ def _no_api_server(self: Node, **_: object) -> None:
 
 
 if __name__ == "__main__":
-    Node.start_api_server = _no_api_server  # type: ignore[method-assign]
+    Node.start_api_server = _no_api_server  # type: ignore[method-assign]  # that is the point
     sys.exit(main())  # type: ignore[no-untyped-call]  # Ray's own

@@ -57,5 +57,6 @@ CLOCKS = _of_shard("clocks", _number("wall_ms"), _number("retention_ms"), _numbe
 
 for _table in (PART_KEYS, LOG, CHUNKS):
     # The bytes are compressed already; and a piece of a value that is stored uncompressed is read without the rest.
-    _uncompressed = sa.DDL("ALTER TABLE %(fullname)s ALTER COLUMN data SET STORAGE EXTERNAL")  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+    _statement = "ALTER TABLE %(fullname)s ALTER COLUMN data SET STORAGE EXTERNAL"
+    _uncompressed = sa.DDL(_statement)  # type: ignore[no-untyped-call]  # SQLAlchemy's own
     sa.event.listen(_table, "after_create", _uncompressed)

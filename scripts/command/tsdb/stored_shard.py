@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 from filoray.command.tsdb.shard_files import ShardFile
 from filoray.nodes.memstore.store.column_store import LogRow, PartKeyRow
@@ -85,7 +86,7 @@ class StoredShard:
         for row in self._rows(f'SELECT "offset", data FROM log WHERE "offset" > {int(offset)} ORDER BY "offset"'):
             yield LogRow(*row)
 
-    def _rows(self, query: str) -> Iterator[tuple]:  # type: ignore[type-arg]
+    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._database.execute(query)
         except sqlite3.DatabaseError as error:
