@@ -43,9 +43,9 @@ class _Windows:
     offset_ms: int
     at_ms: int | None
     drop_name: BoolArray | None
-    anchored: bool
-    smoothed: bool
     position: Position
+    anchored: bool = False
+    smoothed: bool = False
 
 
 class Leaves:
@@ -128,9 +128,7 @@ class Leaves:
         if isinstance(argument, Subquery):
             frame = self._subquery_frame(argument, grid, evaluator)
             batch = batch_of(frame, subquery_grid(argument, grid))
-            return _Windows(
-                batch, argument.range_ms, time.offset_ms, time.at_ms, frame.drop_name, False, False, SUBQUERY_POSITION
-            )
+            return _Windows(batch, argument.range_ms, time.offset_ms, time.at_ms, frame.drop_name, SUBQUERY_POSITION)
         selector = argument.selector
         batch = self._select_windows(argument, grid)
         return _Windows(
@@ -139,9 +137,9 @@ class Leaves:
             time.offset_ms,
             time.at_ms,
             None,
+            argument.position,
             selector.anchored,
             selector.smoothed,
-            argument.position,
         )
 
     def _subquery_frame(self, subquery: Subquery, grid: TimeGrid, evaluator: Evaluator) -> Frame:

@@ -45,7 +45,8 @@ def vector_operation(
     """
     if matching.cardinality is Cardinality.MANY_TO_MANY:
         return _set_operation(op, left, right, matching)
-    return _Join(op, left, right, matching, limits, return_bool, delayed_names).result()
+    join = _Join(op, left, right, matching, limits, return_bool=return_bool, delayed_names=delayed_names)
+    return join.result()
 
 
 def _match_ids(left: Frame, right: Frame, matching: VectorMatching) -> tuple[Ids, Ids, int]:
@@ -107,6 +108,7 @@ class _Join:
         right: Frame,
         matching: VectorMatching,
         limits: EvalLimits,
+        *,
         return_bool: bool,
         delayed_names: bool,
     ) -> None:
@@ -131,7 +133,15 @@ class _Join:
             # Prometheus goes step by step: what is wrong at an earlier step is told instead.
             if clash_step > 0:
                 left, right = self._sides_before(clash_step)
-                _Join(self.op, left, right, self.matching, self.limits, self.return_bool, self.delayed_names).result()
+                _Join(
+                    self.op,
+                    left,
+                    right,
+                    self.matching,
+                    self.limits,
+                    return_bool=self.return_bool,
+                    delayed_names=self.delayed_names,
+                ).result()
             self._refuse_many_to_many(clash_step)
         parts = [self._matched_pairs()]
         if fill_one is not None:

@@ -58,14 +58,14 @@ def _info(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     wanted = {matcher.name for matcher in data_matchers}
     required = not all(matches(matcher, "") for matcher in data_matchers)
     parts = [base.take(~enriched)] if not enriched.all() else []
-    parts.append(_Enrichment(base.take(rows), times, wanted, required).result())
+    parts.append(_Enrichment(base.take(rows), times, wanted, required=required).result())
     return merged_by_labels(Frame.concat(parts).without_empty_series())
 
 
 class _Enrichment:
     """``wanted``: data labels to take, all if empty. ``required``: series without an info series are left out."""
 
-    def __init__(self, base: Frame, times: Frame, wanted: set[str], required: bool) -> None:
+    def __init__(self, base: Frame, times: Frame, wanted: set[str], *, required: bool) -> None:
         self.base = base
         self.wanted = wanted
         self.required = required

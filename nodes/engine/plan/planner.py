@@ -92,12 +92,14 @@ def _check_extended_ranges(expr: Expr) -> None:
             continue
         for arg in call.args:
             if isinstance(arg, MatrixSelector):
-                _check_extension(call.function, "anchored", arg.selector.anchored, ANCHORED_FUNCTIONS)
-                _check_extension(call.function, "smoothed", arg.selector.smoothed, SMOOTHED_FUNCTIONS)
+                if arg.selector.anchored:
+                    _check_extension(call.function, "anchored", ANCHORED_FUNCTIONS)
+                if arg.selector.smoothed:
+                    _check_extension(call.function, "smoothed", SMOOTHED_FUNCTIONS)
 
 
-def _check_extension(function: str, modifier: str, is_set: bool, functions: tuple[str, ...]) -> None:
-    if is_set and function not in functions:
+def _check_extension(function: str, modifier: str, functions: tuple[str, ...]) -> None:
+    if function not in functions:
         raise ExecutionError(f"{modifier} modifier can only be used with: {', '.join(functions)} - not with {function}")
 
 
