@@ -1,4 +1,4 @@
-"""Bringing arrays into the one form that kernels are compiled for.
+"""The arrays that kernels take, and bringing others into the one form that kernels are compiled for.
 
 Frames that were sliced, transposed or received over the wire may be strided or unaligned; compiled code takes none
 of that. What already fits is passed on as it is.
@@ -10,6 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Int32s = NDArray[np.int32]
+UInt32s = NDArray[np.uint32]
+UInt64s = NDArray[np.uint64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+"""What kernels take, of any number of dimensions, for the type checker; numba's signatures say the rest."""
 
 
 def floats(array: NDArray[Any]) -> NDArray[np.float64]:

@@ -17,11 +17,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from filoray.nodes.kernels.arrays import Bytes
+
 BYTES = types.Array(types.uint8, 1, "C")
 READ_ONLY_BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 
-_U64_PAIR = types.UniTuple(types.uint64, 2)
-_U64_STATE = types.UniTuple(types.uint64, 4)
+_U64_PAIR = types.UniTuple(types.uint64, 2)  # type: ignore[no-untyped-call]  # numba's own
+_U64_STATE = types.UniTuple(types.uint64, 4)  # type: ignore[no-untyped-call]  # numba's own
 
 _INITIAL_0 = np.uint64(0x736F6D6570736575)
 _INITIAL_1 = np.uint64(0x646F72616E646F6D)
@@ -35,7 +37,7 @@ _8, _16, _24, _40, _48, _56 = (np.uint64(bits) for bits in (8, 16, 24, 40, 48, 5
 
 
 @njit(types.uint64(BYTES, types.int64), cache=True, nogil=True)
-def load_u64(data, position):
+def load_u64(data: Bytes, position: int) -> np.uint64:
     """The 8 little-endian bytes at ``position``, which the caller knows to be there."""
     return (
         np.uint64(data[position])
@@ -50,7 +52,9 @@ def load_u64(data, position):
 
 
 @njit(_U64_STATE(types.uint64, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
-def _sip_round(v0, v1, v2, v3):
+def _sip_round(
+    v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
     v0 = v0 + v1
     v1 = ((v1 << _R13) | (v1 >> _R51)) ^ v0
     v0 = (v0 << _R32) | (v0 >> _R32)
@@ -65,7 +69,7 @@ def _sip_round(v0, v1, v2, v3):
 
 
 @njit(_U64_PAIR(BYTES, types.int64, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
-def siphash13_128(data, start, end, key_0, key_1):
+def siphash13_128(data: Bytes, start: int, end: int, key_0: np.uint64, key_1: np.uint64) -> tuple[np.uint64, np.uint64]:
     """(first, second) uint64 of SipHash-1-3-128 of ``data[start:end]`` under the 128-bit key."""
     v0 = _INITIAL_0 ^ key_0
     v1 = _INITIAL_1 ^ key_1 ^ _FINAL_FIRST
@@ -114,7 +118,7 @@ _CRC32C = _crc32c_tables()
 
 
 @njit(types.uint32(READ_ONLY_BYTES), cache=True, nogil=True)
-def crc32c(data):
+def crc32c(data: Bytes) -> int:
     """CRC-32C of all bytes."""
     crc = np.uint32(0xFFFFFFFF)
     position = 0
@@ -140,4 +144,4 @@ def crc32c(data):
     while position < len(data):
         crc = (crc >> np.uint32(8)) ^ _CRC32C[0, (crc ^ np.uint32(data[position])) & np.uint32(0xFF)]
         position += 1
-    return crc ^ np.uint32(0xFFFFFFFF)
+    return crc ^ np.uint32(0xFFFFFFFF)  # type: ignore[return-value]  # what comes out of a kernel is an int

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit, types
 
 from filoray.nodes.kernels.array_types import READ_I64, READ_U8, U8
+from filoray.nodes.kernels.arrays import Bytes, Ints
 
 _DOT, _ZERO, _COMMA, _BRACKET = 0x2E, 0x30, 0x2C, 0x5D
 _FIRST_SKIPPED = 3  # of a prefix, what ends the point before
@@ -14,14 +15,14 @@ _FIRST_SKIPPED = 3  # of a prefix, what ends the point before
 # Indices are unsigned: numba looks whether a signed one counts from the end, at every byte (measured: four times the
 # time).
 @njit(types.uint64(READ_U8, types.uint64, types.uint64, U8, types.uint64), cache=True, nogil=True)
-def _copy(source, start, end, out, at):
+def _copy(source: Bytes, start: np.uint64, end: np.uint64, out: Bytes, at: np.uint64) -> np.uint64:
     for i in range(end - start):
         out[at + np.uint64(i)] = source[start + np.uint64(i)]
     return at + (end - start)
 
 
 @njit(types.uint64(READ_I64, types.int64), cache=True, nogil=True)
-def _start(ends, which):
+def _start(ends: Ints, which: int) -> np.uint64:
     return np.uint64(ends[which - 1] if which else 0)
 
 
@@ -31,8 +32,18 @@ def _start(ends, which):
     nogil=True,
 )
 def write_points(
-    numbers, odd_points, odd_bytes, odd_ends, head_bytes, head_ends, counts, which, prefix_bytes, prefix_ends, out
-):
+    numbers: Bytes,
+    odd_points: Ints,
+    odd_bytes: Bytes,
+    odd_ends: Ints,
+    head_bytes: Bytes,
+    head_ends: Ints,
+    counts: Ints,
+    which: Ints,
+    prefix_bytes: Bytes,
+    prefix_ends: Ints,
+    out: Bytes,
+) -> int:
     """Write ``head prefix value prefix value … head prefix value …``; returns the length.
 
     ``numbers`` uint8: a JSON list of all points' values, from which a trailing ``.0`` is left out. Point
@@ -68,4 +79,4 @@ def write_points(
             elif at - begin > two and out[at - two] == _DOT and out[at - one] == _ZERO:
                 at -= two
             point += 1
-    return np.int64(at)
+    return np.int64(at)  # type: ignore[return-value]  # what comes out of a kernel is an int

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from numba import njit, types
 
+from filoray.nodes.kernels.arrays import Bytes, Ints, UInt64s
 from filoray.nodes.kernels.edge.hashing import BYTES
 
 ERROR_VARINT_CUT = 1
@@ -43,8 +44,12 @@ SAMPLE_BYTES_MAX = 22  # tag, length, tag, 8 bytes of value, tag, 10 bytes of ti
 _FIELD_NUMBER_MAX = (1 << 29) - 1
 
 
-@njit(types.UniTuple(types.int64, 2)(BYTES, types.int64, types.int64), cache=True, nogil=True)
-def read_varint(data, position, end):
+_TWO_INTS = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]  # numba's own
+_THREE_INTS = types.UniTuple(types.int64, 3)  # type: ignore[no-untyped-call]  # numba's own
+
+
+@njit(_TWO_INTS(BYTES, types.int64, types.int64), cache=True, nogil=True)
+def read_varint(data: Bytes, position: int, end: int) -> tuple[int, int]:
     """(value as int64 bits, next position or -error)."""
     value = 0
     shift = 0
@@ -60,8 +65,8 @@ def read_varint(data, position, end):
     return 0, -ERROR_VARINT_CUT
 
 
-@njit(types.UniTuple(types.int64, 3)(BYTES, types.int64, types.int64), cache=True, nogil=True)
-def read_tag(data, position, end):
+@njit(_THREE_INTS(BYTES, types.int64, types.int64), cache=True, nogil=True)
+def read_tag(data: Bytes, position: int, end: int) -> tuple[int, int, int]:
     """(field number, wire type, next position or -error)."""
     if position < end and 8 <= data[position] < 0x80:
         return types.int64(data[position]) >> 3, types.int64(data[position]) & 7, position + 1
@@ -75,7 +80,7 @@ def read_tag(data, position, end):
 
 
 @njit(types.int64(BYTES, types.int64, types.int64), cache=True, nogil=True)
-def read_length(data, position, end):
+def read_length(data: Bytes, position: int, end: int) -> int:
     """For a length-delimited field: length << 8 | bytes of the length's varint, or -error.
 
     A length that is given fits before ``end``.
@@ -93,7 +98,7 @@ def read_length(data, position, end):
 
 
 @njit(types.int64(BYTES, types.int64, types.int64, types.int64), cache=True, nogil=True)
-def skip_field(data, position, end, wire_type):
+def skip_field(data: Bytes, position: int, end: int, wire_type: int) -> int:
     """Position after a field's payload, groups with all that is in them; or -error."""
     depth = 0
     while True:
@@ -139,7 +144,7 @@ def skip_field(data, position, end, wire_type):
     cache=True,
     nogil=True,
 )
-def encode_samples(timestamps, value_bits, start, end, out):
+def encode_samples(timestamps: Ints, value_bits: UInt64s, start: int, end: int, out: Bytes) -> int:
     """Write the samples ``start:end`` as field 2 of Prometheus's TimeSeries into ``out``; the bytes written.
 
     ``out`` has room for ``SAMPLE_BYTES_MAX`` a sample.

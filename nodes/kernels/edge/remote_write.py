@@ -15,8 +15,10 @@ description knows but that comes with another wire type is an error, as for Prom
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit, types
 
+from filoray.nodes.kernels.arrays import Bytes, Int32s, Ints, UInt64s
 from filoray.nodes.kernels.edge.hashing import BYTES, load_u64, siphash13_128
 from filoray.nodes.kernels.edge.protobuf import (
     ERROR_FIELD_TYPE,
@@ -56,7 +58,7 @@ _U8S = BYTES
     cache=True,
     nogil=True,
 )
-def _read_sample(data, position, end, timestamps, value_bits, index):
+def _read_sample(data: Bytes, position: int, end: int, timestamps: Ints, value_bits: UInt64s, index: int) -> int:
     """Fields of one Sample message into slot ``index``; 0, or -error with the offset left in ``timestamps[index]``."""
     timestamps[index] = 0
     value_bits[index] = types.uint64(0)
@@ -95,20 +97,20 @@ def _read_sample(data, position, end, timestamps, value_bits, index):
     nogil=True,
 )
 def parse_write_request(
-    data,
-    key_0,
-    key_1,
-    label_starts,
-    label_ends,
-    counts,
-    hash_first,
-    hash_second,
-    timestamps,
-    value_bits,
-    metadata_starts,
-    metadata_ends,
-    result,
-):
+    data: Bytes,
+    key_0: np.uint64,
+    key_1: np.uint64,
+    label_starts: Ints,
+    label_ends: Ints,
+    counts: Int32s,
+    hash_first: UInt64s,
+    hash_second: UInt64s,
+    timestamps: Ints,
+    value_bits: UInt64s,
+    metadata_starts: Ints,
+    metadata_ends: Ints,
+    result: Ints,
+) -> None:
     """One pass over a WriteRequest.
 
     data          uint8[n]; ``key_0``, ``key_1``: the secret key of the label hashes
@@ -252,7 +254,7 @@ def parse_write_request(
     cache=True,
     nogil=True,
 )
-def _is_less(data, left_start, left_end, right_start, right_end):
+def _is_less(data: Bytes, left_start: int, left_end: int, right_start: int, right_end: int) -> bool:
     """Bytewise order of two spans."""
     for i in range(min(left_end - left_start, right_end - right_start)):
         left = data[left_start + i]
@@ -263,7 +265,7 @@ def _is_less(data, left_start, left_end, right_start, right_end):
 
 
 @njit(types.boolean(BYTES, types.int64, types.int64), cache=True, nogil=True)
-def is_utf8(data, start, end):
+def is_utf8(data: Bytes, start: int, end: int) -> bool:
     """Whether a span is well-formed UTF-8 (RFC 3629: shortest forms only, no surrogates, nothing over U+10FFFF)."""
     position = start
     while position < end:
@@ -299,7 +301,7 @@ def is_utf8(data, start, end):
 
 
 @njit(types.int64(BYTES, types.int64, types.int64, types.int64, _I64S), cache=True, nogil=True)
-def _read_label(data, position, end, at, spans):
+def _read_label(data: Bytes, position: int, end: int, at: int, spans: Ints) -> int:
     """Name and value spans of one Label message into ``spans[at:at + 4]``.
 
     Gives 0, or -error with the offset in ``spans[at]``.
@@ -333,7 +335,7 @@ def _read_label(data, position, end, at, spans):
 
 
 @njit(types.int64(BYTES, types.int64, types.int64), cache=True, nogil=True)
-def _shard_key_slot(data, start, end):
+def _shard_key_slot(data: Bytes, start: int, end: int) -> int:
     """0, 1, 2 for the names ``_ws_``, ``_ns_``, ``__name__``; else -1."""
     size = end - start
     if size == 4 and data[start] == 95 and data[start + 2] == 115 and data[start + 3] == 95:
@@ -355,20 +357,20 @@ def _shard_key_slot(data, start, end):
     nogil=True,
 )
 def build_part_keys(
-    data,
-    series,
-    label_starts,
-    label_ends,
-    label_count_max,
-    name_bytes_max,
-    value_bytes_max,
-    key_bytes,
-    key_ends,
-    shard_key_spans,
-    verdicts,
-    spans,
-    result,
-):
+    data: Bytes,
+    series: Ints,
+    label_starts: Ints,
+    label_ends: Ints,
+    label_count_max: int,
+    name_bytes_max: int,
+    value_bytes_max: int,
+    key_bytes: Bytes,
+    key_ends: Ints,
+    shard_key_spans: Ints,
+    verdicts: Int32s,
+    spans: Ints,
+    result: Ints,
+) -> None:
     """Part keys of some series of a request that ``parse_write_request`` went over.
 
     data, label_starts, label_ends  as there; ``series`` int64[k]: which
@@ -478,23 +480,23 @@ def build_part_keys(
     nogil=True,
 )
 def group_by_shard(
-    ids,
-    counts,
-    timestamps,
-    value_bits,
-    table_hash_high,
-    table_hash_low,
-    table_shards,
-    num_shards,
-    hash_high,
-    hash_low,
-    grouped_counts,
-    grouped_ids,
-    grouped_timestamps,
-    grouped_value_bits,
-    series_ends,
-    sample_ends,
-):
+    ids: Int32s,
+    counts: Int32s,
+    timestamps: Ints,
+    value_bits: UInt64s,
+    table_hash_high: UInt64s,
+    table_hash_low: UInt64s,
+    table_shards: Int32s,
+    num_shards: int,
+    hash_high: UInt64s,
+    hash_low: UInt64s,
+    grouped_counts: Int32s,
+    grouped_ids: Int32s,
+    grouped_timestamps: Ints,
+    grouped_value_bits: UInt64s,
+    series_ends: Ints,
+    sample_ends: Ints,
+) -> None:
     """Samples in request order to samples by shard, in the order of the request within each.
 
     ids              int32[series]: row of each in the table; ``counts`` int32[series]: samples of each

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from numba import njit, types
 
+from filoray.nodes.kernels.arrays import Int32s, UInt64s
+
 _I32S = types.Array(types.int32, 1, "C")
 _U64S = types.Array(types.uint64, 1, "C")
 
 
 @njit(types.int64(_U64S, _U64S, _I32S, _U64S, _U64S, _I32S), cache=True, nogil=True)
-def find_rows(first, second, slots, row_first, row_second, rows):
+def find_rows(
+    first: UInt64s, second: UInt64s, slots: Int32s, row_first: UInt64s, row_second: UInt64s, rows: Int32s
+) -> int:
     """Rows of hashes.
 
     first, second  uint64[k]: the hashes' halves; ``row_first``, ``row_second`` uint64[rows]: those of the rows
@@ -36,7 +40,9 @@ def find_rows(first, second, slots, row_first, row_second, rows):
 
 
 @njit(types.int64(_U64S, _U64S, _I32S, _U64S, _U64S, types.int64, _I32S), cache=True, nogil=True)
-def add_rows(first, second, slots, row_first, row_second, count, rows):
+def add_rows(
+    first: UInt64s, second: UInt64s, slots: Int32s, row_first: UInt64s, row_second: UInt64s, count: int, rows: Int32s
+) -> int:
     """Like ``find_rows``, but a hash that is not there becomes row ``count``, the next one ``count + 1`` ...
 
     Returns the new count. ``row_first`` and ``row_second`` have room for it.

@@ -14,7 +14,10 @@ Timestamps ascend, as they do in every answer of a SeriesSource. Values keep the
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit, types
+
+from filoray.nodes.kernels.arrays import Bytes, Ints, UInt64s
 
 CHUNK_SAMPLES_MAX = 120
 CHUNK_BYTES_MAX = 32 + CHUNK_SAMPLES_MAX * 19
@@ -27,7 +30,7 @@ _OFFSETS = types.Array(types.int64, 1, "C")
 
 
 @njit(types.int64(_BYTES, types.int64, types.uint64, types.int64), cache=True, nogil=True)
-def _write_bits(out, at, bits, count):
+def _write_bits(out: Bytes, at: int, bits: np.uint64, count: int) -> int:
     """The lower ``count`` bits, highest first, at bit ``at`` of ``out``, which is zero from there on; the next bit."""
     while count > 0:
         free = 8 - (at & 7)
@@ -40,7 +43,7 @@ def _write_bits(out, at, bits, count):
 
 
 @njit(types.int64(_BYTES, types.int64, types.uint64), cache=True, nogil=True)
-def _write_uvarint(out, at, value):
+def _write_uvarint(out: Bytes, at: int, value: np.uint64) -> int:
     while value >= types.uint64(0x80):
         at = _write_bits(out, at, (value & types.uint64(0x7F)) | types.uint64(0x80), 8)
         value >>= types.uint64(7)
@@ -48,7 +51,7 @@ def _write_uvarint(out, at, value):
 
 
 @njit(types.int64(types.uint64), cache=True, nogil=True)
-def _leading_zeros(bits):
+def _leading_zeros(bits: np.uint64) -> int:
     count = 64
     while bits:
         bits >>= types.uint64(1)
@@ -57,7 +60,7 @@ def _leading_zeros(bits):
 
 
 @njit(types.int64(types.uint64), cache=True, nogil=True)
-def _trailing_zeros(bits):
+def _trailing_zeros(bits: np.uint64) -> int:
     if not bits:
         return 64
     count = 0
@@ -68,7 +71,7 @@ def _trailing_zeros(bits):
 
 
 @njit(types.int64(_I64S, _U64S, types.int64, types.int64, _BYTES, types.int64), cache=True, nogil=True)
-def _encode_chunk(timestamps, value_bits, start, end, out, first_byte):
+def _encode_chunk(timestamps: Ints, value_bits: UInt64s, start: int, end: int, out: Bytes, first_byte: int) -> int:
     """One chunk of the samples ``start:end`` from ``first_byte`` of a zeroed ``out``; the byte after it."""
     at = _write_bits(out, first_byte << 3, types.uint64(end - start), 16)
     window_leading = -1
@@ -122,7 +125,9 @@ def _encode_chunk(timestamps, value_bits, start, end, out, first_byte):
 
 
 @njit(types.int64(_I64S, _U64S, types.int64, types.int64, types.int64, _BYTES, _OFFSETS), cache=True, nogil=True)
-def encode_xor_chunks(timestamps, value_bits, start, end, chunk_samples, out, chunk_ends):
+def encode_xor_chunks(
+    timestamps: Ints, value_bits: UInt64s, start: int, end: int, chunk_samples: int, out: Bytes, chunk_ends: Ints
+) -> int:
     """The samples ``start:end`` of one series as chunks of ``chunk_samples`` each (the last may be shorter).
 
     timestamps  int64[], ms, ascending; ``value_bits`` uint64[]: the float64 values' bits

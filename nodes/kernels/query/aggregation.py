@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.arrays import bools, floats, ints
+from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints, bools, floats, ints
 from filoray.nodes.kernels.query.compensated import add, add_finite
 from filoray.nodes.kernels.query.signatures import (
     BOOL_MATRIX,
@@ -110,7 +110,9 @@ class ExtremePart:
     types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, FLAG),
     **KERNEL_OPTIONS,
 )
-def _sum(values, valid, group_ids, high, low, count, cancelled):
+def _sum(
+    values: Floats, valid: Bools, group_ids: Ints, high: Floats, low: Floats, count: Floats, cancelled: Bytes
+) -> None:
     for row in range(values.shape[0]):
         if cancelled[0]:
             return
@@ -143,7 +145,17 @@ def _sum(values, valid, group_ids, high, low, count, cancelled):
     ),
     **KERNEL_OPTIONS,
 )
-def _mean_again(values, valid, group_ids, high, low, count, incremental, chosen, cancelled):
+def _mean_again(
+    values: Floats,
+    valid: Bools,
+    group_ids: Ints,
+    high: Floats,
+    low: Floats,
+    count: Floats,
+    incremental: Bools,
+    chosen: Bools,
+    cancelled: Bytes,
+) -> None:
     for row in range(values.shape[0]):
         if cancelled[0]:
             return
@@ -186,7 +198,17 @@ def _mean_again(values, valid, group_ids, high, low, count, incremental, chosen,
     ),
     **KERNEL_OPTIONS,
 )
-def _variance(values, valid, group_ids, count, mean, mean_low, squares, squares_low, cancelled):
+def _variance(
+    values: Floats,
+    valid: Bools,
+    group_ids: Ints,
+    count: Floats,
+    mean: Floats,
+    mean_low: Floats,
+    squares: Floats,
+    squares_low: Floats,
+    cancelled: Bytes,
+) -> None:
     for row in range(values.shape[0]):
         if cancelled[0]:
             return
@@ -211,7 +233,9 @@ def _variance(values, valid, group_ids, count, mean, mean_low, squares, squares_
     types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, types.boolean, OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, FLAG),
     **KERNEL_OPTIONS,
 )
-def _extreme(values, valid, group_ids, is_max, best, found, cancelled):
+def _extreme(
+    values: Floats, valid: Bools, group_ids: Ints, is_max: bool, best: Floats, found: Bools, cancelled: Bytes
+) -> None:
     for row in range(values.shape[0]):
         if cancelled[0]:
             return
@@ -232,7 +256,16 @@ def _extreme(values, valid, group_ids, is_max, best, found, cancelled):
     ),
     **KERNEL_OPTIONS,
 )
-def _merge_sums(part_high, part_low, part_count, group_ids, high, low, count, cancelled):
+def _merge_sums(
+    part_high: Floats,
+    part_low: Floats,
+    part_count: Floats,
+    group_ids: Ints,
+    high: Floats,
+    low: Floats,
+    count: Floats,
+    cancelled: Bytes,
+) -> None:
     for row in range(part_high.shape[0]):
         if cancelled[0]:
             return
@@ -266,8 +299,17 @@ def _merge_sums(part_high, part_low, part_count, group_ids, high, low, count, ca
     **KERNEL_OPTIONS,
 )
 def _merge_means(
-    part_high, part_low, part_count, part_incremental, group_ids, high, low, count, incremental, cancelled
-):
+    part_high: Floats,
+    part_low: Floats,
+    part_count: Floats,
+    part_incremental: Bools,
+    group_ids: Ints,
+    high: Floats,
+    low: Floats,
+    count: Floats,
+    incremental: Bools,
+    cancelled: Bytes,
+) -> None:
     for row in range(part_high.shape[0]):
         if cancelled[0]:
             return
@@ -323,19 +365,19 @@ def _merge_means(
     **KERNEL_OPTIONS,
 )
 def _merge_variances(
-    part_count,
-    part_mean,
-    part_mean_low,
-    part_squares,
-    part_squares_low,
-    group_ids,
-    count,
-    mean,
-    mean_low,
-    squares,
-    squares_low,
-    cancelled,
-):
+    part_count: Floats,
+    part_mean: Floats,
+    part_mean_low: Floats,
+    part_squares: Floats,
+    part_squares_low: Floats,
+    group_ids: Ints,
+    count: Floats,
+    mean: Floats,
+    mean_low: Floats,
+    squares: Floats,
+    squares_low: Floats,
+    cancelled: Bytes,
+) -> None:
     for row in range(part_count.shape[0]):
         if cancelled[0]:
             return

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import njit, types
 from numba.extending import register_jitable
-from numpy.typing import NDArray
 
-from filoray.nodes.kernels.arrays import floats
+from filoray.nodes.kernels.arrays import Floats, floats
 from filoray.nodes.kernels.query.signatures import FLOATS, KERNEL_OPTIONS, OUT_FLOATS
-
-Values = NDArray[np.float64]
 
 # As Go's compiler rounds these constants: once, at the end.
 _INVERSE_LN2 = 1.44269504088896340735992468100189214
@@ -34,7 +30,7 @@ _HALF_SQRT2 = 1.41421356237309504880168872420969807856967187537694807317667974 /
 
 # Not kernels themselves: numba finds no kernel in its cache that has closed over another.
 @register_jitable(error_model="numpy")
-def _log(x):
+def _log(x: float) -> float:
     """FreeBSD's e_log.c, which Go's math.Log is."""
     if math.isnan(x) or x == math.inf:
         return x
@@ -62,7 +58,7 @@ def _log(x):
 
 
 @register_jitable(error_model="numpy")
-def _log2(x):
+def _log2(x: float) -> float:
     fraction, exponent = math.frexp(x)
     if fraction == 0.5:
         return float(exponent - 1)
@@ -70,17 +66,17 @@ def _log2(x):
 
 
 @register_jitable(error_model="numpy")
-def _log10(x):
+def _log10(x: float) -> float:
     return _log(x) * _INVERSE_LN10
 
 
-def _of_one(function: Callable[[float], float]) -> Callable[[Values], Values]:
+def _of_one(function: Callable[[float], float]) -> Callable[[Floats], Floats]:
     @njit(types.void(FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
-    def kernel(values: Any, out: Any) -> None:
+    def kernel(values: Floats, out: Floats) -> None:
         for i in range(values.shape[0]):
             out[i] = function(values[i])
 
-    def apply(values: Values) -> Values:
+    def apply(values: Floats) -> Floats:
         out = np.empty(values.size)
         kernel(floats(values).reshape(-1), out)
         return out.reshape(values.shape)
@@ -88,13 +84,13 @@ def _of_one(function: Callable[[float], float]) -> Callable[[Values], Values]:
     return apply
 
 
-def _of_two(function: Callable[[float, float], float]) -> Callable[[Values, Values], Values]:
+def _of_two(function: Callable[[float, float], float]) -> Callable[[Floats, Floats], Floats]:
     @njit(types.void(FLOATS, FLOATS, OUT_FLOATS), **KERNEL_OPTIONS)
-    def kernel(left: Any, right: Any, out: Any) -> None:
+    def kernel(left: Floats, right: Floats, out: Floats) -> None:
         for i in range(left.shape[0]):
             out[i] = function(left[i], right[i])
 
-    def apply(left: Values, right: Values) -> Values:
+    def apply(left: Floats, right: Floats) -> Floats:
         left, right = np.broadcast_arrays(left, right)
         out = np.empty(left.size)
         kernel(floats(left).reshape(-1), floats(right).reshape(-1), out)

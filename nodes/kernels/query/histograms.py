@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.arrays import bools, floats
+from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints, bools, floats
 from filoray.nodes.kernels.query.signatures import (
     BOOL_MATRIX,
     FLAG,
@@ -77,7 +77,7 @@ class HistogramQuantiles:
 
 
 @njit(cache=True, nogil=True)
-def _almost_equal(a, b):
+def _almost_equal(a: float, b: float) -> bool:
     if math.isnan(a) and math.isnan(b):
         return True
     if a == b:
@@ -90,7 +90,17 @@ def _almost_equal(a, b):
 
 
 @njit(cache=True, nogil=True)
-def _gather(values, valid, rows, bounds, begin, end, k, uppers, counts):
+def _gather(
+    values: Floats,
+    valid: Bools,
+    rows: Ints,
+    bounds: Floats,
+    begin: int,
+    end: int,
+    k: int,
+    uppers: Floats,
+    counts: Floats,
+) -> int:
     """The buckets of one histogram at one step, those of one bound added up; returns how many there are."""
     size = 0
     for i in range(begin, end):
@@ -106,7 +116,7 @@ def _gather(values, valid, rows, bounds, begin, end, k, uppers, counts):
 
 
 @njit(cache=True, nogil=True)
-def _interpolate_quantile(quantile, uppers, counts, size):
+def _interpolate_quantile(quantile: float, uppers: Floats, counts: Floats, size: int) -> float:
     """The quantile of ``size`` buckets whose counts never fall."""
     total = counts[size - 1]
     if size < 2 or total == 0.0:
@@ -152,20 +162,20 @@ def _interpolate_quantile(quantile, uppers, counts, size):
     **KERNEL_OPTIONS,
 )
 def _quantile(
-    values,
-    valid,
-    rows,
-    bounds,
-    offsets,
-    quantiles,
-    out_values,
-    out_valid,
-    forced,
-    lowest_forced,
-    highest_forced,
-    largest_fall,
-    cancelled,
-):
+    values: Floats,
+    valid: Bools,
+    rows: Ints,
+    bounds: Floats,
+    offsets: Ints,
+    quantiles: Floats,
+    out_values: Floats,
+    out_valid: Bools,
+    forced: Bools,
+    lowest_forced: Floats,
+    highest_forced: Floats,
+    largest_fall: Floats,
+    cancelled: Bytes,
+) -> None:
     uppers = np.empty(rows.shape[0])
     counts = np.empty(rows.shape[0])
     for group in range(offsets.shape[0] - 1):
@@ -211,7 +221,7 @@ def _quantile(
 
 
 @njit(cache=True, nogil=True)
-def _rank_of(value, uppers, counts, size):
+def _rank_of(value: float, uppers: Floats, counts: Floats, size: int) -> float:
     """How many observations lie below ``value``, by linear interpolation inside its bucket."""
     rank = 0.0
     lower = -math.inf if uppers[0] <= 0.0 else 0.0
@@ -232,7 +242,18 @@ def _rank_of(value, uppers, counts, size):
     types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, FLOATS, INTS, FLOATS, FLOATS, OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, FLAG),
     **KERNEL_OPTIONS,
 )
-def _fraction(values, valid, rows, bounds, offsets, lowers, uppers_asked, out_values, out_valid, cancelled):
+def _fraction(
+    values: Floats,
+    valid: Bools,
+    rows: Ints,
+    bounds: Floats,
+    offsets: Ints,
+    lowers: Floats,
+    uppers_asked: Floats,
+    out_values: Floats,
+    out_valid: Bools,
+    cancelled: Bytes,
+) -> None:
     uppers = np.empty(rows.shape[0])
     counts = np.empty(rows.shape[0])
     for group in range(offsets.shape[0] - 1):

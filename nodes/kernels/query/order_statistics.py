@@ -11,12 +11,13 @@ import math
 import numpy as np
 from numba import njit, types
 
+from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints
 from filoray.nodes.kernels.query.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
 from filoray.nodes.kernels.query.windows import find_windows, longest_series
 
 
 @njit(cache=True, nogil=True)
-def weighted_rank(quantile, count):
+def weighted_rank(quantile: float, count: int) -> tuple[int, int, float]:
     """Indices of the two order statistics around a quantile of ``count`` samples, and the weight of the upper."""
     rank = quantile * float(count - 1)
     below = math.floor(rank)
@@ -26,13 +27,13 @@ def weighted_rank(quantile, count):
 
 
 @njit(cache=True, nogil=True)
-def _ordered(ordered, nan_count, index):
+def _ordered(ordered: Floats, nan_count: int, index: int) -> float:
     """The sample of an index in Prometheus's order, which has NaN before all else."""
     return math.nan if index < nan_count else ordered[index - nan_count]
 
 
 @njit(cache=True, nogil=True)
-def quantile_of_sorted(ordered, number_count, nan_count, quantile):
+def quantile_of_sorted(ordered: Floats, number_count: int, nan_count: int, quantile: float) -> float:
     """Prometheus's quantile of ``ordered[:number_count]``, ascending without NaN, and ``nan_count`` NaNs."""
     if math.isnan(quantile):
         return math.nan
@@ -45,7 +46,7 @@ def quantile_of_sorted(ordered, number_count, nan_count, quantile):
 
 
 @njit(cache=True, nogil=True)
-def _position(ordered, count, value):
+def _position(ordered: Floats, count: int, value: float) -> int:
     """Where ``value`` is or belongs in ``ordered[:count]``."""
     low = 0
     high = count
@@ -59,7 +60,7 @@ def _position(ordered, count, value):
 
 
 @njit(cache=True, nogil=True)
-def _median_deviation(ordered, count, nan_count):
+def _median_deviation(ordered: Floats, count: int, nan_count: int) -> float:
     """Median of the distances from the median. They grow away from the middle on both sides: merge from there.
 
     NaN comes before all else in Prometheus's order, among samples and among their distances: of 1 2 3 4 NaN it is 1.
@@ -92,19 +93,19 @@ def _median_deviation(ordered, count, nan_count):
 
 @njit(types.void(*SERIES, *WINDOWS, types.boolean, FLOATS, *RESULTS), **KERNEL_OPTIONS)
 def quantile_over_time(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    is_deviation,
-    quantiles,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    is_deviation: bool,
+    quantiles: Floats,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """quantile_over_time() by ``quantiles`` float64[steps], or mad_over_time() if ``is_deviation``."""
     steps = out_valid.shape[1]
     lows = np.empty(steps, np.int64)

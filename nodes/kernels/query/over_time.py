@@ -13,13 +13,17 @@ from enum import IntEnum
 import numpy as np
 from numba import njit, types
 
+from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints
 from filoray.nodes.kernels.query.compensated import add, add_finite
 from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
 from filoray.nodes.kernels.query.windows import find_windows, longest_series
 
+_Moments = tuple[float, float, float, float, float]
+"""Count, mean, its error, sum of squares, its error."""
+
 
 @njit(cache=True, nogil=True)
-def _sum_exactly(values, begin, end):
+def _sum_exactly(values: Floats, begin: int, end: int) -> float:
     total = 0.0
     compensation = 0.0
     for i in range(begin, end):
@@ -30,7 +34,7 @@ def _sum_exactly(values, begin, end):
 
 
 @njit(cache=True, nogil=True)
-def _mean_exactly(values, begin, end):
+def _mean_exactly(values: Floats, begin: int, end: int) -> float:
     """The mean by its sum, or, from where the sum would overflow, incrementally."""
     total = values[begin]
     compensation = 0.0
@@ -56,14 +60,14 @@ def _mean_exactly(values, begin, end):
 
 
 @njit(cache=True, nogil=True)
-def _add_range(values, begin, end, total, compensation):
+def _add_range(values: Floats, begin: int, end: int, total: float, compensation: float) -> tuple[float, float]:
     for i in range(begin, end):
         total, compensation = add_finite(values[i], total, compensation)
     return total, compensation
 
 
 @njit(cache=True, nogil=True)
-def _finish(values, begin, end, total, compensation, is_mean):
+def _finish(values: Floats, begin: int, end: int, total: float, compensation: float, is_mean: bool) -> float:
     """The result of a window from its sum; anew, with care, if something in it was not finite."""
     if is_mean:
         count = float(end - begin)
@@ -79,18 +83,18 @@ def _finish(values, begin, end, total, compensation, is_mean):
 
 @njit(types.void(*SERIES, *WINDOWS, types.boolean, *RESULTS), **KERNEL_OPTIONS)
 def sum_over_time(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    is_mean,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    is_mean: bool,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """sum_over_time(), or avg_over_time() if ``is_mean``."""
     steps = out_valid.shape[1]
     # Three empty windows past the last step: the four lanes below need no remainder loop.
@@ -152,7 +156,7 @@ def sum_over_time(
 
 
 @njit(cache=True, nogil=True)
-def _variance_exactly(values, begin, end):
+def _variance_exactly(values: Floats, begin: int, end: int) -> float:
     """Welford's recurrence with compensated sums."""
     count = 0.0
     mean = 0.0
@@ -168,8 +172,8 @@ def _variance_exactly(values, begin, end):
 
 
 @njit(cache=True, nogil=True)
-def _take_in(value, state):
-    """One step of Welford's recurrence; ``state``: count, mean, its error, sum of squares, its error."""
+def _take_in(value: float, state: _Moments) -> _Moments:
+    """One step of Welford's recurrence."""
     count, mean, mean_error, squares, squares_error = state
     count += 1.0
     delta = value - (mean + mean_error)
@@ -179,14 +183,14 @@ def _take_in(value, state):
 
 
 @njit(cache=True, nogil=True)
-def _take_in_range(values, begin, end, state):
+def _take_in_range(values: Floats, begin: int, end: int, state: _Moments) -> _Moments:
     for i in range(begin, end):
         state = _take_in(values[i], state)
     return state
 
 
 @njit(cache=True, nogil=True)
-def _finish_variance(values, begin, end, state, is_deviation):
+def _finish_variance(values: Floats, begin: int, end: int, state: _Moments, is_deviation: bool) -> float:
     count, _, _, squares, squares_error = state
     variance = (squares + squares_error) / count
     if not math.isfinite(variance):
@@ -196,18 +200,18 @@ def _finish_variance(values, begin, end, state, is_deviation):
 
 @njit(types.void(*SERIES, *WINDOWS, types.boolean, *RESULTS), **KERNEL_OPTIONS)
 def variance_over_time(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    is_deviation,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    is_deviation: bool,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """stdvar_over_time(), or stddev_over_time() if ``is_deviation``, four windows side by side as in sum_over_time."""
     steps = out_valid.shape[1]
     lows = np.empty(steps + 3, np.int64)
@@ -269,19 +273,19 @@ def variance_over_time(
 
 @njit(types.void(*SERIES, *WINDOWS, types.boolean, types.boolean, *RESULTS), **KERNEL_OPTIONS)
 def extreme_over_time(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    is_max,
-    want_times,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    is_max: bool,
+    want_times: bool,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """min_over_time() or max_over_time(); or, with ``want_times``, the time in seconds of the last such sample.
 
     NaN only where a window has nothing else. Candidates wait in a queue, best first, that each sample enters and
@@ -348,18 +352,18 @@ _FIRST_TIME = int(Edge.FIRST_TIME)
 
 @njit(types.void(*SERIES, *WINDOWS, types.int64, *RESULTS), **KERNEL_OPTIONS)
 def edge_over_time(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    edge,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    edge: int,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """count, present (1), first, last, ts_of_first and ts_of_last ``_over_time``, by ``edge`` (an Edge)."""
     steps = out_valid.shape[1]
     for series in range(offsets.shape[0] - 1):
@@ -397,20 +401,20 @@ def edge_over_time(
 
 @njit(types.void(*SERIES, *WINDOWS, types.int64, types.boolean, types.boolean, *RESULTS), **KERNEL_OPTIONS)
 def transitions(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    lookback_ms,
-    anchored,
-    only_resets,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    lookback_ms: int,
+    anchored: bool,
+    only_resets: bool,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """changes(), or resets() if ``only_resets``: how often a window's value differs from the one before (is less).
 
     NaN after NaN is no change. ``anchored``: the last sample at or before the window's start, up to

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.arrays import bools, floats, ints
+from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints, bools, floats, ints
 from filoray.nodes.kernels.query.order_statistics import weighted_rank
 from filoray.nodes.kernels.query.signatures import (
     BOOL_MATRIX,
@@ -65,7 +65,7 @@ _FIRST = int(Pick.FIRST)
 
 
 @njit(cache=True, nogil=True)
-def _ranks_before(value, row, other, other_row):
+def _ranks_before(value: float, row: int, other: float, other_row: int) -> bool:
     """Whether a sample ranks before another: greater, or not NaN, or of the earlier row."""
     if math.isnan(value) or math.isnan(other):
         if math.isnan(value) and math.isnan(other):
@@ -75,7 +75,7 @@ def _ranks_before(value, row, other, other_row):
 
 
 @njit(cache=True, nogil=True)
-def _sift_down(keys, rows, size):
+def _sift_down(keys: Floats, rows: Ints, size: int) -> None:
     """Restore the heap, which has the last-ranking sample at its root, after its root was replaced."""
     at = 0
     key = keys[0]
@@ -96,7 +96,7 @@ def _sift_down(keys, rows, size):
 
 
 @njit(cache=True, nogil=True)
-def _sift_up(keys, rows, at):
+def _sift_up(keys: Floats, rows: Ints, at: int) -> None:
     key = keys[at]
     row = rows[at]
     while at > 0:
@@ -111,7 +111,16 @@ def _sift_up(keys, rows, at):
 
 
 @njit(types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, INTS, types.int64, INTS, OUT_BOOL_MATRIX, FLAG), **KERNEL_OPTIONS)
-def _pick(values, valid, rows, group_offsets, pick, limits, picked, cancelled):
+def _pick(
+    values: Floats,
+    valid: Bools,
+    rows: Ints,
+    group_offsets: Ints,
+    pick: int,
+    limits: Ints,
+    picked: Bools,
+    cancelled: Bytes,
+) -> None:
     steps = values.shape[1]
     sizes = np.zeros(steps, np.int64)
     largest = 0
@@ -156,7 +165,7 @@ def _pick(values, valid, rows, group_offsets, pick, limits, picked, cancelled):
 
 
 @njit(cache=True, nogil=True)
-def _select(scratch, count, index):
+def _select(scratch: Floats, count: int, index: int) -> float:
     """The ``index``-th smallest of ``scratch[:count]``; what is right of it afterwards is not smaller."""
     low = 0
     high = count - 1
@@ -186,7 +195,16 @@ def _select(scratch, count, index):
     types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, INTS, FLOATS, OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, FLAG),
     **KERNEL_OPTIONS,
 )
-def _quantile(values, valid, rows, group_offsets, quantiles, out_values, out_valid, cancelled):
+def _quantile(
+    values: Floats,
+    valid: Bools,
+    rows: Ints,
+    group_offsets: Ints,
+    quantiles: Floats,
+    out_values: Floats,
+    out_valid: Bools,
+    cancelled: Bytes,
+) -> None:
     scratch = np.empty(rows.shape[0])
     for group in range(group_offsets.shape[0] - 1):
         for k in range(values.shape[1]):

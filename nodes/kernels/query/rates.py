@@ -14,25 +14,26 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints
 from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
 from filoray.nodes.kernels.query.windows import longest_series
 
 
 @njit(types.void(*SERIES, *WINDOWS, types.float64, types.boolean, *RESULTS), **KERNEL_OPTIONS)
 def extrapolated_rate(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    range_s,
-    is_counter,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    range_s: float,
+    is_counter: bool,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """delta() of each window, or increase() if ``is_counter``, divided by ``range_s`` (1 if it is no rate).
 
     Two passes per series: one walks the samples, the other does the arithmetic of all steps in vector registers.
@@ -105,7 +106,7 @@ def extrapolated_rate(
 
 
 @njit(cache=True, nogil=True)
-def _interpolated(timestamps, values, i, time, is_counter):
+def _interpolated(timestamps: Ints, values: Floats, i: int, time: int, is_counter: bool) -> float:
     """The value at ``time`` between samples i and i + 1; a counter that was reset between them starts at zero."""
     left = values[i]
     right = values[i + 1]
@@ -118,21 +119,21 @@ def _interpolated(timestamps, values, i, time, is_counter):
     types.void(*SERIES, *WINDOWS, types.int64, types.float64, types.boolean, types.boolean, *RESULTS), **KERNEL_OPTIONS
 )
 def extended_rate(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    lookback_ms,
-    range_s,
-    is_counter,
-    smoothed,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    lookback_ms: int,
+    range_s: float,
+    is_counter: bool,
+    smoothed: bool,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """rate(), increase(), delta() of ``smoothed``, else ``anchored``, ranges.
 
     Samples up to ``lookback_ms`` before the window count, and as far after it if ``smoothed``.
@@ -196,18 +197,18 @@ def extended_rate(
 
 @njit(types.void(*SERIES, *WINDOWS, types.boolean, *RESULTS), **KERNEL_OPTIONS)
 def last_difference(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    is_rate,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    is_rate: bool,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """irate() (``is_rate``) or idelta(): the difference of the window's last two samples."""
     steps = out_valid.shape[1]
     for series in range(offsets.shape[0] - 1):

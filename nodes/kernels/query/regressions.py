@@ -7,13 +7,14 @@ import math
 import numpy as np
 from numba import njit, types
 
+from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints
 from filoray.nodes.kernels.query.compensated import add, add_finite
 from filoray.nodes.kernels.query.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
 from filoray.nodes.kernels.query.windows import find_windows
 
 
 @njit(cache=True, nogil=True)
-def _line(count, sum_x, sum_y, sum_xy, sum_xx):
+def _line(count: float, sum_x: float, sum_y: float, sum_xy: float, sum_xx: float) -> tuple[float, float]:
     """Slope and value at the origin of the least-squares line, from its sums."""
     covariance = sum_xy - sum_x * sum_y / count
     variance = sum_xx - sum_x * sum_x / count
@@ -22,7 +23,7 @@ def _line(count, sum_x, sum_y, sum_xy, sum_xx):
 
 
 @njit(cache=True, nogil=True)
-def _fit_exactly(timestamps, values, begin, end, origin_ms):
+def _fit_exactly(timestamps: Ints, values: Floats, begin: int, end: int, origin_ms: int) -> tuple[float, float]:
     """As ``_fit``, for sums that leave the finite."""
     sum_x, error_x = 0.0, 0.0
     sum_y, error_y = 0.0, 0.0
@@ -39,7 +40,7 @@ def _fit_exactly(timestamps, values, begin, end, origin_ms):
 
 
 @njit(cache=True, nogil=True)
-def _fit(timestamps, values, begin, end, origin_ms):
+def _fit(timestamps: Ints, values: Floats, begin: int, end: int, origin_ms: int) -> tuple[float, float]:
     """Slope per second and value at ``origin_ms`` of the least-squares line through samples ``begin:end``."""
     sum_x, error_x = 0.0, 0.0
     sum_y, error_y = 0.0, 0.0
@@ -68,21 +69,21 @@ def _fit(timestamps, values, begin, end, origin_ms):
 
 @njit(types.void(*SERIES, *WINDOWS, types.boolean, types.int64, types.int64, FLOATS, *RESULTS), **KERNEL_OPTIONS)
 def linear_regression(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    predicts,
-    first_origin_ms,
-    origin_step_ms,
-    ahead_s,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    predicts: bool,
+    first_origin_ms: int,
+    origin_step_ms: int,
+    ahead_s: Floats,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """deriv(), or, if ``predicts``, predict_linear() by ``ahead_s`` float64[steps] seconds after each evaluation time.
 
     The evaluation time of step k is ``first_origin_ms + k * origin_step_ms``; it is not the window's end where the
@@ -121,19 +122,19 @@ def linear_regression(
 
 @njit(types.void(*SERIES, *WINDOWS, FLOATS, FLOATS, *RESULTS), **KERNEL_OPTIONS)
 def double_exponential_smoothing(
-    offsets,
-    timestamps,
-    values,
-    first_end_ms,
-    step_ms,
-    range_ms,
-    smoothing_factors,
-    trend_factors,
-    out_values,
-    out_valid,
-    samples_per_step,
-    cancelled,
-):
+    offsets: Ints,
+    timestamps: Ints,
+    values: Floats,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    smoothing_factors: Floats,
+    trend_factors: Floats,
+    out_values: Floats,
+    out_valid: Bools,
+    samples_per_step: Ints,
+    cancelled: Bytes,
+) -> None:
     """Holt's linear method over each window of at least two samples; factors float64[steps], each in (0, 1)."""
     steps = out_valid.shape[1]
     lows = np.empty(steps, np.int64)

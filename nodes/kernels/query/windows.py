@@ -10,13 +10,14 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
+from filoray.nodes.kernels.arrays import Ints
 from filoray.nodes.kernels.query.signatures import INTS, KERNEL_OPTIONS, OUT_INTS
 
 STALE_BITS = 0x7FF0000000000002
 
 
 @njit(types.int64(INTS), **KERNEL_OPTIONS)
-def _count_stale(bits):
+def _count_stale(bits: Ints) -> int:
     count = 0
     for i in range(bits.shape[0]):
         count += bits[i] == STALE_BITS
@@ -24,7 +25,9 @@ def _count_stale(bits):
 
 
 @njit(types.void(INTS, INTS, INTS, OUT_INTS, OUT_INTS, OUT_INTS), **KERNEL_OPTIONS)
-def _drop_stale(offsets, timestamps, bits, new_offsets, new_timestamps, new_bits):
+def _drop_stale(
+    offsets: Ints, timestamps: Ints, bits: Ints, new_offsets: Ints, new_timestamps: Ints, new_bits: Ints
+) -> None:
     kept = 0
     new_offsets[0] = 0
     for series in range(offsets.shape[0] - 1):
@@ -55,7 +58,17 @@ def without_stale_markers(
 
 
 @njit(cache=True, nogil=True)
-def find_windows(timestamps, begin, end, first_end_ms, step_ms, range_ms, lows, highs, samples_per_step):
+def find_windows(
+    timestamps: Ints,
+    begin: int,
+    end: int,
+    first_end_ms: int,
+    step_ms: int,
+    range_ms: int,
+    lows: Ints,
+    highs: Ints,
+    samples_per_step: Ints,
+) -> None:
     """Fill ``lows[k]:highs[k]``, the samples of one series (``begin:end``) in the window of step k.
 
     Lower borders are never above the upper ones and neither ever goes back. Adds each window's size to
@@ -77,7 +90,7 @@ def find_windows(timestamps, begin, end, first_end_ms, step_ms, range_ms, lows, 
 
 
 @njit(cache=True, nogil=True)
-def longest_series(offsets):
+def longest_series(offsets: Ints) -> int:
     """The number of samples of the longest series: what scratch space has to hold."""
     longest = 0
     for series in range(offsets.shape[0] - 1):

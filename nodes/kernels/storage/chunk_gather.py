@@ -25,6 +25,7 @@ from filoray.nodes.kernels.array_types import (
     READ_I64,
     U8,
 )
+from filoray.nodes.kernels.arrays import Bytes, Floats, Int32s, Ints
 
 _INT32_MAX = 2**31 - 1
 
@@ -34,7 +35,17 @@ _INT32_MAX = 2**31 - 1
     cache=True,
     nogil=True,
 )
-def count_chunks(partitions, start_ms, end_ms, newest_chunk, previous_chunk, time_column, first_ms, last_ms, out):
+def count_chunks(
+    partitions: Int32s,
+    start_ms: int,
+    end_ms: int,
+    newest_chunk: Int32s,
+    previous_chunk: Int32s,
+    time_column: Int32s,
+    first_ms: Ints,
+    last_ms: Ints,
+    out: Ints,
+) -> None:
     """``out`` int64[n]: chunks of each series that overlap ``start_ms..end_ms``."""
     for i in range(len(partitions)):
         chunk = newest_chunk[partitions[i]]
@@ -53,8 +64,17 @@ def count_chunks(partitions, start_ms, end_ms, newest_chunk, previous_chunk, tim
     nogil=True,
 )
 def list_chunks(
-    partitions, start_ms, end_ms, newest_chunk, previous_chunk, time_column, first_ms, last_ms, ends, chunks
-):
+    partitions: Int32s,
+    start_ms: int,
+    end_ms: int,
+    newest_chunk: Int32s,
+    previous_chunk: Int32s,
+    time_column: Int32s,
+    first_ms: Ints,
+    last_ms: Ints,
+    ends: Ints,
+    chunks: Int32s,
+) -> None:
     """Write what ``count_chunks`` counted into ``chunks``, oldest first; series i ends before ``ends[i]``."""
     for i in range(len(partitions)):
         chunk = newest_chunk[partitions[i]]
@@ -72,7 +92,9 @@ def list_chunks(
     cache=True,
     nogil=True,
 )
-def count_in_range(time_rows, sample_counts, start_ms, end_ms, times, first, count):
+def count_in_range(
+    time_rows: Int32s, sample_counts: Int32s, start_ms: int, end_ms: int, times: Ints, first: Ints, count: Ints
+) -> None:
     """Where in the sorted ``times[time_rows[i], :sample_counts[i]]`` the range begins, and how many it has."""
     for i in range(len(time_rows)):
         row = time_rows[i]
@@ -105,7 +127,18 @@ def count_in_range(time_rows, sample_counts, start_ms, end_ms, times, first, cou
     cache=True,
     nogil=True,
 )
-def copy_chunks(time_rows, value_rows, first, count, positions, times, wide, narrow, out_times, out_values):
+def copy_chunks(
+    time_rows: Int32s,
+    value_rows: Int32s,
+    first: Ints,
+    count: Ints,
+    positions: Ints,
+    times: Ints,
+    wide: Floats,
+    narrow: Int32s,
+    out_times: Ints,
+    out_values: Floats,
+) -> None:
     """Copy each chunk's range from the arenas to ``positions[i]`` of the flat arrays."""
     for i in range(len(time_rows)):
         if count[i] > 0:
@@ -122,7 +155,7 @@ def copy_chunks(time_rows, value_rows, first, count, positions, times, wide, nar
 
 
 @njit(types.void(F64_ROWS, READ_I32, U8), cache=True, nogil=True)
-def find_whole(decoded, sample_counts, whole):
+def find_whole(decoded: Floats, sample_counts: Int32s, whole: Bytes) -> None:
     """``whole[i]`` tells whether ``decoded[i, :sample_counts[i]]`` are int32 numbers to the bit (-0 is none)."""
     for i in range(len(decoded)):
         fits = True
@@ -138,7 +171,7 @@ def find_whole(decoded, sample_counts, whole):
 
 
 @njit(types.void(F64_ROWS, READ_I64, READ_I32, READ_I32, I32_ROWS), cache=True, nogil=True)
-def keep_narrow(decoded, chosen, sample_counts, rows, narrow):
+def keep_narrow(decoded: Floats, chosen: Ints, sample_counts: Int32s, rows: Int32s, narrow: Int32s) -> None:
     """Row ``rows[i]`` of ``narrow`` gets the samples of ``decoded[chosen[i]]``, which ``find_whole`` found whole."""
     for i in range(len(chosen)):
         source = chosen[i]
@@ -147,7 +180,7 @@ def keep_narrow(decoded, chosen, sample_counts, rows, narrow):
 
 
 @njit(types.int64(READ_I64, READ_I64, I32), cache=True, nogil=True)
-def find_unsorted(offsets, times, unsorted):
+def find_unsorted(offsets: Ints, times: Ints, unsorted: Int32s) -> int:
     """Series whose times do not strictly rise go to ``unsorted`` int32[n]; returns how many."""
     found = 0
     for i in range(len(offsets) - 1):
@@ -160,7 +193,16 @@ def find_unsorted(offsets, times, unsorted):
 
 
 @njit(types.void(READ_I64, READ_I64, READ_F64, READ_I64, READ_I64, READ_F64, I64, F64), cache=True, nogil=True)
-def join_samples(first_counts, first_times, first_values, then_counts, then_times, then_values, times, values):
+def join_samples(
+    first_counts: Ints,
+    first_times: Ints,
+    first_values: Floats,
+    then_counts: Ints,
+    then_times: Ints,
+    then_values: Floats,
+    times: Ints,
+    values: Floats,
+) -> None:
     """Series by series: ``first_counts[i]`` samples of one flat source, then ``then_counts[i]`` of the other."""
     at = 0
     first = 0

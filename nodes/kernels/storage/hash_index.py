@@ -10,12 +10,15 @@ from __future__ import annotations
 from numba import njit, types
 
 from filoray.nodes.kernels.array_types import I32, READ_I32, READ_U64
+from filoray.nodes.kernels.arrays import Int32s, UInt64s
 
 FREE = -1
 
 
 @njit(types.int64(READ_U64, READ_U64, READ_I32, READ_U64, READ_U64, I32), cache=True, nogil=True)
-def find_partitions(high, low, slots, known_high, known_low, partitions):
+def find_partitions(
+    high: UInt64s, low: UInt64s, slots: Int32s, known_high: UInt64s, known_low: UInt64s, partitions: Int32s
+) -> int:
     """``partitions`` int32[n] gets the partition id of each of n hashes, -1 if unknown. Returns the number unknown."""
     mask = len(slots) - 1
     missing = 0
@@ -35,7 +38,7 @@ def find_partitions(high, low, slots, known_high, known_low, partitions):
 
 
 @njit(types.void(I32, READ_U64, types.int64, types.int64), cache=True, nogil=True)
-def insert_partitions(slots, known_low, first, end):
+def insert_partitions(slots: Int32s, known_low: UInt64s, first: int, end: int) -> None:
     """Enter partitions ``first`` to ``end - 1``, none of which is in the table."""
     mask = len(slots) - 1
     for partition in range(first, end):

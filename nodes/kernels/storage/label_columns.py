@@ -9,10 +9,11 @@ from __future__ import annotations
 from numba import njit, types
 
 from filoray.nodes.kernels.array_types import I32_ROWS, I64, READ_I32, READ_I64, READ_U8, U8
+from filoray.nodes.kernels.arrays import Bytes, Int32s, Ints
 
 
 @njit(types.void(READ_I32, READ_I64, READ_I32, READ_I32, U8), cache=True, nogil=True)
-def mark_names(partitions, pair_offsets, pair_ids, pair_name, used):
+def mark_names(partitions: Int32s, pair_offsets: Ints, pair_ids: Int32s, pair_name: Int32s, used: Bytes) -> None:
     """``used`` uint8[names] becomes 1 for each label name that one of the series has."""
     for i in range(len(partitions)):
         partition = partitions[i]
@@ -21,7 +22,15 @@ def mark_names(partitions, pair_offsets, pair_ids, pair_name, used):
 
 
 @njit(types.void(READ_I32, READ_I64, READ_I32, READ_I32, READ_I32, READ_I32, I32_ROWS), cache=True, nogil=True)
-def fill_codes(partitions, pair_offsets, pair_ids, pair_name, pair_code, name_row, codes):
+def fill_codes(
+    partitions: Int32s,
+    pair_offsets: Ints,
+    pair_ids: Int32s,
+    pair_name: Int32s,
+    pair_code: Int32s,
+    name_row: Int32s,
+    codes: Int32s,
+) -> None:
     """``codes`` int32[rows, n] holds -1; row ``name_row[name]`` (-1: not wanted) gets each series' value code."""
     for i in range(len(partitions)):
         partition = partitions[i]
@@ -33,7 +42,7 @@ def fill_codes(partitions, pair_offsets, pair_ids, pair_name, pair_code, name_ro
 
 
 @njit(types.int64(READ_U8, READ_I64, READ_I64, I64, I64), cache=True, nogil=True)
-def split_part_keys(data, starts, ends, label_starts, label_counts):
+def split_part_keys(data: Bytes, starts: Ints, ends: Ints, label_starts: Ints, label_counts: Ints) -> int:
     """Find the labels of part keys ``data[starts[i]:ends[i]]``.
 
     ``label_starts`` int64[>= bytes // 4 + 1] gets where each label begins, key by key, ``label_counts`` int64[n] how

@@ -10,10 +10,11 @@ from __future__ import annotations
 from numba import njit, types
 
 from filoray.nodes.kernels.array_types import I64, READ_I64, U8
+from filoray.nodes.kernels.arrays import Bytes, Ints
 
 
 @njit(types.int64(READ_I64, types.int64, types.int64, types.int64), cache=True, nogil=True)
-def first_not_before(times, start, end, time):
+def first_not_before(times: Ints, start: int, end: int, time: int) -> int:
     """The first place from ``start`` on, before ``end``, whose time is at least ``time``; ``end`` if there is none."""
     while start < end:
         middle = (start + end) // 2
@@ -25,7 +26,9 @@ def first_not_before(times, start, end, time):
 
 
 @njit(types.void(READ_I64, READ_I64, READ_I64, READ_I64, READ_I64, U8), cache=True, nogil=True)
-def find_wanted_runs(first_ms, last_ms, point_starts, point_ends, point_times, is_wanted):
+def find_wanted_runs(
+    first_ms: Ints, last_ms: Ints, point_starts: Ints, point_ends: Ints, point_times: Ints, is_wanted: Bytes
+) -> None:
     """``is_wanted`` uint8[runs]: whether a point lies between the run's first and last time."""
     for run in range(len(first_ms)):
         place = first_not_before(point_times, point_starts[run], point_ends[run], first_ms[run])
@@ -37,7 +40,17 @@ def find_wanted_runs(first_ms, last_ms, point_starts, point_ends, point_times, i
     cache=True,
     nogil=True,
 )
-def mark_present(run_starts, run_ends, times, bits, point_starts, point_ends, point_times, is_present, present_bits):
+def mark_present(
+    run_starts: Ints,
+    run_ends: Ints,
+    times: Ints,
+    bits: Ints,
+    point_starts: Ints,
+    point_ends: Ints,
+    point_times: Ints,
+    is_present: Bytes,
+    present_bits: Ints,
+) -> None:
     """Set ``is_present`` uint8[n] and ``present_bits`` int64[n] of the points that the runs have a sample at."""
     for run in range(len(run_starts)):
         start, end = run_starts[run], run_ends[run]

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, types
 
 from filoray.nodes.kernels.array_types import F64, F64_ROWS, I32, I64, READ_F64, READ_I32, READ_I64, U32_ROWS
+from filoray.nodes.kernels.arrays import Floats, Int32s, Ints, UInt32s
 
 NO_BLOCK = -1
 SPAN_MS_MAX = 0xFFFFFFFF
@@ -24,7 +25,7 @@ ACCEPTED, SAME, TOO_OLD, DIFFERENT, LATE_COUNT, FULL_COUNT, TOO_OLD_EXAMPLE, DIF
 
 
 @njit(types.int32(I64, I32, I32), cache=True, nogil=True)
-def take_block(pool, free_blocks, next_block):
+def take_block(pool: Ints, free_blocks: Int32s, next_block: Int32s) -> int:
     """A block of the pool, at the end of no chain."""
     if pool[0] > 0:
         pool[0] -= 1
@@ -64,28 +65,28 @@ def take_block(pool, free_blocks, next_block):
     nogil=True,
 )
 def append_samples(
-    partitions,
-    sample_counts,
-    times,
-    values,
-    window_ms,
-    full_count,
-    shut_ms,
-    block_times,
-    block_values,
-    next_block,
-    free_blocks,
-    pool,
-    first_block,
-    last_block,
-    counts,
-    base_ms,
-    newest_ms,
-    oldest_ms,
-    late,
-    full,
-    outcome,
-):
+    partitions: Int32s,
+    sample_counts: Int32s,
+    times: Ints,
+    values: Floats,
+    window_ms: int,
+    full_count: int,
+    shut_ms: int,
+    block_times: UInt32s,
+    block_values: Floats,
+    next_block: Int32s,
+    free_blocks: Int32s,
+    pool: Ints,
+    first_block: Int32s,
+    last_block: Int32s,
+    counts: Int32s,
+    base_ms: Ints,
+    newest_ms: Ints,
+    oldest_ms: Ints,
+    late: Int32s,
+    full: Int32s,
+    outcome: Ints,
+) -> None:
     """Put n series' samples (``sample_counts`` int32[n] each, flat in ``times`` ms and ``values``) into their buffers.
 
     A series with partition -1 is passed over. In order: appended. Between buffered samples: inserted if not
@@ -204,7 +205,17 @@ def append_samples(
 
 
 @njit(types.void(READ_I32, types.int64, types.int64, U32_ROWS, I32, I32, I32, I64, I64), cache=True, nogil=True)
-def count_buffered(partitions, start_ms, end_ms, block_times, next_block, first_block, counts, base_ms, out):
+def count_buffered(
+    partitions: Int32s,
+    start_ms: int,
+    end_ms: int,
+    block_times: UInt32s,
+    next_block: Int32s,
+    first_block: Int32s,
+    counts: Int32s,
+    base_ms: Ints,
+    out: Ints,
+) -> None:
     """``out`` int64[n]: how many buffered samples of each series have ``start_ms <= time <= end_ms``."""
     block_size = block_times.shape[1]
     for i in range(len(partitions)):
@@ -236,19 +247,19 @@ def count_buffered(partitions, start_ms, end_ms, block_times, next_block, first_
     nogil=True,
 )
 def copy_buffered(
-    partitions,
-    start_ms,
-    end_ms,
-    block_times,
-    block_values,
-    next_block,
-    first_block,
-    counts,
-    base_ms,
-    positions,
-    out_times,
-    out_values,
-):
+    partitions: Int32s,
+    start_ms: int,
+    end_ms: int,
+    block_times: UInt32s,
+    block_values: Floats,
+    next_block: Int32s,
+    first_block: Int32s,
+    counts: Int32s,
+    base_ms: Ints,
+    positions: Ints,
+    out_times: Ints,
+    out_values: Floats,
+) -> None:
     """Copy what ``count_buffered`` counted, series i from ``positions[i]`` on."""
     block_size = block_times.shape[1]
     for i in range(len(partitions)):
@@ -274,7 +285,15 @@ def copy_buffered(
 
 
 @njit(types.void(READ_I32, I32, I32, I64, I32, I32, I32), cache=True, nogil=True)
-def clear_buffers(partitions, next_block, free_blocks, pool, first_block, last_block, counts):
+def clear_buffers(
+    partitions: Int32s,
+    next_block: Int32s,
+    free_blocks: Int32s,
+    pool: Ints,
+    first_block: Int32s,
+    last_block: Int32s,
+    counts: Int32s,
+) -> None:
     """Give the blocks of these series back to the pool; their buffers are empty then."""
     for i in range(len(partitions)):
         partition = partitions[i]
