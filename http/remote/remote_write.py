@@ -140,17 +140,33 @@ class RemoteWriteDecoder:
             series_room, sample_room = min(most, SERIES_COUNT_MAX), min(most, SAMPLE_COUNT_MAX)
             request = ParsedRequest(
                 data,
-                np.empty(series_room, np.int64), np.empty(series_room, np.int64), np.empty(series_room, np.int32),
-                np.empty(series_room, np.uint64), np.empty(series_room, np.uint64),
-                np.empty(sample_room, np.int64), np.empty(sample_room, np.uint64),
-                np.empty(METADATA_COUNT_MAX, np.int64), np.empty(METADATA_COUNT_MAX, np.int64), 0,
-            )  # fmt: skip
+                np.empty(series_room, np.int64),
+                np.empty(series_room, np.int64),
+                np.empty(series_room, np.int32),
+                np.empty(series_room, np.uint64),
+                np.empty(series_room, np.uint64),
+                np.empty(sample_room, np.int64),
+                np.empty(sample_room, np.uint64),
+                np.empty(METADATA_COUNT_MAX, np.int64),
+                np.empty(METADATA_COUNT_MAX, np.int64),
+                0,
+            )
             result = np.zeros(kernels.RESULT_FIELDS, np.int64)
             kernels.parse_write_request(
-                data, self._key_0, self._key_1, request.label_starts, request.label_ends, request.counts,
-                request.hash_first, request.hash_second, request.timestamps, request.value_bits,
-                request.metadata_starts, request.metadata_ends, result,
-            )  # fmt: skip
+                data,
+                self._key_0,
+                self._key_1,
+                request.label_starts,
+                request.label_ends,
+                request.counts,
+                request.hash_first,
+                request.hash_second,
+                request.timestamps,
+                request.value_bits,
+                request.metadata_starts,
+                request.metadata_ends,
+                result,
+            )
             code, offset, series, samples, families, histograms = result.tolist()
             if code != kernels.NEEDS_ROOM:
                 break
@@ -162,11 +178,18 @@ class RemoteWriteDecoder:
         if code:
             raise malformed("WriteRequest", code, offset)
         return ParsedRequest(
-            data, request.label_starts[:series], request.label_ends[:series], request.counts[:series],
-            request.hash_first[:series], request.hash_second[:series],
-            request.timestamps[:samples], request.value_bits[:samples],
-            request.metadata_starts[:families], request.metadata_ends[:families], histograms,
-        )  # fmt: skip
+            data,
+            request.label_starts[:series],
+            request.label_ends[:series],
+            request.counts[:series],
+            request.hash_first[:series],
+            request.hash_second[:series],
+            request.timestamps[:samples],
+            request.value_bits[:samples],
+            request.metadata_starts[:families],
+            request.metadata_ends[:families],
+            histograms,
+        )
 
 
 def _group(
@@ -180,10 +203,23 @@ def _group(
     series_ends, sample_ends = np.empty(num_shards, np.int64), np.empty(num_shards, np.int64)
     columns = table.columns
     kernels.group_by_shard(
-        rows, request.counts, request.timestamps, request.value_bits,
-        columns.hash_high, columns.hash_low, columns.shards, num_shards,
-        hash_high, hash_low, counts, grouped_rows, timestamps, value_bits, series_ends, sample_ends,
-    )  # fmt: skip
+        rows,
+        request.counts,
+        request.timestamps,
+        request.value_bits,
+        columns.hash_high,
+        columns.hash_low,
+        columns.shards,
+        num_shards,
+        hash_high,
+        hash_low,
+        counts,
+        grouped_rows,
+        timestamps,
+        value_bits,
+        series_ends,
+        sample_ends,
+    )
     values = value_bits.view(np.float64)
     containers: dict[int, RecordContainer] = {}
     shard_rows: dict[int, NDArray[np.int32]] = {}

@@ -208,17 +208,27 @@ class SeriesTable:
         limits = self._limits
         room = int((request.label_ends[missing] - request.label_starts[missing]).sum())
         made = _PartKeys(
-            np.empty(room, np.uint8), np.empty(len(missing), np.int64), np.empty(6 * len(missing), np.int64),
+            np.empty(room, np.uint8),
+            np.empty(len(missing), np.int64),
+            np.empty(6 * len(missing), np.int64),
             np.empty(len(missing), np.int32),
-        )  # fmt: skip
+        )
         result = np.zeros(kernels.RESULT_FIELDS, np.int64)
         kernels.build_part_keys(
-            request.data, missing, request.label_starts, request.label_ends, limits.max_label_count,
+            request.data,
+            missing,
+            request.label_starts,
+            request.label_ends,
+            limits.max_label_count,
             min(limits.max_label_name_bytes, PART_KEY_TEXT_BYTES_MAX),
             min(limits.max_label_value_bytes, PART_KEY_TEXT_BYTES_MAX),
-            made.key_bytes, made.key_ends, made.shard_key_spans, made.verdicts,
-            np.empty(4 * (limits.max_label_count + 1), np.int64), result,
-        )  # fmt: skip
+            made.key_bytes,
+            made.key_ends,
+            made.shard_key_spans,
+            made.verdicts,
+            np.empty(4 * (limits.max_label_count + 1), np.int64),
+            result,
+        )
         if result[kernels.CODE]:
             raise malformed("Label of a WriteRequest", int(result[kernels.CODE]), int(result[kernels.OFFSET]))
         return made

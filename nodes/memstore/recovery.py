@@ -68,11 +68,19 @@ def load_chunks(memory: ShardMemory, store: ColumnStore, shard_name: str) -> Non
         memory.chunks.add_stored(
             batch_id,
             StoredColumns(
-                partitions, meta.chunk_columns.astype(np.int64), chunk_places, meta.chunk_lengths.astype(np.int64),
-                meta.chunk_checksums, meta.samples.astype(np.int64), meta.first_ms, meta.last_ms,
-                column_places, meta.lengths.astype(np.int64), meta.checksums,
+                partitions,
+                meta.chunk_columns.astype(np.int64),
+                chunk_places,
+                meta.chunk_lengths.astype(np.int64),
+                meta.chunk_checksums,
+                meta.samples.astype(np.int64),
+                meta.first_ms,
+                meta.last_ms,
+                column_places,
+                meta.lengths.astype(np.int64),
+                meta.checksums,
             ),
-        )  # fmt: skip
+        )
         memory.batches[batch_id] = StoredBatch(newest_ms, meta.data_bytes())
     memory.chunks.link()
     chunks, times = memory.chunks.chunks, memory.chunks.times

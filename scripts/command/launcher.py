@@ -52,9 +52,14 @@ from filoray.command.supervisor import Settings, start_supervisor
 DEMO_DATASET = "timeseries"
 _NODE_PORT_BLOCK = 100
 _OUR_FILES = (
-    STATE_FILE, "ray.log", "coordinator.lock",
-    "coordinator.db", "coordinator.db-journal", "coordinator.db-wal", "coordinator.db-shm",  # SQLite's own
-)  # fmt: skip
+    STATE_FILE,
+    "ray.log",
+    "coordinator.lock",
+    "coordinator.db",
+    "coordinator.db-journal",
+    "coordinator.db-wal",
+    "coordinator.db-shm",  # SQLite's own
+)
 
 console = Console(highlight=False, soft_wrap=True)  # printed commands must stay whole to be copied
 
@@ -239,12 +244,22 @@ def _start_demo(config: ServerConfig, state: LaunchState, undo: Undo) -> None:
     log = (config.data_dir / "demo-feeder.log").open("wb")
     feeder = subprocess.Popen(
         [
-            sys.executable, "-m", "filoray.command.cli", "write-demo",
-            "--url", state.urls[0], "--minutes", "1", "--follow",
+            sys.executable,
+            "-m",
+            "filoray.command.cli",
+            "write-demo",
+            "--url",
+            state.urls[0],
+            "--minutes",
+            "1",
+            "--follow",
         ],
         env={**os.environ, **access_environment(config)},
-        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     log.close()
     undo.append(feeder.kill)
     state.feeder = ProcessIdentity.of(feeder.pid)
