@@ -18,10 +18,10 @@ from filoray.cluster.actors.ray_actors import reachable_host
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import ShardEvent
 from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
-    HeldShard,
     LeaseGrant,
     NodeAnnouncement,
     ShardEpoch,
@@ -56,7 +56,7 @@ class Node:
             self._reporter.report,
             config.column_store_url,
             config.dataset_limits,
-            config.node.source_timeout_ms,
+            NodeLimits(config.node.source_timeout_ms),
             self._lease,
         )
         self._handler = RequestHandler(self._host, config, incarnation)
@@ -74,12 +74,9 @@ class Node:
         return self.announce()
 
     def announce(self) -> NodeAnnouncement:
-        shards = tuple(
-            HeldShard(hosted.config.name, hosted.number, hosted.epoch, hosted.status) for hosted in self._host.held()
-        )
         ray_node_id = ray.get_runtime_context().get_node_id()
         return NodeAnnouncement(
-            self._name, self._incarnation, self._address, os.getpid(), ray_node_id, shards,
+            self._name, self._incarnation, self._address, os.getpid(), ray_node_id, self._host.held(),
             self._server.public_key, self._server.endpoint, ProcessIdentity.of(os.getpid()), self._lease.reading_ms(),
         )  # fmt: skip
 

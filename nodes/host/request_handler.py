@@ -23,7 +23,7 @@ from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.evaluate.fragments import FragmentAnswers, run_fragments
 from filoray.nodes.engine.query_params import CancelToken, EvalLimits
-from filoray.nodes.host.ingest_worker import PendingWrite
+from filoray.nodes.host.append_jobs import PendingWrite
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.promql.ast import LabelMatcher

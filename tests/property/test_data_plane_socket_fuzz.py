@@ -21,6 +21,7 @@ from waiting import wait_until
 
 from filoray.cluster.config.dataset import parse_dataset_config
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.process.thread_watch import ThreadWatch
 from filoray.nodes.engine.plan.planner import plan
@@ -57,7 +58,7 @@ class Node:
             "sourcefactory": "filoray.nodes.streams.LogStreamFactory", "sourceconfig": {},
         }  # fmt: skip
         self.host.start_shards(parse_dataset_config(orjson.dumps(body).decode(), "d"), [(0, 1)])
-        wait_until(lambda: any(hosted.shard is not None for hosted in self.host.held()), "the shard is open")
+        wait_until(lambda: any(held.status.kind is StatusKind.ACTIVE for held in self.host.held()), "the shard is open")
 
     def close(self) -> None:
         self.server.close()

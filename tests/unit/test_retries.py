@@ -32,8 +32,10 @@ from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.record_container import RecordContainer
+from filoray.nodes.host.opening import Opening
 from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost
+from filoray.nodes.host.shard_opener import ShardOpener
 from filoray.nodes.wire.node_client import ZmqNodeClient
 from filoray.nodes.wire.protocol import Frames, Kind, RequestHeader
 from filoray.nodes.wire.transport import Responder, TransportServer
@@ -192,13 +194,13 @@ async def test_a_node_that_never_answers_again_fails_at_the_deadline(node: OneNo
 async def test_a_shard_that_is_being_opened_is_waited_for_on_the_same_view(
     node: OneNode, ask: Callable[[OneNode], Any], answer: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, opens = threading.Event(), ShardHost._open_once
+    go_on, opens = threading.Event(), ShardOpener.open
 
-    def open_slowly(host: ShardHost, *arguments: Any) -> None:
+    def open_slowly(opener: ShardOpener, *arguments: Any) -> None:
         assert go_on.wait(20)
-        opens(host, *arguments)
+        opens(opener, *arguments)
 
-    monkeypatch.setattr(ShardHost, "_open_once", open_slowly)
+    monkeypatch.setattr(ShardOpener, "open", open_slowly)
     node.host.start_shards(dataset_config(), [(0, 1)])
     asking = asyncio.create_task(ask(node))
     while len(node.asked) < 3:
@@ -213,20 +215,20 @@ async def test_a_shard_that_is_being_opened_is_waited_for_on_the_same_view(
 def test_errors_of_shards_that_cannot_be_asked_tell_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, go_on = threading.Event(), threading.Event()
     host = ShardHost(tmp_path, lambda dataset, shard, epoch, event: opened.set() if shard == 1 else None)
-    opens = ShardHost._open_once
+    opens = ShardOpener.open
 
-    def open_all_but_one(self: ShardHost, hosted: Any, *arguments: Any) -> None:
-        if hosted.number == 2:
+    def open_all_but_one(self: ShardOpener, opening: Opening, *arguments: Any) -> None:
+        if opening.order.shard == 2:
             go_on.wait(20)
-        if hosted.number == 3:
+        if opening.order.shard == 3:
             raise OSError("no such disk")
-        opens(self, hosted, *arguments)
+        opens(self, opening, *arguments)
 
-    monkeypatch.setattr(ShardHost, "_open_once", open_all_but_one)
+    monkeypatch.setattr(ShardOpener, "open", open_all_but_one)
     host.start_shards(dataset_config(4), [(1, 7), (2, 7), (3, 7)])
     assert opened.wait(20)
-    wait_until(lambda: any(hosted.status.kind is StatusKind.ERROR for hosted in host.held()), "one cannot be opened")
-    wait_until(lambda: any(hosted.shard is not None for hosted in host.held()), "one is open")
+    wait_until(lambda: any(held.status.kind is StatusKind.ERROR for held in host.held()), "one cannot be opened")
+    wait_until(lambda: any(held.status.kind is StatusKind.ACTIVE for held in host.held()), "one is open")
     for shard, epoch, kind, text in [
         (0, 7, ShardNotHere, "dataset d shard 0 at epoch 7: not held here"),
         (1, 6, EpochDiffers, "dataset d shard 1 at epoch 6: held at epoch 7 here"),

@@ -23,8 +23,8 @@ from filoray.cluster.errors import LeaseLapsed, StaleRoute
 from filoray.cluster.process import open_files
 from filoray.cluster.process.clocks import wall_ms
 from filoray.nodes.data.write_outcome import WriteOutcome
-from filoray.nodes.host import shard_host
-from filoray.nodes.host.ingest_worker import PendingWrite
+from filoray.nodes.host import host_shards
+from filoray.nodes.host.append_jobs import PendingWrite
 from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
@@ -145,7 +145,7 @@ def test_a_bad_container_costs_its_sender_only(node: Node) -> None:
     wrong = bytearray(container([({"__name__": "x"}, [(1, 1.0)])]))
     wrong[-1] ^= 1  # the last byte of the part key
     go_on = threading.Event()
-    node.host._ingest.run(go_on.wait)
+    node.host.threads.run(go_on.wait)
     answers = [node.write(0, data) for data in (sample(1), bytes(wrong), b"no container", sample(2))]
     go_on.set()  # all four wait by now, so that they share a round
     first, second, third, fourth = [answer.wait() for answer in answers]
@@ -195,7 +195,7 @@ def test_a_deletion_that_comes_late_and_twice_touches_no_later_data_set_of_the_n
     node.host.submit("d", [(0, 2)], [sample(1)], PendingWrite(answer.take, [None]))
     assert isinstance(answer.wait(), WriteOutcome)
     assert stored(node, second, 0).exists()
-    assert [(hosted.number, hosted.epoch) for hosted in node.host.held()] == [(0, 2)]
+    assert [(held.shard, held.epoch) for held in node.host.held()] == [(0, 2)]
     assert not (node.data_dir / "d").exists(), "nothing of the deleted data set is made again"
     with pytest.raises(StaleRoute):
         node.host.readable("d", [(0, 1)])
@@ -214,19 +214,19 @@ def test_deleting_what_another_node_held_leaves_what_is_held_here_of_a_later_dat
     node.host.delete_shards("d", 0, [0])
     assert not old.exists()
     assert stored(node, second, 0).exists()
-    assert [(hosted.number, hosted.epoch) for hosted in node.host.held()] == [(0, 5)]
+    assert [(held.shard, held.epoch) for held in node.host.held()] == [(0, 5)]
 
 
 def test_a_stop_that_comes_late_does_not_stop_what_was_started_since(node: Node) -> None:
     config = node.start([0])
     wait_until(lambda: node.is_open(0), "it is open")
     node.host.stop_shards("d", [(0, 1)])
-    assert node.host.held() == []
+    assert node.host.held() == ()
     node.events.clear()
     node.host.start_shards(config, [(0, 2)])
     wait_until(lambda: node.is_open(0), "it is open again")
     node.host.stop_shards("d", [(0, 1)])
-    assert [hosted.epoch for hosted in node.host.held()] == [2]
+    assert [held.epoch for held in node.host.held()] == [2]
 
 
 def test_an_order_that_is_given_twice_is_carried_out_once_and_told_again(node: Node) -> None:
@@ -365,7 +365,7 @@ def test_a_tick_of_a_wrong_clock_drops_nothing_and_is_logged(
         ticks.append(1)
         return wall_ms() + jump_ms
 
-    monkeypatch.setattr(shard_host, "wall_ms", wrong_ms)
+    monkeypatch.setattr(host_shards, "wall_ms", wrong_ms)
     wait_until(lambda: len(ticks) > 3, "upkeep has seen the wrong clock")
     monkeypatch.undo()
     wait_until(lambda: caplog.text.count("the clock jumped by") >= 2, "there and back")

@@ -14,9 +14,11 @@ from shards import container
 from waiting import wait_until
 
 from filoray.cluster.config.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, parse_dataset_config
+from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
-from filoray.nodes.host.ingest_worker import PendingWrite
+from filoray.nodes.host.append_jobs import PendingWrite
 from filoray.nodes.host.opening_threads import OpeningThreads
+from filoray.nodes.host.shard_files import ShardFiles
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.streams.stream import ProblemReport, StreamBatch
 
@@ -73,14 +75,14 @@ class Sources:
 
 
 class Node:
-    def __init__(self, data_dir: Path, sources: Sources) -> None:
+    def __init__(self, data_dir: Path, sources: Sources, limits: NodeLimits) -> None:
         self.sources = sources
         self.events: list[tuple[str, int, ShardEvent]] = []
         self.data_dir = data_dir
         self.host = ShardHost(
             data_dir,
             lambda dataset, shard, epoch, event: self.events.append((dataset, shard, event)),
-            source_timeout_ms=TIMEOUT_MS,
+            node_limits=limits,
         )
 
     def open_shards(self, name: str) -> set[int]:
@@ -93,17 +95,26 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+def limits() -> NodeLimits:
+    return NodeLimits(source_timeout_ms=TIMEOUT_MS)
+
+
+patient = pytest.mark.parametrize("limits", [NodeLimits(source_timeout_ms=3_600_000)])
+"""Nothing is done by giving up."""
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: NodeLimits) -> Iterator[Node]:
     sources = Sources()
-    monkeypatch.setattr("filoray.nodes.host.shard_host.open_stream", sources.open)
-    node = Node(tmp_path, sources)
+    monkeypatch.setattr("filoray.nodes.host.shard_opener.open_stream", sources.open)
+    node = Node(tmp_path, sources, limits)
     yield node
     sources.revive()
     node.host.close()
 
 
+@patient
 def test_a_source_that_does_not_answer_costs_no_other_data_set_anything(node: Node) -> None:
-    node.host._source_timeout_s = 3600  # not by giving up
     node.host.start_shards(dataset("dead"), [(shard, 1) for shard in range(8)])
     wait_until(lambda: node.sources.asked["dead"] > 0, "the dead source is asked")
     node.host.start_shards(dataset("living"), [(shard, 1) for shard in range(8)])
@@ -124,8 +135,8 @@ def test_a_shard_whose_source_does_not_answer_says_so_and_opens_when_it_does(nod
     assert len(node.host.readable("dead", [(shard, 1) for shard in range(8)])) == 8
 
 
-def test_attempts_that_hang_do_not_become_more_and_more(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("filoray.nodes.host.shard_host._RETRY_DELAY_S_MAX", 0.02)
+@pytest.mark.parametrize("limits", [NodeLimits(source_timeout_ms=TIMEOUT_MS, retry_delay_max_ms=20)])
+def test_attempts_that_hang_do_not_become_more_and_more(node: Node) -> None:
     node.host.start_shards(dataset("dead"), [(0, 1)])
     said = "3 attempts have not come back"
     wait_until(lambda: said in node.host.held()[0].status.reason, "it says that it waits for them")
@@ -143,15 +154,15 @@ def test_a_source_that_promises_more_than_it_gives_is_said_so(node: Node) -> Non
     wait_until(lambda: node.open_shards("slow") == {0}, "it opens by itself")
 
 
+@patient
 @pytest.mark.parametrize("way", ["stop", "delete", "a later epoch", "close"])
 def test_a_shard_whose_source_hangs_is_let_go_at_once_and_its_late_opening_changes_nothing(
     node: Node, way: str
 ) -> None:
-    node.host._source_timeout_s = 3600
     config = dataset("dead", num_shards=2)
     node.host.start_shards(config, [(0, 1), (1, 1)])
     wait_until(lambda: node.sources.asked["dead"] == 2, "both hang")
-    threads = [hosted.attempt.thread for hosted in node.host.held() if hosted.attempt is not None]
+    threads = [opening.thread for opening in node.host.shards.openings() if opening.thread is not None]
     assert len(threads) == 2
     if way == "stop":
         node.host.stop_shards("dead", [(0, 1), (1, 1)])
@@ -183,14 +194,14 @@ def test_deleting_files_that_takes_long_keeps_no_write_waiting(node: Node, monke
     own = dataset("own-log", LOG_STREAM_FACTORY)
     node.host.start_shards(own, [(0, 1), (1, 1)])
     wait_until(lambda: node.open_shards("own-log") == {0, 1}, "they are open")
-    deletes, go_on, deletion = threading.Event(), threading.Event(), ShardHost._delete_files
+    deletes, go_on, deletion = threading.Event(), threading.Event(), ShardFiles.delete
 
-    def delete_slowly(host: ShardHost, storage: str, number: int) -> None:
+    def delete_slowly(files: ShardFiles, dataset: str, generation: int, shards: Sequence[int]) -> None:
         deletes.set()
         assert go_on.wait(30)
-        deletion(host, storage, number)
+        deletion(files, dataset, generation, shards)
 
-    monkeypatch.setattr(ShardHost, "_delete_files", delete_slowly)
+    monkeypatch.setattr(ShardFiles, "delete", delete_slowly)
     deleting = threading.Thread(target=node.host.delete_shards, args=("own-log", 0, [0]))
     deleting.start()
     assert deletes.wait(30)

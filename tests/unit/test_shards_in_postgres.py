@@ -19,7 +19,7 @@ from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.control.shard_status import ShardEvent
 from filoray.cluster.errors import StaleRoute
 from filoray.nodes.data.write_outcome import WriteOutcome
-from filoray.nodes.host.ingest_worker import PendingWrite
+from filoray.nodes.host.append_jobs import PendingWrite
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec

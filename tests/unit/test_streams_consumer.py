@@ -81,7 +81,7 @@ class Node:
         return sorted(v for n in range(self.config.num_shards) for v in self.shard(n).select((), 0, FOREVER_MS).values)
 
     def on_ingest_thread(self, action: Callable[[], None]) -> None:
-        self.host._ingest.run(action).result(10)
+        self.host.threads.run(action).result(10)
 
 
 def now_ms() -> int:
@@ -209,10 +209,10 @@ def test_a_container_that_the_shard_refuses_does_not_hold_up_the_next(broker: Mo
     node = Node(tmp_path, config)
     node.wait_for("IngestionStarted")
     assert node.samples() == list(range(10))
-    (hosted,) = node.host.held()
-    assert hosted.consumer is not None
-    assert hosted.consumer.stats().skipped == 1
-    assert hosted.consumer.stats().accepted == 10
+    (opening,) = node.host.shards.openings()
+    assert opening.consumer is not None
+    assert opening.consumer.stats().skipped == 1
+    assert opening.consumer.stats().accepted == 10
     node.host.close()
 
 

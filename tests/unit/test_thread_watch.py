@@ -15,7 +15,8 @@ from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import LeaseGrant
 from filoray.cluster.process.thread_watch import Beat, ThreadWatch
 from filoray.nodes.data.write_outcome import WriteOutcome
-from filoray.nodes.host.ingest_worker import AppendJob, IngestWorker, PendingWrite, ShardKey
+from filoray.nodes.host.append_jobs import AppendJob, PendingWrite, ShardKey
+from filoray.nodes.host.host_threads import HostThreads
 from filoray.nodes.host.node import Node
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
@@ -87,7 +88,7 @@ class Host:
 
 def test_the_ingest_thread_outlives_whatever_one_item_does() -> None:
     host, watch = Host(), ThreadWatch(600_000)
-    worker = IngestWorker(host)
+    worker = HostThreads(host)
     worker.watch_with(watch)
 
     def write(dataset: str) -> ShardWriteReply:
@@ -134,17 +135,17 @@ def test_a_nodes_heartbeat_says_that_a_part_of_it_has_stopped(tmp_path: Path, pa
     assert unfit() == ""
     go_on = threading.Event()
     if part == "ingest":
-        node._host._ingest.close()
+        node._host.threads.close()
         assert unfit() == "thread ingest has ended"
     elif part == "data-plane":
         node._server.close()
         assert unfit() == "thread data-plane has ended"
     else:
-        node._host._ingest.run(go_on.wait)
+        node._host.threads.run(go_on.wait)
         said = wait_until(unfit, "the node says that a thread is stuck")
         assert said.startswith("thread ingest has not got on with closing or opening a shard for ")
         go_on.set()
         wait_until(lambda: not unfit(), "the node is well again")
-    node._host._ingest.close()
+    node._host.threads.close()
     node._server.close()
     node._handler.close()

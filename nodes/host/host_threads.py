@@ -1,8 +1,10 @@
-"""The one thread of a node that changes its shards: appends, flushes, opening's last step, closing.
+"""A node's threads for its shards: one that changes them, some that open them, one that wakes, one for each deletion.
 
-Writes that arrive while one round commits wait together and share the next commit (group commit): one
-transaction per shard and round, however many requests there are. A request is answered when all its
-containers are durable or refused.
+Writes that arrive while one round of the ingest thread commits wait together and share the next commit (group commit):
+one transaction per shard and round, however many requests there are. A request is answered when all its containers are
+durable or refused. Between two rounds it does what else must not come between writes, and a piece of flushing.
+
+What is done to a shard is ``host_shards.py``'s; nothing that it does wrong ends a thread.
 """
 
 from __future__ import annotations
@@ -12,61 +14,27 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from filoray.cluster.errors import FilorayError
+from filoray.cluster.process.clocks import steady_ms
 from filoray.cluster.process.thread_watch import Beat, ThreadWatch
+from filoray.nodes.host.append_jobs import AppendJob, ShardKey
+from filoray.nodes.host.opening_threads import OpeningThreads
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 logger = logging.getLogger(__name__)
 
 _ROUND_JOBS_MAX = 512
 _IDLE_TICK_S = 0.5
+_OPENING_THREADS = 4
+_OPENING_THREADS_PER_SOURCE = 2
 
-ShardKey = tuple[str, int]
 T = TypeVar("T")
 
 
-class Responds(Protocol):
-    def __call__(self, replies: Sequence[ShardWriteReply]) -> None: ...
-
-
-@dataclass(slots=True)
-class PendingWrite:
-    """A request whose containers are on their way; ``respond`` is called once, on the ingest thread."""
-
-    respond: Responds
-    replies: list[ShardWriteReply | None]
-    open_count: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.open_count = len(self.replies)
-
-    def set(self, index: int, reply: ShardWriteReply) -> None:
-        self.replies[index] = reply
-        self.open_count -= 1
-        if self.open_count == 0:
-            self.respond([reply for reply in self.replies if reply is not None])
-
-
-@dataclass(frozen=True, slots=True)
-class AppendJob:
-    """One container for a shard that the sender routed by ``epoch``.
-
-    ``offset``: its place in the shard's stream, if it comes from one.
-    """
-
-    key: ShardKey
-    epoch: int
-    container: bytes | memoryview
-    pending: PendingWrite
-    index: int
-    offset: int | None = None
-
-
-class AppendsToShards(Protocol):
-    """The shard host as this thread uses it."""
+class ShardsToChange(Protocol):
+    """The shards as the ingest thread uses them."""
 
     def append_to_shard(self, key: ShardKey, jobs: Sequence[AppendJob]) -> list[ShardWriteReply]:
         """One reply per job, in order."""
@@ -77,17 +45,24 @@ class AppendsToShards(Protocol):
         ...
 
 
-class IngestWorker:
-    def __init__(self, host: AppendsToShards) -> None:
-        self._host = host
+class HostThreads:
+    """Any thread may call its methods."""
+
+    def __init__(self, shards: ShardsToChange) -> None:
+        self._shards = shards
+        self._openers = OpeningThreads(_OPENING_THREADS, _OPENING_THREADS_PER_SOURCE)
+        self._waker: threading.Timer | None = None
         self._queue: queue.SimpleQueue[AppendJob | Callable[[], None] | None] = queue.SimpleQueue()
-        self.beat = Beat("ingest")
-        self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
-        self._thread.start()
+        self._beat = Beat("ingest")
+        self._ingest = threading.Thread(target=self._run, name="ingest", daemon=True)
+        self._ingest.start()
 
     def watch_with(self, watch: ThreadWatch) -> None:
         """Have it known when nothing is stored any more."""
-        watch.watch_thread(self._thread, self.beat)
+        watch.watch_thread(self._ingest, self._beat)
+
+    def is_ingesting(self) -> bool:
+        return self._ingest.is_alive()
 
     def submit(self, job: AppendJob) -> None:
         self._queue.put(job)
@@ -105,10 +80,35 @@ class IngestWorker:
         self._queue.put(call)
         return future
 
+    def open(self, dataset: str, action: Callable[[], None], *, has_source: bool) -> None:
+        """Do it on a thread of its own, when there is a place for it."""
+        self._openers.submit(dataset, action, has_source=has_source)
+
+    def give_up(self, thread: threading.Thread) -> None:
+        """One that opens and hangs: its place is free, and nobody waits for it any more."""
+        self._openers.give_up(thread)
+
+    def run_aside(self, name: str, action: Callable[[], None]) -> None:
+        """Do what takes long on a thread of its own, at once."""
+        threading.Thread(target=action, name=name, daemon=True).start()
+
+    def wake_at(self, at_ms: int, action: Callable[[], None]) -> None:
+        """Do it at that time of ``steady_ms``, instead of what was to be done before."""
+        if self._waker is not None:
+            self._waker.cancel()
+        self._waker = threading.Timer(max(0, at_ms - steady_ms()) / 1000, action)
+        self._waker.daemon = True
+        self._waker.start()
+
     def close(self) -> None:
-        """Returns when all that was submitted before is done."""
+        """Returns when all that was submitted before is done. Openings that run end by themselves."""
+        self._openers.close()
+        if self._waker is not None:
+            self._waker.cancel()
         self._queue.put(None)
-        self._thread.join(timeout=60)
+        self._ingest.join(timeout=60)
+
+    # ---- the ingest thread
 
     def _run(self) -> None:
         """Nothing that goes wrong with one item ends the thread; only ``close`` does."""
@@ -124,21 +124,21 @@ class IngestWorker:
     def _round(self, upkeep_is_due: bool) -> tuple[bool, bool]:
         """What waits, then a piece of upkeep. Whether to go on, and whether more upkeep is due."""
         jobs: list[AppendJob] = []
-        self.beat.idle()
+        self._beat.idle()
         item = self._next(wait_s=0 if upkeep_is_due else _IDLE_TICK_S)
         while isinstance(item, AppendJob):
             jobs.append(item)
             item = self._next(wait_s=0) if len(jobs) < _ROUND_JOBS_MAX else "full"
         self._append(jobs)
         if item is None:
-            self.beat.idle()
+            self._beat.idle()
             return False, False
         if callable(item):
-            self.beat.busy("closing or opening a shard")
+            self._beat.busy("closing or opening a shard")
             item()
-        self.beat.busy("upkeep")
+        self._beat.busy("upkeep")
         try:
-            return True, self._host.upkeep()
+            return True, self._shards.upkeep()
         except Exception:
             logger.exception("a flush failed; it is tried again")
             return True, False
@@ -154,9 +154,9 @@ class IngestWorker:
         for job in jobs:
             by_shard.setdefault(job.key, []).append(job)
         for key, shard_jobs in by_shard.items():
-            self.beat.busy(f"an append to dataset {key[0]} shard {key[1]}")
+            self._beat.busy(f"an append to dataset {key[0]} shard {key[1]}")
             try:
-                replies = self._host.append_to_shard(key, shard_jobs)
+                replies = self._shards.append_to_shard(key, shard_jobs)
                 if len(replies) != len(shard_jobs):
                     raise AssertionError(f"{len(replies)} replies to {len(shard_jobs)} containers")
             except FilorayError as error:

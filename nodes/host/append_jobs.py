@@ -1,0 +1,44 @@
+"""Writes on their way to the ingest thread: requests, and the one job that each container of a request is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from filoray.nodes.wire.write_reply import ShardWriteReply
+
+ShardKey = tuple[str, int]
+
+
+class Responds(Protocol):
+    def __call__(self, replies: Sequence[ShardWriteReply]) -> None: ...
+
+
+@dataclass(slots=True)
+class PendingWrite:
+    """A request whose containers are on their way; ``respond`` is called once, on the ingest thread."""
+
+    respond: Responds
+    replies: list[ShardWriteReply | None]
+    open_count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.open_count = len(self.replies)
+
+    def set(self, index: int, reply: ShardWriteReply) -> None:
+        self.replies[index] = reply
+        self.open_count -= 1
+        if self.open_count == 0:
+            self.respond([reply for reply in self.replies if reply is not None])
+
+
+@dataclass(frozen=True, slots=True)
+class AppendJob:
+    """One container for a shard that the sender routed by ``epoch``."""
+
+    key: ShardKey
+    epoch: int
+    container: bytes | memoryview
+    pending: PendingWrite
+    index: int
