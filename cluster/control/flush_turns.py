@@ -27,35 +27,50 @@ class FlushTurns:
     def __init__(self, delay_ms: int, delay_max_ms: int) -> None:
         self._delay_ms = delay_ms
         self._delay_max_ms = delay_max_ms
-        self._places: dict[SlotKey, _Place] = {}
+        self._line: dict[SlotKey, _Place] = {}
+        self._delayed: set[SlotKey] = set()
+        self._is_changed = False
+        """Since ``news`` was last asked."""
 
     def add(self, key: SlotKey, opening: OpeningId) -> None:
         """At the end of the line, unless it is there already."""
-        if key not in self._places:
-            self._places[key] = _Place(FlushTurn(key, opening), self._delay_ms)
+        if key not in self._line:
+            self._put(key, _Place(FlushTurn(key, opening), self._delay_ms))
 
     def remove(self, key: SlotKey) -> None:
-        self._places.pop(key, None)
+        if self._line.pop(key, None) is not None:
+            self._delayed.discard(key)
+            self._is_changed = True
 
     def stepped(self, key: SlotKey, *, is_more_due: bool) -> None:
-        place = self._places[key]
-        self._places[key] = _Place(replace(place.turn, is_retry=False), self._delay_ms)
+        self._put(key, _Place(replace(self._line[key].turn, is_retry=False), self._delay_ms))
         if is_more_due:
-            line = list(self._places)
-            behind = line.index(key) + 1
-            self._places = {key: self._places[key] for key in (*line[behind:], *line[:behind])}
+            keys = list(self._line)
+            behind = keys.index(key) + 1
+            self._line = {key: self._line[key] for key in (*keys[behind:], *keys[:behind])}
 
     def failed(self, key: SlotKey, now_ms: int) -> int:
         """For how many milliseconds it is passed over."""
-        place = self._places[key]
-        delay_max_ms = min(2 * place.delay_ms, self._delay_max_ms)
-        self._places[key] = _Place(replace(place.turn, is_retry=True), delay_max_ms, now_ms + place.delay_ms)
+        place = self._line[key]
+        next_delay_ms = min(2 * place.delay_ms, self._delay_max_ms)
+        self._put(key, _Place(replace(place.turn, is_retry=True), next_delay_ms, now_ms + place.delay_ms))
+        self._delayed.add(key)
         return place.delay_ms
 
-    def turns(self, now_ms: int) -> tuple[FlushTurn, ...]:
-        """In the order in which they are to be looked at."""
-        return tuple(place.turn for place in self._places.values() if place.from_ms <= now_ms)
+    def news(self, now_ms: int) -> tuple[FlushTurn, ...] | None:
+        """The order in which they are to be looked at; None: as it was told last."""
+        back = {key for key in self._delayed if self._line[key].from_ms <= now_ms}
+        if not (self._is_changed or back):
+            return None
+        self._is_changed = False
+        self._delayed -= back
+        return tuple(place.turn for key, place in self._line.items() if key not in self._delayed)
 
-    def delayed_until_ms(self, now_ms: int) -> list[int]:
+    def delayed_until_ms(self) -> list[int]:
         """When those that are passed over will be in the line."""
-        return [place.from_ms for place in self._places.values() if place.from_ms > now_ms]
+        return [self._line[key].from_ms for key in self._delayed]
+
+    def _put(self, key: SlotKey, place: _Place) -> None:
+        self._line[key] = place
+        self._delayed.discard(key)
+        self._is_changed = True

@@ -65,6 +65,8 @@ class NodeCore:
     def __init__(self, limits: NodeLimits | None = None) -> None:
         self._limits = limits or NodeLimits()
         self._slots: dict[SlotKey, ShardSlot] = {}
+        self._failed: dict[SlotKey, None] = {}
+        """The slots that are tried again, in the order in which they failed."""
         self._openings = itertools.count(1)
         self._requests: dict[RequestId, _Request] = {}
         self._stopped: dict[SlotKey, int] = {}
@@ -97,11 +99,10 @@ class NodeCore:
                     slot.came_back(opening)
                 effects = []
             case Tick():
-                self._wake_at_ms = None
-                effects = [effect for slot in self._slots.values() for effect in slot.retry_if_due(now_ms)]
+                effects = self._tick(now_ms)
             case _:
                 effects = self._word(event, now_ms)
-        return [*effects, *self._flush_in_turn(now_ms), *self._wake(now_ms)]
+        return [*effects, *self._flush_in_turn(now_ms), *self._wake()]
 
     # ---- what can be asked, on any thread
 
@@ -130,6 +131,8 @@ class NodeCore:
             assert slot.wanted.epoch >= slot.present.epoch, f"{key} goes back from {slot.present} to {slot.wanted}"
         openings = [slot.opening for slot in self._slots.values()]
         assert len(set(openings)) == len(openings), "an opening is of two shards"
+        failed = {key for key, slot in self._slots.items() if slot.state is SlotState.FAILED}
+        assert failed == self._failed.keys(), "what failed is tried again"
         for turn in self._turns:
             assert self.state(turn.key) is SlotState.OPEN, f"{turn.key} is not open and is to flush"
         for number, request in self._requests.items():
@@ -229,6 +232,10 @@ class NodeCore:
             self._flushes.add(slot.key, slot.opening)
         else:
             self._flushes.remove(slot.key)
+        if slot.state is SlotState.FAILED:
+            self._failed[slot.key] = None
+        else:
+            self._failed.pop(slot.key, None)
         if slot.state is SlotState.CLOSED:
             del self._slots[slot.key]
         ended, slot.ended = slot.ended, None
@@ -244,16 +251,23 @@ class NodeCore:
 
     # ---- what follows at any time
 
+    def _tick(self, now_ms: int) -> list[NodeEffect]:
+        self._wake_at_ms = None
+        effects: list[NodeEffect] = []
+        for slot in [self._slots[key] for key in self._failed]:
+            effects += self._after(slot, slot.retry_if_due(now_ms))
+        return effects
+
     def _flush_in_turn(self, now_ms: int) -> list[NodeEffect]:
-        turns = self._flushes.turns(now_ms)
-        if turns == self._turns:
+        turns = self._flushes.news(now_ms)
+        if turns is None or turns == self._turns:
             return []
         self._turns = turns
         return [FlushInTurn(turns)]
 
-    def _wake(self, now_ms: int) -> list[NodeEffect]:
-        due_ms = [slot.retry_at_ms for slot in self._slots.values() if slot.state is SlotState.FAILED]
-        next_ms = min([*due_ms, *self._flushes.delayed_until_ms(now_ms)], default=None)
+    def _wake(self) -> list[NodeEffect]:
+        retries_ms = [self._slots[key].retry_at_ms for key in self._failed]
+        next_ms = min([*retries_ms, *self._flushes.delayed_until_ms()], default=None)
         if next_ms is None or (self._wake_at_ms is not None and self._wake_at_ms <= next_ms):
             return []
         self._wake_at_ms = next_ms

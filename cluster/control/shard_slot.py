@@ -230,7 +230,8 @@ class ShardSlot:
     # ---- from one thing in hand to the next
 
     def retry_if_due(self, now_ms: int) -> list[NodeEffect]:
-        if self.state is not SlotState.FAILED or self.retry_at_ms > now_ms:
+        """Of a slot that failed."""
+        if self.retry_at_ms > now_ms:
             return []
         if len(self._hanging) < self._limits.hanging_max:
             self._move(SlotEvent.RETRIED)

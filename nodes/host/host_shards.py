@@ -258,7 +258,7 @@ class HostShards:
         try:
             _close(opening)
         except Exception as error:
-            problem = _reason(error)
+            problem = str(error) or type(error).__name__
             logger.exception("%s: closing it failed", opening.name)
         self._forget(number)
         self._tell(Closed(opening.order.key, number, problem))

@@ -34,7 +34,7 @@ from filoray.cluster.control.node_events import (
 )
 from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import ShardEvent
-from filoray.cluster.errors import FilorayError, Unavailable
+from filoray.cluster.errors import Unavailable
 from filoray.cluster.node_protocol import HeldShard, ShardEpoch
 from filoray.cluster.process.clocks import steady_ms
 from filoray.cluster.process.thread_watch import ThreadWatch
@@ -188,7 +188,7 @@ class ShardHost:
         try:
             self._files.delete(deletion.dataset, deletion.generation, deletion.shards)
         except Exception as error:
-            problem = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
+            problem = str(error) or type(error).__name__
         self._dispatcher.take(FilesDeleted(deletion.request, problem))
 
     def flush_in_turn(self, turns: tuple[FlushTurn, ...]) -> None:

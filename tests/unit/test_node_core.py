@@ -229,8 +229,10 @@ def test_a_source_that_does_not_answer_is_given_up_and_what_it_left_is_closed_be
     node.now_ms = 1500
     too_many = IngestionError(f"{reason}; 2 attempts have not come back")
     assert node.take(Tick()) == [says(1, too_many), WakeAt(3500)]
-    assert node.take(OpeningCameBack(KEY, 1)) == []
     node.now_ms = 3500
+    assert node.take(Tick()) == [says(1, too_many), WakeAt(5500)]
+    assert node.take(OpeningCameBack(KEY, 1)) == []
+    node.now_ms = 5500
     assert node.take(Tick()) == [opens(1, 3)]
 
 

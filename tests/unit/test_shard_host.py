@@ -229,6 +229,40 @@ def test_a_stop_that_comes_late_does_not_stop_what_was_started_since(node: Node)
     assert [held.epoch for held in node.host.held()] == [2]
 
 
+def test_a_start_that_its_stop_has_passed_opens_nothing(node: Node) -> None:
+    node.host.stop_shards("d", [(0, 1)])
+    config = node.start([0])
+    assert node.host.held() == ()
+    assert node.reasons(0) == ["dataset d shard 0: epoch 1 was overtaken here by epoch 1"]
+    assert not (node.data_dir / "d").exists()
+    node.host.start_shards(config, [(0, 2)])
+    wait_until(lambda: node.is_open(0), "a later one does")
+
+
+def test_two_that_stop_a_shard_are_both_answered_when_it_is_closed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.start([0])
+    wait_until(lambda: node.is_open(0), "it is open")
+    closes, go_on, close = threading.Event(), threading.Event(), Shard.close
+
+    def close_slowly(shard: Shard) -> None:
+        closes.set()
+        assert go_on.wait(30)
+        close(shard)
+
+    monkeypatch.setattr(Shard, "close", close_slowly)
+    stopping = [threading.Thread(target=node.host.stop_shards, args=("d", [(0, 1)])) for _ in range(2)]
+    for thread in stopping:
+        thread.start()
+    assert closes.wait(30)
+    stopping[1].join(0.1)
+    assert all(thread.is_alive() for thread in stopping)
+    assert [held.epoch for held in node.host.held()] == [1], "whoever asks hears of it"
+    go_on.set()
+    for thread in stopping:
+        thread.join(30)
+    assert node.host.held() == ()
+
+
 def test_an_order_that_is_given_twice_is_carried_out_once_and_told_again(node: Node) -> None:
     config = node.start([0])
     (node.data_dir / "d" / "shard-1.db").mkdir(parents=True)

@@ -16,10 +16,12 @@ from waiting import wait_until
 from filoray.cluster.config.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, parse_dataset_config
 from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.cluster.errors import Unavailable
 from filoray.nodes.host.append_jobs import PendingWrite
 from filoray.nodes.host.opening_threads import OpeningThreads
 from filoray.nodes.host.shard_files import ShardFiles
 from filoray.nodes.host.shard_host import ShardHost
+from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.streams.stream import ProblemReport, StreamBatch
 
 TIMEOUT_MS = 150
@@ -188,6 +190,40 @@ def test_a_shard_whose_source_hangs_is_let_go_at_once_and_its_late_opening_chang
         assert node.open_shards("dead") == set()
     if way == "delete":
         assert not (node.data_dir / "dead").exists()
+
+
+@patient
+def test_shards_that_wait_for_a_place_to_open_are_let_go_at_once(node: Node) -> None:
+    node.host.start_shards(dataset("dead"), [(shard, 1) for shard in range(8)])
+    wait_until(lambda: node.sources.asked["dead"] == 2, "as many as there are places hang")
+    node.host.stop_shards("dead", [(shard, 1) for shard in range(8)])
+    assert node.host.held() == ()
+    assert node.host.shards.openings() == []
+    node.host.start_shards(dataset("living"), [(0, 1)])
+    wait_until(lambda: node.open_shards("living") == {0}, "another is open")
+    node.sources.revive()
+    assert node.sources.asked["dead"] == 2, "nobody opens what is wanted no more"
+    assert node.open_shards("dead") == set()
+
+
+def test_what_keeps_a_shard_from_being_closed_or_deleted_is_told_and_it_works_when_ordered_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = dataset("own-log", LOG_STREAM_FACTORY)
+    node.host.start_shards(own, [(0, 1)])
+    wait_until(lambda: node.open_shards("own-log") == {0}, "it is open")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(5, "input/output error")
+
+    for broken, method in ((Shard, "close"), (ShardFiles, "delete")):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, method, fail)
+            with pytest.raises(Unavailable, match=r"\[Errno 5\] input/output error"):
+                node.host.delete_shards("own-log", 0, [0])
+        assert list((node.data_dir / "own-log").glob("shard-0.*"))
+    node.host.delete_shards("own-log", 0, [0])
+    assert not (node.data_dir / "own-log").exists()
 
 
 def test_deleting_files_that_takes_long_keeps_no_write_waiting(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
