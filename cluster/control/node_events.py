@@ -96,7 +96,7 @@ class OpeningOverdue:
 
 @dataclass(frozen=True, slots=True)
 class OpeningAbandoned:
-    """The shard was taken from it. ``is_hanging``: its thread still waits for the source (or never had begun)."""
+    """The shard was taken from it. ``is_hanging``: its thread still waits for the source; else it had not begun."""
 
     key: SlotKey
     opening: OpeningId

@@ -217,11 +217,12 @@ class ShardSlot:
         close = CloseShard(self.key, self.opening)
         if self.state is not SlotState.CLOSING_TO_RETRY:
             return [close]
-        self._failure = IngestionError(
-            f"dataset {self.key[0]} shard {self.key[1]}: its source ({self.present.config.source_factory}) gave no "
-            f"answer within filoray.node.source-timeout = {self._limits.source_timeout_ms / 1000:g} s"
+        problem = (
+            f"its source ({self.present.config.source_factory}) gave no answer within filoray.node.source-timeout = "
+            f"{self._limits.source_timeout_ms / 1000:g} s"
         )
-        return [close, Note(self.key, f"{self._failure.reason}; next attempt in {self._retry_delay_ms / 1000:.1f} s")]
+        self._failure = IngestionError(f"dataset {self.key[0]} shard {self.key[1]}: {problem}")
+        return [close, Note(self.key, f"{problem}; next attempt in {self._retry_delay_ms / 1000:.1f} s")]
 
     def came_back(self, opening: OpeningId) -> None:
         """The thread of an abandoned attempt."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import orjson
@@ -15,7 +16,7 @@ from waiting import wait_until
 
 from filoray.cluster.config.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, parse_dataset_config
 from filoray.cluster.control.shard_slot import NodeLimits
-from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.cluster.control.shard_status import ACTIVE, IngestionError, IngestionStarted, ShardEvent
 from filoray.cluster.errors import Unavailable
 from filoray.nodes.host.append_jobs import PendingWrite
 from filoray.nodes.host.opening_threads import OpeningThreads
@@ -64,11 +65,14 @@ class Sources:
         self.promising: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.revived = threading.Event()
+        self.hangs_s: Callable[[], float] = lambda: 0.0
+        """How long those that live take to answer."""
 
     def open(self, config: DatasetConfig, shard: int, offset: int | None, limits: object) -> Stream:
         self.asked[config.name] += 1
         if config.name in self.dead:
             assert self.revived.wait(60)
+        time.sleep(self.hangs_s())
         return Stream(5 if config.name in self.promising else None)
 
     def revive(self) -> None:
@@ -224,6 +228,43 @@ def test_what_keeps_a_shard_from_being_closed_or_deleted_is_told_and_it_works_wh
         assert list((node.data_dir / "own-log").glob("shard-0.*"))
     node.host.delete_shards("own-log", 0, [0])
     assert not (node.data_dir / "own-log").exists()
+
+
+@pytest.mark.parametrize("limits", [NodeLimits(source_timeout_ms=50, retry_delay_ms=20, retry_delay_max_ms=100)])
+def test_orders_of_any_kind_given_at_once_are_all_answered_and_the_newest_epochs_are_open(node: Node) -> None:
+    dice = random.Random(7)
+    node.sources.hangs_s = lambda: dice.choice((0, 0, 0, 0.02, 0.2))
+    configs = [dataset("living"), dataset("own-log", LOG_STREAM_FACTORY)]
+    newest: dict[tuple[str, int], int] = {}
+    stopping = []
+    for epoch in range(1, 120):
+        config = dice.choice(configs)
+        shards = dice.sample(range(8), dice.randint(1, 8))
+        node.host.start_shards(config, [(shard, epoch) for shard in shards])
+        newest |= {(config.name, shard): epoch for shard in shards}
+        if dice.random() < 0.7:
+            stopped = [(shard, dice.randint(max(0, epoch - 3), epoch)) for shard in range(8)]
+            name = dice.choice(configs).name
+            stopping.append(threading.Thread(target=node.host.stop_shards, args=(name, stopped)))
+            stopping[-1].start()
+            for shard, stopped_epoch in stopped:
+                if newest.get((name, shard)) == stopped_epoch:
+                    del newest[name, shard]
+        time.sleep(dice.random() * 0.02)
+    for thread in stopping:
+        thread.join(30)
+        assert not thread.is_alive(), "it was answered"
+
+    def is_settled() -> bool:
+        held = {(one.dataset, one.shard): one for one in node.host.held()}
+        return {key: one.epoch for key, one in held.items()} == newest and all(
+            one.status.kind is ACTIVE for one in held.values()
+        )
+
+    wait_until(is_settled, lambda: f"wanted {newest}, held {node.host.held()}")
+    for (name, shard), epoch in newest.items():
+        assert len(node.host.readable(name, [(shard, epoch)])) == 1
+    assert len(node.host.shards.openings()) == len(newest)
 
 
 def test_deleting_files_that_takes_long_keeps_no_write_waiting(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
