@@ -169,8 +169,10 @@ class NodeMachine(RuleBasedStateMachine):
             hand = self.hands[opening]
             if hand.is_opening:
                 hand.is_half_open = True
-                self.hanging.append((hand.key, opening))
-                self.take(OpeningAbandoned(hand.key, opening, is_hanging=True))
+                has_begun = opening % 3 > 0
+                if has_begun:
+                    self.hanging.append((hand.key, opening))
+                self.take(OpeningAbandoned(hand.key, opening, is_hanging=has_begun))
         self.abandonable.clear()
 
     @precondition(lambda self: self.hanging)
