@@ -76,9 +76,17 @@ class Node:
     def announce(self) -> NodeAnnouncement:
         ray_node_id = ray.get_runtime_context().get_node_id()
         return NodeAnnouncement(
-            self._name, self._incarnation, self._address, os.getpid(), ray_node_id, self._host.held(),
-            self._server.public_key, self._server.endpoint, ProcessIdentity.of(os.getpid()), self._lease.reading_ms(),
-        )  # fmt: skip
+            self._name,
+            self._incarnation,
+            self._address,
+            os.getpid(),
+            ray_node_id,
+            self._host.held(),
+            self._server.public_key,
+            self._server.endpoint,
+            ProcessIdentity.of(os.getpid()),
+            self._lease.reading_ms(),
+        )
 
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
         self._host.start_shards(config, shards, opened)

@@ -148,8 +148,13 @@ class ShardHost:
         """As the shards' own."""
         return self.shards.metadata_files(dataset, shards)
 
-    def submit(self, dataset: str, shards: Sequence[ShardEpoch], containers: Sequence[bytes | memoryview],
-               pending: PendingWrite) -> None:  # fmt: skip
+    def submit(
+        self,
+        dataset: str,
+        shards: Sequence[ShardEpoch],
+        containers: Sequence[bytes | memoryview],
+        pending: PendingWrite,
+    ) -> None:
         """Queue one container per (shard, epoch); ``pending`` is answered when all are stored or refused."""
         for index, ((number, epoch), container) in enumerate(zip(shards, containers, strict=True)):
             self.threads.submit(AppendJob((dataset, number), epoch, container, pending, index))

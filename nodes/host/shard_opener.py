@@ -46,9 +46,15 @@ class ShardOpener:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)  # for the metrics' types; a store of files makes its own
         spec = ShardSpec(
-            order.config.name, order.shard, order.epoch, path, order.config.store,
-            column_store_url=self._files.column_store_url, generation=order.config.generation, was_open=order.was_open,
-        )  # fmt: skip
+            order.config.name,
+            order.shard,
+            order.epoch,
+            path,
+            order.config.store,
+            column_store_url=self._files.column_store_url,
+            generation=order.config.generation,
+            was_open=order.was_open,
+        )
 
         def on_progress(progress_pct: int) -> None:
             self._tell(OpeningProgressed(order.key, order.opening, progress_pct))
