@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from filoray.cluster.errors import BadData
 from filoray.http.server.parameters import Parameters, invalid_parameter
-from filoray.nodes.promql.ast import LabelMatcher
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.promql.options import ParserOptions
 from filoray.nodes.promql.selectors import parse_metric_selector, selects_everything
 

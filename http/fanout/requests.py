@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from filoray.cluster.cluster_view import ClusterView
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.engine.query_params import QueryResult
-from filoray.nodes.promql.ast import LabelMatcher
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from filoray.cluster.cluster_view import DatasetView
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.control.shard_status import StatusKind
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.part_key import shards_for_matchers
-from filoray.nodes.promql.ast import LabelMatcher
 
 Selectors = Sequence[tuple[LabelMatcher, ...]]
 ShardEpochs = tuple[tuple[int, int], ...]

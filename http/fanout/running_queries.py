@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from filoray.http.fanout.requests import QueryRequest, RunningQuery
-from filoray.nodes.engine.query_params import CancelToken
+from filoray.nodes.data.cancel_token import CancelToken
 
 
 @dataclass(slots=True)

@@ -24,10 +24,10 @@ from filoray.http.remote.protobuf_writer import bytes_field, label_fields, sampl
 from filoray.http.remote.snappy_block import compress, decompress
 from filoray.http.server.answer_sizes import batch_bytes
 from filoray.http.server.bodies import UnsupportedMediaType
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.kernels.edge.hashing import crc32c
 from filoray.nodes.kernels.edge.xor_chunk import CHUNK_BYTES_MAX, CHUNK_SAMPLES_MAX, encode_xor_chunks
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 from filoray.nodes.promql.regex import RegexError, compile_regex
 
 SAMPLES_CONTENT_TYPE = "application/x-protobuf"

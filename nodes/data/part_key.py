@@ -36,8 +36,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import BadData
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.kernels.storage import label_columns as kernels
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 METRIC_LABEL = "__name__"
 SHARD_KEY_LABELS = ("_ws_", "_ns_", METRIC_LABEL)

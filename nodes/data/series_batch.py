@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.data.label_table import LabelTable
-from filoray.nodes.promql.ast import LabelMatcher
+from filoray.nodes.data.matching import LabelMatcher
 
 STALE_NAN_BITS = 0x7FF0000000000002
 """The one NaN that means "the series ended here" (Prometheus's staleness marker); others are values."""

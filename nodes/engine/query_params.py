@@ -1,18 +1,15 @@
-"""What a query is evaluated with and what comes of it: times, guard rails, cancelling, the result.
+"""What a query is evaluated with and what comes of it: times, guard rails, the result.
 
 The vocabulary that the query service shares with the engine. Nothing here evaluates.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from filoray.cluster.errors import LimitExceeded, QueryCanceled, QueryTimeout
+from filoray.cluster.errors import LimitExceeded
 from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.annotations import Annotations
@@ -27,9 +24,9 @@ DEFAULT_STEP_MS = 60_000
 class QueryParams:
     """When a query is evaluated.
 
-        ``grid``: the evaluation times; ``end_ms``: the request's end, which ``@ end()`` means and which may lie
-    ``default_step_ms``: resolution of subqueries that name none.
-        ``delayed_names``: metric names go at the end of the query, not where a function or operation is.
+    ``grid``: the evaluation times; ``end_ms``: the request's end, which ``@ end()`` means and which may lie behind the
+    last of them. ``default_step_ms``: resolution of subqueries that name none. ``delayed_names``: metric names go at
+    the end of the query, not where a function or operation is.
     """
 
     grid: TimeGrid
@@ -121,51 +118,6 @@ class EvalLimits:
 
 
 NO_LIMITS = EvalLimits(0, 0, 0)
-
-
-class CancelToken:
-    """Tells a running query to stop; safe to use from any thread.
-
-    ``flag`` is uint8[1]: kernels may look at it while they run (0: go on). ``deadline_s`` is a
-    ``time.monotonic()`` time.
-    """
-
-    __slots__ = ("_deadline_s", "_expired", "_lock", "_reason", "_timeout_ms", "flag")
-
-    def __init__(self, timeout_ms: int | None = None) -> None:
-        self.flag: NDArray[np.uint8] = np.zeros(1, np.uint8)
-        self._timeout_ms = timeout_ms
-        self._deadline_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        self._reason: str | None = None
-        self._expired = False
-        self._lock = threading.Lock()
-
-    def cancel(self, reason: str = "query was canceled") -> None:
-        """The first reason stays."""
-        with self._lock:
-            if self._reason is None:
-                self._reason = reason
-            self.flag[0] = 1
-
-    def expire(self) -> None:
-        """The deadline has come: what runs hears of it at its next look, without asking for the time."""
-        with self._lock:
-            if self._reason is None:
-                self._reason = f"query timed out after {self._timeout_ms} ms"
-                self._expired = True
-            self.flag[0] = 1
-
-    def overdue_s(self) -> float:
-        """Seconds since the deadline; negative before it, and without one."""
-        return -1.0 if self._deadline_s is None else time.monotonic() - self._deadline_s
-
-    def check(self) -> None:
-        """Raises QueryCanceled after ``cancel``, QueryTimeout after the deadline."""
-        if not self.flag[0] and self._deadline_s is not None and time.monotonic() > self._deadline_s:
-            self.expire()
-        if self.flag[0]:
-            reason = self._reason or "query was canceled"
-            raise QueryTimeout(reason) if self._expired else QueryCanceled(reason)
 
 
 @dataclass(frozen=True, slots=True)

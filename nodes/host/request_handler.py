@@ -18,15 +18,16 @@ import numpy as np
 
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import FilorayError, StaleRoute, TooManyRequests
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.evaluate.fragments import FragmentAnswers, run_fragments
-from filoray.nodes.engine.query_params import CancelToken, EvalLimits
+from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.host.append_jobs import PendingWrite
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.promql.ast import LabelMatcher
 from filoray.nodes.wire import fragment_codec as wire
 from filoray.nodes.wire.protocol import Frames, Kind, RequestHeader
 from filoray.nodes.wire.reply_bodies import NamesReply, encode_metrics

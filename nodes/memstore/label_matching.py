@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.promql.regex import RegexError, compile_regex, regex_bytes
 
 _CACHED_PATTERNS_MAX = 256

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from filoray.nodes.engine.query_params import CancelToken
+from filoray.nodes.data.cancel_token import CancelToken
 
 TURN_S = 0.005
 _PAUSE_S = 0.0002

@@ -16,6 +16,7 @@ from pyroaring import BitMap
 
 from filoray.cluster.errors import BadData
 from filoray.nodes.data.label_table import LabelColumn, LabelTable
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.part_key import encode_label, split_part_keys
 from filoray.nodes.kernels.storage.hash_index import find_partitions, insert_partitions
 from filoray.nodes.kernels.storage.label_columns import fill_codes, mark_names
@@ -23,7 +24,6 @@ from filoray.nodes.memstore.growing_column import GrowingColumn
 from filoray.nodes.memstore.label_dictionary import LabelDictionary
 from filoray.nodes.memstore.label_matching import RegexMatches, accepts_absent, literals_of, value_test
 from filoray.nodes.memstore.lock_turns import Breathe, no_breath
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 Partitions = NDArray[np.int32]
 _FIRST_SLOTS = 256

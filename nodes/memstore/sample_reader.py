@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import LimitExceeded
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.engine.query_params import CancelToken
 from filoray.nodes.kernels.storage.chunk_gather import join_samples
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.memstore.lock_turns import Breathe, LockTurns, Renumbered, no_breath
 from filoray.nodes.memstore.sample_merge import offsets_of, sort_samples
 from filoray.nodes.memstore.shard_memory import ShardMemory
-from filoray.nodes.promql.ast import LabelMatcher
 
 _NO_LIMIT = 1 << 62
 

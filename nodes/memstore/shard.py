@@ -18,10 +18,11 @@ import numpy as np
 
 from filoray.cluster.errors import LimitExceeded
 from filoray.cluster.process.clocks import wall_ms
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.data.write_outcome import AppendReply
-from filoray.nodes.engine.query_params import CancelToken
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.late_arrival import LateArrival
@@ -35,7 +36,6 @@ from filoray.nodes.memstore.store.store_choice import open_column_store
 from filoray.nodes.memstore.upkeep.cardinality import Cardinality
 from filoray.nodes.memstore.upkeep.flusher import Flusher
 from filoray.nodes.memstore.upkeep.retention_clock import ClockReading, RetentionClock
-from filoray.nodes.promql.ast import LabelMatcher
 
 MatcherSets = Sequence[Sequence[LabelMatcher]]
 

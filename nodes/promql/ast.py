@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from filoray.nodes.data.matching import LabelMatcher
+
 NO_POSITION_OFFSET = -1
 
 
@@ -22,13 +24,6 @@ class ValueType(Enum):
     STRING = "string"
 
 
-class MatchOp(Enum):
-    EQUAL = "="
-    NOT_EQUAL = "!="
-    REGEX = "=~"
-    NOT_REGEX = "!~"
-
-
 @dataclass(frozen=True, slots=True)
 class Position:
     start: int
@@ -36,15 +31,6 @@ class Position:
 
 
 NO_POSITION = Position(NO_POSITION_OFFSET, NO_POSITION_OFFSET)
-
-
-@dataclass(frozen=True, slots=True)
-class LabelMatcher:
-    """``name op "value"``. Regexes are RE2 and anchored at both ends. An absent label is ``""``."""
-
-    name: str
-    op: MatchOp
-    value: str
 
 
 class AtPreprocessor(Enum):

@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NoReturn
 
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
     Call,
     Cardinality,
     Expr,
-    LabelMatcher,
-    MatchOp,
     MatrixSelector,
     Paren,
     Subquery,
@@ -30,7 +29,7 @@ from filoray.nodes.promql.errors import PromqlError
 from filoray.nodes.promql.function_table import AGGREGATIONS, FUNCTIONS, FunctionSignature
 from filoray.nodes.promql.operators import COMPARISONS, SET_OPERATORS
 from filoray.nodes.promql.quoting import quote
-from filoray.nodes.promql.regex import compile_regex
+from filoray.nodes.promql.regex import matches
 from filoray.nodes.promql.types import api_name, value_type
 
 _METRIC_NAME = "__name__"
@@ -46,14 +45,7 @@ def checked(expr: Expr, query: str) -> Expr:
 
 def matches_empty(matcher: LabelMatcher) -> bool:
     """Whether a series without the label passes: such matchers alone would select everything."""
-    match matcher.op:
-        case MatchOp.EQUAL:
-            return matcher.value == ""
-        case MatchOp.NOT_EQUAL:
-            return matcher.value != ""
-        case MatchOp.REGEX:
-            return bool(compile_regex(matcher.value).fullmatch(""))
-    return not compile_regex(matcher.value).fullmatch("")
+    return matches(matcher, "")
 
 
 class _Checker:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.promql.ast import (
     Aggregate,
     AtPreprocessor,
@@ -22,8 +23,6 @@ from filoray.nodes.promql.ast import (
     DurationExpr,
     Expr,
     FragmentRef,
-    LabelMatcher,
-    MatchOp,
     MatrixSelector,
     NumberLiteral,
     Paren,

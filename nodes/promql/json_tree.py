@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
     Call,
     Expr,
-    LabelMatcher,
     MatrixSelector,
     NumberLiteral,
     Paren,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
@@ -15,8 +16,6 @@ from filoray.nodes.promql.ast import (
     DurationExpr,
     Expr,
     FragmentRef,
-    LabelMatcher,
-    MatchOp,
     MatrixSelector,
     NumberLiteral,
     Paren,

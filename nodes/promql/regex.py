@@ -14,6 +14,7 @@ from typing import Any
 
 import re2
 
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.promql.quoting import is_valid_text
 
 _GO_WORDS = {
@@ -159,3 +160,15 @@ def _refuse_what_only_re2_takes(pattern: str) -> None:
             if repeat is not None and any(len(count or "") > _REPEAT_DIGITS_MAX for count in repeat.groups()):
                 raise RegexError(f"error parsing regexp: invalid repeat count: `{repeat[0]}`")
         place += 1
+
+
+def matches(matcher: LabelMatcher, value: str) -> bool:
+    """Whether a label's value (``""``: absent) passes."""
+    match matcher.op:
+        case MatchOp.EQUAL:
+            return value == matcher.value
+        case MatchOp.NOT_EQUAL:
+            return value != matcher.value
+        case MatchOp.REGEX:
+            return compile_regex(matcher.value).fullmatch(value) is not None
+    return compile_regex(matcher.value).fullmatch(value) is None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp, Position, VectorSelector
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
+from filoray.nodes.promql.ast import Position, VectorSelector
 from filoray.nodes.promql.duration_parser import DurationParser
 from filoray.nodes.promql.quoting import is_valid_label_name, quote, unquote, valid_text
 from filoray.nodes.promql.regex import RegexError, is_literal_of_bytes, regex_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from filoray.nodes.promql.ast import LabelMatcher
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.promql.checker import matches_empty
 from filoray.nodes.promql.options import DEFAULT, ParserOptions
 from filoray.nodes.promql.selector_parser import SelectorParser

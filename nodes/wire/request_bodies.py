@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filoray.cluster.errors import BadData
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.metric_metadata import (
     HELP_CHARACTERS_MAX,
     METRICS_MAX,
@@ -23,7 +24,6 @@ from filoray.nodes.data.metric_metadata import (
     UNIT_CHARACTERS_MAX,
     MetricMetadata,
 )
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 from filoray.nodes.promql.codec import matchers_to_plain
 from filoray.nodes.wire.field_checks import INT64_MAX, items, malformed, text, unicode_text, whole_number
 from filoray.nodes.wire.protocol import HEADER_BYTES_MAX, Kind, RequestHeader

@@ -19,9 +19,9 @@ from filoray.command.cli_access import add_client_options, client_access_of
 
 if TYPE_CHECKING:
     from filoray.command.tsdb.analyze import Analysis
+    from filoray.nodes.data.matching import LabelMatcher
     from filoray.nodes.data.series_batch import SeriesBatch
     from filoray.nodes.data.write_outcome import WriteOutcome
-    from filoray.nodes.promql.ast import LabelMatcher
     from filoray.nodes.streams.stream import ProblemReport
 
 OPEN_METRICS, PARQUET = "openmetrics", "parquet"

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from filoray.cluster.errors import FilorayError
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.engine.evaluate.fragments import run_fragments
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams
+from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.wire import fragment_codec as wire

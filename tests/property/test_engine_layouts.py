@@ -12,11 +12,12 @@ from promql_samples import same
 from slow_evaluator import Refused, SlowEvaluator
 
 from filoray.cluster.errors import ExecutionError
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.engine.evaluate.fragments import run_fragments
 from filoray.nodes.engine.evaluate.metric_names import SAME_LABELSET
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams, QueryResult
+from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams, QueryResult
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.wire import fragment_codec as wire

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.promql.ast import (
     Aggregate,
     AtPreprocessor,
@@ -19,8 +20,6 @@ from filoray.nodes.promql.ast import (
     Call,
     Cardinality,
     DurationExpr,
-    LabelMatcher,
-    MatchOp,
     MatrixSelector,
     NumberLiteral,
     Paren,

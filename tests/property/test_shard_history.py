@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from shards import NOW_MS, STALE_NAN, bits, container, samples_of, shard_spec
 
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.write_outcome import RefusalReason
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 WINDOW_MS = 50
 CALENDAR_MS, MAX_FUTURE_MS = 200, 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.part_key import (
     decode_part_key,
     encode_part_key,
@@ -13,7 +14,6 @@ from filoray.nodes.data.part_key import (
     shard_key_hash,
     shards_for_matchers,
 )
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 VALUES = st.one_of(st.sampled_from(["", "a", "a_sum", "a_bucket", "b_count"]), TEXT)

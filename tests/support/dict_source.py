@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.engine.functions.info_function import matches
-from filoray.nodes.promql.ast import LabelMatcher
+from filoray.nodes.promql.regex import matches
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from filoray.cluster.config.store_config import StoreConfig
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.part_key import JoinedPartKeys, encode_part_key, hash_part_keys
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 Labels = Mapping[str, str]
 Sample = tuple[int, float]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.promql.ast import (
     Aggregate,
     AtPreprocessor,
@@ -19,8 +20,6 @@ from filoray.nodes.promql.ast import (
     Call,
     Cardinality,
     Expr,
-    LabelMatcher,
-    MatchOp,
     MatrixSelector,
     NumberLiteral,
     Paren,

@@ -21,12 +21,12 @@ from shards import NOW_MS, matching, shard_spec
 from filoray.cluster.process.process_memory import release_freed_memory
 from filoray.http.remote.remote_write import RemoteWriteDecoder
 from filoray.http.remote.remote_write_client import encode_write_request
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.write_outcome import RefusalReason, UnknownSeries
 from filoray.nodes.host import metric_metadata_file
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 HOUR_MS = 3_600_000
 SAMPLES = 12

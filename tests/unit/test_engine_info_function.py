@@ -3,10 +3,11 @@
 import pytest
 from promql_samples import instant, load, ranged, shown
 
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.engine.evaluate.fragments import run_fragments
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams
+from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams
 from filoray.nodes.promql.parser import EXPERIMENTAL, parse
 from filoray.nodes.wire import fragment_codec as wire
 

@@ -5,11 +5,12 @@ import pytest
 from promql_samples import instant, load, ranged, shown
 
 from filoray.cluster.errors import LimitExceeded, QueryCanceled, QueryTimeout
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.engine.evaluate import aggregations, ranked_aggregations
 from filoray.nodes.engine.evaluate.fragments import run_fragments
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, EvalLimits, QueryParams
+from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, QueryParams
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.kernels.query import aggregation, ranking
 from filoray.nodes.promql.parser import parse

@@ -4,12 +4,13 @@ import pytest
 from dict_source import DictSource
 from promql_samples import load, shown
 
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.engine.evaluate.fragments import AggregatePartial, run_fragments
 from filoray.nodes.engine.plan.explain import explain
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams
+from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams
 from filoray.nodes.promql.ast import FragmentRef
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse

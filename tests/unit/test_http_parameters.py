@@ -13,7 +13,7 @@ from filoray.http.server.parameters import (
     parse_duration_parameter_ms,
     parse_time_ms,
 )
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.promql.options import ParserOptions
 
 

@@ -14,9 +14,10 @@ from filoray.cluster.errors import BadData, ExecutionError, FilorayError, QueryT
 from filoray.http.fanout.requests import Names, QueryOutcome
 from filoray.nodes.data.frame import ScalarSeries, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.query_params import QueryResult
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp, ValueType
+from filoray.nodes.promql.ast import ValueType
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from in_process_gateway import error
 
 from filoray.http.remote.protobuf_writer import bytes_field, varint_field
 from filoray.http.remote.snappy_block import compress, decompress
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 
 EQUAL, REGEX = 0, 2
 CHUNKS = varint_field(2, 1)

@@ -11,10 +11,10 @@ import pytest
 from shards import ALL_TIME, container, shard_spec
 
 from filoray.cluster.errors import QueryCanceled
-from filoray.nodes.engine.query_params import CancelToken
+from filoray.nodes.data.cancel_token import CancelToken
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.memstore import label_matching, lock_turns, part_key_index
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 SERIES = 6_000
 

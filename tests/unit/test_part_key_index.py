@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from filoray.cluster.errors import BadData
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.part_key import encode_part_key, hash_part_keys, part_key_hash
 from filoray.nodes.memstore.label_matching import literals_of, prefix_of
 from filoray.nodes.memstore.part_key_index import PartKeyIndex
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 
 def add(index, label_sets):

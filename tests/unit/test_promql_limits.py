@@ -9,11 +9,12 @@ import pytest
 from promql_samples import load, shown
 
 from filoray.http.server.deep_json import deep_json
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.engine.evaluate.fragments import run_fragments
 from filoray.nodes.engine.plan.explain import explain
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, QueryParams
+from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.codec import from_plain, to_plain
 from filoray.nodes.promql.duration_resolution import durations_resolved

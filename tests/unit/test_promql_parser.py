@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.promql.ast import (
     Aggregate,
     AtPreprocessor,
@@ -11,8 +12,6 @@ from filoray.nodes.promql.ast import (
     Call,
     Cardinality,
     DurationExpr,
-    LabelMatcher,
-    MatchOp,
     MatrixSelector,
     NumberLiteral,
     Paren,

@@ -8,8 +8,8 @@ import msgpack
 import pytest
 
 from filoray.cluster.errors import BadData, ExecutionError, FilorayError, StaleRoute
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.metric_metadata import HELP_CHARACTERS_MAX, MetricMetadata
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 from filoray.nodes.wire.protocol import Kind, MalformedRequest, ReplyHeader, RequestHeader
 from filoray.nodes.wire.request_bodies import (
     MetadataQuestion,

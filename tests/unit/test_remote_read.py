@@ -24,9 +24,9 @@ from filoray.http.remote.remote_read import (
 )
 from filoray.http.server.bodies import UnsupportedMediaType
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.series_batch import STALE_NAN_BITS, SeriesBatch
 from filoray.nodes.kernels.edge.hashing import crc32c
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 Samples = list[tuple[int, int]]  # times and the values' bits
 Series = list[tuple[dict[str, str], Samples]]

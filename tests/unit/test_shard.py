@@ -5,9 +5,9 @@ import pytest
 from shards import ALL_TIME, NOW_MS, STALE_NAN, STORE, bits, container, matching, read, samples_of, shard_spec, write
 
 from filoray.cluster.errors import BadData, LimitExceeded, StaleRoute, Unavailable
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.write_outcome import RefusalReason, UnknownSeries
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 UP = {"__name__": "up", "job": "api", "instance": "a:9100"}
 

@@ -8,6 +8,7 @@ import pytest
 import xxhash
 
 from filoray.cluster.errors import BadData
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.part_key import (
     decode_part_key,
     encode_part_key,
@@ -16,7 +17,6 @@ from filoray.nodes.data.part_key import (
     shard_key_hash,
     shards_for_matchers,
 )
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 
 def equal(**labels: str) -> list[LabelMatcher]:

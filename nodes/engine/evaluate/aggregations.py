@@ -13,13 +13,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.nodes.data.cancel_token import CancelFlag
 from filoray.nodes.data.frame import BoolArray, BoolMatrix, Frame
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.engine.evaluate.fragments import AggregatePartial, FragmentResult
 from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME
 from filoray.nodes.engine.evaluate.ranked_aggregations import (
     RANKED,
-    CancelFlag,
     Parameter,
     count_values_part,
     picked_samples,

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from filoray.cluster.errors import ExecutionError
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch, SeriesSource
 from filoray.nodes.engine.annotations import AnnotationKind, Annotations
 from filoray.nodes.engine.evaluate import aggregations
@@ -30,7 +32,7 @@ from filoray.nodes.engine.evaluate.ranked_aggregations import Parameter, checked
 from filoray.nodes.engine.evaluate.vector_matching import vector_operation
 from filoray.nodes.engine.plan.time_resolution import invariant_grid, unwrap_parens
 from filoray.nodes.engine.plan.tree_facts import TreeFacts, meets_over_all_steps
-from filoray.nodes.engine.query_params import CancelToken, EvalLimits
+from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import (
     Aggregate,
@@ -38,7 +40,6 @@ from filoray.nodes.promql.ast import (
     Call,
     Expr,
     FragmentRef,
-    LabelMatcher,
     MatrixSelector,
     NumberLiteral,
     StepInvariant,

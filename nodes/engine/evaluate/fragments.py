@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch, SeriesSource
 from filoray.nodes.engine.annotations import Annotations
-from filoray.nodes.engine.query_params import CancelToken, EvalLimits
+from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.engine.stage_stats import StageStats
-from filoray.nodes.promql.ast import Aggregate, Expr, LabelMatcher
+from filoray.nodes.promql.ast import Aggregate, Expr
 
 
 @dataclass(frozen=True, slots=True)

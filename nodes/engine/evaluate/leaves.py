@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.frame import BoolArray, Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch, SeriesSource
 from filoray.nodes.engine.annotations import AnnotationKind, Annotations
 from filoray.nodes.engine.evaluate.metric_names import distinct_names, with_names_removed
 from filoray.nodes.engine.evaluate.selection import select_samples
 from filoray.nodes.engine.functions.range_functions import RangeContext, apply_range_function
 from filoray.nodes.engine.plan.time_resolution import pinned_grid, subquery_grid
-from filoray.nodes.engine.query_params import CancelToken, EvalLimits
+from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.kernels.query.windows import without_stale_markers
-from filoray.nodes.promql.ast import LabelMatcher, MatrixSelector, Position, Subquery, VectorSelector
+from filoray.nodes.promql.ast import MatrixSelector, Position, Subquery, VectorSelector
 
 if TYPE_CHECKING:
     from filoray.nodes.engine.evaluate.evaluator import Evaluator

@@ -13,6 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import ExecutionError
+from filoray.nodes.data.cancel_token import CancelFlag
 from filoray.nodes.data.frame import Frame
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.engine.annotations import AnnotationKind
@@ -25,7 +26,6 @@ from filoray.nodes.promql.quoting import is_valid_label_name, quote
 Parameter = NDArray[np.float64] | str | None
 """A scalar at each step, count_values' label name, or None."""
 
-CancelFlag = NDArray[np.uint8]
 
 RANKED = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 _PICKS = {"topk": Pick.TOP, "bottomk": Pick.BOTTOM, "limitk": Pick.FIRST}

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from filoray.nodes.data.cancel_token import CancelFlag
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.kernels.arrays import floats, ints
 from filoray.nodes.kernels.query.selection import newest_samples, smoothed_samples
 from filoray.nodes.kernels.query.windows import without_stale_markers
 
-CancelFlag = NDArray[np.uint8]
 _NEVER: CancelFlag = np.zeros(1, np.uint8)
 
 

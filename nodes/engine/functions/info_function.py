@@ -18,8 +18,8 @@ from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.engine.evaluate.label_text import label_set_text
 from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME, merged_by_labels, names_of
-from filoray.nodes.promql.ast import Call, LabelMatcher, MatchOp, VectorSelector
-from filoray.nodes.promql.regex import compile_regex
+from filoray.nodes.promql.ast import Call, VectorSelector
+from filoray.nodes.promql.regex import matches
 
 if TYPE_CHECKING:
     from filoray.nodes.engine.evaluate.evaluator import Evaluator, Handler, Value
@@ -27,18 +27,6 @@ if TYPE_CHECKING:
 IDENTIFYING_LABELS = ("instance", "job")
 Identity = tuple[str, ...]
 _NONE = -1
-
-
-def matches(matcher: LabelMatcher, value: str) -> bool:
-    """Whether a label value (``""``: absent) passes."""
-    match matcher.op:
-        case MatchOp.EQUAL:
-            return value == matcher.value
-        case MatchOp.NOT_EQUAL:
-            return value != matcher.value
-        case MatchOp.REGEX:
-            return compile_regex(matcher.value).fullmatch(value) is not None
-    return compile_regex(matcher.value).fullmatch(value) is None
 
 
 def _info(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:

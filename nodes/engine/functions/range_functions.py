@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import ExecutionError
+from filoray.nodes.data.cancel_token import CancelFlag
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.engine.evaluate.selection import CancelFlag, repeated, series_arrays
+from filoray.nodes.engine.evaluate.selection import repeated, series_arrays
 from filoray.nodes.kernels.arrays import floats
 from filoray.nodes.kernels.query import order_statistics, over_time, rates, regressions
 from filoray.nodes.kernels.query.over_time import Edge

@@ -10,21 +10,13 @@ from numpy.typing import NDArray
 
 from filoray.nodes.data.frame import BoolArray, Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import MatchOp
 from filoray.nodes.engine.annotations import AnnotationKind
 from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME
 from filoray.nodes.engine.functions.instant_functions import renamed
 from filoray.nodes.engine.functions.range_functions import RANGE_FUNCTIONS
 from filoray.nodes.engine.plan.time_resolution import unwrap_parens
-from filoray.nodes.promql.ast import (
-    Call,
-    Expr,
-    MatchOp,
-    MatrixSelector,
-    Position,
-    StepInvariant,
-    Subquery,
-    VectorSelector,
-)
+from filoray.nodes.promql.ast import Call, Expr, MatrixSelector, Position, StepInvariant, Subquery, VectorSelector
 from filoray.nodes.promql.number_format import format_float_g
 
 if TYPE_CHECKING:

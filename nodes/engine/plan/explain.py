@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from filoray.nodes.data.frame import TimeGrid
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.engine.evaluate.fragments import Fragment
 from filoray.nodes.engine.evaluate.leaves import window_span
 from filoray.nodes.engine.functions.range_functions import RANGE_FUNCTIONS
@@ -21,8 +22,6 @@ from filoray.nodes.promql.ast import (
     Cardinality,
     Expr,
     FragmentRef,
-    LabelMatcher,
-    MatchOp,
     MatrixSelector,
     NumberLiteral,
     Paren,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.frame import ScalarSeries
 from filoray.nodes.data.series_batch import SeriesBatch, SeriesSource
 from filoray.nodes.engine.annotations import Annotations
@@ -15,7 +16,7 @@ from filoray.nodes.engine.evaluate.leaves import scalar_frame
 from filoray.nodes.engine.evaluate.metric_names import with_names_removed
 from filoray.nodes.engine.plan.planner import ExecPlan, plan
 from filoray.nodes.engine.plan.time_resolution import unwrap_parens
-from filoray.nodes.engine.query_params import NO_LIMITS, CancelToken, EvalLimits, QueryParams, QueryResult
+from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, QueryParams, QueryResult
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import Aggregate, Call, Expr, FragmentRef, StepInvariant, ValueType
 from filoray.nodes.promql.options import EXPERIMENTAL

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import TimeGrid
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.engine.evaluate.fragments import Fragment
 from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME
 from filoray.nodes.engine.plan.info_reference import info_time
@@ -26,8 +27,6 @@ from filoray.nodes.promql.ast import (
     Call,
     Expr,
     FragmentRef,
-    LabelMatcher,
-    MatchOp,
     MatrixSelector,
     NumberLiteral,
     Paren,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME
 from filoray.nodes.promql.ast import (
     Binary,
     Call,
     Expr,
     FragmentRef,
-    LabelMatcher,
-    MatchOp,
     MatrixSelector,
     Paren,
     StepInvariant,

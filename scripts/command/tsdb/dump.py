@@ -13,11 +13,11 @@ from filoray.cluster.config.server_config import default_server_config
 from filoray.command.tsdb.database_copy import copy_database
 from filoray.command.tsdb.shard_files import ShardFile
 from filoray.command.tsdb.stored_shard import StoredShard
+from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.part_key import METRIC_LABEL
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.promql.ast import LabelMatcher, MatchOp
 
 _UNLIMITED = 1 << 62
 
