@@ -22,7 +22,7 @@ from filoray.http.fanout.running_queries import RunningQueries
 from filoray.http.fanout.text_work import INLINE_TEXT_CHARACTERS_MAX, run_text_work
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.nodes.data.cancel_token import CancelToken
-from filoray.nodes.engine.evaluate.fragments import FragmentAnswers
+from filoray.nodes.engine.fragments import FragmentAnswers
 from filoray.nodes.engine.plan.explain import explain
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import ExecPlan, plan

@@ -95,3 +95,9 @@ class ScalarSeries:
     """A scalar at every step: float64[steps]."""
 
     values: NDArray[np.float64]
+
+
+def scalar_frame(values: NDArray[np.float64]) -> Frame:
+    """One series without labels."""
+    shape = (1, len(values))
+    return Frame(LabelTable.empty_sets(1), values.reshape(shape), np.ones(shape, np.bool_), np.zeros(1, np.bool_))

@@ -23,7 +23,8 @@ from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.engine.evaluate.fragments import FragmentAnswers, run_fragments
+from filoray.nodes.engine.evaluate.fragment_run import run_fragments
+from filoray.nodes.engine.fragments import FragmentAnswers
 from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.host.append_jobs import PendingWrite
 from filoray.nodes.host.shard_host import ShardHost

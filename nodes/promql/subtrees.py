@@ -40,3 +40,10 @@ def subtrees_of(expr: Expr) -> list[Expr]:
         found.append(one)
         pending += reversed(children_of(one))
     return found
+
+
+def unwrap_parens(expr: Expr) -> Expr:
+    """The expression without parentheses around it."""
+    while isinstance(expr, Paren):
+        expr = expr.expr
+    return expr

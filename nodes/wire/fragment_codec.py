@@ -30,7 +30,7 @@ from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelColumn, LabelTable
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.annotations import Annotations
-from filoray.nodes.engine.evaluate.fragments import AggregatePartial, Fragment, FragmentAnswers, FragmentResult
+from filoray.nodes.engine.fragments import AggregatePartial, Fragment, FragmentAnswers, FragmentResult
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import Aggregate
 from filoray.nodes.promql.codec import from_plain, matchers_from_plain, matchers_to_plain, to_plain

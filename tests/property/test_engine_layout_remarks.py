@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from filoray.cluster.errors import FilorayError
 from filoray.nodes.data.cancel_token import CancelToken
-from filoray.nodes.engine.evaluate.fragments import run_fragments
+from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams

@@ -13,8 +13,8 @@ from slow_evaluator import Refused, SlowEvaluator
 
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.cancel_token import CancelToken
-from filoray.nodes.engine.evaluate.fragments import run_fragments
-from filoray.nodes.engine.evaluate.metric_names import SAME_LABELSET
+from filoray.nodes.engine.evaluate.fragment_run import run_fragments
+from filoray.nodes.engine.metric_names import SAME_LABELSET
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams, QueryResult

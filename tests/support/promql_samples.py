@@ -9,7 +9,7 @@ from dataclasses import replace
 from dict_source import DictSource
 
 from filoray.nodes.data.matching import MatchOp
-from filoray.nodes.engine.evaluate.label_text import label_set_text
+from filoray.nodes.engine.label_text import label_set_text
 from filoray.nodes.engine.plan.finishing import evaluate_locally
 from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, QueryParams, QueryResult
 from filoray.nodes.promql.number_format import format_float_g

@@ -7,7 +7,7 @@ from promql_samples import instant, load, ranged, shown
 from filoray.cluster.errors import LimitExceeded, QueryCanceled, QueryTimeout
 from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.engine.evaluate import aggregations, ranked_aggregations
-from filoray.nodes.engine.evaluate.fragments import run_fragments
+from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
 from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, QueryParams

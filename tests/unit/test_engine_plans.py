@@ -6,7 +6,8 @@ from promql_samples import load, shown
 
 from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.frame import Frame, TimeGrid
-from filoray.nodes.engine.evaluate.fragments import AggregatePartial, run_fragments
+from filoray.nodes.engine.evaluate.fragment_run import run_fragments
+from filoray.nodes.engine.fragments import AggregatePartial
 from filoray.nodes.engine.plan.explain import explain
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan

@@ -37,7 +37,7 @@ from filoray.http.server.request_context import client_of
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
-from filoray.nodes.engine.evaluate.fragments import FragmentAnswers
+from filoray.nodes.engine.fragments import FragmentAnswers
 from filoray.nodes.host.request_handler import labels_only
 from filoray.nodes.streams.stream import StreamFailed
 from filoray.nodes.wire import fragment_codec as wire

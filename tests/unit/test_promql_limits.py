@@ -10,7 +10,7 @@ from promql_samples import load, shown
 
 from filoray.http.server.deep_json import deep_json
 from filoray.nodes.data.cancel_token import CancelToken
-from filoray.nodes.engine.evaluate.fragments import run_fragments
+from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.plan.explain import explain
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan

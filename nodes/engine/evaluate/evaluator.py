@@ -1,17 +1,18 @@
 """Evaluates an expression over a grid of times: Frames in, Frames out, one numpy or kernel call per node and step set.
 
 Takes a tree whose times are resolved; leaves read a SeriesSource (on a node) or the answers to fragments (at
-the gateway). What each function, aggregation and operator does is in the modules beside this one; here
-is the walk, the guard rails and the bookkeeping.
+the gateway). What each aggregation and operator does is in the modules beside this one, what each function does in
+``functions``, to which this is the ``Evaluation``; here is the walk, the guard rails and the bookkeeping.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.cancel_token import CancelToken
@@ -25,13 +26,15 @@ from filoray.nodes.engine.evaluate.binary_operations import (
     scalar_operation,
     vector_scalar_operation,
 )
-from filoray.nodes.engine.evaluate.fragments import AggregatePartial, Fragment, FragmentResult
-from filoray.nodes.engine.evaluate.leaves import Leaves, window_span
-from filoray.nodes.engine.evaluate.metric_names import merged_by_labels, with_names_removed
+from filoray.nodes.engine.evaluate.leaves import Leaves
 from filoray.nodes.engine.evaluate.ranked_aggregations import Parameter, checked_label, parameter_warnings
+from filoray.nodes.engine.evaluate.tree_facts import TreeFacts, meets_over_all_steps
 from filoray.nodes.engine.evaluate.vector_matching import vector_operation
-from filoray.nodes.engine.plan.time_resolution import invariant_grid, unwrap_parens
-from filoray.nodes.engine.plan.tree_facts import TreeFacts, meets_over_all_steps
+from filoray.nodes.engine.evaluation_times import invariant_grid, window_span
+from filoray.nodes.engine.fragments import AggregatePartial, Fragment, FragmentResult
+from filoray.nodes.engine.functions.evaluation import Value
+from filoray.nodes.engine.functions.function_handlers import FUNCTION_HANDLERS
+from filoray.nodes.engine.metric_names import merged_by_labels, with_names_removed
 from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import (
@@ -49,11 +52,7 @@ from filoray.nodes.promql.ast import (
     VectorSelector,
 )
 from filoray.nodes.promql.deep_trees import make_room
-
-if TYPE_CHECKING:
-    Handler = Callable[["Evaluator", Call, TimeGrid], "Value"]
-
-Value = Frame | ScalarSeries | SeriesBatch | str
+from filoray.nodes.promql.subtrees import unwrap_parens
 
 
 class AnsweredSamples:
@@ -103,7 +102,6 @@ class Evaluator:
         self.stats = StageStats("") if wants_stats else None
         self.peak_samples = 0  # as StageStats says; counted with stats only
         self.made_label_bytes = 0
-        """Of the label values that this evaluation made of others, all in all."""
         self._held_samples = 0
         self._level = 0
 
@@ -131,6 +129,20 @@ class Evaluator:
         literal = unwrap_parens(expr)
         assert isinstance(literal, StringLiteral), type(expr)
         return literal.value
+
+    # ---- from samples
+
+    def range_function(
+        self,
+        name: str,
+        argument: MatrixSelector | Subquery,
+        params: Sequence[NDArray[np.float64]],
+        grid: TimeGrid,
+    ) -> tuple[Frame, NDArray[np.int64]]:
+        return self.leaves.range_function(name, argument, params, grid, self)
+
+    def sample_times(self, selector: VectorSelector, grid: TimeGrid) -> Frame:
+        return self.leaves.instant(selector, grid, want_times=True)
 
     # ---- the walk
 
@@ -217,7 +229,7 @@ class Evaluator:
         return whole
 
     def _call(self, expr: Call, grid: TimeGrid) -> Value:
-        handler = function_handlers().get(expr.function)
+        handler = FUNCTION_HANDLERS.get(expr.function)
         if handler is None:
             raise ExecutionError(f"function {expr.function} is not supported")
         with np.errstate(all="ignore"):
@@ -371,11 +383,3 @@ def stage_name(expr: Expr) -> str:
         case FragmentRef():
             return f"fragment {expr.index}"
     return type(expr).__name__
-
-
-def function_handlers() -> Mapping[str, Handler]:
-    """What evaluates each function, by its name."""
-    # Here, because the function modules name the Evaluator that they are called with.
-    from filoray.nodes.engine.functions.function_handlers import FUNCTION_HANDLERS
-
-    return FUNCTION_HANDLERS

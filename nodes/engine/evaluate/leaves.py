@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.data.cancel_token import CancelToken
-from filoray.nodes.data.frame import BoolArray, Frame, TimeGrid
+from filoray.nodes.data.frame import BoolArray, Frame, TimeGrid, scalar_frame
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch, SeriesSource
 from filoray.nodes.engine.annotations import AnnotationKind, Annotations
-from filoray.nodes.engine.evaluate.metric_names import distinct_names, with_names_removed
 from filoray.nodes.engine.evaluate.selection import select_samples
+from filoray.nodes.engine.evaluation_times import pinned_grid, subquery_grid, window_span
+from filoray.nodes.engine.functions.evaluation import Evaluation
 from filoray.nodes.engine.functions.range_functions import RangeContext, apply_range_function
-from filoray.nodes.engine.plan.time_resolution import pinned_grid, subquery_grid
+from filoray.nodes.engine.metric_names import distinct_names, with_names_removed
 from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.kernels.query.windows import without_stale_markers
 from filoray.nodes.promql.ast import MatrixSelector, Position, Subquery, VectorSelector
-
-if TYPE_CHECKING:
-    from filoray.nodes.engine.evaluate.evaluator import Evaluator
 
 COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 COUNTER_FUNCTIONS = frozenset({"rate", "increase"})
@@ -100,10 +97,10 @@ class Leaves:
         argument: MatrixSelector | Subquery,
         params: Sequence[NDArray[np.float64]],
         grid: TimeGrid,
-        evaluator: Evaluator,
+        evaluation: Evaluation,
     ) -> tuple[Frame, NDArray[np.int64]]:
         """A function over the windows of each step: the series with a result, and how many samples each step saw."""
-        windows = self._windows(argument, grid, evaluator)
+        windows = self._windows(argument, grid, evaluation)
         self.limits.check_matrix(windows.batch.labels.count, grid.count)
         context = RangeContext(
             windows.anchored, windows.smoothed, self.lookback_ms, windows.at_ms, cancelled=self.cancel.flag
@@ -111,7 +108,7 @@ class Leaves:
         result = apply_range_function(name, windows.batch, grid, windows.range_ms, windows.offset_ms, params, context)
         self.cancel.check()
         self.queryable_samples += result.samples
-        evaluator.hold(len(windows.batch.timestamps) + result.frame.valid.size)
+        evaluation.hold(len(windows.batch.timestamps) + result.frame.valid.size)
         frame = result.frame
         if windows.drop_name is not None:
             frame = Frame(frame.labels, frame.values, frame.valid, frame.drop_name | windows.drop_name)
@@ -125,10 +122,10 @@ class Leaves:
             if not metric.endswith(COUNTER_SUFFIXES):
                 self.annotations.add(AnnotationKind.POSSIBLE_NON_COUNTER, metric, position=position)
 
-    def _windows(self, argument: MatrixSelector | Subquery, grid: TimeGrid, evaluator: Evaluator) -> _Windows:
+    def _windows(self, argument: MatrixSelector | Subquery, grid: TimeGrid, evaluation: Evaluation) -> _Windows:
         time = argument.time if isinstance(argument, Subquery) else argument.selector.time
         if isinstance(argument, Subquery):
-            frame = self._subquery_frame(argument, grid, evaluator)
+            frame = self._subquery_frame(argument, grid, evaluation)
             batch = batch_of(frame, subquery_grid(argument, grid))
             return _Windows(batch, argument.range_ms, time.offset_ms, time.at_ms, frame.drop_name, SUBQUERY_POSITION)
         selector = argument.selector
@@ -144,20 +141,20 @@ class Leaves:
             selector.smoothed,
         )
 
-    def _subquery_frame(self, subquery: Subquery, grid: TimeGrid, evaluator: Evaluator) -> Frame:
+    def _subquery_frame(self, subquery: Subquery, grid: TimeGrid, evaluation: Evaluation) -> Frame:
         inner_grid = subquery_grid(subquery, grid)
         if inner_grid.count <= 0:
             return Frame.empty(0)
         self.limits.check_matrix(1, inner_grid.count)
-        value = evaluator.evaluate(subquery.expr, inner_grid)
+        value = evaluation.evaluate(subquery.expr, inner_grid)
         if isinstance(value, Frame):
             return value
         assert not isinstance(value, SeriesBatch | str)
         return scalar_frame(value.values)
 
-    def subquery_samples(self, subquery: Subquery, grid: TimeGrid, evaluator: Evaluator) -> SeriesBatch:
+    def subquery_samples(self, subquery: Subquery, grid: TimeGrid, evaluation: Evaluation) -> SeriesBatch:
         """A subquery as an instant query's result: the points of its one window."""
-        frame = self._subquery_frame(subquery, TimeGrid(grid.start_ms, grid.step_ms, 1), evaluator)
+        frame = self._subquery_frame(subquery, TimeGrid(grid.start_ms, grid.step_ms, 1), evaluation)
         return non_empty(batch_of(with_names_removed(frame), subquery_grid(subquery, grid)))
 
     def _select_windows(self, argument: MatrixSelector, grid: TimeGrid) -> SeriesBatch:
@@ -182,22 +179,6 @@ class Leaves:
         for warning in batch.warnings:
             self.annotations.add(AnnotationKind.STORAGE_WARNING, warning)
         return batch
-
-
-def window_span(argument: MatrixSelector, grid: TimeGrid, lookback_ms: int) -> tuple[int, int]:
-    """The first and last time of samples that any window of a range vector may hold."""
-    selector = argument.selector
-    times = pinned_grid(selector.time, grid)
-    behind_ms = argument.range_ms + (lookback_ms if selector.anchored or selector.smoothed else 0)
-    ahead_ms = lookback_ms if selector.smoothed else 0
-    offset_ms = selector.time.offset_ms
-    return times.start_ms - offset_ms - behind_ms + 1, times.end_ms - offset_ms + ahead_ms
-
-
-def scalar_frame(values: NDArray[np.float64]) -> Frame:
-    """One series without labels."""
-    shape = (1, len(values))
-    return Frame(LabelTable.empty_sets(1), values.reshape(shape), np.ones(shape, np.bool_), np.zeros(1, np.bool_))
 
 
 def batch_of(frame: Frame, grid: TimeGrid) -> SeriesBatch:

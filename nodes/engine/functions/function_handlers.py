@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+from filoray.nodes.engine.functions.evaluation import Handler
 from filoray.nodes.engine.functions.histogram_functions import HISTOGRAM_HANDLERS
 from filoray.nodes.engine.functions.info_function import INFO_HANDLERS
 from filoray.nodes.engine.functions.instant_functions import INSTANT_HANDLERS
 from filoray.nodes.engine.functions.label_functions import LABEL_HANDLERS
 from filoray.nodes.engine.functions.range_vector_functions import RANGE_VECTOR_HANDLERS
 from filoray.nodes.engine.functions.value_sorting import SORT_HANDLERS
-
-if TYPE_CHECKING:
-    from filoray.nodes.engine.evaluate.evaluator import Handler
 
 FUNCTION_HANDLERS: Mapping[str, Handler] = MappingProxyType(
     {

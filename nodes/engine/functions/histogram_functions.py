@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,9 @@ from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.engine.annotations import AnnotationKind
-from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME
+from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
 from filoray.nodes.engine.functions.range_vector_functions import warn_of_quantiles
+from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.kernels.query.histograms import (
     BucketRows,
     HistogramQuantiles,
@@ -28,9 +28,6 @@ from filoray.nodes.promql.ast import Call, Expr, Position
 from filoray.nodes.promql.go_numbers import parse_float
 from filoray.nodes.promql.number_format import format_float_g
 from filoray.nodes.promql.quoting import is_valid_label_name
-
-if TYPE_CHECKING:
-    from filoray.nodes.engine.evaluate.evaluator import Evaluator, Handler, Value
 
 BUCKET_LABEL = "le"
 _NO_BUCKET = -1
@@ -60,7 +57,7 @@ def parse_bound(text: str) -> float | None:
         return None
 
 
-def _histograms(evaluator: Evaluator, frame: Frame, position: Position) -> _Histograms:
+def _histograms(evaluation: Evaluation, frame: Frame, position: Position) -> _Histograms:
     column = frame.labels.columns.get(BUCKET_LABEL)
     values = (*column.values, "") if column else ("",)
     codes = column.codes if column else np.full(frame.series_count, -1)
@@ -72,7 +69,7 @@ def _histograms(evaluator: Evaluator, frame: Frame, position: Position) -> _Hist
         for row in np.flatnonzero(malformed & frame.valid.any(axis=1)).tolist():
             name = frame.labels.value(row, METRIC_NAME)
             text = frame.labels.value(row, BUCKET_LABEL)
-            evaluator.annotations.add(AnnotationKind.BAD_BUCKET_LABEL, text, _for_metric(name), position=position)
+            evaluation.annotations.add(AnnotationKind.BAD_BUCKET_LABEL, text, _for_metric(name), position=position)
         ids = np.where(malformed, _NO_BUCKET, ids)
     buckets = BucketRows.of(ids, bounds, labels.count)
     return _Histograms(np.ascontiguousarray(frame.values), np.ascontiguousarray(frame.valid), buckets, labels)
@@ -83,22 +80,22 @@ def _for_metric(name: str) -> str:
 
 
 def _quantile_frame(
-    evaluator: Evaluator,
+    evaluation: Evaluation,
     histograms: _Histograms,
     quantiles: NDArray[np.float64],
     grid: TimeGrid,
     position: Position,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     result = histogram_quantiles(
-        histograms.values, histograms.valid, histograms.buckets, np.ascontiguousarray(quantiles), evaluator.cancel.flag
+        histograms.values, histograms.valid, histograms.buckets, np.ascontiguousarray(quantiles), evaluation.cancel.flag
     )
-    evaluator.cancel.check()
-    _tell_of_forced_monotonicity(evaluator, histograms, result, grid, position)
+    evaluation.cancel.check()
+    _tell_of_forced_monotonicity(evaluation, histograms, result, grid, position)
     return result.values, result.valid
 
 
 def _tell_of_forced_monotonicity(
-    evaluator: Evaluator, histograms: _Histograms, result: HistogramQuantiles, grid: TimeGrid, position: Position
+    evaluation: Evaluation, histograms: _Histograms, result: HistogramQuantiles, grid: TimeGrid, position: Position
 ) -> None:
     """One info for each metric whose bucket counts fell: where, how much, how often and when."""
     forced = np.flatnonzero(result.forced_monotonic.any(axis=1))
@@ -115,39 +112,39 @@ def _tell_of_forced_monotonicity(
             f"{result.largest_fall[rows].max():.2g}, over {int(cells.sum())} samples from "
             f"{_utc(int(times_ms[0]))} to {_utc(int(times_ms[-1]))}"
         )
-        evaluator.annotations.add(AnnotationKind.FORCED_MONOTONICITY, _for_metric(name), details, position=position)
+        evaluation.annotations.add(AnnotationKind.FORCED_MONOTONICITY, _for_metric(name), details, position=position)
 
 
 def _utc(time_ms: int) -> str:
     return f"{np.datetime64(time_ms // 1000, 's')}Z"
 
 
-def _histogram_quantile(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    quantiles = evaluator.scalar(call.args[0], grid).values
-    warn_of_quantiles(evaluator, quantiles, call.args[0].position)
-    frame = evaluator.vector(call.args[1], grid)
-    histograms = _histograms(evaluator, frame, call.args[1].position)
-    return histograms.frame(*_quantile_frame(evaluator, histograms, quantiles, grid, call.args[1].position))
+def _histogram_quantile(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    quantiles = evaluation.scalar(call.args[0], grid).values
+    warn_of_quantiles(evaluation, quantiles, call.args[0].position)
+    frame = evaluation.vector(call.args[1], grid)
+    histograms = _histograms(evaluation, frame, call.args[1].position)
+    return histograms.frame(*_quantile_frame(evaluation, histograms, quantiles, grid, call.args[1].position))
 
 
-def _histogram_quantiles(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _histogram_quantiles(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     """One series for each histogram and quantile; the quantile is a label."""
-    label = evaluator.string(call.args[1])
+    label = evaluation.string(call.args[1])
     if not is_valid_label_name(label):
         raise ExecutionError(f"invalid label name in histogram_quantiles(): {label}")
-    frame = evaluator.vector(call.args[0], grid)
+    frame = evaluation.vector(call.args[0], grid)
     position = call.args[0].position
-    histograms = _histograms(evaluator, frame, position)
-    parts = [_labelled(evaluator, histograms, label, arg, grid, position) for arg in call.args[2:]]
+    histograms = _histograms(evaluation, frame, position)
+    parts = [_labelled(evaluation, histograms, label, arg, grid, position) for arg in call.args[2:]]
     return Frame.concat([part for several in parts for part in several] or [Frame.empty(grid.count)])
 
 
 def _labelled(
-    evaluator: Evaluator, histograms: _Histograms, label: str, arg: Expr, grid: TimeGrid, position: Position
+    evaluation: Evaluation, histograms: _Histograms, label: str, arg: Expr, grid: TimeGrid, position: Position
 ) -> list[Frame]:
-    quantiles = evaluator.scalar(arg, grid).values
-    warn_of_quantiles(evaluator, quantiles, arg.position)
-    values, valid = _quantile_frame(evaluator, histograms, quantiles, grid, position)
+    quantiles = evaluation.scalar(arg, grid).values
+    warn_of_quantiles(evaluation, quantiles, arg.position)
+    values, valid = _quantile_frame(evaluation, histograms, quantiles, grid, position)
     frames = []
     texts = [open_metrics_float(quantile) for quantile in quantiles.tolist()]
     for text in dict.fromkeys(texts):
@@ -163,19 +160,19 @@ def open_metrics_float(value: float) -> str:
     return text if any(mark in text for mark in "e.IN") else f"{text}.0"
 
 
-def _histogram_fraction(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    lower, upper = (np.ascontiguousarray(evaluator.scalar(arg, grid).values) for arg in call.args[:2])
-    frame = evaluator.vector(call.args[2], grid)
-    histograms = _histograms(evaluator, frame, call.args[2].position)
+def _histogram_fraction(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    lower, upper = (np.ascontiguousarray(evaluation.scalar(arg, grid).values) for arg in call.args[:2])
+    frame = evaluation.vector(call.args[2], grid)
+    histograms = _histograms(evaluation, frame, call.args[2].position)
     values, valid = histogram_fractions(
-        histograms.values, histograms.valid, histograms.buckets, lower, upper, evaluator.cancel.flag
+        histograms.values, histograms.valid, histograms.buckets, lower, upper, evaluation.cancel.flag
     )
-    evaluator.cancel.check()
+    evaluation.cancel.check()
     return histograms.frame(values, valid)
 
 
-def _of_native_histograms(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    evaluator.vector(call.args[0], grid)
+def _of_native_histograms(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    evaluation.vector(call.args[0], grid)
     return Frame.empty(grid.count)
 
 

@@ -8,7 +8,6 @@ samples matter, since the newer of two that overlap wins.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +15,22 @@ from numpy.typing import NDArray
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
-from filoray.nodes.engine.evaluate.label_text import label_set_text
-from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME, merged_by_labels, names_of
+from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
+from filoray.nodes.engine.label_text import label_set_text
+from filoray.nodes.engine.metric_names import METRIC_NAME, merged_by_labels, names_of
 from filoray.nodes.promql.ast import Call, VectorSelector
 from filoray.nodes.promql.regex import matches
-
-if TYPE_CHECKING:
-    from filoray.nodes.engine.evaluate.evaluator import Evaluator, Handler, Value
 
 IDENTIFYING_LABELS = ("instance", "job")
 Identity = tuple[str, ...]
 _NONE = -1
 
 
-def _info(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _info(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     selector = call.args[2]
     assert isinstance(selector, VectorSelector)
-    base = evaluator.vector(call.args[0], grid)
-    times = evaluator.with_marked_names(call.args[1], grid)
+    base = evaluation.vector(call.args[0], grid)
+    times = evaluation.with_marked_names(call.args[1], grid)
     name_matchers = [matcher for matcher in selector.matchers if matcher.name == METRIC_NAME]
     data_matchers = [matcher for matcher in selector.matchers if matcher.name != METRIC_NAME]
     # Info series themselves are not enriched.

@@ -7,18 +7,14 @@ name for removal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
-from filoray.nodes.engine.evaluate.leaves import scalar_frame
+from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid, scalar_frame
+from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
 from filoray.nodes.kernels.query import elementwise
 from filoray.nodes.promql.ast import Call
-
-if TYPE_CHECKING:
-    from filoray.nodes.engine.evaluate.evaluator import Evaluator, Handler, Value
 
 Values = NDArray[np.float64]
 
@@ -99,22 +95,22 @@ def renamed(frame: Frame, values: Values) -> Frame:
     return Frame(frame.labels, values, frame.valid, np.ones(frame.series_count, np.bool_))
 
 
-def _elementwise(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluator.vector(call.args[0], grid)
+def _elementwise(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluation.vector(call.args[0], grid)
     return renamed(frame, ELEMENTWISE[call.function](frame.values))
 
 
-def _date_part(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _date_part(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     if not call.args:
         return scalar_frame(DATE_PARTS[call.function](_dates(grid.times_ms() / 1000)).astype(np.float64))
-    frame = evaluator.vector(call.args[0], grid)
+    frame = evaluation.vector(call.args[0], grid)
     parts = DATE_PARTS[call.function](_dates(frame.values)).astype(np.float64)
     return renamed(frame, np.where(_fits_int64(frame.values), parts, OF_THE_LOWEST_INT64[call.function]))
 
 
-def _round(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluator.vector(call.args[0], grid)
-    nearest = evaluator.scalar(call.args[1], grid).values if len(call.args) > 1 else np.ones(grid.count)
+def _round(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluation.vector(call.args[0], grid)
+    nearest = evaluation.scalar(call.args[1], grid).values if len(call.args) > 1 else np.ones(grid.count)
     # Dividing by the inverse, as Prometheus does, keeps 0.1 and the like exact.
     inverse = 1.0 / nearest
     return renamed(frame, np.floor(frame.values * inverse + 0.5) / inverse)
@@ -130,9 +126,9 @@ def _maximum(left: Values, right: Values) -> Values:
     return np.where((left == np.inf) | (right == np.inf), np.inf, np.maximum(left, right))
 
 
-def _clamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluator.vector(call.args[0], grid)
-    low, high = (evaluator.scalar(arg, grid).values for arg in call.args[1:])
+def _clamp(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluation.vector(call.args[0], grid)
+    low, high = (evaluation.scalar(arg, grid).values for arg in call.args[1:])
     clamped = renamed(frame, _maximum(low, _minimum(high, frame.values)))
     if not (high < low).any():
         return clamped
@@ -141,41 +137,41 @@ def _clamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     ).without_empty_series()
 
 
-def _clamp_max(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluator.vector(call.args[0], grid)
-    return renamed(frame, _minimum(evaluator.scalar(call.args[1], grid).values, frame.values))
+def _clamp_max(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluation.vector(call.args[0], grid)
+    return renamed(frame, _minimum(evaluation.scalar(call.args[1], grid).values, frame.values))
 
 
-def _clamp_min(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluator.vector(call.args[0], grid)
-    return renamed(frame, _maximum(evaluator.scalar(call.args[1], grid).values, frame.values))
+def _clamp_min(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluation.vector(call.args[0], grid)
+    return renamed(frame, _maximum(evaluation.scalar(call.args[1], grid).values, frame.values))
 
 
-def _time(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _time(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     return ScalarSeries(grid.times_ms() / 1000)
 
 
-def _pi(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _pi(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     return ScalarSeries(np.full(grid.count, np.pi))
 
 
-def _min_of(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    left, right = (evaluator.scalar(arg, grid).values for arg in call.args)
+def _min_of(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    left, right = (evaluation.scalar(arg, grid).values for arg in call.args)
     return ScalarSeries(np.minimum(left, right))
 
 
-def _max_of(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    left, right = (evaluator.scalar(arg, grid).values for arg in call.args)
+def _max_of(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    left, right = (evaluation.scalar(arg, grid).values for arg in call.args)
     return ScalarSeries(np.maximum(left, right))
 
 
-def _vector(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    return scalar_frame(evaluator.scalar(call.args[0], grid).values)
+def _vector(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    return scalar_frame(evaluation.scalar(call.args[0], grid).values)
 
 
-def _scalar(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _scalar(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     """The value of the only sample of a step; NaN where there is none or more than one."""
-    frame = evaluator.vector(call.args[0], grid)
+    frame = evaluation.vector(call.args[0], grid)
     if not frame.series_count:
         return ScalarSeries(np.full(grid.count, np.nan))
     only = frame.values[frame.valid.argmax(axis=0), np.arange(grid.count)]

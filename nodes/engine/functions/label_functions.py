@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,34 +15,32 @@ from numpy.typing import NDArray
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import ABSENT, LabelColumn, LabelTable
-from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME, merged_by_labels
+from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
 from filoray.nodes.engine.functions.value_sorting import warn_of_range_sort
+from filoray.nodes.engine.metric_names import METRIC_NAME, merged_by_labels
 from filoray.nodes.promql.ast import Call
 from filoray.nodes.promql.quoting import is_valid_label_name
 from filoray.nodes.promql.regex import RegexError, compile_regex
-
-if TYPE_CHECKING:
-    from filoray.nodes.engine.evaluate.evaluator import Evaluator, Handler, Value
 
 _LONG_NUMBER = 10  # digits; no regular expression has so many groups
 _WORK_PER_LOOK = 10_000
 _CHUNK = re.compile(r"\d+|\D+", re.ASCII)
 
 
-def _label_replace(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    target, template, source, pattern = (evaluator.string(arg) for arg in call.args[1:])
+def _label_replace(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    target, template, source, pattern = (evaluation.string(arg) for arg in call.args[1:])
     try:
         regex = compile_regex(pattern)
     except RegexError:
         raise ExecutionError(f"invalid regular expression in label_replace(): {pattern}") from None
     if not is_valid_label_name(target):
         raise ExecutionError(f"invalid destination label name in label_replace(): {target}")
-    frame = evaluator.vector(call.args[0], grid)
+    frame = evaluation.vector(call.args[0], grid)
     labels = frame.labels
     column = labels.columns.get(source) or LabelColumn((), np.full(labels.count, ABSENT, np.int32))
     # One result for each distinct value; the last one is that of an absent label. None: does not match.
     parts = template_parts(template)
-    room = _TextRoom(evaluator)
+    room = _TextRoom(evaluation)
     results = [_replacement(regex, parts, value, room) for value in (*column.values, "")]
     matched = np.array([result is not None for result in results])[column.codes]
     if not matched.any():
@@ -50,7 +48,7 @@ def _label_replace(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
     new_labels = _with_mapped(labels, target, column, results, matched)
     drop_name = frame.drop_name & ~matched if target == METRIC_NAME else frame.drop_name
     relabelled = Frame(new_labels, frame.values, frame.valid, drop_name)
-    return merged_by_labels(relabelled, at_any_step=not evaluator.delayed_names)
+    return merged_by_labels(relabelled, at_any_step=not evaluation.delayed_names)
 
 
 class _TextRoom:
@@ -58,8 +56,8 @@ class _TextRoom:
     without end. Looks whether the query was canceled as it goes.
     """
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self._evaluator = evaluator
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
         self._unseen_work = 0
 
     def take(self, pieces: Sequence[str]) -> None:
@@ -67,9 +65,9 @@ class _TextRoom:
         self._unseen_work += 1 + len(pieces)
         if self._unseen_work >= _WORK_PER_LOOK:
             self._unseen_work = 0
-            self._evaluator.cancel.check()
-        self._evaluator.made_label_bytes += sum(map(len, pieces))
-        self._evaluator.limits.check_label_bytes(self._evaluator.made_label_bytes)
+            self._evaluation.cancel.check()
+        self._evaluation.made_label_bytes += sum(map(len, pieces))
+        self._evaluation.limits.check_label_bytes(self._evaluation.made_label_bytes)
 
 
 def _replacement(regex: Any, parts: Sequence[str | Group], value: str, room: _TextRoom) -> str | None:
@@ -144,23 +142,23 @@ def _with_mapped(
     return labels.with_column(target, LabelColumn(tuple(dictionary), codes))
 
 
-def _label_join(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    target, separator, *sources = (evaluator.string(arg) for arg in call.args[1:])
+def _label_join(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    target, separator, *sources = (evaluation.string(arg) for arg in call.args[1:])
     for source in sources:
         if not is_valid_label_name(source):
             raise ExecutionError(f"invalid source label name in label_join(): {source}")
     if not is_valid_label_name(target):
         raise ExecutionError(f"invalid destination label name in label_join(): {target}")
-    frame = evaluator.vector(call.args[0], grid)
+    frame = evaluation.vector(call.args[0], grid)
     ids, distinct = frame.labels.keep(sources).grouped()
-    room = _TextRoom(evaluator)
+    room = _TextRoom(evaluation)
     joined = [
         _joined(separator, [labels.get(source, "") for source in sources], room) for labels in distinct.label_sets()
     ]
     labels = frame.labels.with_values(target, [joined[group] for group in ids.tolist()])
     drop_name = np.zeros(frame.series_count, np.bool_) if target == METRIC_NAME else frame.drop_name
     relabelled = Frame(labels, frame.values, frame.valid, drop_name)
-    return merged_by_labels(relabelled, at_any_step=not evaluator.delayed_names)
+    return merged_by_labels(relabelled, at_any_step=not evaluation.delayed_names)
 
 
 def _joined(separator: str, values: list[str], room: _TextRoom) -> str:
@@ -169,15 +167,15 @@ def _joined(separator: str, values: list[str], room: _TextRoom) -> str:
     return separator.join(values)
 
 
-def _sort_by_label(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluator.vector(call.args[0], grid)
-    if evaluator.is_range:
-        warn_of_range_sort(evaluator, call)
+def _sort_by_label(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluation.vector(call.args[0], grid)
+    if evaluation.is_range:
+        warn_of_range_sort(evaluation, call)
         return frame
     by_labels = frame.labels.sorted_rows()
     rank = np.empty(frame.series_count, np.int64)
     rank[by_labels] = np.arange(frame.series_count)
-    keys = [rank, *(_natural_ranks(frame.labels, evaluator.string(arg)) for arg in reversed(call.args[1:]))]
+    keys = [rank, *(_natural_ranks(frame.labels, evaluation.string(arg)) for arg in reversed(call.args[1:]))]
     order = np.lexsort(keys)
     return frame.take(order[::-1] if call.function == "sort_by_label_desc" else order)
 

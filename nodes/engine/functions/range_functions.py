@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.cancel_token import CancelFlag
-from filoray.nodes.data.frame import Frame, TimeGrid
-from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.engine.evaluate.selection import repeated, series_arrays
+from filoray.nodes.data.frame import TimeGrid
+from filoray.nodes.data.series_batch import SeriesBatch, series_arrays
+from filoray.nodes.engine.sampled_frame import SampledColumns, SampledFrame
 from filoray.nodes.kernels.arrays import floats
 from filoray.nodes.kernels.query import order_statistics, over_time, rates, regressions
 from filoray.nodes.kernels.query.over_time import Edge
@@ -43,21 +43,6 @@ class RangeContext:
     lookback_ms: int = 300_000
     at_ms: int | None = None
     cancelled: CancelFlag = field(default_factory=lambda: np.zeros(1, np.uint8))
-
-
-@dataclass(frozen=True, slots=True)
-class RangeResult:
-    """``frame`` keeps all series, also those without any valid step.
-
-    ``samples_per_step`` int64[steps]: samples in the windows of each step, Prometheus's queryable samples.
-    """
-
-    frame: Frame
-    samples_per_step: NDArray[np.int64]
-
-    @property
-    def samples(self) -> int:
-        return int(self.samples_per_step.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +177,7 @@ def apply_range_function(
     offset_ms: int,
     params: Sequence[Param] = (),
     context: RangeContext | None = None,
-) -> RangeResult:
+) -> SampledFrame:
     """One value per series and step t from the samples in (t - offset - range, t - offset].
 
     ``params``: the scalar arguments in PromQL's order, each float64[steps]. Staleness markers are no samples.
@@ -211,9 +196,7 @@ def apply_range_function(
     steps = min(grid.count, 1) if at_once else grid.count
     first_end_ms = (grid.start_ms if context.at_ms is None else context.at_ms) - offset_ms
     step_ms = grid.step_ms if context.at_ms is None else 0
-    out_values = np.empty((count, steps))
-    out_valid = np.empty((count, steps), np.bool_)
-    samples_per_step = np.zeros(steps, np.int64)
+    columns = SampledColumns.empty(count, steps)
     if count and steps:
         kernel, arguments = function.kernel, function.arguments
         extended = context.anchored or context.smoothed
@@ -227,18 +210,14 @@ def apply_range_function(
             step_ms,
             range_ms,
             *arguments(call),
-            out_values,
-            out_valid,
-            samples_per_step,
+            columns.values,
+            columns.valid,
+            columns.samples_per_step,
             context.cancelled,
         )
     if name == "double_exponential_smoothing":
-        _check_factors(params, samples_per_step)
-    if steps != grid.count:
-        out_values, out_valid = repeated(out_values, grid.count), repeated(out_valid, grid.count)
-        samples_per_step = np.repeat(samples_per_step, grid.count)
-    drop_name = np.full(count, not function.keeps_name)
-    return RangeResult(Frame(batch.labels, out_values, out_valid, drop_name), samples_per_step)
+        _check_factors(params, columns.samples_per_step)
+    return columns.sampled(batch.labels, np.full(count, not function.keeps_name), grid.count)
 
 
 def _check_factors(params: Sequence[Param], samples_per_step: NDArray[np.int64]) -> None:

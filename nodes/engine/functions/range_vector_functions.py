@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,25 +11,23 @@ from filoray.nodes.data.frame import BoolArray, Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import MatchOp
 from filoray.nodes.engine.annotations import AnnotationKind
-from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME
+from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
 from filoray.nodes.engine.functions.instant_functions import renamed
 from filoray.nodes.engine.functions.range_functions import RANGE_FUNCTIONS
-from filoray.nodes.engine.plan.time_resolution import unwrap_parens
+from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.promql.ast import Call, Expr, MatrixSelector, Position, StepInvariant, Subquery, VectorSelector
 from filoray.nodes.promql.number_format import format_float_g
-
-if TYPE_CHECKING:
-    from filoray.nodes.engine.evaluate.evaluator import Evaluator, Handler, Value
+from filoray.nodes.promql.subtrees import unwrap_parens
 
 
-def warn_of_quantiles(evaluator: Evaluator, values: NDArray[np.float64], position: Position) -> None:
+def warn_of_quantiles(evaluation: Evaluation, values: NDArray[np.float64], position: Position) -> None:
     """One warning for each distinct value that is no quantile."""
     bad = values[~((values >= 0) & (values <= 1))]
     for value in dict.fromkeys(format_float_g(value) for value in bad.tolist()):
-        evaluator.annotations.add(AnnotationKind.INVALID_QUANTILE, value, position=position)
+        evaluation.annotations.add(AnnotationKind.INVALID_QUANTILE, value, position=position)
 
 
-def _range_function(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _range_function(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     argument: MatrixSelector | Subquery | None = None
     params: list[NDArray[np.float64]] = []
     for arg in call.args:
@@ -38,45 +35,45 @@ def _range_function(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
         if isinstance(inner, MatrixSelector | Subquery):
             argument = inner
         else:
-            params.append(evaluator.scalar(arg, grid).values)
+            params.append(evaluation.scalar(arg, grid).values)
     assert argument is not None, call.function
-    frame, samples = evaluator.leaves.range_function(call.function, argument, params, grid, evaluator)
+    frame, samples = evaluation.range_function(call.function, argument, params, grid)
     if call.function == "quantile_over_time":
-        warn_of_quantiles(evaluator, params[0][samples > 0], call.args[0].position)
+        warn_of_quantiles(evaluation, params[0][samples > 0], call.args[0].position)
     return frame
 
 
-def _timestamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _timestamp(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     """Of a selector the times of its samples, of anything else the evaluation time."""
     argument = call.args[0]
     if isinstance(argument, StepInvariant):
         argument = argument.expr
     argument = unwrap_parens(argument)
     if isinstance(argument, VectorSelector) and not argument.smoothed:
-        frame = evaluator.leaves.instant(argument, grid, want_times=True)
+        frame = evaluation.sample_times(argument, grid)
         return renamed(frame, frame.values)
-    frame = evaluator.vector(call.args[0], grid)
+    frame = evaluation.vector(call.args[0], grid)
     return renamed(frame, np.broadcast_to(grid.times_ms() / 1000, frame.values.shape))
 
 
-def _start_timestamp(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _start_timestamp(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     """When each sample's counting began: 0, not known, as samples come without it."""
-    frame = evaluator.vector(call.args[0], grid)
+    frame = evaluation.vector(call.args[0], grid)
     return renamed(frame, np.zeros(frame.values.shape))
 
 
-def _absent(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluator.vector(call.args[0], grid)
+def _absent(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluation.vector(call.args[0], grid)
     return _absence(np.logical_or.reduce(frame.valid, axis=0), call.args[-1], grid)
 
 
-def _absent_over_time(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
+def _absent_over_time(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     argument = unwrap_parens(call.args[0])
     if isinstance(argument, MatrixSelector | Subquery):
-        frame, _ = evaluator.leaves.range_function("present_over_time", argument, (), grid, evaluator)
+        frame, _ = evaluation.range_function("present_over_time", argument, (), grid)
     else:
         # The nodes have answered in which steps there is anything.
-        frame = evaluator.vector(argument, grid)
+        frame = evaluation.vector(argument, grid)
     return _absence(np.logical_or.reduce(frame.valid, axis=0), call.args[-1], grid)
 
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.engine.annotations import AnnotationKind
+from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
 from filoray.nodes.promql.ast import Call
 
-if TYPE_CHECKING:
-    from filoray.nodes.engine.evaluate.evaluator import Evaluator, Handler, Value
+
+def warn_of_range_sort(evaluation: Evaluation, call: Call) -> None:
+    evaluation.annotations.add(AnnotationKind.INEFFECTIVE_SORT, position=call.position)
 
 
-def warn_of_range_sort(evaluator: Evaluator, call: Call) -> None:
-    evaluator.annotations.add(AnnotationKind.INEFFECTIVE_SORT, position=call.position)
-
-
-def _sort(evaluator: Evaluator, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluator.vector(call.args[0], grid)
-    if evaluator.is_range:
-        warn_of_range_sort(evaluator, call)
+def _sort(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    frame = evaluation.vector(call.args[0], grid)
+    if evaluation.is_range:
+        warn_of_range_sort(evaluation, call)
         return frame
     frame = frame.take(frame.labels.sorted_rows())
     values = frame.values[:, 0]

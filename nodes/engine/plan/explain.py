@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
-from filoray.nodes.engine.evaluate.fragments import Fragment
-from filoray.nodes.engine.evaluate.leaves import window_span
+from filoray.nodes.engine.evaluate.tree_facts import TreeFacts
+from filoray.nodes.engine.evaluation_times import invariant_grid, subquery_grid, window_span
+from filoray.nodes.engine.fragments import Fragment
 from filoray.nodes.engine.functions.range_functions import RANGE_FUNCTIONS
 from filoray.nodes.engine.plan.planner import ExecPlan
-from filoray.nodes.engine.plan.time_resolution import invariant_grid, subquery_grid, unwrap_parens
-from filoray.nodes.engine.plan.tree_facts import TreeFacts
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
@@ -33,7 +32,7 @@ from filoray.nodes.promql.ast import (
 )
 from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.printer import to_text
-from filoray.nodes.promql.subtrees import children_of, subtrees_of
+from filoray.nodes.promql.subtrees import children_of, subtrees_of, unwrap_parens
 
 _OPERATORS = {
     "+": "ADD",

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from filoray.nodes.data.cancel_token import CancelToken
-from filoray.nodes.data.frame import ScalarSeries
+from filoray.nodes.data.frame import ScalarSeries, scalar_frame
 from filoray.nodes.data.series_batch import SeriesBatch, SeriesSource
 from filoray.nodes.engine.annotations import Annotations
 from filoray.nodes.engine.evaluate.evaluator import Evaluator, Value
-from filoray.nodes.engine.evaluate.fragments import FragmentAnswers, FragmentResult, run_fragments
-from filoray.nodes.engine.evaluate.leaves import scalar_frame
-from filoray.nodes.engine.evaluate.metric_names import with_names_removed
+from filoray.nodes.engine.evaluate.fragment_run import run_fragments
+from filoray.nodes.engine.fragments import FragmentAnswers, FragmentResult
+from filoray.nodes.engine.metric_names import with_names_removed
 from filoray.nodes.engine.plan.planner import ExecPlan, plan
-from filoray.nodes.engine.plan.time_resolution import unwrap_parens
 from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, QueryParams, QueryResult
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import Aggregate, Call, Expr, FragmentRef, StepInvariant, ValueType
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
+from filoray.nodes.promql.subtrees import unwrap_parens
 
 _ORDERING_FUNCTIONS = frozenset({"sort", "sort_desc", "sort_by_label", "sort_by_label_desc"})
 _ORDERING_AGGREGATIONS = frozenset({"topk", "bottomk"})

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
-from filoray.nodes.engine.evaluate.fragments import Fragment
-from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME
+from filoray.nodes.engine.evaluate.tree_facts import Matchers, TreeFacts, selectors_of
+from filoray.nodes.engine.evaluation_times import invariant_grid, subquery_grid
+from filoray.nodes.engine.fragments import Fragment
+from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.plan.info_reference import info_time
-from filoray.nodes.engine.plan.time_resolution import invariant_grid, resolve_times, subquery_grid
-from filoray.nodes.engine.plan.tree_facts import Matchers, TreeFacts, selectors_of
+from filoray.nodes.engine.plan.time_resolution import resolve_times
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.promql.ast import (
     Aggregate,

@@ -2,14 +2,13 @@
 
 After this step an expression can be evaluated anywhere without knowing the query it came from. What is the
 same at every step is wrapped in StepInvariant, by the rules of Prometheus's PreprocessExpr (promql/engine.go).
-Duration expressions are resolved by ``filoray.nodes.promql.durations`` before.
+Duration expressions are resolved by ``filoray.nodes.promql.duration_resolution`` before.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.engine.plan.info_reference import info_time
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.promql.ast import (
@@ -29,6 +28,7 @@ from filoray.nodes.promql.ast import (
     VectorSelector,
 )
 from filoray.nodes.promql.deep_trees import Walk, all_of, walked
+from filoray.nodes.promql.subtrees import unwrap_parens
 
 _DATE_FUNCTIONS = (
     "days_in_month", "day_of_month", "day_of_week", "day_of_year", "hour", "minute", "month", "year",
@@ -50,30 +50,6 @@ def resolve_times(expr: Expr, params: QueryParams) -> Expr:
     resolved = walked(_resolve(expr, params))
     wrapped, invariant, should_wrap = walked(_wrap(resolved))
     return _step_invariant(wrapped) if invariant and should_wrap else wrapped
-
-
-def invariant_grid(grid: TimeGrid) -> TimeGrid:
-    """Where the inside of a StepInvariant is evaluated: the first step only."""
-    return TimeGrid(grid.start_ms, grid.step_ms, 1)
-
-
-def pinned_grid(time: TimeModifier, grid: TimeGrid) -> TimeGrid:
-    """The evaluation times of a selector or subquery: one if it is pinned, otherwise the grid's. Offset not applied."""
-    return grid if time.at_ms is None else TimeGrid(time.at_ms, grid.step_ms, 1)
-
-
-def subquery_grid(subquery: Subquery, grid: TimeGrid) -> TimeGrid:
-    """The absolute times at which a subquery's inside is evaluated for all steps of the outer grid.
-
-    Multiples of the subquery's step, the first one behind (start - offset - range), as windows are left-open.
-    The count is 0 if no multiple lies in it.
-    """
-    outer = pinned_grid(subquery.time, grid)
-    step_ms = subquery.step_ms
-    left_ms = outer.start_ms - subquery.time.offset_ms - subquery.range_ms
-    start_ms = (left_ms // step_ms + 1) * step_ms
-    end_ms = outer.end_ms - subquery.time.offset_ms
-    return TimeGrid(start_ms, step_ms, max((end_ms - start_ms) // step_ms + 1, 0))
 
 
 def _resolve(expr: Expr, params: QueryParams) -> Walk[Expr]:
@@ -123,13 +99,6 @@ def _range_constant(function: str, params: QueryParams) -> float:
         case "step":
             return params.step_ms / 1000
     return (params.end_ms - params.start_ms) / 1000
-
-
-def unwrap_parens(expr: Expr) -> Expr:
-    """The expression without parentheses around it."""
-    while isinstance(expr, Paren):
-        expr = expr.expr
-    return expr
 
 
 def _step_invariant(expr: Expr) -> Expr:

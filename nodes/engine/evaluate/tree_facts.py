@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
-from filoray.nodes.engine.evaluate.metric_names import METRIC_NAME
+from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.promql.ast import (
     Binary,
     Call,
