@@ -1,13 +1,20 @@
-"""The two clocks that a shard is told of: one that never jumps, and the calendar."""
+"""The clocks: one that never jumps, one that goes on while the machine sleeps, and the calendar."""
 
 from __future__ import annotations
 
 import time
 
+_SLEEPLESS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 def steady_ms() -> int:
     """Counted from anywhere, by the time that passes, without jumps; what a machine sleeps is left out."""
     return time.monotonic_ns() // 1_000_000
+
+
+def sleepless_ms() -> int:
+    """Milliseconds of a clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime_ns(_SLEEPLESS) // 1_000_000
 
 
 def wall_ms() -> int:

@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from filoray.nodes.host.lease import sleepless_ms
+from filoray.cluster.process.clocks import sleepless_ms
 
 logger = logging.getLogger(__name__)
 

@@ -21,17 +21,10 @@ looks just like one that has given their shards to others.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from filoray.cluster.errors import LeaseLapsed
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def sleepless_ms() -> int:
-    """Milliseconds of a clock that goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime_ns(_CLOCK) // 1_000_000
+from filoray.cluster.process.clocks import sleepless_ms
 
 
 class Lease:
