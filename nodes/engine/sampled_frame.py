@@ -13,10 +13,7 @@ from filoray.nodes.data.label_table import LabelTable
 
 @dataclass(frozen=True, slots=True)
 class SampledFrame:
-    """``frame`` keeps all series, also those without any valid step.
-
-    ``samples_per_step`` int64[steps]: the samples that each step looked at, Prometheus's queryable samples.
-    """
+    """``samples_per_step`` int64[steps]: the samples that each step looked at, Prometheus's queryable samples."""
 
     frame: Frame
     samples_per_step: NDArray[np.int64]
@@ -43,7 +40,7 @@ class SampledColumns:
         return len(self.samples_per_step)
 
     def sampled(self, labels: LabelTable, drop_name: BoolArray, step_count: int) -> SampledFrame:
-        """With the one step at each of ``step_count``, if there is one only."""
+        """With the one step at each of ``step_count``, if there is one only. Series without a sample are kept."""
         values, valid, samples_per_step = self.values, self.valid, self.samples_per_step
         if self.step_count != step_count:
             values, valid = np.repeat(values, step_count, axis=1), np.repeat(valid, step_count, axis=1)

@@ -171,12 +171,13 @@ class _Checker:
     def _call(self, expr: Call) -> Walk[tuple[Call, ValueType]]:
         signature = FUNCTIONS[expr.function]
         self._argument_count(expr, signature)
-        if expr.function == "info" and len(expr.args) > 1:
-            self._info_selector(expr)
+        selector = signature.selector_argument
+        if selector is not None and len(expr.args) > selector:
+            self._bare_selector(expr, expr.args[selector])
         context = f"call to function {quote(expr.function)}"
         args: list[Expr] = []
         for index, arg in enumerate(expr.args):
-            if expr.function == "info" and index == 1:
+            if index == selector:
                 args.append(arg)
                 continue
             args.append((yield self._expect(arg, signature.type_of_argument(index), context)))
@@ -185,25 +186,23 @@ class _Checker:
         return replace(expr, args=tuple(args)), signature.return_type
 
     def _argument_count(self, expr: Call, signature: FunctionSignature) -> None:
-        wanted, found, function = len(signature.arg_types), len(expr.args), quote(expr.function)
-        if signature.variadic == 0:
-            if found != wanted:
-                self._fail(expr.position.start, f"expected {wanted} argument(s) in call to {function}, got {found}")
+        found, function = len(expr.args), quote(expr.function)
+        least, most = signature.args_min, signature.args_max
+        if least == most:
+            if found != least:
+                self._fail(expr.position.start, f"expected {least} argument(s) in call to {function}, got {found}")
             return
-        least = wanted - 1
-        most = least + signature.variadic
         if found < least:
             self._fail(expr.position.start, f"expected at least {least} argument(s) in call to {function}, got {found}")
-        if signature.variadic > 0 and found > most:
+        if most is not None and found > most:
             self._fail(expr.position.start, f"expected at most {most} argument(s) in call to {function}, got {found}")
 
-    def _info_selector(self, expr: Call) -> None:
-        """The second argument of ``info`` is no vector but matchers: ``{...}``, which may match everything."""
-        selector = expr.args[1]
+    def _bare_selector(self, expr: Call, selector: Expr) -> None:
+        """An argument that is no vector but matchers: ``{...}``, which may match everything."""
         if (found := value_type(selector)) is not ValueType.VECTOR:
             self._fail(
                 expr.position.start,
-                f'expected type instant vector in call to function "info", got {found.value}',
+                f"expected type instant vector in call to function {quote(expr.function)}, got {found.value}",
             )
         if not isinstance(selector, VectorSelector):
             self._fail(selector.position.start, "expected label selectors only")

@@ -15,11 +15,25 @@ _SCALAR, _VECTOR, _MATRIX, _STRING = ValueType.SCALAR, ValueType.VECTOR, ValueTy
 
 @dataclass(frozen=True, slots=True)
 class FunctionSignature:
+    """``selector_argument``: the index of the argument that is matchers ``{...}``, not a vector; None: there is none.
+    ``planned_args_max``: as many the planner gives it, where those are more than the parser allows."""
+
     name: str
     arg_types: tuple[ValueType, ...]
     variadic: int = 0
     return_type: ValueType = ValueType.VECTOR
     experimental: bool = False
+    selector_argument: int | None = None
+    planned_args_max: int = 0
+
+    @property
+    def args_min(self) -> int:
+        return len(self.arg_types) - bool(self.variadic)
+
+    @property
+    def args_max(self) -> int | None:
+        """None: any number."""
+        return None if self.variadic < 0 else self.args_min + self.variadic
 
     def type_of_argument(self, index: int) -> ValueType:
         """The type wanted at ``index``; more arguments than types have the last type (only if variadic)."""
@@ -93,7 +107,9 @@ FUNCTIONS: dict[str, FunctionSignature] = _table(
     FunctionSignature("label_replace", (_VECTOR, _STRING, _STRING, _STRING, _STRING)),
     FunctionSignature("sort_by_label", (_VECTOR, _STRING), variadic=-1, experimental=True),
     FunctionSignature("sort_by_label_desc", (_VECTOR, _STRING), variadic=-1, experimental=True),
-    FunctionSignature("info", (_VECTOR, _VECTOR), variadic=1, experimental=True),
+    FunctionSignature(
+        "info", (_VECTOR, _VECTOR), variadic=1, experimental=True, selector_argument=1, planned_args_max=3
+    ),
     FunctionSignature("min_of", (_SCALAR, _SCALAR), return_type=_SCALAR, experimental=True),
     FunctionSignature("max_of", (_SCALAR, _SCALAR), return_type=_SCALAR, experimental=True),
 )

@@ -83,11 +83,10 @@ def _is_known_call(call: Call) -> bool:
     signature = FUNCTIONS.get(call.function)
     if signature is None:
         return False
-    needed = len(signature.arg_types) - bool(signature.variadic)
-    most = None if signature.variadic < 0 else max(needed + signature.variadic, len(signature.arg_types))
-    if call.function == "info":
-        most = 3  # as the planner writes it: the base, the times of info samples, their selector
-    return needed <= len(call.args) and (most is None or len(call.args) <= most)
+    most = signature.args_max
+    if len(call.args) < signature.args_min:
+        return False
+    return most is None or len(call.args) <= max(most, signature.planned_args_max)
 
 
 _KNOWN: dict[type, Callable[[Any], bool]] = {

@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from range_functions import RANGE_FUNCTIONS
 
 from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.series_batch import STALE_NAN_BITS, SeriesBatch
-from filoray.nodes.engine.functions.range_functions import (
-    RANGE_FUNCTIONS,
-    RangeContext,
-    apply_range_function,
-    range_seconds,
-)
+from filoray.nodes.engine.functions.range_functions import RangeContext, apply_range_function
+from filoray.nodes.engine.functions.range_kernels import range_seconds
 
 STALE = float(np.array([STALE_NAN_BITS], np.int64).view(np.float64)[0])
 Sample = tuple[int, float]
@@ -326,7 +323,7 @@ def test_each_window_gives_what_it_would_give_alone(name: str, data: st.DataObje
 
     arrays = [np.array(param, np.float64) for param in params]
     result = apply_range_function(
-        name, batch_of(all_series), grid, range_ms, offset_ms, arrays, RangeContext(at_ms=at_ms)
+        RANGE_FUNCTIONS[name], batch_of(all_series), grid, range_ms, offset_ms, arrays, RangeContext(at_ms=at_ms)
     )
 
     samples_per_step = [0] * grid.count
@@ -351,7 +348,7 @@ def test_extended_ranges_anchor_or_interpolate_at_their_borders(
     name: str, smoothed: bool, all_series: list[Window], grid: TimeGrid, range_ms: int, lookback_ms: int
 ) -> None:
     context = RangeContext(anchored=not smoothed, smoothed=smoothed, lookback_ms=lookback_ms)
-    frame = apply_range_function(name, batch_of(all_series), grid, range_ms, 0, (), context).frame
+    frame = apply_range_function(RANGE_FUNCTIONS[name], batch_of(all_series), grid, range_ms, 0, (), context).frame
     divisor = range_seconds(range_ms) if name == "rate" else 1.0
     for row, samples in enumerate(all_series):
         fresh = [sample for sample in samples if not is_stale(sample[1])]
@@ -367,7 +364,7 @@ def test_anchored_transitions_start_from_the_sample_before_the_window(
     name: str, all_series: list[Window], grid: TimeGrid, range_ms: int, lookback_ms: int
 ) -> None:
     context = RangeContext(anchored=True, lookback_ms=lookback_ms)
-    frame = apply_range_function(name, batch_of(all_series), grid, range_ms, 0, (), context).frame
+    frame = apply_range_function(RANGE_FUNCTIONS[name], batch_of(all_series), grid, range_ms, 0, (), context).frame
     for row, samples in enumerate(all_series):
         fresh = [sample for sample in samples if not is_stale(sample[1])]
         for k, end in enumerate(grid.times_ms().tolist()):
@@ -388,9 +385,9 @@ def test_a_result_does_not_depend_on_the_grid_it_was_asked_on(oddities: tuple[fl
     grid = TimeGrid(10_000, 700, 290)
     for name, function in RANGE_FUNCTIONS.items():
         params = [np.full(grid.count, 0.3)] * function.param_count
-        whole = apply_range_function(name, batch, grid, 15_000, 0, params).frame
+        whole = apply_range_function(function, batch, grid, 15_000, 0, params).frame
         for k in range(0, grid.count, 7):
             alone_grid = TimeGrid(grid.start_ms + k * grid.step_ms, 1, 1)
-            alone = apply_range_function(name, batch, alone_grid, 15_000, 0, [param[:1] for param in params]).frame
+            alone = apply_range_function(function, batch, alone_grid, 15_000, 0, [param[:1] for param in params]).frame
             np.testing.assert_equal(alone.values[0, 0], whole.values[0, k], name)
             assert alone.valid[0, 0] == whole.valid[0, k], name

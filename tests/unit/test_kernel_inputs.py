@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from range_functions import RANGE_FUNCTIONS
 
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.engine.functions.range_functions import RANGE_FUNCTIONS, RangeContext, apply_range_function
+from filoray.nodes.engine.functions.range_functions import RangeContext, apply_range_function
 from filoray.nodes.kernels.query.aggregation import group_means, group_sums
 from filoray.nodes.kernels.query.histograms import BucketRows, histogram_quantiles
 from filoray.nodes.kernels.query.ranking import Pick, RowGroups, group_quantiles, pick_samples
@@ -30,44 +31,53 @@ def params_of(name: str, value: float = 0.5) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", sorted(RANGE_FUNCTIONS))
 def test_a_set_flag_stops_every_range_function(name: str) -> None:
     context = RangeContext(cancelled=np.ones(1, np.uint8))
-    assert apply_range_function(name, batch_of([1.0] * 9), GRID, 60_000, 0, params_of(name), context).samples == 0
+    assert (
+        apply_range_function(
+            RANGE_FUNCTIONS[name], batch_of([1.0] * 9), GRID, 60_000, 0, params_of(name), context
+        ).samples
+        == 0
+    )
 
 
 @pytest.mark.parametrize("name", sorted(RANGE_FUNCTIONS))
 def test_no_series_give_an_empty_frame(name: str) -> None:
     batch = SeriesBatch(LabelTable.empty_sets(0), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0))
-    result = apply_range_function(name, batch, GRID, 60_000, 0, params_of(name))
+    result = apply_range_function(RANGE_FUNCTIONS[name], batch, GRID, 60_000, 0, params_of(name))
     assert result.frame.values.shape == (0, GRID.count)
     assert result.samples == 0
 
 
 def test_a_wrong_number_of_arguments_is_a_programming_error() -> None:
     with pytest.raises(ValueError, match="takes 1 scalar arguments, got 0"):
-        apply_range_function("predict_linear", batch_of([1.0]), GRID, 60_000, 0)
+        apply_range_function(RANGE_FUNCTIONS["predict_linear"], batch_of([1.0]), GRID, 60_000, 0)
 
 
 @pytest.mark.parametrize(("factor", "fails"), [(0.0, True), (1.0, True), (-2.0, True), (0.5, False), (np.nan, False)])
 def test_a_smoothing_factor_outside_of_0_and_1_fails_where_there_are_samples(factor: float, fails: bool) -> None:
     name = "double_exponential_smoothing"
     params = [np.full(GRID.count, factor), np.full(GRID.count, 0.5)]
-    assert apply_range_function(name, batch_of([]), GRID, 60_000, 0, params).samples == 0
+    assert apply_range_function(RANGE_FUNCTIONS[name], batch_of([]), GRID, 60_000, 0, params).samples == 0
     if fails:
         with pytest.raises(ExecutionError, match=r"invalid smoothing factor. Expected: 0 < sf < 1, got: -?\d\.\d{6}"):
-            apply_range_function(name, batch_of([1.0, 2.0, 3.0]), GRID, 60_000, 0, params)
+            apply_range_function(RANGE_FUNCTIONS[name], batch_of([1.0, 2.0, 3.0]), GRID, 60_000, 0, params)
     else:
-        assert apply_range_function(name, batch_of([1.0, 2.0, 3.0]), GRID, 60_000, 0, params).samples > 0
+        assert (
+            apply_range_function(RANGE_FUNCTIONS[name], batch_of([1.0, 2.0, 3.0]), GRID, 60_000, 0, params).samples > 0
+        )
 
 
 def test_a_prediction_at_a_fixed_window_still_moves_with_the_evaluation_time() -> None:
     batch = batch_of([0.0, 15.0, 30.0, 45.0, 60.0])
     context = RangeContext(at_ms=60_000)
-    frame = apply_range_function("predict_linear", batch, GRID, 60_000, 0, [np.zeros(3)], context).frame
+    frame = apply_range_function(
+        RANGE_FUNCTIONS["predict_linear"], batch, GRID, 60_000, 0, [np.zeros(3)], context
+    ).frame
     assert frame.values[0].tolist() == pytest.approx([60.0, 120.0, 180.0])
 
 
 def test_a_fixed_window_gives_the_same_at_every_step() -> None:
     frame = apply_range_function(
-        "sum_over_time", batch_of([1.0, 2.0, 3.0]), GRID, 60_000, 0, (), RangeContext(at_ms=15_000)
+        RANGE_FUNCTIONS["sum_over_time"], batch_of([1.0, 2.0, 3.0]), GRID, 60_000, 0, (), RangeContext(at_ms=15_000)
     ).frame
     assert frame.values.tolist() == [[3.0, 3.0, 3.0]]
     assert frame.values.flags.c_contiguous

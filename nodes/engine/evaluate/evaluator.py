@@ -33,9 +33,11 @@ from filoray.nodes.engine.evaluate.vector_matching import vector_operation
 from filoray.nodes.engine.evaluation_times import invariant_grid, window_span
 from filoray.nodes.engine.fragments import AggregatePartial, Fragment, FragmentResult
 from filoray.nodes.engine.functions.evaluation import Value
-from filoray.nodes.engine.functions.function_handlers import FUNCTION_HANDLERS
+from filoray.nodes.engine.functions.function_specs import FUNCTION_SPECS
+from filoray.nodes.engine.functions.range_functions import RangeFunction
 from filoray.nodes.engine.metric_names import merged_by_labels, with_names_removed
 from filoray.nodes.engine.query_params import EvalLimits
+from filoray.nodes.engine.sampled_frame import SampledFrame
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import (
     Aggregate,
@@ -134,12 +136,12 @@ class Evaluator:
 
     def range_function(
         self,
-        name: str,
+        function: RangeFunction,
         argument: MatrixSelector | Subquery,
         params: Sequence[NDArray[np.float64]],
         grid: TimeGrid,
-    ) -> tuple[Frame, NDArray[np.int64]]:
-        return self.leaves.range_function(name, argument, params, grid, self)
+    ) -> SampledFrame:
+        return self.leaves.range_function(function, argument, params, grid, self)
 
     def sample_times(self, selector: VectorSelector, grid: TimeGrid) -> Frame:
         return self.leaves.instant(selector, grid, want_times=True)
@@ -229,7 +231,7 @@ class Evaluator:
         return whole
 
     def _call(self, expr: Call, grid: TimeGrid) -> Value:
-        handler = FUNCTION_HANDLERS.get(expr.function)
+        handler = FUNCTION_SPECS[expr.function].handler
         if handler is None:
             raise ExecutionError(f"function {expr.function} is not supported")
         with np.errstate(all="ignore"):

@@ -1,7 +1,7 @@
 """The leaves of an evaluation: selectors and the range functions over them or over subqueries.
 
 Reads a SeriesSource, enforces what a query may read, and counts what it did. The arithmetic is in
-``range_functions`` and ``selection``.
+``functions.range_functions`` and ``selection``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from filoray.nodes.engine.annotations import AnnotationKind, Annotations
 from filoray.nodes.engine.evaluate.selection import select_samples
 from filoray.nodes.engine.evaluation_times import pinned_grid, subquery_grid, window_span
 from filoray.nodes.engine.functions.evaluation import Evaluation
-from filoray.nodes.engine.functions.range_functions import RangeContext, apply_range_function
+from filoray.nodes.engine.functions.range_functions import RangeContext, RangeFunction, apply_range_function
 from filoray.nodes.engine.metric_names import distinct_names, with_names_removed
 from filoray.nodes.engine.query_params import EvalLimits
+from filoray.nodes.engine.sampled_frame import SampledFrame
 from filoray.nodes.kernels.query.windows import without_stale_markers
 from filoray.nodes.promql.ast import MatrixSelector, Position, Subquery, VectorSelector
 
 COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
-COUNTER_FUNCTIONS = frozenset({"rate", "increase"})
 SUBQUERY_POSITION = Position(0, 0)
 """Annotations about a subquery's windows point to the start of the query, as Prometheus's do."""
 
@@ -93,19 +93,21 @@ class Leaves:
 
     def range_function(
         self,
-        name: str,
+        function: RangeFunction,
         argument: MatrixSelector | Subquery,
         params: Sequence[NDArray[np.float64]],
         grid: TimeGrid,
         evaluation: Evaluation,
-    ) -> tuple[Frame, NDArray[np.int64]]:
+    ) -> SampledFrame:
         """A function over the windows of each step: the series with a result, and how many samples each step saw."""
         windows = self._windows(argument, grid, evaluation)
         self.limits.check_matrix(windows.batch.labels.count, grid.count)
         context = RangeContext(
             windows.anchored, windows.smoothed, self.lookback_ms, windows.at_ms, cancelled=self.cancel.flag
         )
-        result = apply_range_function(name, windows.batch, grid, windows.range_ms, windows.offset_ms, params, context)
+        result = apply_range_function(
+            function, windows.batch, grid, windows.range_ms, windows.offset_ms, params, context
+        )
         self.cancel.check()
         self.queryable_samples += result.samples
         evaluation.hold(len(windows.batch.timestamps) + result.frame.valid.size)
@@ -113,9 +115,9 @@ class Leaves:
         if windows.drop_name is not None:
             frame = Frame(frame.labels, frame.values, frame.valid, frame.drop_name | windows.drop_name)
         frame = frame.without_empty_series()
-        if name in COUNTER_FUNCTIONS:
+        if function.expects_counters:
             self._doubt_counters(frame.labels, windows.position)
-        return frame, result.samples_per_step
+        return SampledFrame(frame, result.samples_per_step)
 
     def _doubt_counters(self, labels: LabelTable, position: Position) -> None:
         for metric in distinct_names(labels):

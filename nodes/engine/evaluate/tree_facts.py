@@ -1,4 +1,4 @@
-"""What the planner wants to know of each subtree, found out once: a chain has as many as it has terms."""
+"""What planner and evaluator want to know of each subtree, found out once: a chain has as many as it has terms."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
+from filoray.nodes.engine.functions.function_spec import AtNode
+from filoray.nodes.engine.functions.function_specs import spec_of
 from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.promql.ast import (
     Binary,
@@ -26,17 +28,6 @@ from filoray.nodes.promql.subtrees import children_of, subtrees_of
 from filoray.nodes.promql.types import value_type
 
 Matchers = tuple[LabelMatcher, ...]
-
-GLOBAL_FUNCTIONS = frozenset(
-    {
-        "absent", "absent_over_time", "histogram_fraction", "histogram_quantile", "histogram_quantiles", "info",
-        "label_join", "label_replace", "scalar", "sort", "sort_by_label", "sort_by_label_desc", "sort_desc", "vector",
-    }
-)  # fmt: skip
-"""Functions that must see all series at once (``vector`` has none: it is not a fragment)."""
-
-KEEPING_NAMES = frozenset({"first_over_time", "last_over_time"})
-"""Functions of one series whose results are samples of the same metric."""
 
 
 def selectors_of(expr: Expr) -> tuple[Matchers, ...]:
@@ -121,7 +112,7 @@ def _is_per_series(expr: Expr) -> bool:
         case Subquery() | Unary() | Paren() | StepInvariant() | MatrixSelector():
             return True
         case Call():
-            return expr.function not in GLOBAL_FUNCTIONS
+            return spec_of(expr).at_node is AtNode.EACH_SERIES
         case Binary():
             return expr.matching is None
     return False
@@ -133,7 +124,7 @@ def removes_names(expr: Expr) -> bool:
         case Unary():
             return expr.op == "-"
         case Call():
-            return expr.function not in KEEPING_NAMES
+            return not spec_of(expr).keeps_name
         case Binary():
             return expr.op not in COMPARISONS or expr.return_bool
     return False

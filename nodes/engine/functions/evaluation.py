@@ -15,7 +15,9 @@ from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.annotations import Annotations
+from filoray.nodes.engine.functions.range_functions import RangeFunction
 from filoray.nodes.engine.query_params import EvalLimits
+from filoray.nodes.engine.sampled_frame import SampledFrame
 from filoray.nodes.promql.ast import Call, Expr, MatrixSelector, Subquery, VectorSelector
 
 Value = Frame | ScalarSeries | SeriesBatch | str
@@ -47,11 +49,11 @@ class Evaluation(Protocol):
 
     def range_function(
         self,
-        name: str,
+        function: RangeFunction,
         argument: MatrixSelector | Subquery,
         params: Sequence[NDArray[np.float64]],
         grid: TimeGrid,
-    ) -> tuple[Frame, NDArray[np.int64]]:
+    ) -> SampledFrame:
         """A function over the windows of each step: the series with a result, and how many samples each step saw."""
         ...
 

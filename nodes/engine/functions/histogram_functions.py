@@ -5,7 +5,6 @@ Functions of native histograms have nothing to work on and give empty results, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +14,11 @@ from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.engine.annotations import AnnotationKind
-from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
+from filoray.nodes.engine.functions.evaluation import Evaluation, Value
 from filoray.nodes.engine.functions.range_vector_functions import warn_of_quantiles
 from filoray.nodes.engine.metric_names import METRIC_NAME
-from filoray.nodes.kernels.query.histograms import (
-    BucketRows,
-    HistogramQuantiles,
-    histogram_fractions,
-    histogram_quantiles,
-)
+from filoray.nodes.kernels.query import histograms as kernels
+from filoray.nodes.kernels.query.histograms import BucketRows, HistogramQuantiles
 from filoray.nodes.promql.ast import Call, Expr, Position
 from filoray.nodes.promql.go_numbers import parse_float
 from filoray.nodes.promql.number_format import format_float_g
@@ -31,8 +26,6 @@ from filoray.nodes.promql.quoting import is_valid_label_name
 
 BUCKET_LABEL = "le"
 _NO_BUCKET = -1
-
-NATIVE_ONLY = ("histogram_avg", "histogram_count", "histogram_stddev", "histogram_stdvar", "histogram_sum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +79,7 @@ def _quantile_frame(
     grid: TimeGrid,
     position: Position,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    result = histogram_quantiles(
+    result = kernels.histogram_quantiles(
         histograms.values, histograms.valid, histograms.buckets, np.ascontiguousarray(quantiles), evaluation.cancel.flag
     )
     evaluation.cancel.check()
@@ -119,7 +112,7 @@ def _utc(time_ms: int) -> str:
     return f"{np.datetime64(time_ms // 1000, 's')}Z"
 
 
-def _histogram_quantile(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def histogram_quantile(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     quantiles = evaluation.scalar(call.args[0], grid).values
     warn_of_quantiles(evaluation, quantiles, call.args[0].position)
     frame = evaluation.vector(call.args[1], grid)
@@ -127,7 +120,7 @@ def _histogram_quantile(evaluation: Evaluation, call: Call, grid: TimeGrid) -> V
     return histograms.frame(*_quantile_frame(evaluation, histograms, quantiles, grid, call.args[1].position))
 
 
-def _histogram_quantiles(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def histogram_quantiles(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     """One series for each histogram and quantile; the quantile is a label."""
     label = evaluation.string(call.args[1])
     if not is_valid_label_name(label):
@@ -160,25 +153,17 @@ def open_metrics_float(value: float) -> str:
     return text if any(mark in text for mark in "e.IN") else f"{text}.0"
 
 
-def _histogram_fraction(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def histogram_fraction(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     lower, upper = (np.ascontiguousarray(evaluation.scalar(arg, grid).values) for arg in call.args[:2])
     frame = evaluation.vector(call.args[2], grid)
     histograms = _histograms(evaluation, frame, call.args[2].position)
-    values, valid = histogram_fractions(
+    values, valid = kernels.histogram_fractions(
         histograms.values, histograms.valid, histograms.buckets, lower, upper, evaluation.cancel.flag
     )
     evaluation.cancel.check()
     return histograms.frame(values, valid)
 
 
-def _of_native_histograms(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def of_native_histograms(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     evaluation.vector(call.args[0], grid)
     return Frame.empty(grid.count)
-
-
-HISTOGRAM_HANDLERS: Mapping[str, Handler] = {
-    "histogram_quantile": _histogram_quantile,
-    "histogram_quantiles": _histogram_quantiles,
-    "histogram_fraction": _histogram_fraction,
-    **dict.fromkeys(NATIVE_ONLY, _of_native_histograms),
-}

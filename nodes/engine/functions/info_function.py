@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
-from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
+from filoray.nodes.engine.functions.evaluation import Evaluation, Value
 from filoray.nodes.engine.label_text import label_set_text
 from filoray.nodes.engine.metric_names import METRIC_NAME, merged_by_labels, names_of
 from filoray.nodes.promql.ast import Call, VectorSelector
@@ -26,7 +26,7 @@ Identity = tuple[str, ...]
 _NONE = -1
 
 
-def _info(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def info(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     selector = call.args[2]
     assert isinstance(selector, VectorSelector)
     base = evaluation.vector(call.args[0], grid)
@@ -144,6 +144,3 @@ def _identities(labels: LabelTable) -> list[Identity]:
     ids, distinct = labels.keep(IDENTIFYING_LABELS).grouped()
     texts = [tuple(label_set.get(name, "") for name in IDENTIFYING_LABELS) for label_set in distinct.label_sets()]
     return [texts[group] for group in ids.tolist()]
-
-
-INFO_HANDLERS: Mapping[str, Handler] = {"info": _info}

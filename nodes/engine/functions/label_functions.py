@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ _WORK_PER_LOOK = 10_000
 _CHUNK = re.compile(r"\d+|\D+", re.ASCII)
 
 
-def _label_replace(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def label_replace(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     target, template, source, pattern = (evaluation.string(arg) for arg in call.args[1:])
     try:
         regex = compile_regex(pattern)
@@ -142,7 +142,7 @@ def _with_mapped(
     return labels.with_column(target, LabelColumn(tuple(dictionary), codes))
 
 
-def _label_join(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def label_join(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     target, separator, *sources = (evaluation.string(arg) for arg in call.args[1:])
     for source in sources:
         if not is_valid_label_name(source):
@@ -167,17 +167,20 @@ def _joined(separator: str, values: list[str], room: _TextRoom) -> str:
     return separator.join(values)
 
 
-def _sort_by_label(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluation.vector(call.args[0], grid)
-    if evaluation.is_range:
-        warn_of_range_sort(evaluation, call)
-        return frame
-    by_labels = frame.labels.sorted_rows()
-    rank = np.empty(frame.series_count, np.int64)
-    rank[by_labels] = np.arange(frame.series_count)
-    keys = [rank, *(_natural_ranks(frame.labels, evaluation.string(arg)) for arg in reversed(call.args[1:]))]
-    order = np.lexsort(keys)
-    return frame.take(order[::-1] if call.function == "sort_by_label_desc" else order)
+def sort_by_label(*, descending: bool) -> Handler:
+    def handler(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+        frame = evaluation.vector(call.args[0], grid)
+        if evaluation.is_range:
+            warn_of_range_sort(evaluation, call)
+            return frame
+        by_labels = frame.labels.sorted_rows()
+        rank = np.empty(frame.series_count, np.int64)
+        rank[by_labels] = np.arange(frame.series_count)
+        keys = [rank, *(_natural_ranks(frame.labels, evaluation.string(arg)) for arg in reversed(call.args[1:]))]
+        order = np.lexsort(keys)
+        return frame.take(order[::-1] if descending else order)
+
+    return handler
 
 
 def _natural_ranks(labels: LabelTable, name: str) -> NDArray[np.int64]:
@@ -207,11 +210,3 @@ def _natural_order(left: str, right: str) -> int:
     if len(left_chunks) != len(right_chunks):
         return -1 if len(left_chunks) < len(right_chunks) else 1
     return (left > right) - (left < right)
-
-
-LABEL_HANDLERS: Mapping[str, Handler] = {
-    "label_replace": _label_replace,
-    "label_join": _label_join,
-    "sort_by_label": _sort_by_label,
-    "sort_by_label_desc": _sort_by_label,
-}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +11,10 @@ from filoray.nodes.data.matching import MatchOp
 from filoray.nodes.engine.annotations import AnnotationKind
 from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
 from filoray.nodes.engine.functions.instant_functions import renamed
-from filoray.nodes.engine.functions.range_functions import RANGE_FUNCTIONS
+from filoray.nodes.engine.functions.range_functions import Param, RangeFunction
+from filoray.nodes.engine.functions.range_kernels import PRESENCE, QUANTILE
 from filoray.nodes.engine.metric_names import METRIC_NAME
+from filoray.nodes.engine.sampled_frame import SampledFrame
 from filoray.nodes.promql.ast import Call, Expr, MatrixSelector, Position, StepInvariant, Subquery, VectorSelector
 from filoray.nodes.promql.number_format import format_float_g
 from filoray.nodes.promql.subtrees import unwrap_parens
@@ -27,9 +27,27 @@ def warn_of_quantiles(evaluation: Evaluation, values: NDArray[np.float64], posit
         evaluation.annotations.add(AnnotationKind.INVALID_QUANTILE, value, position=position)
 
 
-def _range_function(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def over_windows(function: RangeFunction) -> Handler:
+    def handler(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+        sampled, _ = _applied(evaluation, function, call, grid)
+        return sampled.frame
+
+    return handler
+
+
+def quantile_over_time(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+    """Warns of what is no quantile, where there was anything to take it of."""
+    sampled, (quantiles,) = _applied(evaluation, QUANTILE, call, grid)
+    warn_of_quantiles(evaluation, quantiles[sampled.samples_per_step > 0], call.args[0].position)
+    return sampled.frame
+
+
+def _applied(
+    evaluation: Evaluation, function: RangeFunction, call: Call, grid: TimeGrid
+) -> tuple[SampledFrame, list[Param]]:
+    """And the scalar arguments."""
     argument: MatrixSelector | Subquery | None = None
-    params: list[NDArray[np.float64]] = []
+    params: list[Param] = []
     for arg in call.args:
         inner = unwrap_parens(arg)
         if isinstance(inner, MatrixSelector | Subquery):
@@ -37,13 +55,10 @@ def _range_function(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value
         else:
             params.append(evaluation.scalar(arg, grid).values)
     assert argument is not None, call.function
-    frame, samples = evaluation.range_function(call.function, argument, params, grid)
-    if call.function == "quantile_over_time":
-        warn_of_quantiles(evaluation, params[0][samples > 0], call.args[0].position)
-    return frame
+    return evaluation.range_function(function, argument, params, grid), params
 
 
-def _timestamp(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def timestamp(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     """Of a selector the times of its samples, of anything else the evaluation time."""
     argument = call.args[0]
     if isinstance(argument, StepInvariant):
@@ -56,21 +71,21 @@ def _timestamp(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     return renamed(frame, np.broadcast_to(grid.times_ms() / 1000, frame.values.shape))
 
 
-def _start_timestamp(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def start_timestamp(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     """When each sample's counting began: 0, not known, as samples come without it."""
     frame = evaluation.vector(call.args[0], grid)
     return renamed(frame, np.zeros(frame.values.shape))
 
 
-def _absent(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def absent(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     frame = evaluation.vector(call.args[0], grid)
     return _absence(np.logical_or.reduce(frame.valid, axis=0), call.args[-1], grid)
 
 
-def _absent_over_time(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+def absent_over_time(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
     argument = unwrap_parens(call.args[0])
     if isinstance(argument, MatrixSelector | Subquery):
-        frame, _ = evaluation.range_function("present_over_time", argument, (), grid)
+        frame = evaluation.range_function(PRESENCE, argument, (), grid).frame
     else:
         # The nodes have answered in which steps there is anything.
         frame = evaluation.vector(argument, grid)
@@ -107,12 +122,3 @@ def _labels_of_absence(argument: Expr) -> dict[str, str]:
         else:
             labels.pop(matcher.name, None)
     return labels
-
-
-RANGE_VECTOR_HANDLERS: Mapping[str, Handler] = {
-    **dict.fromkeys(RANGE_FUNCTIONS, _range_function),
-    "timestamp": _timestamp,
-    "start_timestamp": _start_timestamp,
-    "absent": _absent,
-    "absent_over_time": _absent_over_time,
-}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from filoray.nodes.data.frame import TimeGrid
@@ -16,16 +14,16 @@ def warn_of_range_sort(evaluation: Evaluation, call: Call) -> None:
     evaluation.annotations.add(AnnotationKind.INEFFECTIVE_SORT, position=call.position)
 
 
-def _sort(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
-    frame = evaluation.vector(call.args[0], grid)
-    if evaluation.is_range:
-        warn_of_range_sort(evaluation, call)
-        return frame
-    frame = frame.take(frame.labels.sorted_rows())
-    values = frame.values[:, 0]
-    is_nan = np.isnan(values)
-    keys = np.where(is_nan, 0.0, -values if call.function == "sort_desc" else values)
-    return frame.take(np.lexsort((keys, is_nan)))
+def sort_by_value(*, descending: bool) -> Handler:
+    def handler(evaluation: Evaluation, call: Call, grid: TimeGrid) -> Value:
+        frame = evaluation.vector(call.args[0], grid)
+        if evaluation.is_range:
+            warn_of_range_sort(evaluation, call)
+            return frame
+        frame = frame.take(frame.labels.sorted_rows())
+        values = frame.values[:, 0]
+        is_nan = np.isnan(values)
+        keys = np.where(is_nan, 0.0, -values if descending else values)
+        return frame.take(np.lexsort((keys, is_nan)))
 
-
-SORT_HANDLERS: Mapping[str, Handler] = {"sort": _sort, "sort_desc": _sort}
+    return handler

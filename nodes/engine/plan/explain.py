@@ -12,7 +12,8 @@ from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.engine.evaluate.tree_facts import TreeFacts
 from filoray.nodes.engine.evaluation_times import invariant_grid, subquery_grid, window_span
 from filoray.nodes.engine.fragments import Fragment
-from filoray.nodes.engine.functions.range_functions import RANGE_FUNCTIONS
+from filoray.nodes.engine.functions.function_spec import AtGateway, Mapper
+from filoray.nodes.engine.functions.function_specs import spec_of
 from filoray.nodes.engine.plan.planner import ExecPlan
 from filoray.nodes.promql.ast import (
     Aggregate,
@@ -57,9 +58,8 @@ _FILTERS = {
     MatchOp.REGEX: "EqualsRegex",
     MatchOp.NOT_REGEX: "NotEqualsRegex",
 }
+_MAPPERS_OF_ONE_FUNCTION = (Mapper.ABSENT, Mapper.VECTOR)
 _DASHES_MAX = 250  # each term of a chain is deeper; beyond this the text would grow with the chain's square
-_SORTS = frozenset({"sort", "sort_desc", "sort_by_label", "sort_by_label_desc"})
-_LABEL_FUNCTIONS = frozenset({"label_replace", "label_join", "info"})
 
 
 def explain(plan: ExecPlan, node_shards: Mapping[str, Sequence[int]], dataset: str = "timeseries") -> list[str]:
@@ -189,24 +189,8 @@ class _Explainer:
     def _transformer(self, expr: Expr, grid: TimeGrid, depth: int) -> int:
         """A line for what ``expr`` does to its child; returns the child's depth."""
         match expr:
-            case Call() if expr.function in RANGE_FUNCTIONS:
-                argument = next(
-                    arg for arg in map(unwrap_parens, expr.args) if isinstance(arg, MatrixSelector | Subquery)
-                )
-                time = argument.time if isinstance(argument, Subquery) else argument.selector.time
-                text = _periodic(grid, argument.range_ms, expr.function, time.offset_ms)
-            case Call() if expr.function in _SORTS:
-                text = f"T~SortFunctionMapper(function={_camel(expr.function)})"
-            case Call() if expr.function in _LABEL_FUNCTIONS:
-                text = f"T~MiscellaneousFunctionMapper(function={_camel(expr.function)})"
-            case Call() if expr.function.startswith("absent"):
-                text = "T~AbsentFunctionMapper()"
-            case Call(function="scalar"):
-                text = "T~ScalarFunctionMapper(function=Scalar)"
-            case Call(function="vector"):
-                text = "T~VectorFunctionMapper()"
             case Call():
-                text = f"T~InstantVectorFunctionMapper(function={_camel(expr.function)})"
+                text = _call(expr, grid)
             case Binary():
                 side = "true" if self.facts.is_pure(expr.left) else "false"
                 text = f"T~ScalarOperationMapper(operator={_operator(expr)}, scalarOnLhs={side})"
@@ -222,11 +206,19 @@ class _Explainer:
 
 def _is_label_argument(expr: Expr, child: Expr) -> bool:
     """Arguments that are kept for their matchers only and never evaluated (see the planner)."""
-    if not isinstance(expr, Call):
+    if not isinstance(expr, Call) or spec_of(expr).at_gateway is AtGateway.ARGUMENTS:
         return False
-    if expr.function in ("absent", "absent_over_time"):
-        return len(expr.args) > 1 and child is expr.args[-1]
-    return expr.function == "info" and child is expr.args[-1]
+    return len(expr.args) > 1 and child is expr.args[-1]
+
+
+def _call(expr: Call, grid: TimeGrid) -> str:
+    mapper = spec_of(expr).mapper
+    if mapper is Mapper.PERIODIC_SAMPLES:
+        argument = next(arg for arg in map(unwrap_parens, expr.args) if isinstance(arg, MatrixSelector | Subquery))
+        time = argument.time if isinstance(argument, Subquery) else argument.selector.time
+        return _periodic(grid, argument.range_ms, expr.function, time.offset_ms)
+    function = "" if mapper in _MAPPERS_OF_ONE_FUNCTION else f"function={_camel(expr.function)}"
+    return f"T~{mapper.value}({function})"
 
 
 def _periodic(grid: TimeGrid, window_ms: int | None, function: str | None, offset_ms: int) -> str:

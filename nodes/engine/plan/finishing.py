@@ -13,6 +13,7 @@ from filoray.nodes.engine.annotations import Annotations
 from filoray.nodes.engine.evaluate.evaluator import Evaluator, Value
 from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.fragments import FragmentAnswers, FragmentResult
+from filoray.nodes.engine.functions.function_specs import spec_of
 from filoray.nodes.engine.metric_names import with_names_removed
 from filoray.nodes.engine.plan.planner import ExecPlan, plan
 from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, QueryParams, QueryResult
@@ -22,7 +23,6 @@ from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.promql.subtrees import unwrap_parens
 
-_ORDERING_FUNCTIONS = frozenset({"sort", "sort_desc", "sort_by_label", "sort_by_label_desc"})
 _ORDERING_AGGREGATIONS = frozenset({"topk", "bottomk"})
 
 
@@ -109,7 +109,7 @@ def has_own_order(plan: ExecPlan) -> bool:
             fragment = plan.fragments[expr.index]
             expr = fragment.expr
         elif isinstance(expr, Call):
-            return expr.function in _ORDERING_FUNCTIONS
+            return spec_of(expr).orders_series
         else:
             return isinstance(expr, Aggregate) and expr.op in _ORDERING_AGGREGATIONS
 

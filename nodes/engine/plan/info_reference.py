@@ -55,7 +55,7 @@ def _times(expr: Expr) -> Walk[set[TimeModifier]]:
             return set()
         case Call():
             found: set[TimeModifier] = set()
-            for arg in expr.args[:1] if expr.function == "info" else expr.args:
+            for arg in expr.args[: FUNCTIONS[expr.function].selector_argument]:
                 found |= yield _times(arg)
             return found or {EVALUATION_TIME}
         case NumberLiteral() | StringLiteral():

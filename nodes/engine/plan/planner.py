@@ -18,6 +18,8 @@ from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.engine.evaluate.tree_facts import Matchers, TreeFacts, selectors_of
 from filoray.nodes.engine.evaluation_times import invariant_grid, subquery_grid
 from filoray.nodes.engine.fragments import Fragment
+from filoray.nodes.engine.functions.function_spec import AtGateway
+from filoray.nodes.engine.functions.function_specs import FUNCTION_SPECS, spec_of
 from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.plan.info_reference import info_time
 from filoray.nodes.engine.plan.time_resolution import resolve_times
@@ -44,8 +46,13 @@ from filoray.nodes.promql.types import value_type
 
 Colocated = Callable[[Sequence[Matchers]], bool]
 
-ANCHORED_FUNCTIONS = ("changes", "delta", "increase", "rate", "resets")
-SMOOTHED_FUNCTIONS = ("delta", "increase", "rate")
+_EXTENDED = {
+    spec.name: spec.range_function.extended
+    for spec in sorted(FUNCTION_SPECS.values(), key=lambda spec: spec.name)
+    if spec.range_function is not None and spec.range_function.extended is not None
+}
+ANCHORED_FUNCTIONS = tuple(_EXTENDED)
+SMOOTHED_FUNCTIONS = tuple(name for name, extended in _EXTENDED.items() if extended.can_smooth)
 """The range functions that know what to do with samples from beyond the window."""
 
 INFO_METRIC = "target_info"
@@ -77,7 +84,7 @@ def plan(expr: Expr, params: QueryParams, colocated: Colocated = never_colocated
     """
     duration_free = durations_resolved(expr, params.step_ms, params.end_ms - params.start_ms, query)
     resolved = resolve_times(duration_free, params)
-    if any(isinstance(one, Call) and one.function == "info" for one in subtrees_of(resolved)):
+    if any(isinstance(one, Call) and _is_info(one) for one in subtrees_of(resolved)):
         resolved = walked(_with_info_selectors(resolved))
     _check_extended_ranges(resolved)
     selectors = selectors_of(resolved)
@@ -145,17 +152,17 @@ class _Splitter:
         raise AssertionError(type(expr).__name__)
 
     def _split_call(self, expr: Call, grid: TimeGrid) -> Walk[Expr]:
-        match expr.function:
-            case "absent":
+        match spec_of(expr).at_gateway:
+            case AtGateway.PRESENCE:
                 # All that matters is whether there is anything; the labels come from the argument as written.
                 anything = Aggregate("group", expr.args[0], position=expr.position)
                 return replace(expr, args=((yield self.split(anything, grid)), expr.args[0]))
-            case "absent_over_time":
+            case AtGateway.PRESENCE_IN_WINDOWS:
                 # Not present_over_time: names that it removes could make series equal, which is an error elsewhere.
                 present = Call("last_over_time", expr.args, expr.position)
                 anything = Aggregate("group", present, position=expr.position)
                 return replace(expr, args=((yield self.split(anything, grid)), expr.args[0]))
-            case "info":
+            case AtGateway.INFO_SERIES:
                 base, times, selector = expr.args
                 base = yield self.split(base, grid)
                 # Info metrics are told apart by name, so that names stay on the times of their samples.
@@ -197,7 +204,7 @@ def _with_info_selectors(expr: Expr) -> Walk[Expr]:
     """
     children: list[Expr] = yield all_of(map(_with_info_selectors, children_of(expr)))
     match expr:
-        case Call(function="info"):
+        case Call() if _is_info(expr):
             given = children[1] if len(children) > 1 else VectorSelector("", (), position=expr.position)
             assert isinstance(given, VectorSelector)
             selector = replace(_named_info_selector(given), time=info_time(children[0]))
@@ -211,6 +218,10 @@ def _with_info_selectors(expr: Expr) -> Walk[Expr]:
         case Subquery() | Unary() | Paren() | StepInvariant():
             return replace(expr, expr=children[0])
     return expr
+
+
+def _is_info(call: Call) -> bool:
+    return spec_of(call).at_gateway is AtGateway.INFO_SERIES
 
 
 def _named_info_selector(selector: VectorSelector) -> VectorSelector:

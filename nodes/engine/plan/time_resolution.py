@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from filoray.nodes.engine.functions.function_spec import AtGateway
+from filoray.nodes.engine.functions.function_specs import spec_of
 from filoray.nodes.engine.plan.info_reference import info_time
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.promql.ast import (
@@ -30,19 +32,11 @@ from filoray.nodes.promql.ast import (
 from filoray.nodes.promql.deep_trees import Walk, all_of, walked
 from filoray.nodes.promql.subtrees import unwrap_parens
 
-_DATE_FUNCTIONS = (
-    "days_in_month", "day_of_month", "day_of_week", "day_of_year", "hour", "minute", "month", "year",
-)  # fmt: skip
 _Wrapped = tuple[Expr, bool, bool]
-
-AT_UNSAFE_FUNCTIONS = frozenset({*_DATE_FUNCTIONS, "predict_linear", "time", "timestamp"})
-"""Functions whose value depends on the evaluation time even over pinned arguments."""
 
 FARTHEST_MS = (1 << 63) - (1 << 54)
 """How far from 1970 an ``@`` may be: offsets and ranges (292 years at most each) still fit an int64 beside it, however
 deep they nest. No sample is that far off."""
-
-_RANGE_CONSTANTS = frozenset({"start", "end", "step", "range"})
 
 
 def resolve_times(expr: Expr, params: QueryParams) -> Expr:
@@ -65,9 +59,10 @@ def _resolve(expr: Expr, params: QueryParams) -> Walk[Expr]:
                 step_ms=expr.step_ms or params.default_step_ms,
                 time=_resolve_time(expr.time, params),
             )
-        case Call() if expr.function in _RANGE_CONSTANTS and not expr.args:
-            return NumberLiteral(_range_constant(expr.function, params), expr.position)
         case Call():
+            constant = spec_of(expr).constant
+            if constant is not None:
+                return NumberLiteral(constant(params), expr.position)
             args = yield all_of(_resolve(unwrap_parens(arg), params) for arg in expr.args)
             return replace(expr, args=tuple(args))
         case Aggregate():
@@ -88,17 +83,6 @@ def _resolve_time(time: TimeModifier, params: QueryParams) -> TimeModifier:
     if time.at_ms is None or abs(time.at_ms) <= FARTHEST_MS:
         return time
     return replace(time, at_ms=FARTHEST_MS if time.at_ms > 0 else -FARTHEST_MS)
-
-
-def _range_constant(function: str, params: QueryParams) -> float:
-    match function:
-        case "start":
-            return params.start_ms / 1000
-        case "end":
-            return params.end_ms / 1000
-        case "step":
-            return params.step_ms / 1000
-    return (params.end_ms - params.start_ms) / 1000
 
 
 def _step_invariant(expr: Expr) -> Expr:
@@ -140,9 +124,10 @@ def _wrap(expr: Expr) -> Walk[_Wrapped]:
             return replace(expr, left=left, right=right), False, False
         case Call():
             parts: list[_Wrapped] = yield all_of(map(_wrap, expr.args))
-            if expr.function == "info":
+            spec = spec_of(expr)
+            if spec.at_gateway is AtGateway.INFO_SERIES:
                 return _wrapped_info(expr, parts)
-            if expr.function not in AT_UNSAFE_FUNCTIONS and all(invariant for _, invariant, _ in parts):
+            if not spec.depends_on_time and all(invariant for _, invariant, _ in parts):
                 return replace(expr, args=tuple(part[0] for part in parts)), True, True
             args = tuple(
                 _step_invariant(arg) if invariant and should_wrap else arg for arg, invariant, should_wrap in parts
