@@ -6,7 +6,7 @@ Of expressions whose times are absolute (``plan.time_resolution`` makes them so)
 from __future__ import annotations
 
 from filoray.nodes.data.frame import TimeGrid
-from filoray.nodes.promql.ast import MatrixSelector, Subquery, TimeModifier
+from filoray.nodes.promql.ast import Expr, MatrixSelector, StepInvariant, Subquery, TimeModifier
 
 
 def invariant_grid(grid: TimeGrid) -> TimeGrid:
@@ -31,6 +31,16 @@ def subquery_grid(subquery: Subquery, grid: TimeGrid) -> TimeGrid:
     start_ms = (left_ms // step_ms + 1) * step_ms
     end_ms = outer.end_ms - subquery.time.offset_ms
     return TimeGrid(start_ms, step_ms, max((end_ms - start_ms) // step_ms + 1, 0))
+
+
+def grid_inside(expr: Expr, grid: TimeGrid) -> TimeGrid:
+    """Where what is inside an expression is evaluated for all steps of the expression's own grid."""
+    match expr:
+        case StepInvariant():
+            return invariant_grid(grid)
+        case Subquery():
+            return subquery_grid(expr, grid)
+    return grid
 
 
 def window_span(argument: MatrixSelector, grid: TimeGrid, lookback_ms: int) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from filoray.nodes.promql.function_table import AGGREGATIONS, FUNCTIONS, Functio
 from filoray.nodes.promql.operators import COMPARISONS, SET_OPERATORS
 from filoray.nodes.promql.quoting import quote
 from filoray.nodes.promql.regex import matches
+from filoray.nodes.promql.tree_walk import with_children
 from filoray.nodes.promql.types import api_name, value_type
 
 _METRIC_NAME = "__name__"
@@ -70,7 +71,7 @@ class _Checker:
                 return (yield self._aggregate(expr)), ValueType.VECTOR
             case Paren():
                 inner, type_ = yield self.check(expr.expr)
-                return (expr if inner is expr.expr else replace(expr, expr=inner)), type_
+                return with_children(expr, (inner,)), type_
             case Unary():
                 checked = yield self._unary(expr)
                 return checked
@@ -88,16 +89,14 @@ class _Checker:
             self._fail(expr.position.start, f"expected type {wanted.value} in {context}, got {found.value}")
         return inner
 
-    def _aggregate(self, expr: Aggregate) -> Walk[Aggregate]:
+    def _aggregate(self, expr: Aggregate) -> Walk[Expr]:
         inner = yield self._expect(expr.expr, ValueType.VECTOR, "aggregation expression")
         param, param_type = expr.param, AGGREGATIONS[expr.op].param_type
         if param is not None and param_type is not None:
             param = yield self._expect(param, param_type, "aggregation parameter")
-        if inner is expr.expr and param is expr.param:
-            return expr
-        return replace(expr, expr=inner, param=param)
+        return with_children(expr, (inner,) if param is None else (param, inner))
 
-    def _unary(self, expr: Unary) -> Walk[tuple[Unary, ValueType]]:
+    def _unary(self, expr: Unary) -> Walk[tuple[Expr, ValueType]]:
         inner, type_ = yield self.check(expr.expr)
         if type_ not in _OPERAND_TYPES:
             self._fail(
@@ -105,15 +104,15 @@ class _Checker:
                 "unary expression only allowed on expressions of type scalar or instant vector,"
                 f" got {quote(type_.value)}",
             )
-        return (expr if inner is expr.expr else replace(expr, expr=inner)), type_
+        return with_children(expr, (inner,)), type_
 
-    def _subquery(self, expr: Subquery) -> Walk[Subquery]:
+    def _subquery(self, expr: Subquery) -> Walk[Expr]:
         inner, type_ = yield self.check(expr.expr)
         if type_ is not ValueType.VECTOR:
             self._fail(
                 expr.position.start, f"subquery is only allowed on instant vector, got {api_name(type_)} instead"
             )
-        return expr if inner is expr.expr else replace(expr, expr=inner)
+        return with_children(expr, (inner,))
 
     def _binary(self, expr: Binary) -> Walk[tuple[Binary, ValueType]]:
         left, left_type = yield self.check(expr.left)
@@ -168,7 +167,7 @@ class _Checker:
             offset += 1
         return offset
 
-    def _call(self, expr: Call) -> Walk[tuple[Call, ValueType]]:
+    def _call(self, expr: Call) -> Walk[tuple[Expr, ValueType]]:
         signature = FUNCTIONS[expr.function]
         self._argument_count(expr, signature)
         selector = signature.selector_argument
@@ -181,9 +180,7 @@ class _Checker:
                 args.append(arg)
                 continue
             args.append((yield self._expect(arg, signature.type_of_argument(index), context)))
-        if all(new is old for new, old in zip(args, expr.args, strict=True)):
-            return expr, signature.return_type
-        return replace(expr, args=tuple(args)), signature.return_type
+        return with_children(expr, args), signature.return_type
 
     def _argument_count(self, expr: Call, signature: FunctionSignature) -> None:
         found, function = len(expr.args), quote(expr.function)

@@ -6,23 +6,18 @@ import math
 from dataclasses import replace
 
 from filoray.nodes.promql.ast import (
-    Aggregate,
-    Binary,
-    Call,
     DurationExpr,
     Expr,
     MatrixSelector,
     NumberLiteral,
-    Paren,
-    StepInvariant,
     Subquery,
     TimeModifier,
-    Unary,
     VectorSelector,
 )
-from filoray.nodes.promql.deep_trees import Walk, all_of, walked
+from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.durations import duration_out_of_range
 from filoray.nodes.promql.errors import PromqlError
+from filoray.nodes.promql.tree_walk import map_children
 
 
 def durations_resolved(expr: Expr, step_ms: int, range_ms: int, query: str = "") -> Expr:
@@ -44,49 +39,24 @@ class _Resolver:
         return walked(self._resolve(expr))
 
     def _resolve(self, expr: Expr) -> Walk[Expr]:
+        expr = yield map_children(expr, self._resolve)
         match expr:
             case VectorSelector():
-                return self._selector(expr)
-            case MatrixSelector():
-                selector = self._selector(expr.selector)
-                range_ms = self._positive_ms(expr.range_ms, expr.range_expr)
-                if selector is expr.selector and expr.range_expr is None:
-                    return expr
-                return replace(expr, selector=selector, range_ms=range_ms, range_expr=None)
+                time = self._time(expr.time)
+                return expr if time is expr.time else replace(expr, time=time)
+            case MatrixSelector() if expr.range_expr is not None:
+                return replace(expr, range_ms=self._positive_ms(expr.range_ms, expr.range_expr), range_expr=None)
             case Subquery():
-                subquery: Expr = yield self._subquery(expr)
-                return subquery
-            case Call():
-                args: list[Expr] = yield all_of(map(self._resolve, expr.args))
-                same = all(new is old for new, old in zip(args, expr.args, strict=True))
-                return expr if same else replace(expr, args=tuple(args))
-            case Aggregate():
-                inner = yield self._resolve(expr.expr)
-                param = None if expr.param is None else (yield self._resolve(expr.param))
-                same = inner is expr.expr and param is expr.param
-                return expr if same else replace(expr, expr=inner, param=param)
-            case Binary():
-                left = yield self._resolve(expr.left)
-                right = yield self._resolve(expr.right)
-                same = left is expr.left and right is expr.right
-                return expr if same else replace(expr, left=left, right=right)
-            case Unary() | Paren() | StepInvariant():
-                inner = yield self._resolve(expr.expr)
-                return expr if inner is expr.expr else replace(expr, expr=inner)
+                return self._subquery(expr)
         return expr
 
-    def _selector(self, expr: VectorSelector) -> VectorSelector:
-        time = self._time(expr.time)
-        return expr if time is expr.time else replace(expr, time=time)
-
-    def _subquery(self, expr: Subquery) -> Walk[Subquery]:
-        inner = yield self._resolve(expr.expr)
+    def _subquery(self, expr: Subquery) -> Subquery:
         time = self._time(expr.time)
         range_ms = self._positive_ms(expr.range_ms, expr.range_expr)
         step_ms = self._positive_ms(expr.step_ms, expr.step_expr)
-        if inner is expr.expr and (time, range_ms, step_ms) == (expr.time, expr.range_ms, expr.step_ms):
+        if (time, range_ms, step_ms) == (expr.time, expr.range_ms, expr.step_ms):
             return expr
-        return replace(expr, expr=inner, time=time, range_ms=range_ms, step_ms=step_ms, range_expr=None, step_expr=None)
+        return replace(expr, time=time, range_ms=range_ms, step_ms=step_ms, range_expr=None, step_expr=None)
 
     def _time(self, time: TimeModifier) -> TimeModifier:
         if time.offset_expr is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from filoray.nodes.promql.ast import Aggregate, Binary, Call, Expr, Paren, Subquery, Unary
 from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.printer import aggregate_head, binary_head, short_text, subquery_suffix, to_text
-from filoray.nodes.promql.subtrees import children_of, subtrees_of
+from filoray.nodes.promql.tree_walk import children, subtrees
 
 _LINE_BYTES_MAX = 100
 _INDENT = "  "
@@ -28,8 +28,8 @@ def pretty(expr: Expr) -> str:
 def _short_texts(expr: Expr) -> dict[int, str]:
     """The one-line texts of the subtrees that have a short one, by the tree's id. What holds a long one is long."""
     texts: dict[int, str] = {}
-    for one in reversed(subtrees_of(expr)):
-        if all(id(child) in texts for child in children_of(one)):
+    for one in reversed(subtrees(expr)):
+        if all(id(child) in texts for child in children(one)):
             text = short_text(one, _LINE_BYTES_MAX)
             if text is not None:
                 texts[id(one)] = text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
@@ -44,6 +46,18 @@ def value_type(expr: Expr) -> ValueType:
             if type_ is not ValueType.SCALAR:
                 return type_
     return ValueType.SCALAR
+
+
+def type_over(expr: Expr, inner: Sequence[ValueType]) -> ValueType:
+    """What ``expr`` evaluates to, if its children (``tree_walk.children``) evaluate to this; no tree is walked."""
+    match expr:
+        case Paren() | Unary() | StepInvariant():
+            return inner[0]
+        case Binary(matching=None):
+            return next((type_ for type_ in inner if type_ is not ValueType.SCALAR), ValueType.SCALAR)
+        case Binary():
+            return ValueType.VECTOR
+    return _own_type(expr)
 
 
 def _own_type(expr: Expr) -> ValueType:

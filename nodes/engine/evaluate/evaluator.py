@@ -54,7 +54,7 @@ from filoray.nodes.promql.ast import (
     VectorSelector,
 )
 from filoray.nodes.promql.deep_trees import make_room
-from filoray.nodes.promql.subtrees import unwrap_parens
+from filoray.nodes.promql.tree_walk import unwrap_parens
 
 
 class AnsweredSamples:

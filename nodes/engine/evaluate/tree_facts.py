@@ -24,15 +24,15 @@ from filoray.nodes.promql.ast import (
 )
 from filoray.nodes.promql.deep_trees import Walk, all_of, walked
 from filoray.nodes.promql.operators import COMPARISONS
-from filoray.nodes.promql.subtrees import children_of, subtrees_of
-from filoray.nodes.promql.types import value_type
+from filoray.nodes.promql.tree_walk import children, subtrees
+from filoray.nodes.promql.types import type_over, value_type
 
 Matchers = tuple[LabelMatcher, ...]
 
 
 def selectors_of(expr: Expr) -> tuple[Matchers, ...]:
     """The matchers of every selector inside, in order, each once."""
-    return tuple(dict.fromkeys(one.matchers for one in subtrees_of(expr) if isinstance(one, VectorSelector)))
+    return tuple(dict.fromkeys(one.matchers for one in subtrees(expr) if isinstance(one, VectorSelector)))
 
 
 class Names(Enum):
@@ -48,6 +48,7 @@ class Facts:
     """``is_pure``: it needs no series, any process evaluates it alike. ``is_pushable``: each node can evaluate it over
     its own series, and the answer is the union of theirs."""
 
+    type: ValueType
     is_pure: bool
     is_pushable: bool
     names: Names = Names.ONE
@@ -60,6 +61,9 @@ class TreeFacts:
         self._delayed_names = delayed_names
         # The tree beside its facts keeps it alive, and so its id its own.
         self._known: dict[int, tuple[Expr, Facts]] = {}
+
+    def type_of(self, expr: Expr) -> ValueType:
+        return self._facts(expr).type
 
     def is_pure(self, expr: Expr) -> bool:
         return self._facts(expr).is_pure
@@ -79,27 +83,30 @@ class TreeFacts:
         known = self._known.get(id(expr))
         if known is not None:
             return known[1]
-        inner: list[Facts] = yield all_of(map(self._find, children_of(expr)))
+        inner: list[Facts] = yield all_of(map(self._find, children(expr)))
         facts = self._combined(expr, inner)
         self._known[id(expr)] = expr, facts
         return facts
 
     def _combined(self, expr: Expr, inner: list[Facts]) -> Facts:
+        type_ = type_over(expr, [facts.type for facts in inner])
         if isinstance(expr, VectorSelector):
-            return Facts(False, True, Names.ONE if self._delayed_names or _has_one_name(expr) else Names.MANY)
+            names = Names.ONE if self._delayed_names or _has_one_name(expr) else Names.MANY
+            return Facts(type_, is_pure=False, is_pushable=True, names=names)
+        neither = Facts(type_, is_pure=False, is_pushable=False)
         if isinstance(expr, FragmentRef):
-            return Facts(False, False)
+            return neither
         with_series = [facts for facts in inner if not facts.is_pure]
         if not with_series:
-            return Facts(True, False)
+            return Facts(type_, is_pure=True, is_pushable=False)
         if len(with_series) > 1 or not with_series[0].is_pushable or not _is_per_series(expr):
-            return Facts(False, False)
+            return neither
         names = with_series[0].names
-        if isinstance(expr, Paren | StepInvariant | MatrixSelector):
-            return Facts(False, True, names)
-        if names is Names.GONE:
-            return Facts(False, False)
-        return Facts(False, True, Names.GONE if names is Names.MANY and removes_names(expr) else names)
+        if not isinstance(expr, Paren | StepInvariant | MatrixSelector):
+            if names is Names.GONE:
+                return neither
+            names = Names.GONE if names is Names.MANY and removes_names(expr) else names
+        return Facts(type_, is_pure=False, is_pushable=True, names=names)
 
 
 def _has_one_name(selector: VectorSelector) -> bool:

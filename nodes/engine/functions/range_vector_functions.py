@@ -17,7 +17,7 @@ from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.sampled_frame import SampledFrame
 from filoray.nodes.promql.ast import Call, Expr, MatrixSelector, Position, StepInvariant, Subquery, VectorSelector
 from filoray.nodes.promql.number_format import format_float_g
-from filoray.nodes.promql.subtrees import unwrap_parens
+from filoray.nodes.promql.tree_walk import unwrap_parens
 
 
 def warn_of_quantiles(evaluation: Evaluation, values: NDArray[np.float64], position: Position) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.engine.evaluate.tree_facts import TreeFacts
-from filoray.nodes.engine.evaluation_times import invariant_grid, subquery_grid, window_span
+from filoray.nodes.engine.evaluation_times import grid_inside, window_span
 from filoray.nodes.engine.fragments import Fragment
 from filoray.nodes.engine.functions.function_spec import AtGateway, Mapper
 from filoray.nodes.engine.functions.function_specs import spec_of
@@ -33,7 +33,7 @@ from filoray.nodes.promql.ast import (
 )
 from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.printer import to_text
-from filoray.nodes.promql.subtrees import children_of, subtrees_of, unwrap_parens
+from filoray.nodes.promql.tree_walk import children, subtrees, unwrap_parens
 
 _OPERATORS = {
     "+": "ADD",
@@ -72,6 +72,8 @@ def explain(plan: ExecPlan, node_shards: Mapping[str, Sequence[int]], dataset: s
 class _Explainer:
     def __init__(self, fragments: Sequence[Fragment], node_shards: Mapping[str, Sequence[int]], dataset: str) -> None:
         self.fragments = fragments
+        # Reversed: of equal ones the first counts.
+        self.of_windows = {one.expr: one for one in reversed(fragments) if isinstance(one.expr, MatrixSelector)}
         self.node_shards = node_shards
         self.dataset = dataset
         self.lines: list[str] = []
@@ -90,14 +92,11 @@ class _Explainer:
                 self.add(
                     depth, f"T~RepeatTransformer(startMs={grid.start_ms}, stepMs={grid.step_ms}, endMs={grid.end_ms})"
                 )
-                yield self.root(expr.expr, invariant_grid(grid), depth + 1)
+                yield self.root(expr.expr, grid_inside(expr, grid), depth + 1)
             case FragmentRef():
                 yield self._gathered(self.fragments[expr.index], depth, "E~LocalPartitionDistConcatExec()")
             case MatrixSelector():
-                fragment = next(
-                    one for one in self.fragments if isinstance(one.expr, MatrixSelector) and one.expr == expr
-                )
-                yield self._gathered(fragment, depth, "E~LocalPartitionDistConcatExec()")
+                yield self._gathered(self.of_windows[expr], depth, "E~LocalPartitionDistConcatExec()")
             case Aggregate():
                 yield self._aggregate(expr, grid, depth)
             case Binary() if expr.matching is not None:
@@ -152,7 +151,7 @@ class _Explainer:
     ) -> Walk[None]:
         inner = unwrap_parens(expr)
         if isinstance(inner, StepInvariant):
-            grid, inner = invariant_grid(grid), unwrap_parens(inner.expr)
+            grid, inner = grid_inside(inner, grid), unwrap_parens(inner.expr)
         if isinstance(inner, VectorSelector):
             self.add(depth, _periodic(grid, None, None, inner.time.offset_ms))
             window = MatrixSelector(inner, lookback_ms)
@@ -160,10 +159,10 @@ class _Explainer:
         elif isinstance(inner, MatrixSelector):
             self._partitions(inner, grid, depth, shard, address, lookback_ms)
         elif isinstance(inner, Subquery):
-            yield self._on_shard(inner.expr, subquery_grid(inner, grid), depth, shard, address, lookback_ms)
+            yield self._on_shard(inner.expr, grid_inside(inner, grid), depth, shard, address, lookback_ms)
         else:
             below = self._transformer(inner, grid, depth)
-            for child in children_of(inner):
+            for child in children(inner):
                 if not self.facts.is_pure(child):
                     yield self._on_shard(child, grid, below, shard, address, lookback_ms)
 
@@ -181,10 +180,9 @@ class _Explainer:
 
     def _transformed(self, expr: Expr, grid: TimeGrid, depth: int) -> Walk[None]:
         below = self._transformer(expr, grid, depth)
-        inner_grid = subquery_grid(expr, grid) if isinstance(expr, Subquery) else grid
-        for child in children_of(expr):
+        for child in children(expr):
             if not self.facts.is_pure(child) and not _is_label_argument(expr, child):
-                yield self.root(child, inner_grid, below)
+                yield self.root(child, grid_inside(expr, grid), below)
 
     def _transformer(self, expr: Expr, grid: TimeGrid, depth: int) -> int:
         """A line for what ``expr`` does to its child; returns the child's depth."""
@@ -264,4 +262,4 @@ def _text(expr: Expr) -> str:
 
 def _has_planned(expr: Expr) -> bool:
     """Whether the planner's own nodes are inside, which PromQL text cannot show."""
-    return any(isinstance(one, FragmentRef | StepInvariant) for one in subtrees_of(expr))
+    return any(isinstance(one, FragmentRef | StepInvariant) for one in subtrees(expr))

@@ -21,7 +21,7 @@ from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import Aggregate, Call, Expr, FragmentRef, StepInvariant, ValueType
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
-from filoray.nodes.promql.subtrees import unwrap_parens
+from filoray.nodes.promql.tree_walk import unwrap_parens
 
 _ORDERING_AGGREGATIONS = frozenset({"topk", "bottomk"})
 

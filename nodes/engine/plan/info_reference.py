@@ -6,24 +6,10 @@ vectors of different times, no one time is right, and the evaluation time is tak
 
 from __future__ import annotations
 
-from filoray.nodes.promql.ast import (
-    Aggregate,
-    Binary,
-    Call,
-    Expr,
-    MatrixSelector,
-    NumberLiteral,
-    Paren,
-    StepInvariant,
-    StringLiteral,
-    Subquery,
-    TimeModifier,
-    Unary,
-    ValueType,
-    VectorSelector,
-)
+from filoray.nodes.promql.ast import Aggregate, Call, Expr, Subquery, TimeModifier, ValueType, VectorSelector
 from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.function_table import FUNCTIONS
+from filoray.nodes.promql.tree_walk import children
 
 EVALUATION_TIME = TimeModifier()
 
@@ -36,31 +22,27 @@ def info_time(argument: Expr) -> TimeModifier:
 
 def _times(expr: Expr) -> Walk[set[TimeModifier]]:
     """Of every path that brings vectors into the expression; scalars bring none."""
+    if isinstance(expr, VectorSelector):
+        return {_reference(expr.time)}
+    found: set[TimeModifier] = set()
+    for child in _vector_children(expr):
+        found |= yield _times(child)
     match expr:
-        case VectorSelector():
-            return {_reference(expr.time)}
-        case MatrixSelector():
-            return {_reference(expr.selector.time)}
         case Subquery():
-            inside: set[TimeModifier] = yield _times(expr.expr)
-            return {_behind(time, expr.time) for time in inside}
-        case Paren() | Unary() | StepInvariant() | Aggregate():
-            inside = yield _times(expr.expr)
-            return inside
-        case Binary():
-            left: set[TimeModifier] = yield _times(expr.left)
-            right: set[TimeModifier] = yield _times(expr.right)
-            return left | right
-        case Call() if FUNCTIONS[expr.function].return_type is not ValueType.VECTOR:
-            return set()
-        case Call():
-            found: set[TimeModifier] = set()
-            for arg in expr.args[: FUNCTIONS[expr.function].selector_argument]:
-                found |= yield _times(arg)
+            return {_behind(time, expr.time) for time in found}
+        case Call() if FUNCTIONS[expr.function].return_type is ValueType.VECTOR:
             return found or {EVALUATION_TIME}
-        case NumberLiteral() | StringLiteral():
-            return set()
-    return {EVALUATION_TIME}
+    return found
+
+
+def _vector_children(expr: Expr) -> tuple[Expr, ...]:
+    match expr:
+        case Aggregate():
+            return (expr.expr,)
+        case Call():
+            signature = FUNCTIONS[expr.function]
+            return expr.args[: signature.selector_argument] if signature.return_type is ValueType.VECTOR else ()
+    return children(expr)
 
 
 def _reference(time: TimeModifier) -> TimeModifier:

@@ -16,7 +16,7 @@ from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.engine.evaluate.tree_facts import Matchers, TreeFacts, selectors_of
-from filoray.nodes.engine.evaluation_times import invariant_grid, subquery_grid
+from filoray.nodes.engine.evaluation_times import grid_inside
 from filoray.nodes.engine.fragments import Fragment
 from filoray.nodes.engine.functions.function_spec import AtGateway
 from filoray.nodes.engine.functions.function_specs import FUNCTION_SPECS, spec_of
@@ -26,7 +26,6 @@ from filoray.nodes.engine.plan.time_resolution import resolve_times
 from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.promql.ast import (
     Aggregate,
-    Binary,
     Call,
     Expr,
     FragmentRef,
@@ -35,13 +34,12 @@ from filoray.nodes.promql.ast import (
     Paren,
     StepInvariant,
     Subquery,
-    Unary,
     ValueType,
     VectorSelector,
 )
-from filoray.nodes.promql.deep_trees import Walk, all_of, walked
+from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.duration_resolution import durations_resolved
-from filoray.nodes.promql.subtrees import children_of, subtrees_of
+from filoray.nodes.promql.tree_walk import map_children, subtrees
 from filoray.nodes.promql.types import value_type
 
 Colocated = Callable[[Sequence[Matchers]], bool]
@@ -84,7 +82,7 @@ def plan(expr: Expr, params: QueryParams, colocated: Colocated = never_colocated
     """
     duration_free = durations_resolved(expr, params.step_ms, params.end_ms - params.start_ms, query)
     resolved = resolve_times(duration_free, params)
-    if any(isinstance(one, Call) and _is_info(one) for one in subtrees_of(resolved)):
+    if any(isinstance(one, Call) and _is_info(one) for one in subtrees(resolved)):
         resolved = walked(_with_info_selectors(resolved))
     _check_extended_ranges(resolved)
     selectors = selectors_of(resolved)
@@ -94,7 +92,7 @@ def plan(expr: Expr, params: QueryParams, colocated: Colocated = never_colocated
 
 
 def _check_extended_ranges(expr: Expr) -> None:
-    for call in subtrees_of(expr):
+    for call in subtrees(expr):
         if not isinstance(call, Call):
             continue
         for arg in call.args:
@@ -123,33 +121,28 @@ class _Splitter:
         """The expression with its pushable parts replaced by references."""
         if self.facts.is_pure(expr) or grid.count <= 0:
             return expr
+        split: Expr
         match expr:
-            case StepInvariant():
-                return replace(expr, expr=(yield self.split(expr.expr, invariant_grid(grid))))
-            case Paren():
-                return replace(expr, expr=(yield self.split(expr.expr, grid)))
-            case Subquery():
-                return replace(expr, expr=(yield self.split(expr.expr, subquery_grid(expr, grid))))
+            case StepInvariant() | Paren() | Subquery():
+                split = yield self._split_inside(expr, grid)
+                return split
             case MatrixSelector():
                 # Stays where it is: the gateway reads the fragment's raw samples as if they were its own.
                 self._fragment(expr, grid, None)
                 return expr
-        if self.facts.is_pushable(expr) or (self.whole and value_type(expr) is ValueType.VECTOR):
+        if self.facts.is_pushable(expr) or (self.whole and self.facts.type_of(expr) is ValueType.VECTOR):
             return self._fragment(expr, grid, None)
-        split: Expr
         match expr:
             case Aggregate():
                 split = yield self._split_aggregate(expr, grid)
-                return split
             case Call():
                 split = yield self._split_call(expr, grid)
-                return split
-            case Binary():
-                left = yield self.split(expr.left, grid)
-                return replace(expr, left=left, right=(yield self.split(expr.right, grid)))
-            case Unary():
-                return replace(expr, expr=(yield self.split(expr.expr, grid)))
-        raise AssertionError(type(expr).__name__)
+            case _:
+                split = yield self._split_inside(expr, grid)
+        return split
+
+    def _split_inside(self, expr: Expr, grid: TimeGrid) -> Walk[Expr]:
+        return map_children(expr, lambda child: self.split(child, grid_inside(expr, grid)))
 
     def _split_call(self, expr: Call, grid: TimeGrid) -> Walk[Expr]:
         match spec_of(expr).at_gateway:
@@ -167,8 +160,8 @@ class _Splitter:
                 base = yield self.split(base, grid)
                 # Info metrics are told apart by name, so that names stay on the times of their samples.
                 return replace(expr, args=(base, self._fragment(times, grid, None, delayed_names=True), selector))
-        args = yield all_of(self.split(arg, grid) for arg in expr.args)
-        return replace(expr, args=tuple(args))
+        split: Expr = yield self._split_inside(expr, grid)
+        return split
 
     def _split_aggregate(self, expr: Aggregate, grid: TimeGrid) -> Walk[Expr]:
         param = None if expr.param is None else (yield self.split(expr.param, grid))
@@ -202,22 +195,13 @@ def _with_info_selectors(expr: Expr) -> Walk[Expr]:
     The function needs the info series' sample times, to choose among those that overlap, not their values; the
     third argument is never evaluated: its matchers say which labels are wanted.
     """
-    children: list[Expr] = yield all_of(map(_with_info_selectors, children_of(expr)))
-    match expr:
-        case Call() if _is_info(expr):
-            given = children[1] if len(children) > 1 else VectorSelector("", (), position=expr.position)
-            assert isinstance(given, VectorSelector)
-            selector = replace(_named_info_selector(given), time=info_time(children[0]))
-            return replace(expr, args=(children[0], Call("timestamp", (selector,), given.position), selector))
-        case Call():
-            return replace(expr, args=tuple(children))
-        case Aggregate():
-            return replace(expr, expr=children[-1], param=children[0] if len(children) > 1 else None)
-        case Binary():
-            return replace(expr, left=children[0], right=children[1])
-        case Subquery() | Unary() | Paren() | StepInvariant():
-            return replace(expr, expr=children[0])
-    return expr
+    expr = yield map_children(expr, _with_info_selectors)
+    if not isinstance(expr, Call) or not _is_info(expr):
+        return expr
+    base, given = expr.args if len(expr.args) > 1 else (expr.args[0], VectorSelector("", (), position=expr.position))
+    assert isinstance(given, VectorSelector)
+    selector = replace(_named_info_selector(given), time=info_time(base))
+    return replace(expr, args=(base, Call("timestamp", (selector,), given.position), selector))
 
 
 def _is_info(call: Call) -> bool:

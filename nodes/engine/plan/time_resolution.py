@@ -16,9 +16,9 @@ from filoray.nodes.engine.query_params import QueryParams
 from filoray.nodes.promql.ast import (
     Aggregate,
     AtPreprocessor,
-    Binary,
     Call,
     Expr,
+    FragmentRef,
     MatrixSelector,
     NumberLiteral,
     Paren,
@@ -30,7 +30,7 @@ from filoray.nodes.promql.ast import (
     VectorSelector,
 )
 from filoray.nodes.promql.deep_trees import Walk, all_of, walked
-from filoray.nodes.promql.subtrees import unwrap_parens
+from filoray.nodes.promql.tree_walk import children, map_children, unwrap_parens, with_children
 
 _Wrapped = tuple[Expr, bool, bool]
 
@@ -47,32 +47,16 @@ def resolve_times(expr: Expr, params: QueryParams) -> Expr:
 
 
 def _resolve(expr: Expr, params: QueryParams) -> Walk[Expr]:
+    if isinstance(expr, Call) and (constant := spec_of(expr).constant) is not None:
+        return NumberLiteral(constant(params), expr.position)
+    takes_off_parens = isinstance(expr, Call | Aggregate)
+    expr = yield map_children(expr, lambda child: _resolve(unwrap_parens(child) if takes_off_parens else child, params))
     match expr:
         case VectorSelector():
             return replace(expr, time=_resolve_time(expr.time, params))
-        case MatrixSelector():
-            return replace(expr, selector=replace(expr.selector, time=_resolve_time(expr.selector.time, params)))
         case Subquery():
-            return replace(
-                expr,
-                expr=(yield _resolve(expr.expr, params)),
-                step_ms=expr.step_ms or params.default_step_ms,
-                time=_resolve_time(expr.time, params),
-            )
-        case Call():
-            constant = spec_of(expr).constant
-            if constant is not None:
-                return NumberLiteral(constant(params), expr.position)
-            args = yield all_of(_resolve(unwrap_parens(arg), params) for arg in expr.args)
-            return replace(expr, args=tuple(args))
-        case Aggregate():
-            param = None if expr.param is None else (yield _resolve(unwrap_parens(expr.param), params))
-            return replace(expr, expr=(yield _resolve(unwrap_parens(expr.expr), params)), param=param)
-        case Binary():
-            left = yield _resolve(expr.left, params)
-            return replace(expr, left=left, right=(yield _resolve(expr.right, params)))
-        case Unary() | Paren():
-            return replace(expr, expr=(yield _resolve(expr.expr, params)))
+            step_ms = expr.step_ms or params.default_step_ms
+            return replace(expr, step_ms=step_ms, time=_resolve_time(expr.time, params))
     return expr
 
 
@@ -100,45 +84,26 @@ def _wrap(expr: Expr) -> Walk[_Wrapped]:
             return expr, pinned, pinned
         case MatrixSelector():
             return expr, expr.selector.time.at_ms is not None, False
-        case Subquery():
-            inner, invariant, _ = yield _wrap(expr.expr)
-            pinned = expr.time.at_ms is not None
-            return replace(expr, expr=_step_invariant(inner) if invariant else inner), pinned, False
-        case Aggregate():
-            inner, invariant, should_wrap = yield _wrap(expr.expr)
-            if expr.param is None:
-                return replace(expr, expr=inner), invariant, should_wrap
-            param, param_invariant, param_wrap = yield _wrap(expr.param)
-            if invariant and param_invariant:
-                return replace(expr, expr=inner, param=param), True, True
-            inner = _step_invariant(inner) if invariant and should_wrap else inner
-            param = _step_invariant(param) if param_invariant and param_wrap else param
-            return replace(expr, expr=inner, param=param), False, False
-        case Binary():
-            left, left_invariant, left_wrap = yield _wrap(expr.left)
-            right, right_invariant, right_wrap = yield _wrap(expr.right)
-            if left_invariant and right_invariant:
-                return replace(expr, left=left, right=right), True, True
-            left = _step_invariant(left) if left_invariant and left_wrap else left
-            right = _step_invariant(right) if right_invariant and right_wrap else right
-            return replace(expr, left=left, right=right), False, False
-        case Call():
-            parts: list[_Wrapped] = yield all_of(map(_wrap, expr.args))
-            spec = spec_of(expr)
-            if spec.at_gateway is AtGateway.INFO_SERIES:
-                return _wrapped_info(expr, parts)
-            if not spec.depends_on_time and all(invariant for _, invariant, _ in parts):
-                return replace(expr, args=tuple(part[0] for part in parts)), True, True
-            args = tuple(
-                _step_invariant(arg) if invariant and should_wrap else arg for arg, invariant, should_wrap in parts
-            )
-            return replace(expr, args=args), False, False
-        case Unary() | Paren():
-            inner, invariant, should_wrap = yield _wrap(expr.expr)
-            return replace(expr, expr=inner), invariant, should_wrap
         case NumberLiteral() | StringLiteral():
             return expr, True, isinstance(expr, NumberLiteral)
-    return expr, False, False
+        case FragmentRef() | StepInvariant():
+            return expr, False, False
+    parts: list[_Wrapped] = yield all_of(map(_wrap, children(expr)))
+    match expr:
+        case Subquery():
+            inner, invariant, _ = parts[0]
+            inner = _step_invariant(inner) if invariant else inner
+            return with_children(expr, (inner,)), expr.time.at_ms is not None, False
+        case Unary() | Paren() | Aggregate(param=None):
+            inner, invariant, should_wrap = parts[0]
+            return with_children(expr, (inner,)), invariant, should_wrap
+        case Call() if spec_of(expr).at_gateway is AtGateway.INFO_SERIES:
+            return _wrapped_info(expr, parts)
+    depends_on_time = isinstance(expr, Call) and spec_of(expr).depends_on_time
+    if not depends_on_time and all(invariant for _, invariant, _ in parts):
+        return with_children(expr, [part for part, _, _ in parts]), True, True
+    wrapped = [_step_invariant(part) if invariant and should_wrap else part for part, invariant, should_wrap in parts]
+    return with_children(expr, wrapped), False, False
 
 
 def _wrapped_info(expr: Call, parts: list[_Wrapped]) -> _Wrapped:
