@@ -1,4 +1,4 @@
-"""One walk for every pass over trees: it goes everywhere, changes nothing by itself, and visits a node a few times only."""
+"""One walk for every pass over trees: it goes everywhere, changes nothing, and visits a node a few times only."""
 
 from __future__ import annotations
 
