@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from filoray.cluster.cluster_view import DatasetView
@@ -26,7 +26,7 @@ from filoray.nodes.engine.fragments import FragmentAnswers
 from filoray.nodes.engine.plan.explain import explain
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import ExecPlan, plan
-from filoray.nodes.engine.query_params import EvalLimits, QueryParams, QueryResult
+from filoray.nodes.engine.query_params import EvalLimits, EvaluationOptions, QueryParams, QueryResult
 from filoray.nodes.promql.ast import Expr, ValueType
 from filoray.nodes.promql.options import ParserOptions
 from filoray.nodes.promql.parser import parse
@@ -148,18 +148,16 @@ class FanOutQueryService:
         return expr
 
     def _params(self, request: QueryRequest) -> QueryParams:
-        params = (
-            QueryParams.range(request.start_ms, request.end_ms, request.step_ms)
-            if request.is_range
-            else QueryParams.instant(request.start_ms)
-        )
-        return replace(
-            params,
-            lookback_ms=request.lookback_ms or self._config.lookback_ms,
-            default_step_ms=self._config.default_step_ms,
+        options = EvaluationOptions(
+            request.lookback_ms or self._config.lookback_ms,
             wants_stats=request.wants_stats,
             delayed_names=self._config.delayed_name_removal,
         )
+        default_step_ms = self._config.default_step_ms
+        if not request.is_range:
+            return QueryParams.instant(request.start_ms, options, default_step_ms=default_step_ms)
+        start_ms, end_ms, step_ms = request.start_ms, request.end_ms, request.step_ms
+        return QueryParams.range(start_ms, end_ms, step_ms, options, default_step_ms=default_step_ms)
 
     def _plan(self, dataset: DatasetView, expr: Expr, params: QueryParams, request: QueryRequest) -> ExecPlan:
         def colocated(selectors: Selectors) -> bool:

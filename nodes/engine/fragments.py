@@ -17,6 +17,7 @@ from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.annotations import Annotations
+from filoray.nodes.engine.query_params import EvaluationOptions
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import Aggregate, Expr
 
@@ -27,18 +28,14 @@ class Fragment:
 
     ``expr`` over ``grid`` (absolute: every ``@``, default step and ``start()`` is resolved); with ``map_phase``
     the answer is that aggregation's mergeable part over ``expr`` (its own ``expr`` is a placeholder).
-    ``selectors`` are the matchers of all selectors inside, by which shards are chosen. ``is_range``: of the query,
-    for annotations only. ``delayed_names``: see ``QueryParams``.
+    ``selectors`` are the matchers of all selectors inside, by which shards are chosen.
     """
 
     expr: Expr
     grid: TimeGrid
-    lookback_ms: int
+    options: EvaluationOptions
     map_phase: Aggregate | None = None
     selectors: tuple[tuple[LabelMatcher, ...], ...] = ()
-    is_range: bool = False
-    wants_stats: bool = False
-    delayed_names: bool = False
 
 
 @dataclass(frozen=True, slots=True)

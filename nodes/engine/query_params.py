@@ -21,33 +21,41 @@ DEFAULT_STEP_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class QueryParams:
-    """When a query is evaluated.
+class EvaluationOptions:
+    """What holds for every part of a query, wherever it is evaluated.
 
-    ``grid``: the evaluation times; ``end_ms``: the request's end, which ``@ end()`` means and which may lie behind the
-    last of them. ``default_step_ms``: resolution of subqueries that name none. ``delayed_names``: metric names go at
-    the end of the query, not where a function or operation is.
+    ``is_range``: of the query, for annotations and its result's form only. ``delayed_names``: metric names go at the
+    end of the query, not where a function or operation is.
     """
 
-    grid: TimeGrid
-    is_range: bool
-    end_ms: int
     lookback_ms: int = DEFAULT_LOOKBACK_MS
-    default_step_ms: int = DEFAULT_STEP_MS
+    is_range: bool = False
     wants_stats: bool = False
     delayed_names: bool = False
 
+
+DEFAULT_OPTIONS = EvaluationOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParams:
+    """When a query is evaluated, and how.
+
+    ``grid``: the evaluation times; ``end_ms``: the request's end, which ``@ end()`` means and which may lie behind the
+    last of them. ``default_step_ms``: resolution of subqueries that name none.
+    """
+
+    grid: TimeGrid
+    end_ms: int
+    options: EvaluationOptions
+    default_step_ms: int = DEFAULT_STEP_MS
+
     @classmethod
     def instant(
-        cls,
-        time_ms: int,
-        *,
-        lookback_ms: int = DEFAULT_LOOKBACK_MS,
-        default_step_ms: int = DEFAULT_STEP_MS,
-        wants_stats: bool = False,
+        cls, time_ms: int, options: EvaluationOptions = DEFAULT_OPTIONS, *, default_step_ms: int = DEFAULT_STEP_MS
     ) -> QueryParams:
         """An instant query at ``time_ms``."""
-        return cls(TimeGrid(time_ms, 1, 1), False, time_ms, lookback_ms, default_step_ms, wants_stats)
+        return cls(TimeGrid(time_ms, 1, 1), time_ms, replace(options, is_range=False), default_step_ms)
 
     @classmethod
     def range(
@@ -55,14 +63,13 @@ class QueryParams:
         start_ms: int,
         end_ms: int,
         step_ms: int,
+        options: EvaluationOptions = DEFAULT_OPTIONS,
         *,
-        lookback_ms: int = DEFAULT_LOOKBACK_MS,
         default_step_ms: int = DEFAULT_STEP_MS,
-        wants_stats: bool = False,
     ) -> QueryParams:
         """A range query; ``end_ms >= start_ms`` and ``step_ms > 0`` were checked at the edge."""
         count = (end_ms - start_ms) // step_ms + 1
-        return cls(TimeGrid(start_ms, step_ms, count), True, end_ms, lookback_ms, default_step_ms, wants_stats)
+        return cls(TimeGrid(start_ms, step_ms, count), end_ms, replace(options, is_range=True), default_step_ms)
 
     @property
     def start_ms(self) -> int:
@@ -71,7 +78,7 @@ class QueryParams:
     @property
     def step_ms(self) -> int:
         """0 for an instant query, as ``step()`` answers."""
-        return self.grid.step_ms if self.is_range else 0
+        return self.grid.step_ms if self.options.is_range else 0
 
 
 @dataclass(frozen=True, slots=True)

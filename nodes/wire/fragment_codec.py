@@ -31,6 +31,7 @@ from filoray.nodes.data.label_table import LabelColumn, LabelTable
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.annotations import Annotations
 from filoray.nodes.engine.fragments import AggregatePartial, Fragment, FragmentAnswers, FragmentResult
+from filoray.nodes.engine.query_params import EvaluationOptions
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import Aggregate
 from filoray.nodes.promql.codec import from_plain, matchers_from_plain, matchers_to_plain, to_plain
@@ -71,16 +72,16 @@ def decode_fragments(data: Buffer) -> list[Fragment]:
 
 
 def _fragment_to_plain(fragment: Fragment) -> list[Any]:
-    grid = fragment.grid
+    grid, options = fragment.grid, fragment.options
     return [
         to_plain(fragment.expr),
         [grid.start_ms, grid.step_ms, grid.count],
-        fragment.lookback_ms,
+        options.lookback_ms,
         None if fragment.map_phase is None else to_plain(fragment.map_phase),
         [matchers_to_plain(matchers) for matchers in fragment.selectors],
-        fragment.is_range,
-        fragment.wants_stats,
-        fragment.delayed_names,
+        options.is_range,
+        options.wants_stats,
+        options.delayed_names,
     ]
 
 
@@ -91,12 +92,9 @@ def _fragment_from_plain(plain: list[Any]) -> Fragment:
     return Fragment(
         from_plain(expr),
         TimeGrid(*grid),
-        lookback_ms,
+        EvaluationOptions(lookback_ms, is_range, wants_stats, delayed_names),
         aggregate,
         tuple(matchers_from_plain(matchers) for matchers in selectors),
-        is_range,
-        wants_stats,
-        delayed_names,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from dict_source import DictSource
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +15,7 @@ from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.metric_names import SAME_LABELSET
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams, QueryResult
+from filoray.nodes.engine.query_params import NO_LIMITS, EvaluationOptions, QueryParams, QueryResult
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.wire import fragment_codec as wire
@@ -156,8 +154,8 @@ def assert_same(got, expected, query: str) -> None:
 
 
 def _params(is_range: bool, delayed_names: bool) -> QueryParams:
-    params = QueryParams.range(60_000, 240_000, STEP_MS) if is_range else QueryParams.instant(180_000)
-    return replace(params, delayed_names=delayed_names)
+    options = EvaluationOptions(delayed_names=delayed_names)
+    return QueryParams.range(60_000, 240_000, STEP_MS, options) if is_range else QueryParams.instant(180_000, options)
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
 
 from dict_source import DictSource
 
 from filoray.nodes.data.matching import MatchOp
 from filoray.nodes.engine.label_text import label_set_text
 from filoray.nodes.engine.plan.finishing import evaluate_locally
-from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, QueryParams, QueryResult
+from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, EvaluationOptions, QueryParams, QueryResult
 from filoray.nodes.promql.number_format import format_float_g
 from filoray.nodes.promql.parser import parse
 
@@ -71,15 +70,16 @@ def shown(result: QueryResult) -> list[str]:
 def instant(
     source: DictSource, query: str, time_s: float = 0, limits: EvalLimits = NO_LIMITS, *, delayed_names: bool = False
 ) -> QueryResult:
-    params = replace(QueryParams.instant(int(time_s * 1000)), delayed_names=delayed_names)
+    params = QueryParams.instant(int(time_s * 1000), EvaluationOptions(delayed_names=delayed_names))
     return evaluate_locally(query, params, source, limits)
 
 
 def ranged(
     source: DictSource, query: str, start_s: float, end_s: float, step_s: float, *, delayed_names: bool = False
 ) -> QueryResult:
-    params = QueryParams.range(int(start_s * 1000), int(end_s * 1000), int(step_s * 1000))
-    return evaluate_locally(query, replace(params, delayed_names=delayed_names), source)
+    options = EvaluationOptions(delayed_names=delayed_names)
+    params = QueryParams.range(int(start_s * 1000), int(end_s * 1000), int(step_s * 1000), options)
+    return evaluate_locally(query, params, source)
 
 
 def same(one: float, other: float, tolerance: float = 1e-9) -> bool:

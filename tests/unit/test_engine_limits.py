@@ -10,7 +10,7 @@ from filoray.nodes.engine.evaluate import aggregations, ranked_aggregations
 from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, QueryParams
+from filoray.nodes.engine.query_params import NO_LIMITS, EvalLimits, EvaluationOptions, QueryParams
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.kernels.query import aggregation, ranking
 from filoray.nodes.promql.parser import parse
@@ -87,7 +87,7 @@ def test_a_query_past_its_deadline_stops():
 
 
 def test_stats_count_samples_as_prometheus_does():
-    params = QueryParams.range(100_000, 120_000, 10_000, wants_stats=True)
+    params = QueryParams.range(100_000, 120_000, 10_000, EvaluationOptions(wants_stats=True))
     execution = plan(parse("sum(rate(x[30s])) + sum(x)"), params)
     answers = run_fragments(execution.fragments, SOURCE, NO_LIMITS, CancelToken())
     stats = answers.stats
@@ -168,8 +168,8 @@ def test_values_are_counted_in_pieces_as_at_once(monkeypatch):
 )
 def test_the_most_samples_held_at_once_are_counted(query, instant_peak, range_peak):
     for params, peak in (
-        (QueryParams.instant(300_000, wants_stats=True), instant_peak),
-        (QueryParams.range(100_000, 120_000, 10_000, wants_stats=True), range_peak),
+        (QueryParams.instant(300_000, EvaluationOptions(wants_stats=True)), instant_peak),
+        (QueryParams.range(100_000, 120_000, 10_000, EvaluationOptions(wants_stats=True)), range_peak),
     ):
         if peak is None:
             continue

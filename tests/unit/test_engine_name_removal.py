@@ -1,7 +1,5 @@
 """The metric name goes where the function or operation is; with delayed removal at the end of the query."""
 
-from dataclasses import replace
-
 import pytest
 from promql_samples import instant, load, ranged, shown
 
@@ -11,7 +9,7 @@ from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.metric_names import SAME_LABELSET
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams
+from filoray.nodes.engine.query_params import NO_LIMITS, EvaluationOptions, QueryParams
 from filoray.nodes.promql.parser import parse
 
 COUNTERS = """
@@ -156,7 +154,7 @@ def test_series_that_become_equal_are_refused_wherever_they_live(query, parts, w
 @pytest.mark.parametrize(("parts", "whole"), LAYOUTS)
 def test_equal_series_that_never_meet_become_one_only_step_by_step(parts, whole):
     """Prometheus computes some operations series by series, and refuses equal ones whenever they are."""
-    params = replace(QueryParams.range(0, 360_000, 60_000), lookback_ms=60_000)
+    params = QueryParams.range(0, 360_000, 60_000, EvaluationOptions(lookback_ms=60_000))
     merged = ['{g="1"} 1 _ _ _ _ _ 2']
     assert answered(EQUAL, 'abs({g="1"})', params, parts, whole=whole) == merged
     assert answered(EQUAL, '{g="1"} * 1', params, parts, whole=whole) == merged
@@ -176,5 +174,5 @@ def test_a_selector_of_one_metric_is_aggregated_where_its_series_live():
     ):
         (fragment,) = plan(parse(query), QueryParams.instant(0)).fragments
         assert (fragment.map_phase is not None) is pushed, query
-        (delayed,) = plan(parse(query), replace(QueryParams.instant(0), delayed_names=True)).fragments
+        (delayed,) = plan(parse(query), QueryParams.instant(0, EvaluationOptions(delayed_names=True))).fragments
         assert delayed.map_phase is not None

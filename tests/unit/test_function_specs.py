@@ -14,7 +14,7 @@ from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.engine.evaluate.evaluator import Evaluator
 from filoray.nodes.engine.functions.function_spec import AtNode
 from filoray.nodes.engine.functions.function_specs import FUNCTION_SPECS
-from filoray.nodes.engine.query_params import NO_LIMITS
+from filoray.nodes.engine.query_params import NO_LIMITS, EvaluationOptions
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.function_table import FUNCTIONS
 from filoray.nodes.promql.options import EXPERIMENTAL
@@ -99,9 +99,7 @@ OF_NAMED_SERIES = [
 def test_a_function_keeps_the_metric_name_where_its_row_says_so(name: str) -> None:
     spec = FUNCTION_SPECS[name]
     call = parse(f"{name}({', '.join(ARGUMENTS[type_] for type_ in spec.signature.arg_types)})", EXPERIMENTAL)
-    evaluator = Evaluator(
-        SAMPLES, lookback_ms=300_000, is_range=False, limits=NO_LIMITS, cancel=CancelToken(), delayed_names=True
-    )
+    evaluator = Evaluator(SAMPLES, EvaluationOptions(delayed_names=True), NO_LIMITS, CancelToken())
     value = evaluator.evaluate(call, TimeGrid(600_000, 60_000, 1))
     assert isinstance(value, Frame)
     assert value.series_count

@@ -14,7 +14,7 @@ from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.plan.explain import explain
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
-from filoray.nodes.engine.query_params import NO_LIMITS, QueryParams
+from filoray.nodes.engine.query_params import NO_LIMITS, EvaluationOptions, QueryParams
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.codec import from_plain, to_plain
 from filoray.nodes.promql.duration_resolution import durations_resolved
@@ -100,7 +100,7 @@ WALKED = {
 @pytest.mark.parametrize("name", WALKED)
 def test_trees_of_any_height_can_be_walked_from_deep_in_the_stack(name):
     query = WALKED[name]
-    params = QueryParams.range(0, 60_000, 60_000, wants_stats=True)
+    params = QueryParams.range(0, 60_000, 60_000, EvaluationOptions(wants_stats=True))
 
     def walk():
         tree = parse(query, EXPERIMENTAL)

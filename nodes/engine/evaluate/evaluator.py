@@ -36,7 +36,7 @@ from filoray.nodes.engine.functions.evaluation import Value
 from filoray.nodes.engine.functions.function_specs import FUNCTION_SPECS
 from filoray.nodes.engine.functions.range_functions import RangeFunction
 from filoray.nodes.engine.metric_names import merged_by_labels, with_names_removed
-from filoray.nodes.engine.query_params import EvalLimits
+from filoray.nodes.engine.query_params import EvalLimits, EvaluationOptions
 from filoray.nodes.engine.sampled_frame import SampledFrame
 from filoray.nodes.engine.stage_stats import StageStats
 from filoray.nodes.promql.ast import (
@@ -81,27 +81,23 @@ class Evaluator:
     def __init__(
         self,
         source: SeriesSource | None,
-        *,
-        lookback_ms: int,
-        is_range: bool,
+        options: EvaluationOptions,
         limits: EvalLimits,
         cancel: CancelToken,
-        wants_stats: bool = False,
-        delayed_names: bool = False,
         fragments: Sequence[Fragment] = (),
         answers: Sequence[Sequence[FragmentResult]] = (),
     ) -> None:
-        """``answers[i]`` are all nodes' results of ``fragments[i]``."""
+        """``answers[i]`` are all nodes' results of ``fragments[i]``, which are all that there is without a source."""
         self.limits = limits
         self.cancel = cancel
-        self.is_range = is_range
-        self.delayed_names = delayed_names
+        self.is_range = options.is_range
+        self.delayed_names = options.delayed_names
         self.annotations = Annotations()
-        source = source or AnsweredSamples(fragments, answers, lookback_ms)
-        self.leaves = Leaves(source, lookback_ms, limits, cancel, self.annotations)
+        source = source or AnsweredSamples(fragments, answers, options.lookback_ms)
+        self.leaves = Leaves(source, options.lookback_ms, limits, cancel, self.annotations)
         self.fragments = fragments
         self.answers = answers
-        self.stats = StageStats("") if wants_stats else None
+        self.stats = StageStats("") if options.wants_stats else None
         self.peak_samples = 0  # as StageStats says; counted with stats only
         self.made_label_bytes = 0
         self._held_samples = 0

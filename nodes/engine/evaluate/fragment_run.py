@@ -23,18 +23,10 @@ def run_fragments(
     """
     results: list[FragmentResult] = []
     annotations = Annotations()
-    stats = StageStats("node") if any(fragment.wants_stats for fragment in fragments) else None
+    stats = StageStats("node") if any(fragment.options.wants_stats for fragment in fragments) else None
     loaded_samples = held_samples = 0
     for fragment in fragments:
-        evaluator = Evaluator(
-            source,
-            lookback_ms=fragment.lookback_ms,
-            is_range=fragment.is_range,
-            limits=limits,
-            cancel=cancel,
-            wants_stats=fragment.wants_stats,
-            delayed_names=fragment.delayed_names,
-        )
+        evaluator = Evaluator(source, fragment.options, limits, cancel)
         evaluator.leaves.loaded_samples = loaded_samples
         if fragment.map_phase is not None:
             results.append(evaluator.map_phase(fragment.map_phase, fragment.expr, fragment.grid))

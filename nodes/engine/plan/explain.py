@@ -143,7 +143,7 @@ class _Explainer:
                     self.add(below, _map_reduce(fragment.map_phase))
                     below += 1
                 yield self._on_shard(
-                    fragment.expr, fragment.grid, below, f"shard={shard}", address, fragment.lookback_ms
+                    fragment.expr, fragment.grid, below, f"shard={shard}", address, fragment.options.lookback_ms
                 )
 
     def _on_shard(

@@ -42,17 +42,7 @@ def finish(
     for answer, indices in zip(answers, asked or [range(len(plan.fragments))] * len(answers), strict=True):
         for index, result in zip(indices, answer.results, strict=True):
             by_fragment[index].append(result)
-    evaluator = Evaluator(
-        None,
-        lookback_ms=plan.params.lookback_ms,
-        is_range=plan.params.is_range,
-        limits=limits,
-        cancel=cancel,
-        wants_stats=plan.params.wants_stats,
-        delayed_names=plan.params.delayed_names,
-        fragments=plan.fragments,
-        answers=by_fragment,
-    )
+    evaluator = Evaluator(None, plan.params.options, limits, cancel, plan.fragments, by_fragment)
     value = evaluator.evaluate(plan.root, plan.params.grid)
     annotations = Annotations()
     for answer in answers:
@@ -76,14 +66,14 @@ def _result(plan: ExecPlan, value: Value, annotations: Annotations, stats: Stage
     if isinstance(value, str):
         return QueryResult(ValueType.STRING, grid, string=value, annotations=annotations, stats=stats)
     if isinstance(value, ScalarSeries):
-        if not params.is_range:
+        if not params.options.is_range:
             return QueryResult(ValueType.SCALAR, grid, scalar=value, annotations=annotations, stats=stats)
         # A range query of a scalar is a matrix of one series without labels.
         value = scalar_frame(np.ascontiguousarray(value.values))
     if isinstance(value, SeriesBatch):
         return QueryResult(ValueType.MATRIX, grid, matrix=_by_labels(value), annotations=annotations, stats=stats)
     frame = with_names_removed(value.without_empty_series())
-    if params.is_range or not has_own_order(plan):
+    if params.options.is_range or not has_own_order(plan):
         frame = frame.take(frame.labels.sorted_rows())
     return QueryResult(ValueType.VECTOR, grid, frame=frame, annotations=annotations, stats=stats)
 

@@ -114,7 +114,7 @@ class _Splitter:
     def __init__(self, params: QueryParams, *, whole: bool) -> None:
         self.params = params
         self.whole = whole
-        self.facts = TreeFacts(delayed_names=params.delayed_names)
+        self.facts = TreeFacts(delayed_names=params.options.delayed_names)
         self.fragments: list[Fragment] = []
 
     def split(self, expr: Expr, grid: TimeGrid) -> Walk[Expr]:
@@ -175,16 +175,8 @@ class _Splitter:
     def _fragment(
         self, expr: Expr, grid: TimeGrid, map_phase: Aggregate | None, *, delayed_names: bool = False
     ) -> FragmentRef:
-        fragment = Fragment(
-            expr,
-            grid,
-            self.params.lookback_ms,
-            map_phase,
-            selectors_of(expr),
-            self.params.is_range,
-            self.params.wants_stats,
-            delayed_names or self.params.delayed_names,
-        )
+        options = replace(self.params.options, delayed_names=True) if delayed_names else self.params.options
+        fragment = Fragment(expr, grid, options, map_phase, selectors_of(expr))
         self.fragments.append(fragment)
         return FragmentRef(len(self.fragments) - 1, value_type(expr), expr.position)
 
