@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+METRIC_NAME = "__name__"
+"""The label that is a metric's name."""
+
 
 class MatchOp(Enum):
     EQUAL = "="

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import Frame
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import METRIC_NAME
 
-METRIC_NAME = "__name__"
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
 """Labels that describe the metric: they are dropped together."""
 

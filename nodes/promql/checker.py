@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NoReturn
 
-from filoray.nodes.data.matching import LabelMatcher
+from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
@@ -33,7 +33,6 @@ from filoray.nodes.promql.regex import matches
 from filoray.nodes.promql.tree_walk import with_children
 from filoray.nodes.promql.types import api_name, value_type
 
-_METRIC_NAME = "__name__"
 _OPERAND_TYPES = (ValueType.SCALAR, ValueType.VECTOR)
 _GROUPING_CARDINALITIES = (Cardinality.MANY_TO_ONE, Cardinality.ONE_TO_MANY)
 _SPACES = b" \t\r\n"
@@ -210,7 +209,7 @@ class _Checker:
     def _selector(self, selector: VectorSelector, *, needs_matcher: bool) -> None:
         if selector.name:
             for matcher in selector.matchers[:-1]:
-                if matcher.name == _METRIC_NAME:
+                if matcher.name == METRIC_NAME:
                     self._fail(
                         selector.position.start,
                         f"metric name must not be set twice: {quote(selector.name)} or {quote(matcher.value)}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from filoray.nodes.data.matching import LabelMatcher, MatchOp
+from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher, MatchOp
 from filoray.nodes.promql.ast import (
     Aggregate,
     Binary,
@@ -32,7 +32,6 @@ from filoray.nodes.promql.durations import format_duration
 from filoray.nodes.promql.number_format import format_float_f, format_float_g
 from filoray.nodes.promql.quoting import label_name_text, quote
 
-_METRIC_NAME = "__name__"
 _CONSTANT_DURATIONS = ("step", "range")
 _CHOICES = ("min", "max")
 
@@ -197,7 +196,7 @@ def _matching_text(matching: VectorMatching) -> str:
 
 def _selector_text(selector: VectorSelector) -> str:
     """Name and matchers; the matcher that the name stands for is not repeated."""
-    named = LabelMatcher(_METRIC_NAME, MatchOp.EQUAL, selector.name)
+    named = LabelMatcher(METRIC_NAME, MatchOp.EQUAL, selector.name)
     others = [matcher for matcher in selector.matchers if not selector.name or matcher != named]
     return f"{selector.name}{matchers_text(others)}" or "{}"
 

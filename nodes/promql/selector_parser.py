@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from filoray.nodes.data.matching import LabelMatcher, MatchOp
+from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher, MatchOp
 from filoray.nodes.promql.ast import Position, VectorSelector
 from filoray.nodes.promql.duration_parser import DurationParser
 from filoray.nodes.promql.quoting import is_valid_label_name, quote, unquote, valid_text
 from filoray.nodes.promql.regex import RegexError, is_literal_of_bytes, regex_bytes
 from filoray.nodes.promql.tokens import LABEL_WORDS, METRIC_NAME_WORDS, Token, TokenKind
 
-METRIC_NAME = "__name__"
 _MATCH_OPS = {op.value: op for op in MatchOp}
 _MATCHING = "label matching"
 _GROUPING = "grouping opts"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from filoray.nodes.promql.ast import Position
+from filoray.nodes.promql.function_table import AGGREGATIONS
 from filoray.nodes.promql.quoting import quote
 
 _SHOWN_CHARACTERS_MAX = 10
@@ -26,12 +27,7 @@ class TokenKind(Enum):
     QUERY_FUNCTION = "query function"  # start end step range min_of max_of: words with a meaning in some places
 
 
-AGGREGATOR_WORDS = frozenset(
-    (
-        *("sum", "avg", "count", "min", "max", "group", "stddev", "stdvar", "topk", "bottomk"),
-        *("count_values", "quantile", "limitk", "limit_ratio"),
-    )
-)
+AGGREGATOR_WORDS = frozenset(AGGREGATIONS)
 OPERATOR_WORDS = frozenset(("and", "or", "unless", "atan2"))
 KEYWORD_WORDS = frozenset(
     (

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from filoray.nodes.data.cancel_token import CancelFlag
 from filoray.nodes.data.frame import BoolArray, BoolMatrix, Frame
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.engine.evaluate.ranked_aggregations import (
     RANKED,
     Parameter,
@@ -24,7 +25,6 @@ from filoray.nodes.engine.evaluate.ranked_aggregations import (
     ranked_result,
 )
 from filoray.nodes.engine.fragments import AggregatePartial, FragmentResult
-from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.kernels.query import aggregation as kernels
 from filoray.nodes.kernels.query.ranking import RowGroups, group_quantiles
 from filoray.nodes.promql.ast import Aggregate

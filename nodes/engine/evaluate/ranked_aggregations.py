@@ -16,8 +16,8 @@ from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.cancel_token import CancelFlag
 from filoray.nodes.data.frame import Frame
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.engine.annotations import AnnotationKind
-from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.kernels.query.ranking import Pick, RowGroups, count_values, pick_samples
 from filoray.nodes.promql.ast import Aggregate
 from filoray.nodes.promql.number_format import format_float_f, format_float_g

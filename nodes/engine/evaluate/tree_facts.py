@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from filoray.nodes.data.matching import LabelMatcher, MatchOp
+from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher, MatchOp
 from filoray.nodes.engine.functions.function_spec import AtNode
 from filoray.nodes.engine.functions.function_specs import spec_of
-from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.promql.ast import (
     Binary,
     Call,

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import BoolArray, BoolMatrix, FloatMatrix, Frame
 from filoray.nodes.data.label_table import LabelTable, shared_row_ids
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.engine.evaluate.binary_operations import ARITHMETIC, COMPARISONS
 from filoray.nodes.engine.label_text import label_set_text
-from filoray.nodes.engine.metric_names import METADATA_LABELS, METRIC_NAME, merged_by_labels
+from filoray.nodes.engine.metric_names import METADATA_LABELS, merged_by_labels
 from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.promql.ast import Cardinality, VectorMatching
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.engine.annotations import AnnotationKind
 from filoray.nodes.engine.functions.evaluation import Evaluation, Value
 from filoray.nodes.engine.functions.range_vector_functions import warn_of_quantiles
-from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.kernels.query import histograms as kernels
 from filoray.nodes.kernels.query.histograms import BucketRows, HistogramQuantiles
 from filoray.nodes.promql.ast import Call, Expr, Position

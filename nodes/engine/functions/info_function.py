@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.engine.functions.evaluation import Evaluation, Value
 from filoray.nodes.engine.label_text import label_set_text
-from filoray.nodes.engine.metric_names import METRIC_NAME, merged_by_labels, names_of
+from filoray.nodes.engine.metric_names import merged_by_labels, names_of
 from filoray.nodes.promql.ast import Call, VectorSelector
 from filoray.nodes.promql.regex import matches
 

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import ABSENT, LabelColumn, LabelTable
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
 from filoray.nodes.engine.functions.value_sorting import warn_of_range_sort
-from filoray.nodes.engine.metric_names import METRIC_NAME, merged_by_labels
+from filoray.nodes.engine.metric_names import merged_by_labels
 from filoray.nodes.promql.ast import Call
 from filoray.nodes.promql.quoting import is_valid_label_name
 from filoray.nodes.promql.regex import RegexError, compile_regex

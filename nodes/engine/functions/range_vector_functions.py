@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from filoray.nodes.data.frame import BoolArray, Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
-from filoray.nodes.data.matching import MatchOp
+from filoray.nodes.data.matching import METRIC_NAME, MatchOp
 from filoray.nodes.engine.annotations import AnnotationKind
 from filoray.nodes.engine.functions.evaluation import Evaluation, Handler, Value
 from filoray.nodes.engine.functions.instant_functions import renamed
 from filoray.nodes.engine.functions.range_functions import Param, RangeFunction
 from filoray.nodes.engine.functions.range_kernels import PRESENCE, QUANTILE
-from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.sampled_frame import SampledFrame
 from filoray.nodes.promql.ast import Call, Expr, MatrixSelector, Position, StepInvariant, Subquery, VectorSelector
 from filoray.nodes.promql.number_format import format_float_g

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from filoray.nodes.data.frame import TimeGrid
-from filoray.nodes.data.matching import LabelMatcher, MatchOp
+from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher, MatchOp
 from filoray.nodes.engine.evaluate.tree_facts import TreeFacts
 from filoray.nodes.engine.evaluation_times import grid_inside, window_span
 from filoray.nodes.engine.fragments import Fragment
@@ -237,7 +237,7 @@ def _map_reduce(expr: Aggregate) -> str:
 
 
 def _filter(matcher: LabelMatcher) -> str:
-    name = "_metric_" if matcher.name == "__name__" else matcher.name
+    name = "_metric_" if matcher.name == METRIC_NAME else matcher.name
     return f"ColumnFilter({name},{_FILTERS[matcher.op]}({matcher.value}))"
 
 

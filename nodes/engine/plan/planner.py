@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import TimeGrid
-from filoray.nodes.data.matching import LabelMatcher, MatchOp
+from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher, MatchOp
 from filoray.nodes.engine.evaluate.tree_facts import Matchers, TreeFacts, selectors_of
 from filoray.nodes.engine.evaluation_times import grid_inside
 from filoray.nodes.engine.fragments import Fragment
 from filoray.nodes.engine.functions.function_spec import AtGateway
 from filoray.nodes.engine.functions.function_specs import FUNCTION_SPECS, spec_of
-from filoray.nodes.engine.metric_names import METRIC_NAME
 from filoray.nodes.engine.plan.info_reference import info_time
 from filoray.nodes.engine.plan.time_resolution import resolve_times
 from filoray.nodes.engine.query_params import QueryParams
