@@ -42,7 +42,7 @@ class Fragment:
 class AggregatePartial:
     """The mergeable part of an aggregation: g groups and what is known of each at each step.
 
-    ``planes``: arrays [g, steps] of float64 or bool; which ones is the operation's matter (``aggregations``).
+    ``planes``: arrays [g, steps] of float64 or bool; which ones is the operation's matter (``figure_aggregations``).
     """
 
     labels: LabelTable

@@ -6,7 +6,7 @@ from promql_samples import instant, load, ranged, shown
 
 from filoray.cluster.errors import LimitExceeded, QueryCanceled, QueryTimeout
 from filoray.nodes.data.cancel_token import CancelToken
-from filoray.nodes.engine.evaluate import aggregations, ranked_aggregations
+from filoray.nodes.engine.evaluate import ranked_aggregations, value_aggregations
 from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.plan.finishing import finish
 from filoray.nodes.engine.plan.planner import plan
@@ -112,8 +112,9 @@ def test_no_stats_unless_asked_for():
     [
         ("sum(x)", (aggregation, "group_sums")), ("avg(x)", (aggregation, "group_means")),
         ("stddev(x)", (aggregation, "group_variances")), ("max(x)", (aggregation, "group_extremes")),
-        ("topk(1, x)", (ranked_aggregations, "pick_samples")), ("quantile(0.5, x)", (aggregations, "group_quantiles")),
-        ('count_values("v", x)', (ranked_aggregations, "count_values")),
+        ("topk(1, x)", (ranked_aggregations, "pick_samples")),
+        ("quantile(0.5, x)", (value_aggregations, "group_quantiles")),
+        ('count_values("v", x)', (value_aggregations, "count_values")),
         ("sum(x)", (aggregation, "merge_sums")), ("avg(x)", (aggregation, "merge_means")),
         ("stdvar(x)", (aggregation, "merge_variances")),
     ],

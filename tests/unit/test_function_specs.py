@@ -11,12 +11,13 @@ from promql_samples import load
 
 from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.frame import Frame, TimeGrid
+from filoray.nodes.engine.evaluate.aggregation_specs import AGGREGATION_SPECS
 from filoray.nodes.engine.evaluate.evaluator import Evaluator
 from filoray.nodes.engine.functions.function_spec import AtNode
 from filoray.nodes.engine.functions.function_specs import FUNCTION_SPECS
 from filoray.nodes.engine.query_params import NO_LIMITS, EvaluationOptions
 from filoray.nodes.promql.ast import ValueType
-from filoray.nodes.promql.function_table import FUNCTIONS
+from filoray.nodes.promql.function_table import AGGREGATIONS, FUNCTIONS
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
 
@@ -44,6 +45,13 @@ OTHER_MEANINGS = {
 def test_every_function_of_the_parsers_table_has_a_row_and_no_other() -> None:
     assert set(FUNCTION_SPECS) == set(FUNCTIONS)
     assert all(spec.signature is FUNCTIONS[name] for name, spec in FUNCTION_SPECS.items())
+
+
+def test_every_aggregation_of_the_parsers_table_has_a_row_and_no_other() -> None:
+    assert set(AGGREGATION_SPECS) == set(AGGREGATIONS)
+    for name, spec in AGGREGATION_SPECS.items():
+        assert spec.signature is AGGREGATIONS[name]
+        assert (spec.check is not None) == (spec.signature.param_type is ValueType.SCALAR)
 
 
 @pytest.mark.parametrize("name", FUNCTION_SPECS)

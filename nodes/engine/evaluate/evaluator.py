@@ -20,14 +20,15 @@ from filoray.nodes.data.frame import Frame, ScalarSeries, TimeGrid
 from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch, SeriesSource
 from filoray.nodes.engine.annotations import AnnotationKind, Annotations
-from filoray.nodes.engine.evaluate import aggregations
+from filoray.nodes.engine.evaluate.aggregation import Parameter, Reduction
+from filoray.nodes.engine.evaluate.aggregation_parameters import checked_label
+from filoray.nodes.engine.evaluate.aggregation_specs import aggregation_of
 from filoray.nodes.engine.evaluate.binary_operations import (
     HISTOGRAM_OPERATORS,
     scalar_operation,
     vector_scalar_operation,
 )
 from filoray.nodes.engine.evaluate.leaves import Leaves
-from filoray.nodes.engine.evaluate.ranked_aggregations import Parameter, checked_label, parameter_warnings
 from filoray.nodes.engine.evaluate.tree_facts import TreeFacts, meets_over_all_steps
 from filoray.nodes.engine.evaluate.vector_matching import vector_operation
 from filoray.nodes.engine.evaluation_times import invariant_grid, window_span
@@ -51,6 +52,7 @@ from filoray.nodes.promql.ast import (
     StringLiteral,
     Subquery,
     Unary,
+    ValueType,
     VectorSelector,
 )
 from filoray.nodes.promql.deep_trees import make_room
@@ -309,16 +311,19 @@ class Evaluator:
             self._check_parameter(expr, parameter)
         else:
             partials = [self._mapped(expr, expr.expr, parameter, grid)]
-        with np.errstate(all="ignore"):
-            reduced = aggregations.reduce_phase(
-                expr, partials, parameter, grid.count, is_range=self.is_range, cancelled=self.cancel.flag
-            )
+        parts = [part for part in partials if part.labels.count]
+        reduced = Frame.empty(grid.count)
+        if parts:
+            with np.errstate(all="ignore"):
+                reduction = Reduction(parameter, self.is_range, self.cancel.flag)
+                reduced = aggregation_of(expr).aggregation.reduce_phase(expr, parts, reduction)
         self.cancel.check()
         return reduced
 
     def map_phase(self, expr: Aggregate, inner: Expr, grid: TimeGrid) -> FragmentResult:
-        """The mergeable part of an aggregation over ``inner``, for which a quantile's parameter is not needed."""
-        return self._mapped(expr, inner, None if expr.op == "quantile" else self._parameter(expr, grid), grid)
+        """The mergeable part of an aggregation over ``inner``."""
+        parameter = self._parameter(expr, grid) if aggregation_of(expr).parameter_at_node else None
+        return self._mapped(expr, inner, parameter, grid)
 
     def _mapped(self, expr: Aggregate, inner: Expr, parameter: Parameter, grid: TimeGrid) -> FragmentResult:
         """What is wrong with the inside is told before what is wrong with the parameter."""
@@ -326,7 +331,7 @@ class Evaluator:
         self._check_parameter(expr, parameter)
         self.cancel.check()
         with np.errstate(all="ignore"):
-            mapped = aggregations.map_phase(expr, frame, parameter, self.cancel.flag)
+            mapped = aggregation_of(expr).aggregation.map_phase(expr, frame, parameter, self.cancel.flag)
         self.cancel.check()
         return mapped
 
@@ -334,13 +339,14 @@ class Evaluator:
         """A scalar for each step, or count_values' label, which is checked; None if the operation has none."""
         if expr.param is None:
             return None
-        if expr.op == "count_values":
+        if aggregation_of(expr).signature.param_type is ValueType.STRING:
             return checked_label(self.string(expr.param))
         return self.scalar(expr.param, grid).values
 
     def _check_parameter(self, expr: Aggregate, parameter: Parameter) -> None:
-        if expr.param is not None and isinstance(parameter, np.ndarray):
-            for kind, args in parameter_warnings(expr.op, parameter):
+        check = aggregation_of(expr).check
+        if check is not None and expr.param is not None and isinstance(parameter, np.ndarray) and len(parameter):
+            for kind, args in check(parameter):
                 self.annotations.add(kind, *args, position=expr.param.position)
 
 

@@ -1,132 +1,116 @@
-"""Aggregations that keep some of the samples (topk, bottomk, limitk, limit_ratio) or count them by value.
+"""Aggregations that keep some of the samples: topk, bottomk, limitk and limit_ratio. They ship what can still win.
 
-Their parameters' checks and messages are those of Prometheus's rangeEvalAgg (promql/engine.go).
+All series are taken in the order of their labels, so that the result does not depend on where they live.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.cancel_token import CancelFlag
-from filoray.nodes.data.frame import Frame
+from filoray.nodes.data.frame import BoolMatrix, Frame
 from filoray.nodes.data.label_table import LabelTable
-from filoray.nodes.data.matching import METRIC_NAME
-from filoray.nodes.engine.annotations import AnnotationKind
-from filoray.nodes.kernels.query.ranking import Pick, RowGroups, count_values, pick_samples
+from filoray.nodes.engine.evaluate.aggregation import Parameter, Reduction, grouping_labels
+from filoray.nodes.engine.fragments import FragmentResult
+from filoray.nodes.kernels.query.ranking import Pick, RowGroups, pick_samples
 from filoray.nodes.promql.ast import Aggregate
-from filoray.nodes.promql.number_format import format_float_f, format_float_g
-from filoray.nodes.promql.quoting import is_valid_label_name, quote
 
-Parameter = NDArray[np.float64] | str | None
-"""A scalar at each step, count_values' label name, or None."""
-
-
-RANKED = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
-_PICKS = {"topk": Pick.TOP, "bottomk": Pick.BOTTOM, "limitk": Pick.FIRST}
-_MAX_INT64 = 2.0**63
 _LONG_TEXT = 255
 
 
-def checked_label(label: str) -> str:
-    """count_values' label name; raises ExecutionError if it is none."""
-    if not is_valid_label_name(label):
-        raise ExecutionError(f"invalid label name {quote(label)}")
-    return label
+class RankedAggregation(ABC):
+    """What it keeps is at its place still; only the first so many of the best have an order of their own."""
+
+    def map_phase(self, expr: Aggregate, frame: Frame, parameter: Parameter, cancelled: CancelFlag) -> FragmentResult:
+        return self._kept(expr, frame.take(frame.labels.sorted_rows()), parameter, cancelled)
+
+    def reduce_phase(self, expr: Aggregate, parts: Sequence[FragmentResult], reduction: Reduction) -> Frame:
+        stacked = Frame.concat(cast(list[Frame], parts))
+        chosen = stacked.take(stacked.labels.sorted_rows())
+        if len(parts) > 1:
+            chosen = self._kept(expr, chosen, reduction.parameter, reduction.cancelled)
+        return chosen if reduction.is_range else self.in_order(chosen, grouping_labels(expr, chosen.labels))
+
+    def _kept(self, expr: Aggregate, ordered: Frame, parameter: Parameter, cancelled: CancelFlag) -> Frame:
+        assert isinstance(parameter, np.ndarray)
+        ids, groups = grouping_labels(expr, ordered.labels).grouped()
+        picked = self.picked(ordered, ids, groups.count, parameter, cancelled)
+        return Frame(ordered.labels, ordered.values, picked, ordered.drop_name).without_empty_series()
+
+    @abstractmethod
+    def picked(
+        self,
+        frame: Frame,
+        ids: NDArray[np.int64],
+        group_count: int,
+        parameter: NDArray[np.float64],
+        cancelled: CancelFlag,
+    ) -> BoolMatrix:
+        """The samples kept of each group at each step; rows come sorted by labels."""
+
+    def in_order(self, frame: Frame, group_labels: LabelTable) -> Frame:
+        """An instant query's order."""
+        return frame
 
 
-def parameter_warnings(op: str, values: NDArray[np.float64]) -> list[tuple[AnnotationKind, tuple[str, ...]]]:
-    """Warnings about a scalar parameter over all steps; raises ExecutionError for one that cannot be used."""
-    if not len(values):
-        return []
-    has_nan = bool(np.isnan(values).any())
-    # Of steps that hold NaN there is no extreme, unless an infinity outdoes it (Go's math.Max and math.Min).
-    highest = math.inf if (values == math.inf).any() else float(np.max(values))
-    lowest = -math.inf if (values == -math.inf).any() else float(np.min(values))
-    warnings: list[tuple[AnnotationKind, tuple[str, ...]]] = []
-    if op == "quantile":
-        kind = AnnotationKind.INVALID_QUANTILE
-        if has_nan:
-            warnings.append((kind, ("NaN",)))
-        if highest > 1:
-            warnings.append((kind, (format_float_g(highest),)))
-        if lowest < 0:
-            warnings.append((kind, (format_float_g(lowest),)))
-        return warnings
-    if op == "limit_ratio":
-        if has_nan:
-            raise ExecutionError("Ratio value is NaN")
-        if highest > 1:
-            warnings.append((AnnotationKind.INVALID_RATIO, (format_float_g(highest), "1")))
-        if lowest < -1:
-            warnings.append((AnnotationKind.INVALID_RATIO, (format_float_g(lowest), "-1")))
-        return warnings
-    if has_nan:
-        raise ExecutionError("Parameter value is NaN")
-    if highest < 1:
-        return []
-    if lowest <= -_MAX_INT64:
-        raise ExecutionError(f"Scalar value {format_float_g(lowest)} underflows int64")
-    if highest >= _MAX_INT64:
-        raise ExecutionError(f"Scalar value {format_float_g(highest)} overflows int64")
-    return []
+class FirstSamples(RankedAggregation):
+    """So many of each group, by labels."""
+
+    pick = Pick.FIRST
+
+    def picked(
+        self,
+        frame: Frame,
+        ids: NDArray[np.int64],
+        group_count: int,
+        parameter: NDArray[np.float64],
+        cancelled: CancelFlag,
+    ) -> BoolMatrix:
+        limits = np.clip(np.trunc(parameter), 0, max(frame.series_count, 1)).astype(np.int64)
+        groups = RowGroups.of(ids, group_count)
+        values, valid = np.ascontiguousarray(frame.values), np.ascontiguousarray(frame.valid)
+        return pick_samples(values, valid, groups, self.pick, limits, cancelled)
 
 
-def picked_samples(
-    op: str,
-    frame: Frame,
-    ids: NDArray[np.int64],
-    group_count: int,
-    parameter: NDArray[np.float64],
-    cancelled: CancelFlag,
-) -> Frame:
-    """The samples that an aggregation keeps of each group at each step; rows come sorted by labels."""
-    if op == "limit_ratio":
+class BestSamples(FirstSamples):
+    """So many of each group, by value."""
+
+    def __init__(self, *, is_top: bool) -> None:
+        self.pick = Pick.TOP if is_top else Pick.BOTTOM
+
+    def in_order(self, frame: Frame, group_labels: LabelTable) -> Frame:
+        """Group by group, in each the best first; equals by labels, as the rows come."""
+        ids, groups = group_labels.grouped()
+        group_rank = np.empty(groups.count, np.int64)
+        group_rank[groups.sorted_rows()] = np.arange(groups.count)
+        values = frame.values[:, 0]
+        is_nan = np.isnan(values)
+        keys = np.where(is_nan, 0.0, -values if self.pick is Pick.TOP else values)
+        return frame.take(np.lexsort((keys, is_nan, group_rank[ids])))
+
+
+class SampledSeries(RankedAggregation):
+    """A share of the series, by their hashes."""
+
+    def picked(
+        self,
+        frame: Frame,
+        ids: NDArray[np.int64],
+        group_count: int,
+        parameter: NDArray[np.float64],
+        cancelled: CancelFlag,
+    ) -> BoolMatrix:
         ratios = np.clip(parameter, -1.0, 1.0)
         offsets = _hash_offsets(frame.labels)[:, np.newaxis]
         picked = frame.valid & np.where(ratios >= 0, offsets < ratios, offsets >= 1.0 + ratios)
         # At 1 a hash of all ones counts as well.
-        picked = np.where(ratios == 1.0, frame.valid, picked)
-    else:
-        limits = np.clip(np.trunc(parameter), 0, max(frame.series_count, 1)).astype(np.int64)
-        groups = RowGroups.of(ids, group_count)
-        values, valid = np.ascontiguousarray(frame.values), np.ascontiguousarray(frame.valid)
-        picked = pick_samples(values, valid, groups, _PICKS[op], limits, cancelled)
-    return Frame(frame.labels, frame.values, picked, frame.drop_name).without_empty_series()
-
-
-def ranked_result(op: str, frame: Frame, group_labels: LabelTable) -> Frame:
-    """An instant query's order: group by group, in each the best first; equals by labels, as the rows come."""
-    if op not in ("topk", "bottomk"):
-        return frame
-    ids, groups = group_labels.grouped()
-    group_rank = np.empty(groups.count, np.int64)
-    group_rank[groups.sorted_rows()] = np.arange(groups.count)
-    values = frame.values[:, 0]
-    is_nan = np.isnan(values)
-    keys = np.where(is_nan, 0.0, -values if op == "topk" else values)
-    return frame.take(np.lexsort((keys, is_nan, group_rank[ids])))
-
-
-def count_values_part(expr: Aggregate, frame: Frame, label: str, cancelled: CancelFlag) -> Frame:
-    """How often each value occurs: one row for each group and value, which becomes a label."""
-    if expr.without:
-        base = frame.labels.without({*expr.grouping, METRIC_NAME, label})
-        shows_value = label not in expr.grouping and label != METRIC_NAME
-    else:
-        base = frame.labels.keep(name for name in expr.grouping if name != label)
-        shows_value = True
-    ids, groups = base.grouped()
-    pairs = count_values(frame.values, frame.valid, ids, cancelled)
-    labels = groups.take(pairs.groups)
-    if shows_value:
-        labels = labels.with_values(label, [format_float_f(value) for value in pairs.values.tolist()])
-    return Frame(labels, pairs.counts, pairs.counts > 0, np.zeros(len(pairs.groups), np.bool_))
+        return np.where(ratios == 1.0, frame.valid, picked)
 
 
 def _hash_offsets(labels: LabelTable) -> NDArray[np.float64]:

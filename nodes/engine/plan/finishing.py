@@ -10,6 +10,7 @@ from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.frame import ScalarSeries, scalar_frame
 from filoray.nodes.data.series_batch import SeriesBatch, SeriesSource
 from filoray.nodes.engine.annotations import Annotations
+from filoray.nodes.engine.evaluate.aggregation_specs import aggregation_of
 from filoray.nodes.engine.evaluate.evaluator import Evaluator, Value
 from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.fragments import FragmentAnswers, FragmentResult
@@ -22,8 +23,6 @@ from filoray.nodes.promql.ast import Aggregate, Call, Expr, FragmentRef, StepInv
 from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
 from filoray.nodes.promql.tree_walk import unwrap_parens
-
-_ORDERING_AGGREGATIONS = frozenset({"topk", "bottomk"})
 
 
 def finish(
@@ -101,7 +100,7 @@ def has_own_order(plan: ExecPlan) -> bool:
         elif isinstance(expr, Call):
             return spec_of(expr).orders_series
         else:
-            return isinstance(expr, Aggregate) and expr.op in _ORDERING_AGGREGATIONS
+            return isinstance(expr, Aggregate) and aggregation_of(expr).orders_series
 
 
 def evaluate_locally(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from filoray.cluster.errors import ExecutionError
 from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher, MatchOp
+from filoray.nodes.engine.evaluate.aggregation_specs import aggregation_of
 from filoray.nodes.engine.evaluate.tree_facts import Matchers, TreeFacts, selectors_of
 from filoray.nodes.engine.evaluation_times import grid_inside
 from filoray.nodes.engine.fragments import Fragment
@@ -164,10 +165,11 @@ class _Splitter:
 
     def _split_aggregate(self, expr: Aggregate, grid: TimeGrid) -> Walk[Expr]:
         param = None if expr.param is None else (yield self.split(expr.param, grid))
-        parameter_travels = param is None or self.facts.is_pure(param) or expr.op == "quantile"
+        needs_parameter = aggregation_of(expr).parameter_at_node
+        parameter_travels = param is None or self.facts.is_pure(param) or not needs_parameter
         if parameter_travels and self.facts.is_pushable(expr.expr) and not self.facts.may_collide(expr.expr):
-            # The fragment has the input by itself, and quantile's parameter is for the reduce phase only.
-            map_phase = replace(expr, expr=_NO_INPUT, param=None if expr.op == "quantile" else expr.param)
+            # The fragment has the input by itself.
+            map_phase = replace(expr, expr=_NO_INPUT, param=expr.param if needs_parameter else None)
             return replace(expr, param=param, expr=self._fragment(expr.expr, grid, map_phase))
         return replace(expr, param=param, expr=(yield self.split(expr.expr, grid)))
 
