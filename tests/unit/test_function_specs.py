@@ -22,24 +22,29 @@ from filoray.nodes.promql.options import EXPERIMENTAL
 from filoray.nodes.promql.parser import parse
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ("nodes/promql/function_table.py", "nodes/engine/functions/function_specs.py")
+NAMES = set(FUNCTIONS) | set(AGGREGATIONS)
+TABLES = (
+    "nodes/promql/function_table.py",
+    "nodes/engine/functions/function_specs.py",
+    "nodes/engine/evaluate/aggregation_specs.py",
+)
 ROOMS = ("nodes/promql", "nodes/engine", "nodes/wire", "nodes/host", "nodes/memstore", "nodes/data", "http/fanout")
 
 OTHER_MEANINGS = {
     "nodes/engine/annotations.py": ({"info"}, "a level of annotations"),
-    "nodes/engine/plan/planner.py": ({"last_over_time", "timestamp"}, "calls that the planner writes itself"),
+    "nodes/engine/plan/planner.py": ({"last_over_time", "timestamp", "group"}, "what the planner writes itself"),
     "nodes/promql/ast.py": ({"scalar", "start", "end"}, "a type's name; the edges of @"),
-    "nodes/promql/duration_parser.py": ({"step", "range", "min_of", "max_of"}, "operators of durations"),
-    "nodes/promql/duration_resolution.py": ({"step", "range"}, "operators of durations"),
+    "nodes/promql/duration_parser.py": ({"step", "range", "min_of", "max_of", "min", "max"}, "operators of durations"),
+    "nodes/promql/duration_resolution.py": ({"step", "range", "min", "max"}, "operators of durations"),
     "nodes/promql/json_tree.py": ({"timestamp", "range", "step"}, "fields of the JSON"),
-    "nodes/promql/lexer.py": ({"step", "range", "min_of", "max_of"}, "keywords inside a duration"),
+    "nodes/promql/lexer.py": ({"step", "range", "min_of", "max_of", "min", "max"}, "keywords inside a duration"),
     "nodes/promql/parser.py": ({"timestamp", "start", "end"}, "the modifier @ in messages, and its edges"),
-    "nodes/promql/printer.py": ({"step", "range"}, "operators of durations"),
+    "nodes/promql/printer.py": ({"step", "range", "min", "max"}, "operators of durations"),
     "nodes/promql/tokens.py": ({"start", "end", "step", "range", "min_of", "max_of"}, "keywords"),
-    "nodes/promql/tree_types.py": ({"step", "range"}, "operators of durations"),
+    "nodes/promql/tree_types.py": ({"step", "range", "min", "max"}, "operators of durations"),
     "nodes/promql/types.py": ({"scalar", "vector"}, "the API's names of types"),
 }
-"""Texts that are a function's name but for two do not mean one."""
+"""Texts that are such a name, and why they stand there: all but the planner's mean something else."""
 
 
 def test_every_function_of_the_parsers_table_has_a_row_and_no_other() -> None:
@@ -62,12 +67,12 @@ def test_a_function_is_evaluated_or_a_constant_of_the_query(name: str) -> None:
     assert has_series or spec.at_node is not AtNode.EACH_SERIES
 
 
-def test_no_other_module_names_functions() -> None:
+def test_no_other_module_names_functions_or_aggregations() -> None:
     found = {
         path: names
         for room in ROOMS
         for file in sorted((ROOT / room).rglob("*.py"))
-        if (path := file.relative_to(ROOT).as_posix()) not in TABLES and (names := texts_of(file) & set(FUNCTIONS))
+        if (path := file.relative_to(ROOT).as_posix()) not in TABLES and (names := texts_of(file) & NAMES)
     }
     assert found == {path: names for path, (names, _) in OTHER_MEANINGS.items()}
 
