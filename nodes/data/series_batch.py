@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import LabelMatcher
-from filoray.nodes.kernels.arrays import floats, ints
 
 STALE_NAN_BITS = 0x7FF0000000000002
 """The one NaN that means "the series ended here" (Prometheus's staleness marker); others are values."""
@@ -51,11 +50,6 @@ class SeriesBatch:
             np.concatenate([batch.values for batch in batches]),
             tuple(dict.fromkeys(warning for batch in batches for warning in batch.warnings)),
         )
-
-
-def series_arrays(batch: SeriesBatch) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Offsets, timestamps and values as kernels take them: contiguous and aligned, copied only where they are not."""
-    return ints(batch.offsets), ints(batch.timestamps), floats(batch.values)
 
 
 class SeriesSource(Protocol):

@@ -20,17 +20,25 @@ Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 """What kernels take, of any number of dimensions, for the type checker; numba's signatures say the rest."""
 
+_FLOAT64, _INT64, _BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)
+
 
 def floats(array: NDArray[Any]) -> NDArray[np.float64]:
     """The array as aligned, C-contiguous float64, copied only if it is not."""
-    return np.require(array, np.float64, ["C", "A"])
+    return array if _fits(array, _FLOAT64) else np.require(array, np.float64, ["C", "A"])
 
 
 def ints(array: NDArray[Any]) -> NDArray[np.int64]:
     """The array as aligned, C-contiguous int64, copied only if it is not."""
-    return np.require(array, np.int64, ["C", "A"])
+    return array if _fits(array, _INT64) else np.require(array, np.int64, ["C", "A"])
 
 
 def bools(array: NDArray[Any]) -> NDArray[np.bool_]:
     """The array as C-contiguous bool, copied only if it is not."""
-    return np.require(array, np.bool_, ["C", "A"])
+    return array if _fits(array, _BOOL) else np.require(array, np.bool_, ["C", "A"])
+
+
+def _fits(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """What ``np.require`` finds out as well, in a third of the time: small queries are made of such calls."""
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned and array.dtype == dtype

@@ -13,6 +13,7 @@ from filoray.nodes.data.frame import TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.series_batch import STALE_NAN_BITS, SeriesBatch
 from filoray.nodes.engine.evaluate.selection import select_samples
+from filoray.nodes.kernels.query import records
 from filoray.nodes.kernels.query.windows import without_stale_markers
 
 STALE = float(np.array([STALE_NAN_BITS], np.int64).view(np.float64)[0])
@@ -96,7 +97,7 @@ def test_smoothed_selectors_interpolate_between_neighbours(
 @settings(deadline=None)
 def test_taking_out_markers_leaves_all_else_as_it_was(all_series: list[Samples]) -> None:
     batch = batch_of(all_series)
-    offsets, timestamps, kept = without_stale_markers(batch.offsets, batch.timestamps, batch.values)
+    offsets, timestamps, kept = without_stale_markers(records.Samples.of(batch.offsets, batch.timestamps, batch.values))
     for row, samples in enumerate(all_series):
         part = slice(offsets[row], offsets[row + 1])
         expected = [sample for sample in samples if not is_stale(sample[1])]

@@ -25,6 +25,7 @@ from filoray.nodes.engine.functions.range_functions import RangeContext, RangeFu
 from filoray.nodes.engine.metric_names import distinct_names, with_names_removed
 from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.engine.sampled_frame import SampledFrame
+from filoray.nodes.kernels.query.records import Samples
 from filoray.nodes.kernels.query.windows import without_stale_markers
 from filoray.nodes.promql.ast import MatrixSelector, Position, Subquery, VectorSelector
 
@@ -194,8 +195,9 @@ def batch_of(frame: Frame, grid: TimeGrid) -> SeriesBatch:
 
 
 def without_markers(batch: SeriesBatch) -> SeriesBatch:
-    offsets, timestamps, values = without_stale_markers(batch.offsets, batch.timestamps, batch.values)
-    return SeriesBatch(batch.labels, offsets, timestamps, values, batch.warnings)
+    samples = Samples.of(batch.offsets, batch.timestamps, batch.values)
+    fresh = without_stale_markers(samples)
+    return batch if fresh is samples else SeriesBatch(batch.labels, *fresh, batch.warnings)
 
 
 def non_empty(batch: SeriesBatch) -> SeriesBatch:

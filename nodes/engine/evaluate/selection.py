@@ -10,8 +10,9 @@ import numpy as np
 
 from filoray.nodes.data.cancel_token import CancelFlag
 from filoray.nodes.data.frame import Frame, TimeGrid
-from filoray.nodes.data.series_batch import SeriesBatch, series_arrays
-from filoray.nodes.engine.sampled_frame import SampledColumns, SampledFrame
+from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.engine.sampled_frame import SampledFrame, sampled
+from filoray.nodes.kernels.query.records import Results, Samples, Windows
 from filoray.nodes.kernels.query.selection import newest_samples, smoothed_samples
 from filoray.nodes.kernels.query.windows import without_stale_markers
 
@@ -35,20 +36,17 @@ def select_samples(
     around the time, up to a lookback away on either side. ``want_times``: sample times in seconds instead of values
     (not with ``smoothed``). ``drop_name`` is False. Void if ``cancelled`` (uint8[1]) was set meanwhile.
     """
-    offsets, timestamps, values = series_arrays(batch)
-    first_end_ms = (grid.start_ms if at_ms is None else at_ms) - offset_ms
-    computed_steps = grid.count if at_ms is None else min(grid.count, 1)
+    samples = Samples.of(batch.offsets, batch.timestamps, batch.values)
+    windows = Windows((grid.start_ms if at_ms is None else at_ms) - offset_ms, grid.step_ms, lookback_ms)
+    steps = grid.count if at_ms is None else min(grid.count, 1)
     count = batch.labels.count
-    columns = SampledColumns.empty(count, computed_steps)
-    results = (columns.values, columns.valid, columns.samples_per_step, _NEVER if cancelled is None else cancelled)
-    if count and computed_steps:
+    results = Results.empty(count, steps, _NEVER if cancelled is None else cancelled)
+    if count and steps:
         if smoothed:
-            offsets, timestamps, values = without_stale_markers(offsets, timestamps, values)
-            smoothed_samples(offsets, timestamps, values, first_end_ms, grid.step_ms, lookback_ms, *results)
+            smoothed_samples(without_stale_markers(samples), windows, results)
         else:
-            bits = values.view(np.int64)
-            newest_samples(offsets, timestamps, bits, first_end_ms, grid.step_ms, lookback_ms, want_times, *results)
-    return columns.sampled(batch.labels, np.zeros(count, np.bool_), grid.count)
+            newest_samples(samples, windows, want_times, results)
+    return sampled(results, batch.labels, np.zeros(count, np.bool_), grid.count)
 
 
 def select_instant(batch: SeriesBatch, grid: TimeGrid, lookback_ms: int, offset_ms: int) -> Frame:

@@ -32,7 +32,8 @@ def date_part(part: Callable[[Dates], Parts], *, of_lowest: float) -> Handler:
 
 def days_in_month(dates: Dates) -> Parts:
     months = dates.astype("datetime64[M]")
-    return ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+    days = (months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")
+    return np.asarray(days, np.int64)
 
 
 def day_of_month(dates: Dates) -> Parts:
@@ -75,4 +76,4 @@ def _fits_int64(values: Values) -> NDArray[np.bool_]:
 
 def _since(dates: Dates, unit: str, start_unit: str) -> Parts:
     """Whole units since the start of the larger unit."""
-    return (dates.astype(f"datetime64[{unit}]") - dates.astype(f"datetime64[{start_unit}]")).astype(np.int64)
+    return np.asarray(dates.astype(f"datetime64[{unit}]") - dates.astype(f"datetime64[{start_unit}]"), np.int64)

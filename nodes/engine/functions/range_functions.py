@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from filoray.nodes.data.cancel_token import CancelFlag
 from filoray.nodes.data.frame import TimeGrid
-from filoray.nodes.data.series_batch import SeriesBatch, series_arrays
-from filoray.nodes.engine.sampled_frame import SampledColumns, SampledFrame
+from filoray.nodes.data.series_batch import SeriesBatch
+from filoray.nodes.engine.sampled_frame import SampledFrame, sampled
 from filoray.nodes.kernels.arrays import floats
+from filoray.nodes.kernels.query.records import Results, Samples, Windows
 from filoray.nodes.kernels.query.windows import without_stale_markers
 
 Param = NDArray[np.float64]
@@ -51,7 +52,7 @@ class RangeCall:
 
 
 Arguments = Callable[[RangeCall], tuple[Any, ...]]
-"""A kernel's own arguments, between the windows and the results."""
+"""A kernel's own arguments, between Windows and Results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class ExtendedRange:
 
 @dataclass(frozen=True, slots=True)
 class RangeFunction:
-    """``kernel`` runs over (series, windows, ``arguments(call)``, results).
+    """``kernel`` runs over (Samples, Windows, ``arguments(call)``, Results).
 
     ``extended``: None if it knows nothing of samples from beyond the window; the planner refuses such modifiers there.
     ``keeps_name``: the metric name stays. ``depends_on_step``: the result of one and the same window differs by step.
@@ -102,30 +103,18 @@ def apply_range_function(
     context = context or RangeContext()
     params = [floats(param) for param in params]
     call = RangeCall(grid, range_ms, params, context)
-    offsets, timestamps, values = without_stale_markers(*series_arrays(batch))
+    samples = without_stale_markers(Samples.of(batch.offsets, batch.timestamps, batch.values))
     count = batch.labels.count
     at_once = context.at_ms is not None and not function.depends_on_step
     steps = min(grid.count, 1) if at_once else grid.count
     first_end_ms = (grid.start_ms if context.at_ms is None else context.at_ms) - offset_ms
-    step_ms = grid.step_ms if context.at_ms is None else 0
-    columns = SampledColumns.empty(count, steps)
+    windows = Windows(first_end_ms, grid.step_ms if context.at_ms is None else 0, range_ms)
+    results = Results.empty(count, steps, context.cancelled)
     if count and steps:
         kernel, arguments = function.kernel, function.arguments
         if function.extended is not None and (context.anchored or context.smoothed):
             kernel, arguments = function.extended.kernel, function.extended.arguments
-        kernel(
-            offsets,
-            timestamps,
-            values,
-            first_end_ms,
-            step_ms,
-            range_ms,
-            *arguments(call),
-            columns.values,
-            columns.valid,
-            columns.samples_per_step,
-            context.cancelled,
-        )
+        kernel(samples, windows, *arguments(call), results)
     if function.check is not None:
-        function.check(params, columns.samples_per_step)
-    return columns.sampled(batch.labels, np.full(count, not function.keeps_name), grid.count)
+        function.check(params, results.samples_per_step)
+    return sampled(results, batch.labels, np.full(count, not function.keeps_name), grid.count)

@@ -11,9 +11,10 @@ from filoray.nodes.data.frame import ScalarSeries, scalar_frame
 from filoray.nodes.data.series_batch import SeriesBatch, SeriesSource
 from filoray.nodes.engine.annotations import Annotations
 from filoray.nodes.engine.evaluate.aggregation_specs import aggregation_of
-from filoray.nodes.engine.evaluate.evaluator import Evaluator, Value
+from filoray.nodes.engine.evaluate.evaluator import Evaluator
 from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.fragments import FragmentAnswers, FragmentResult
+from filoray.nodes.engine.functions.evaluation import Value
 from filoray.nodes.engine.functions.function_specs import spec_of
 from filoray.nodes.engine.metric_names import with_names_removed
 from filoray.nodes.engine.plan.planner import ExecPlan, plan

@@ -11,8 +11,9 @@ import math
 import numpy as np
 from numba import njit, types
 
-from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints
-from filoray.nodes.kernels.query.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
+from filoray.nodes.kernels.arrays import Floats
+from filoray.nodes.kernels.query.records import Results, Samples, Windows
+from filoray.nodes.kernels.query.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SAMPLES, WINDOWS
 from filoray.nodes.kernels.query.windows import find_windows, longest_series
 
 
@@ -91,22 +92,13 @@ def _median_deviation(ordered: Floats, count: int, nan_count: int) -> float:
     return at_lower * (1.0 - weight) + at_upper * weight
 
 
-@njit(types.void(*SERIES, *WINDOWS, types.boolean, FLOATS, *RESULTS), **KERNEL_OPTIONS)
+@njit(types.void(SAMPLES, WINDOWS, types.boolean, FLOATS, RESULTS), **KERNEL_OPTIONS)
 def quantile_over_time(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
-    is_deviation: bool,
-    quantiles: Floats,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
+    samples: Samples, windows: Windows, is_deviation: bool, quantiles: Floats, results: Results
 ) -> None:
     """quantile_over_time() by ``quantiles`` float64[steps], or mad_over_time() if ``is_deviation``."""
+    offsets, timestamps, values = samples
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     lows = np.empty(steps, np.int64)
     highs = np.empty(steps, np.int64)
@@ -118,9 +110,7 @@ def quantile_over_time(
             timestamps,
             offsets[series],
             offsets[series + 1],
-            first_end_ms,
-            step_ms,
-            range_ms,
+            windows,
             lows,
             highs,
             samples_per_step,

@@ -13,9 +13,10 @@ from enum import IntEnum
 import numpy as np
 from numba import njit, types
 
-from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints
+from filoray.nodes.kernels.arrays import Floats
 from filoray.nodes.kernels.query.compensated import add, add_finite
-from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
+from filoray.nodes.kernels.query.records import Results, Samples, Windows
+from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS, RESULTS, SAMPLES, WINDOWS
 from filoray.nodes.kernels.query.windows import find_windows, longest_series
 
 _Moments = tuple[float, float, float, float, float]
@@ -81,21 +82,11 @@ def _finish(values: Floats, begin: int, end: int, total: float, compensation: fl
     return result
 
 
-@njit(types.void(*SERIES, *WINDOWS, types.boolean, *RESULTS), **KERNEL_OPTIONS)
-def sum_over_time(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
-    is_mean: bool,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(SAMPLES, WINDOWS, types.boolean, RESULTS), **KERNEL_OPTIONS)
+def sum_over_time(samples: Samples, windows: Windows, is_mean: bool, results: Results) -> None:
     """sum_over_time(), or avg_over_time() if ``is_mean``."""
+    offsets, timestamps, values = samples
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     # Three empty windows past the last step: the four lanes below need no remainder loop.
     lows = np.empty(steps + 3, np.int64)
@@ -107,9 +98,7 @@ def sum_over_time(
             timestamps,
             offsets[series],
             offsets[series + 1],
-            first_end_ms,
-            step_ms,
-            range_ms,
+            windows,
             lows[:steps],
             highs[:steps],
             samples_per_step,
@@ -198,21 +187,11 @@ def _finish_variance(values: Floats, begin: int, end: int, state: _Moments, is_d
     return math.sqrt(variance) if is_deviation else variance
 
 
-@njit(types.void(*SERIES, *WINDOWS, types.boolean, *RESULTS), **KERNEL_OPTIONS)
-def variance_over_time(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
-    is_deviation: bool,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(SAMPLES, WINDOWS, types.boolean, RESULTS), **KERNEL_OPTIONS)
+def variance_over_time(samples: Samples, windows: Windows, is_deviation: bool, results: Results) -> None:
     """stdvar_over_time(), or stddev_over_time() if ``is_deviation``, four windows side by side as in sum_over_time."""
+    offsets, timestamps, values = samples
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     lows = np.empty(steps + 3, np.int64)
     highs = np.empty(steps + 3, np.int64)
@@ -224,9 +203,7 @@ def variance_over_time(
             timestamps,
             offsets[series],
             offsets[series + 1],
-            first_end_ms,
-            step_ms,
-            range_ms,
+            windows,
             lows[:steps],
             highs[:steps],
             samples_per_step,
@@ -271,26 +248,16 @@ def variance_over_time(
                 out_values[series, k + 3] = _finish_variance(values, low, highs[k + 3], state_3, is_deviation)
 
 
-@njit(types.void(*SERIES, *WINDOWS, types.boolean, types.boolean, *RESULTS), **KERNEL_OPTIONS)
-def extreme_over_time(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
-    is_max: bool,
-    want_times: bool,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(SAMPLES, WINDOWS, types.boolean, types.boolean, RESULTS), **KERNEL_OPTIONS)
+def extreme_over_time(samples: Samples, windows: Windows, is_max: bool, want_times: bool, results: Results) -> None:
     """min_over_time() or max_over_time(); or, with ``want_times``, the time in seconds of the last such sample.
 
     NaN only where a window has nothing else. Candidates wait in a queue, best first, that each sample enters and
     leaves once.
     """
+    offsets, timestamps, values = samples
+    first_end_ms, step_ms, range_ms = windows
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     queue = np.empty(longest_series(offsets), np.int64)
     sign = 1.0 if is_max else -1.0
@@ -350,21 +317,12 @@ _LAST = int(Edge.LAST)
 _FIRST_TIME = int(Edge.FIRST_TIME)
 
 
-@njit(types.void(*SERIES, *WINDOWS, types.int64, *RESULTS), **KERNEL_OPTIONS)
-def edge_over_time(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
-    edge: int,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(SAMPLES, WINDOWS, types.int64, RESULTS), **KERNEL_OPTIONS)
+def edge_over_time(samples: Samples, windows: Windows, edge: int, results: Results) -> None:
     """count, present (1), first, last, ts_of_first and ts_of_last ``_over_time``, by ``edge`` (an Edge)."""
+    offsets, timestamps, values = samples
+    first_end_ms, step_ms, range_ms = windows
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     for series in range(offsets.shape[0] - 1):
         if cancelled[0]:
@@ -399,27 +357,18 @@ def edge_over_time(
             window_end += step_ms
 
 
-@njit(types.void(*SERIES, *WINDOWS, types.int64, types.boolean, types.boolean, *RESULTS), **KERNEL_OPTIONS)
+@njit(types.void(SAMPLES, WINDOWS, types.int64, types.boolean, types.boolean, RESULTS), **KERNEL_OPTIONS)
 def transitions(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
-    lookback_ms: int,
-    anchored: bool,
-    only_resets: bool,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
+    samples: Samples, windows: Windows, lookback_ms: int, anchored: bool, only_resets: bool, results: Results
 ) -> None:
     """changes(), or resets() if ``only_resets``: how often a window's value differs from the one before (is less).
 
     NaN after NaN is no change. ``anchored``: the last sample at or before the window's start, up to
     ``lookback_ms`` back, belongs to the window; there must be one after the start.
     """
+    offsets, timestamps, values = samples
+    first_end_ms, step_ms, range_ms = windows
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     before = np.empty(longest_series(offsets), np.int64)  # transitions up to and including each sample
     for series in range(offsets.shape[0] - 1):

@@ -14,30 +14,21 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints
-from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
+from filoray.nodes.kernels.arrays import Floats, Ints
+from filoray.nodes.kernels.query.records import Results, Samples, Windows
+from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS, RESULTS, SAMPLES, WINDOWS
 from filoray.nodes.kernels.query.windows import longest_series
 
 
-@njit(types.void(*SERIES, *WINDOWS, types.float64, types.boolean, *RESULTS), **KERNEL_OPTIONS)
-def extrapolated_rate(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
-    range_s: float,
-    is_counter: bool,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(SAMPLES, WINDOWS, types.float64, types.boolean, RESULTS), **KERNEL_OPTIONS)
+def extrapolated_rate(samples: Samples, windows: Windows, range_s: float, is_counter: bool, results: Results) -> None:
     """delta() of each window, or increase() if ``is_counter``, divided by ``range_s`` (1 if it is no rate).
 
     Two passes per series: one walks the samples, the other does the arithmetic of all steps in vector registers.
     """
+    offsets, timestamps, values = samples
+    first_end_ms, step_ms, range_ms = windows
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     resets = np.empty(longest_series(offsets), np.int64)
     before_ms = np.empty(steps)
@@ -115,29 +106,23 @@ def _interpolated(timestamps: Ints, values: Floats, i: int, time: int, is_counte
     return left + (right - left) * float(time - timestamps[i]) / float(timestamps[i + 1] - timestamps[i])
 
 
-@njit(
-    types.void(*SERIES, *WINDOWS, types.int64, types.float64, types.boolean, types.boolean, *RESULTS), **KERNEL_OPTIONS
-)
+@njit(types.void(SAMPLES, WINDOWS, types.int64, types.float64, types.boolean, types.boolean, RESULTS), **KERNEL_OPTIONS)
 def extended_rate(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
+    samples: Samples,
+    windows: Windows,
     lookback_ms: int,
     range_s: float,
     is_counter: bool,
     smoothed: bool,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
+    results: Results,
 ) -> None:
     """rate(), increase(), delta() of ``smoothed``, else ``anchored``, ranges.
 
     Samples up to ``lookback_ms`` before the window count, and as far after it if ``smoothed``.
     """
+    offsets, timestamps, values = samples
+    first_end_ms, step_ms, range_ms = windows
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     for series in range(offsets.shape[0] - 1):
         if cancelled[0]:
@@ -195,21 +180,12 @@ def extended_rate(
             out_valid[series, k] = True
 
 
-@njit(types.void(*SERIES, *WINDOWS, types.boolean, *RESULTS), **KERNEL_OPTIONS)
-def last_difference(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
-    is_rate: bool,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(SAMPLES, WINDOWS, types.boolean, RESULTS), **KERNEL_OPTIONS)
+def last_difference(samples: Samples, windows: Windows, is_rate: bool, results: Results) -> None:
     """irate() (``is_rate``) or idelta(): the difference of the window's last two samples."""
+    offsets, timestamps, values = samples
+    first_end_ms, step_ms, range_ms = windows
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     for series in range(offsets.shape[0] - 1):
         if cancelled[0]:

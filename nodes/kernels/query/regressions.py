@@ -7,9 +7,10 @@ import math
 import numpy as np
 from numba import njit, types
 
-from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints
+from filoray.nodes.kernels.arrays import Floats, Ints
 from filoray.nodes.kernels.query.compensated import add, add_finite
-from filoray.nodes.kernels.query.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
+from filoray.nodes.kernels.query.records import Results, Samples, Windows
+from filoray.nodes.kernels.query.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SAMPLES, WINDOWS
 from filoray.nodes.kernels.query.windows import find_windows
 
 
@@ -67,28 +68,23 @@ def _fit(timestamps: Ints, values: Floats, begin: int, end: int, origin_ms: int)
     return slope, intercept
 
 
-@njit(types.void(*SERIES, *WINDOWS, types.boolean, types.int64, types.int64, FLOATS, *RESULTS), **KERNEL_OPTIONS)
+@njit(types.void(SAMPLES, WINDOWS, types.boolean, types.int64, types.int64, FLOATS, RESULTS), **KERNEL_OPTIONS)
 def linear_regression(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
+    samples: Samples,
+    windows: Windows,
     predicts: bool,
     first_origin_ms: int,
     origin_step_ms: int,
     ahead_s: Floats,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
+    results: Results,
 ) -> None:
     """deriv(), or, if ``predicts``, predict_linear() by ``ahead_s`` float64[steps] seconds after each evaluation time.
 
     The evaluation time of step k is ``first_origin_ms + k * origin_step_ms``; it is not the window's end where the
     selector has an offset or an ``@``. Needs two samples.
     """
+    offsets, timestamps, values = samples
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     lows = np.empty(steps, np.int64)
     highs = np.empty(steps, np.int64)
@@ -99,9 +95,7 @@ def linear_regression(
             timestamps,
             offsets[series],
             offsets[series + 1],
-            first_end_ms,
-            step_ms,
-            range_ms,
+            windows,
             lows,
             highs,
             samples_per_step,
@@ -120,22 +114,13 @@ def linear_regression(
             out_values[series, k] = result
 
 
-@njit(types.void(*SERIES, *WINDOWS, FLOATS, FLOATS, *RESULTS), **KERNEL_OPTIONS)
+@njit(types.void(SAMPLES, WINDOWS, FLOATS, FLOATS, RESULTS), **KERNEL_OPTIONS)
 def double_exponential_smoothing(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
-    smoothing_factors: Floats,
-    trend_factors: Floats,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
+    samples: Samples, windows: Windows, smoothing_factors: Floats, trend_factors: Floats, results: Results
 ) -> None:
     """Holt's linear method over each window of at least two samples; factors float64[steps], each in (0, 1)."""
+    offsets, timestamps, values = samples
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     lows = np.empty(steps, np.int64)
     highs = np.empty(steps, np.int64)
@@ -146,9 +131,7 @@ def double_exponential_smoothing(
             timestamps,
             offsets[series],
             offsets[series + 1],
-            first_end_ms,
-            step_ms,
-            range_ms,
+            windows,
             lows,
             highs,
             samples_per_step,

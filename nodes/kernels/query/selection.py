@@ -10,30 +10,22 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints
-from filoray.nodes.kernels.query.signatures import INTS, KERNEL_OPTIONS, RESULTS, SERIES, WINDOWS
+from filoray.nodes.kernels.query.records import Results, Samples, Windows
+from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS, RESULTS, SAMPLES, WINDOWS
 from filoray.nodes.kernels.query.windows import STALE_BITS
 
 
-@njit(types.void(INTS, INTS, INTS, *WINDOWS, types.boolean, *RESULTS), **KERNEL_OPTIONS)
-def newest_samples(
-    offsets: Ints,
-    timestamps: Ints,
-    bits: Ints,
-    first_end_ms: int,
-    step_ms: int,
-    lookback_ms: int,
-    want_times: bool,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(SAMPLES, WINDOWS, types.boolean, RESULTS), **KERNEL_OPTIONS)
+def newest_samples(samples: Samples, windows: Windows, want_times: bool, results: Results) -> None:
     """Newest sample of each series at each step.
 
-    ``bits`` int64[total]: the values' bits. ``want_times``: write the sample's time in seconds in place of its value.
-    Writes bits, not floats, so that a NaN keeps its payload.
+    ``want_times``: write the sample's time in seconds in place of its value. Writes bits, not floats, so that a NaN
+    keeps its payload.
     """
+    offsets, timestamps, values = samples
+    first_end_ms, step_ms, lookback_ms = windows
+    out_values, out_valid, samples_per_step, cancelled = results
+    bits = values.view(np.int64)
     steps = out_valid.shape[1]
     out_bits = out_values.view(np.int64)
     for series in range(offsets.shape[0] - 1):
@@ -58,20 +50,12 @@ def newest_samples(
             time += step_ms
 
 
-@njit(types.void(*SERIES, *WINDOWS, *RESULTS), **KERNEL_OPTIONS)
-def smoothed_samples(
-    offsets: Ints,
-    timestamps: Ints,
-    values: Floats,
-    first_end_ms: int,
-    step_ms: int,
-    lookback_ms: int,
-    out_values: Floats,
-    out_valid: Bools,
-    samples_per_step: Ints,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(SAMPLES, WINDOWS, RESULTS), **KERNEL_OPTIONS)
+def smoothed_samples(samples: Samples, windows: Windows, results: Results) -> None:
     """The value at each step by linear interpolation; the sample before it where none follows. Without markers."""
+    offsets, timestamps, values = samples
+    first_end_ms, step_ms, lookback_ms = windows
+    out_values, out_valid, samples_per_step, cancelled = results
     steps = out_valid.shape[1]
     for series in range(offsets.shape[0] - 1):
         if cancelled[0]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from numba import types
 
+from filoray.nodes.kernels.query.records import Results, Samples, Windows
+
 INTS = types.Array(types.int64, 1, "C", readonly=True)
 FLOATS = types.Array(types.float64, 1, "C", readonly=True)
 FLOAT_MATRIX = types.Array(types.float64, 2, "C", readonly=True)
@@ -26,11 +28,6 @@ OUT_BOOL_MATRIX = types.Array(types.boolean, 2, "C")
 KERNEL_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 """numpy's error model: a division by zero is an infinity or NaN, as it is in Prometheus, and costs no branch."""
 
-SERIES = (INTS, INTS, FLOATS)
-"""offsets, timestamps, values: a SeriesBatch."""
-
-WINDOWS = (types.int64, types.int64, types.int64)
-"""first_end_ms, step_ms, range_ms: the window of step k is (end - range_ms, end], end = first_end_ms + k * step_ms."""
-
-RESULTS = (OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, OUT_INTS, FLAG)
-"""out_values[n, steps], out_valid[n, steps], samples_per_step[steps] (added to), cancelled[1]."""
+SAMPLES = types.NamedTuple((INTS, INTS, FLOATS), Samples)  # type: ignore[no-untyped-call]
+WINDOWS = types.NamedUniTuple(types.int64, 3, Windows)  # type: ignore[no-untyped-call]
+RESULTS = types.NamedTuple((OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, OUT_INTS, FLAG), Results)  # type: ignore[no-untyped-call]

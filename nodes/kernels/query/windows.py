@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit, types
-from numpy.typing import NDArray
 
 from filoray.nodes.kernels.arrays import Ints
+from filoray.nodes.kernels.query.records import Samples, Windows
 from filoray.nodes.kernels.query.signatures import INTS, KERNEL_OPTIONS, OUT_INTS
 
 STALE_BITS = 0x7FF0000000000002
@@ -39,22 +39,18 @@ def _drop_stale(
         new_offsets[series + 1] = kept
 
 
-def without_stale_markers(
-    offsets: NDArray[np.int64], timestamps: NDArray[np.int64], values: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """The series without staleness markers: the very arrays given where there are none.
-
-    ``offsets`` int64[n + 1], ``timestamps`` int64[total] ms, ``values`` float64[total], contiguous.
-    """
+def without_stale_markers(samples: Samples) -> Samples:
+    """The series without staleness markers: the very samples given where there are none."""
+    offsets, timestamps, values = samples
     bits = values.view(np.int64)
     stale_count = _count_stale(bits)
     if stale_count == 0:
-        return offsets, timestamps, values
+        return samples
     kept = len(values) - stale_count
     new_offsets, new_timestamps = np.empty(len(offsets), np.int64), np.empty(kept, np.int64)
     new_values = np.empty(kept, np.float64)
     _drop_stale(offsets, timestamps, bits, new_offsets, new_timestamps, new_values.view(np.int64))
-    return new_offsets, new_timestamps, new_values
+    return Samples.of(new_offsets, new_timestamps, new_values)
 
 
 @njit(cache=True, nogil=True)
@@ -62,9 +58,7 @@ def find_windows(
     timestamps: Ints,
     begin: int,
     end: int,
-    first_end_ms: int,
-    step_ms: int,
-    range_ms: int,
+    windows: Windows,
     lows: Ints,
     highs: Ints,
     samples_per_step: Ints,
@@ -74,6 +68,7 @@ def find_windows(
     Lower borders are never above the upper ones and neither ever goes back. Adds each window's size to
     ``samples_per_step``.
     """
+    first_end_ms, step_ms, range_ms = windows
     low = begin
     high = begin
     window_end = first_end_ms
