@@ -117,6 +117,7 @@ class ShardManager:
         self._overtaken: set[ShardKey] = set()
         self._deleting: dict[str, _Deletion] = {}
         self._generations = dict(restored.generations)
+        self._cause = ""
         for config, shard_map in restored.shard_maps:
             self._datasets[config.name] = _Dataset(config, replace(shard_map, version=self._next_version()))
             for entry in shard_map.shards:
@@ -130,12 +131,13 @@ class ShardManager:
 
     # ---- events in, commands out
 
-    def handle(self, event: ManagerEvent, now_ms: int) -> list[ManagerCommand]:
-        """The commands that ``event`` calls for.
+    def handle(self, event: ManagerEvent, now_ms: int, cause: str = "") -> list[ManagerCommand]:
+        """The commands that ``event`` calls for. ``cause``: an id of what led to it, for the stories.
 
         Raises FilorayErrors for what an operator may not do and InvalidTransition for a report that breaks the life
         cycle; the state is as it was then.
         """
+        self._cause = cause
         match event:
             case DatasetSetUp(config):
                 return self._set_up(config, now_ms)
@@ -542,6 +544,6 @@ class ShardManager:
     def _publish(dataset: _Dataset) -> list[ManagerCommand]:
         return [PublishShardMap(dataset.config.name, dataset.shard_map)]
 
-    @staticmethod
-    def _tell(dataset: _Dataset, shard: int, now_ms: int, text: str) -> None:
-        dataset.stories.setdefault(shard, deque(maxlen=STORY_LINES_MAX)).append(StoryLine(now_ms, text))
+    def _tell(self, dataset: _Dataset, shard: int, now_ms: int, text: str) -> None:
+        line = StoryLine(now_ms, text, self._cause)
+        dataset.stories.setdefault(shard, deque(maxlen=STORY_LINES_MAX)).append(line)
