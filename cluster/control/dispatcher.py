@@ -20,7 +20,7 @@ from typing import Protocol
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
-from filoray.cluster.control.coordinator_core import CoordinatorCore, Remembered, tick_ms
+from filoray.cluster.control.coordinator_core import CoordinatorCore, tick_ms
 from filoray.cluster.control.coordinator_effects import (
     AdoptProcess,
     Answer,
@@ -28,7 +28,6 @@ from filoray.cluster.control.coordinator_effects import (
     Call,
     CallResult,
     CloseNode,
-    Durable,
     Effect,
     EndProcess,
     GiveOrder,
@@ -36,8 +35,6 @@ from filoray.cluster.control.coordinator_effects import (
     LaunchProcess,
     NodeProcess,
     Persist,
-    PersistOpened,
-    PersistProcess,
     PushView,
     ReadSourceConfig,
     Refuse,
@@ -71,14 +68,11 @@ from filoray.cluster.control.coordinator_events import (
     ViewTaken,
     WatchFailed,
 )
-from filoray.cluster.control.membership import PersistIncarnation
-from filoray.cluster.control.node_keeper import KnownProcess
 from filoray.cluster.control.patience import Patience
-from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistShardMap
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer
 from filoray.cluster.process.observed_clock import ObservedClock
-from filoray.cluster.store.meta_store import MetaStore
+from filoray.cluster.store.coordinator_store import CoordinatorStore, persist, remember
 
 _ABSENCE_WORTH_A_WORD_MS = 1000
 
@@ -87,7 +81,7 @@ class World(Protocol):
     """What a coordinator's process can do, in small primitives that decide nothing."""
 
     @property
-    def store(self) -> MetaStore: ...
+    def store(self) -> CoordinatorStore: ...
 
     def monotonic_ms(self) -> int: ...
 
@@ -189,37 +183,6 @@ class Dispatcher:
                     lambda result: self.take(end_of(effect, result)),
                     lambda error: self.take(failure_of(effect, error)),
                 )
-
-
-def remember(store: MetaStore) -> Remembered:
-    """What a coordinator that begins on ``store`` knows; any earlier one can write there no more."""
-    rows = store.nodes()
-    incarnations = {name: row.incarnation for name, row in rows.items()}
-    return Remembered(
-        generation=store.next_generation(),
-        gateway_keys=store.gateway_keys(),
-        incarnations=incarnations,
-        processes={name: KnownProcess(row.pid, row.pid_started_s) for name, row in rows.items()},
-        opened=store.opened_shards(),
-        shards=store.restored_state(incarnations),
-    )
-
-
-def persist(store: MetaStore, what: Durable) -> None:
-    """Returns when it is durable."""
-    match what:
-        case PersistDataset(config, is_deleting):
-            store.put_dataset(config, is_deleting)
-        case ForgetDataset(dataset):
-            store.forget_dataset(dataset)
-        case PersistShardMap(shard_map):
-            store.put_shard_map(shard_map)
-        case PersistIncarnation(node, incarnation):
-            store.put_incarnation(node, incarnation)
-        case PersistProcess(node, pid, pid_started_s):
-            store.put_process(node, pid, pid_started_s)
-        case PersistOpened(generations):
-            store.put_opened(generations)
 
 
 def end_of(call: Call, result: CallResult) -> CoordinatorEvent:

@@ -19,9 +19,10 @@ from filoray.cluster.control.coordinator_effects import (
     WatchProcess,
 )
 from filoray.cluster.control.coordinator_events import RequestId, Started, ViewAsked
-from filoray.cluster.control.dispatcher import Dispatcher, remember
+from filoray.cluster.control.dispatcher import Dispatcher
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.node_protocol import NodeAnnouncement
+from filoray.cluster.store.coordinator_store import remember
 from filoray.cluster.store.meta_store import MetaStore
 
 
