@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 
 from filoray.cluster.actors.ray_actors import ActorPort
-from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset import parse_for_cluster
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.coordinator_effects import (
     AdoptProcess,
@@ -143,21 +143,9 @@ class RealWorld:
             case TellMembers(addresses, timeout_ms):
                 return actors.push_members(addresses, timeout_ms / 1000)
             case ReadSourceConfig(_, dataset, text):
-                return asyncio.to_thread(read_source_config, self._config, dataset, text)
+                return asyncio.to_thread(parse_for_cluster, self._config, dataset, text)
         raise AssertionError(f"a call that nobody makes: {call}")
 
     async def _come(self, work: Coroutine[object, object, NodeAnnouncement]) -> NodeProcess:
         announcement = await work
         return NodeProcess(announcement, self._actors.process_started_s(announcement))
-
-
-def read_source_config(config: ServerConfig, dataset: str, text: str) -> DatasetConfig:
-    """Raises BadData."""
-    return parse_dataset_config(
-        text,
-        dataset,
-        store_defaults=config.store,
-        spread_default=config.spread_default,
-        place="source configuration",
-        limits=config.dataset_limits.reading_again,
-    )
