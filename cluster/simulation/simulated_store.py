@@ -52,7 +52,8 @@ class ModelStore:
                 shard_map = shard_map or ShardMap.initial(config.name, config.num_shards)
                 entries = tuple(self._restored(config.name, entry, members) for entry in shard_map.shards)
                 maps.append((config, ShardMap(config.name, 1, entries)))
-        return RestoredState(tuple(maps), tuple(deleting), dict(self._epochs), members, dict(self._generations))
+        generations = dict.fromkeys((dataset for dataset, _ in self._epochs), 0) | self._generations
+        return RestoredState(tuple(maps), tuple(deleting), dict(self._epochs), members, generations)
 
     def _restored(self, name: str, entry: ShardEntry, members: dict[str, int]) -> ShardEntry:
         status, node = replace(entry.status, progress_pct=0), entry.node
