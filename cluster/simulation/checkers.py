@@ -98,14 +98,16 @@ class NothingServedIsDeleted:
     def deleted(self, dataset: str, generation: int) -> None:
         self._deleted.add((dataset, generation))
 
+    def is_deleted(self, file: FileKey) -> bool:
+        return (file[0], file[2]) in self._deleted
+
     def last_deleted(self, dataset: str) -> int:
         """Its generation."""
-        return max(generation for name, generation in self._deleted if name == dataset)
+        return max((generation for name, generation in self._deleted if name == dataset), default=-1)
 
     def committed(self, file: FileKey, process: Process, *, is_there: bool) -> None:
         """A file that was removed under its owner takes its writes all the same."""
-        is_deleted = (file[0], file[2]) in self._deleted
-        assert is_there or is_deleted, f"{file} of {process} was deleted under the owner"
+        assert is_there or self.is_deleted(file), f"{file} of {process} was deleted under the owner"
 
 
 class DeletedIsGone:

@@ -30,16 +30,17 @@ from filoray.cluster.control.coordinator_events import (
 )
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import Unavailable
-from filoray.cluster.node_protocol import ShardReport
 from filoray.cluster.simulation.checkers import Checkers, FileKey
 from filoray.cluster.simulation.faults import FaultRates
+from filoray.cluster.simulation.report_outbox import Batch
+from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.simulated_coordinator import (
     SimulatedCoordinator,
     Surroundings,
     kill_process,
 )
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
-from filoray.cluster.simulation.simulated_node import ShardFile, SimulatedNode
+from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import FaultyStore, ModelStore
 from filoray.cluster.simulation.world import SimulatedWorld
 from filoray.cluster.store.coordinator_store import CoordinatorStore
@@ -176,6 +177,10 @@ class SimulatedCluster:
     def hang_gateway(self, index: int) -> None:
         self._gateway(index).is_hung = True
 
+    def cut_gateway(self, index: int) -> None:
+        """It goes on by the view that it has."""
+        self._gateway(index).is_cut = True
+
     def resume_gateway(self, index: int) -> None:
         self._gateway(index).go_on()
 
@@ -187,10 +192,11 @@ class SimulatedCluster:
         self._asking.discard(gateway.name)
         self._ask_view(self._around.gateways[gateway.name])
 
-    def fill_store(self) -> None:
-        """Nothing can be written to the coordinator's store."""
+    def fill_store(self, duration_ms: int) -> None:
+        """Nothing can be written to the coordinator's store for a while."""
         self.world.note("the coordinator's store is full")
         self._around.store.is_full = True
+        self.world.after(duration_ms, self.empty_store)
 
     def empty_store(self) -> None:
         self._around.store.is_full = False
@@ -246,7 +252,7 @@ class SimulatedCluster:
                     return f"{name}: {entry} is not served so: {served}"
                 if stored is None or stored.epoch != entry.epoch:
                     return f"{name}: {entry} acknowledges what nobody will find: {stored}"
-        left = sorted(self._around.files.keys() - wanted)
+        left = sorted(file for file, stored in self._around.files.items() if file not in wanted and not stored.is_late)
         return f"files are left: {left}" if left else ""
 
     # ---- the coordinator's lives
@@ -269,7 +275,7 @@ class SimulatedCluster:
         self._around.answers.clear()
         self._asking.clear()
         for node in list(self._around.nodes.values()):
-            node.reports_lost(node.reports_on_their_way)
+            node.reports.lost_all()
         self.world.after(RESTART_MS, self._start_coordinator)
 
     def _ask(
@@ -284,20 +290,20 @@ class SimulatedCluster:
 
     # ---- what reaches the coordinator by itself
 
-    def _send_reports(self, node: SimulatedNode, reports: tuple[ShardReport, ...]) -> None:
+    def _send_reports(self, node: SimulatedNode, reports: Batch) -> None:
         def arrive() -> None:
             if not node.is_dead:
                 node.hear(give)
 
         def give() -> None:
             if life is None or life.is_over or self.world.happens(self.world.rates.lose):
-                node.reports_lost(reports)
+                node.reports.lost(reports)
             else:
                 life.run(take)
 
         def take() -> None:
             assert life is not None, "it was given to one"
-            self.world.send("coordinator", node.name, lambda: node.run(lambda: node.reports_taken(reports)))
+            self.world.send("coordinator", node.name, lambda: node.run(lambda: node.reports.taken(reports)))
             life.take(ShardsReported(*node.process, reports))
 
         life = self.coordinator
@@ -311,7 +317,7 @@ class SimulatedCluster:
         def take(view: AnswerValue) -> None:
             assert isinstance(view, ClusterView)
             self._asking.discard(gateway.name)
-            self.world.send("coordinator", gateway.name, lambda: gateway.run(lambda: gateway.take_view(view)))
+            self.world.send("coordinator", gateway.name, lambda: gateway.hear(lambda: gateway.take_view(view)))
 
         def arrive() -> None:
             if self.coordinator is None or self.coordinator.is_hung:

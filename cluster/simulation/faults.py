@@ -48,14 +48,15 @@ class FaultRates:
 
 def draw_rates(dice: random.Random) -> FaultRates:
     """One kind of trouble is often absent, so that none hides the others."""
+    is_spread = dice.random() < 0.5  # over machines, which are far from each other
     rates = FaultRates(
-        latency_ms=dice.choice((2, 20, 400)),
-        lease_ms=dice.choice((0, 8000)),
-        crash=dice.choice((0, 0, 0.01, 0.1)),
-        lose=dice.choice((0, 0, 0.02, 0.2)),
+        latency_ms=dice.choice((20, 600) if is_spread else (2, 20, 400)),
+        lease_ms=8000 if is_spread else 0,
+        crash=dice.choice((0, 0, 0.003, 0.03)),
+        lose=dice.choice((0, 0, 0.02, 0.1)),
         double=dice.choice((0, 0.2)),
         reorder=dice.choice((0, 0, 0.05)),
-        fault_every_ms=dice.choice((300, 2000, 8000)),
+        fault_every_ms=dice.choice((1000, 4000, 8000)),
     )
     return replace(
         rates,

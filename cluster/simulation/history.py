@@ -77,11 +77,15 @@ def _heal(cluster: SimulatedCluster) -> None:
 
 
 def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
-    deadline_ms = cluster.now_ms + shape.recovery_ms
-    while cluster.now_ms < deadline_ms and not (cluster.is_healthy() and cluster.statuses()):
-        _heal_operators_work(cluster, shape)
-        cluster.advance(_LOOK_MS)
-    cluster.advance(_PEACE_MS)
+    """Also of a cluster that is told to delete a dataset when all is well."""
+    for last in (False, True):
+        deadline_ms = cluster.now_ms + shape.recovery_ms
+        while cluster.now_ms < deadline_ms and not (cluster.is_healthy() and cluster.statuses()):
+            _heal_operators_work(cluster, shape)
+            cluster.advance(_LOOK_MS)
+        if not last:
+            cluster.delete_dataset("beta")
+        cluster.advance(_PEACE_MS)
     assert cluster.statuses(), "no dataset could be set up"
     ailment = cluster.ailment()
     assert not ailment, f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}"
@@ -93,24 +97,25 @@ def _fault(cluster: SimulatedCluster, dice: random.Random, num_shards: int) -> N
     shard = dice.randrange(num_shards)
     min_num_nodes = dice.randint(1, cluster.node_count)
     actions: list[tuple[int, Callable[[], None]]] = [
-        (6, lambda: cluster.kill_node(index)),
-        (4, lambda: cluster.hang_node(index)),
-        (4, lambda: cluster.resume_node(index)),
+        (4, lambda: cluster.kill_node(index)),
+        (3, lambda: cluster.hang_node(index)),
+        (6, lambda: cluster.resume_node(index)),
         (3, cluster.kill_coordinator),
         (2, cluster.hang_coordinator),
         (6, cluster.resume_coordinator),
-        (8, lambda: cluster.set_up_dataset(dataset, num_shards, min_num_nodes)),
+        (10, lambda: cluster.set_up_dataset(dataset, num_shards, min_num_nodes)),
         (2, lambda: cluster.stop_shard(dataset, shard)),
         (2, lambda: cluster.start_shard(dataset, shard, index)),
-        (3, lambda: _move(cluster, dataset, shard, index)),
-        (3, lambda: cluster.mend_node(index)),
-        (8, lambda: cluster.cut_node(index)) if cluster.world.rates.lease_ms else (3, lambda: cluster.hang_node(index)),
+        (5, lambda: _move(cluster, dataset, shard, index)),
+        (5, lambda: _move(cluster, dataset, shard, _owner(cluster, dataset, shard, index))),
+        (5, lambda: cluster.mend_node(index)),
+        (6, lambda: cluster.cut_node(index)) if cluster.world.rates.lease_ms else (3, lambda: cluster.hang_node(index)),
         (2, lambda: cluster.hang_gateway(index)),
-        (3, lambda: cluster.resume_gateway(index)),
+        (3, lambda: cluster.cut_gateway(index)),
+        (4, lambda: cluster.resume_gateway(index)),
         (1, lambda: cluster.kill_gateway(index)),
-        (1, cluster.fill_store),
-        (2, cluster.empty_store),
-        (2, lambda: cluster.delete_dataset(dataset)),
+        (1, lambda: cluster.fill_store(5000)),
+        (3, lambda: cluster.delete_dataset(dataset)),
     ]
     dice.choices([action for _, action in actions], [weight for weight, _ in actions])[0]()
 
@@ -119,6 +124,13 @@ def _move(cluster: SimulatedCluster, dataset: str, shard: int, node_index: int) 
     """An operator who does not wait."""
     cluster.stop_shard(dataset, shard)
     cluster.start_shard(dataset, shard, node_index)
+
+
+def _owner(cluster: SimulatedCluster, dataset: str, shard: int, otherwise: int) -> int:
+    """The index of the node that has the shard, as far as a gateway knows."""
+    known = cluster.gateway.view.datasets.get(dataset)
+    node = known.shard_map[shard].node if known is not None else None
+    return otherwise if node is None else slot_index(node)
 
 
 def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape) -> None:

@@ -34,11 +34,12 @@ from filoray.cluster.control.coordinator_events import CoordinatorEvent, Request
 from filoray.cluster.control.dispatcher import Dispatcher
 from filoray.cluster.control.shard_messages import DeleteShards, StartShards, StopShards
 from filoray.cluster.errors import FilorayError, Unavailable
-from filoray.cluster.node_protocol import ShardReport
 from filoray.cluster.simulation.checkers import Checkers, FileKey, Process
 from filoray.cluster.simulation.pending_call import PendingCall
+from filoray.cluster.simulation.report_outbox import Batch
+from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
-from filoray.cluster.simulation.simulated_node import ShardFile, SimulatedNode
+from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import FaultyStore
 from filoray.cluster.simulation.world import Action, SimulatedWorld
 
@@ -71,7 +72,7 @@ class SimulatedCoordinator:
         self,
         config: ServerConfig,
         around: Surroundings,
-        send_reports: Callable[[SimulatedNode, tuple[ShardReport, ...]], None],
+        send_reports: Callable[[SimulatedNode, Batch], None],
         ended: Callable[[], None],
     ) -> None:
         self.is_over = False
@@ -341,7 +342,7 @@ class SimulatedCoordinator:
             pending.end()
 
         def arrive() -> None:
-            if not gateway.run(take):
+            if not gateway.hear(take):
                 pending.waits()
 
         self._world.send("coordinator", call.gateway, arrive, self.store.lag_ms)

@@ -25,6 +25,8 @@ class SimulatedGateway:
         self.view = ClusterView(0)
         self.is_hung = False
         self.is_dead = False
+        self.is_cut = False
+        """The coordinator cannot be reached, nor reach it; nodes can."""
         self._world = world
         self._checkers = checkers
         self._nodes = nodes
@@ -32,16 +34,16 @@ class SimulatedGateway:
         self._stuck: list[Action] = []
         checkers.views.began(name)
 
-    def run(self, action: Action) -> bool:
-        """False: it has to wait; or it is dead."""
-        if self.is_hung:
+    def hear(self, action: Action) -> bool:
+        """A message of the coordinator. False: it has to wait; or whom it is for is dead."""
+        if self.is_hung or self.is_cut:
             self._stuck.append(action)
         elif not self.is_dead:
             action()
-        return not self.is_hung and not self.is_dead
+        return not (self.is_hung or self.is_cut or self.is_dead)
 
     def go_on(self) -> None:
-        self.is_hung = False
+        self.is_hung = self.is_cut = False
         stuck, self._stuck = self._stuck, []
         for action in self._world.shuffled(stuck):
             action()
@@ -88,5 +90,5 @@ class SimulatedGateway:
 
     def _refused(self) -> None:
         """Its view seems to be wrong."""
-        if not self.is_dead:
+        if not (self.is_dead or self.is_cut):
             self._ask_view(self)

@@ -1,7 +1,8 @@
-"""A simulated node: the real NodeCore in a process that dies, hangs and is cut off, over files that are numbers.
+"""A simulated node: the real NodeCore and its dispatcher in a process that dies, hangs and is cut off.
 
-Of a shard's data there is only how many samples are where: a commit is one more in the log, a flush moves what the
-log has since the checkpoint into chunks, opening a shard finds what its file has. Files outlive processes.
+Its files are numbers. Of a shard's data there is only how many samples are where: a commit is one more in the log, a
+flush moves what the log has since the checkpoint into chunks, opening a shard finds what its file has. Files outlive
+processes.
 """
 
 from __future__ import annotations
@@ -14,21 +15,8 @@ from filoray.cluster.actor_names import node_actor_name, slot_index
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.control.coordinator_effects import GiveOrder
 from filoray.cluster.control.node_core import NodeCore
-from filoray.cluster.control.node_effects import (
-    AbandonOpening,
-    AnswerRequest,
-    CloseShard,
-    DeleteFiles,
-    EndOpening,
-    FlushInTurn,
-    FlushTurn,
-    NodeEffect,
-    Note,
-    OpenShard,
-    Report,
-    ServeShard,
-    WakeAt,
-)
+from filoray.cluster.control.node_dispatcher import NodeDispatcher
+from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, NodeEffect, OpenShard, Report
 from filoray.cluster.control.node_events import (
     Closed,
     DeleteOrdered,
@@ -54,6 +42,8 @@ from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, ShardReport
 from filoray.cluster.simulation.checkers import Checkers, FileKey, Process, ShardKey
 from filoray.cluster.simulation.pending_call import PendingCall
+from filoray.cluster.simulation.report_outbox import Batch, ReportOutbox
+from filoray.cluster.simulation.shard_file import ServedShard, ShardFile
 from filoray.cluster.simulation.world import Action, SimulatedWorld
 
 LIMITS = NodeLimits(source_timeout_ms=500, retry_delay_ms=200, retry_delay_max_ms=2000)
@@ -63,21 +53,6 @@ CLOSE_MS = 20
 FLUSH_MS = 1000
 REPORT_RETRY_MS = 500
 _LONG_AGO_MS = -1_000_000
-
-
-@dataclass(slots=True)
-class ShardFile:
-    """``committed``: samples that the log ever had, up to ``checkpoint`` no more; ``flushed``: those in chunks."""
-
-    epoch: int
-    committed: int = 0
-    checkpoint: int = 0
-    flushed: int = 0
-
-    @property
-    def samples(self) -> int:
-        """What is found by whoever opens it."""
-        return self.flushed + self.committed - self.checkpoint
 
 
 @dataclass(slots=True)
@@ -93,18 +68,28 @@ class _Opening:
         return (*self.order.key, self.order.config.generation)
 
 
-@dataclass(slots=True)
-class ServedShard:
-    """``samples``: what its readers see."""
+class _CheckedCore(NodeCore):
+    """Keeps what is wrong for the simulation, as a node's dispatcher would only have it told in the log."""
 
-    opening: OpeningId
-    epoch: int
-    file: FileKey
-    samples: int
+    def __init__(self) -> None:
+        super().__init__(LIMITS)
+        self.violation: Exception | None = None
+
+    def handle(self, event: NodeEvent, now_ms: int) -> list[NodeEffect]:
+        try:
+            effects = super().handle(event, now_ms)
+            self.check_invariants()
+        except Exception as error:
+            self.violation = error
+            raise
+        return effects
 
 
 class SimulatedNode:
-    """A process. ``files``: of the whole cluster. ``send_reports``: to the coordinator; told when they were taken."""
+    """A process, and the ``NodeWorld`` of its dispatcher.
+
+    ``files``: of the whole cluster. ``send_reports``: to the coordinator; what became of them is told to ``reports``.
+    """
 
     def __init__(
         self,
@@ -112,11 +97,11 @@ class SimulatedNode:
         checkers: Checkers,
         files: dict[FileKey, ShardFile],
         process: Process,
-        send_reports: Callable[[SimulatedNode, tuple[ShardReport, ...]], None],
+        send_reports: Callable[[SimulatedNode, Batch], None],
     ) -> None:
         self.process = process
         self.name = node_actor_name(*process)
-        self.core = NodeCore(LIMITS)
+        self.core = _CheckedCore()
         self.serving: dict[ShardKey, ServedShard] = {}
         self.is_up = False
         self.is_dead = False
@@ -130,16 +115,17 @@ class SimulatedNode:
         self.lease_end_ms = 0
         self.watchers: list[PendingCall] = []
         self.calls: dict[int, PendingCall] = {}
-        self.reports_on_their_way: tuple[ShardReport, ...] = ()
+        self.reports = ReportOutbox(
+            lambda batch: send_reports(self, batch), lambda again: world.after(REPORT_RETRY_MS, lambda: self.run(again))
+        )
         self._world = world
         self._checkers = checkers
         self._files = files
-        self._send_reports = send_reports
         self._requests = itertools.count(1)
         self._openings: dict[OpeningId, _Opening] = {}
         self._turns: tuple[FlushTurn, ...] = ()
         self._is_flush_due = False
-        self._reports: list[ShardReport] = []
+        self._dispatcher = NodeDispatcher(self.core, self)
         self._stuck: list[Action] = []
         self._stuck_messages: list[Action] = []
 
@@ -218,48 +204,20 @@ class SimulatedNode:
             case deletion:
                 self.handle(DeleteOrdered(request, deletion.dataset, deletion.generation, deletion.shards))
 
-    # ---- the NodeCore: events in, effects out
-
     def handle(self, event: NodeEvent) -> None:
-        for effect in self.core.handle(event, self._world.now_ms):
-            self._carry_out(effect)
-        self.core.check_invariants()
+        self._dispatcher.take(event)
+        if self.core.violation is not None:
+            raise AssertionError(f"{self.name}: {event}: {self.core.violation!r}")
 
-    def _carry_out(self, effect: NodeEffect) -> None:
-        match effect:
-            case OpenShard():
-                self._open(effect)
-            case AbandonOpening(_, opening):
-                self._abandon(opening)
-            case EndOpening(_, opening):
-                self._openings[opening].is_to_end = True
-                self._abandon(opening)
-            case ServeShard(key, opening, epoch):
-                file = self._openings[opening].file
-                stored = self._files.get(file)
-                self.serving[key] = ServedShard(opening, epoch, file, stored.samples if stored is not None else 0)
-                self._checkers.newest.opened(key, epoch)
-            case CloseShard(key, opening):
-                served = self.serving.get(key)
-                if served is not None and served.opening == opening:
-                    del self.serving[key]
-                self._later(CLOSE_MS, lambda: self.handle(Closed(key, opening)))
-            case DeleteFiles():
-                self._delete(effect)
-            case FlushInTurn(turns):
-                self._turns = turns
-                self._flush_later()
-            case Report(key, epoch, event):
-                self._reports.append(ShardReport(*key, epoch, event))
-                self.report()
-            case AnswerRequest(request, problem):
-                self._answer(request, problem)
-            case WakeAt(at_ms):
-                self._world.at(at_ms, lambda: self.run(lambda: self.handle(Tick())))
-            case Note(key, text):
-                self._world.note("%s %s: %s", self.name, key, text)
+    # ---- the dispatcher's world
 
-    def _answer(self, request: int, problem: str) -> None:
+    def now_ms(self) -> int:
+        return self._world.now_ms
+
+    def report(self, report: Report) -> None:
+        self.reports.put(ShardReport(*report.key, report.epoch, report.event))
+
+    def answer(self, request: int, problem: str) -> None:
         call = self.calls[request]
 
         def answer() -> None:
@@ -271,15 +229,60 @@ class SimulatedNode:
 
         self.hear(answer)
 
-    # ---- opening and closing
+    def wake_at(self, at_ms: int) -> None:
+        self._world.at(at_ms, lambda: self.run(lambda: self.handle(Tick())))
 
-    def _open(self, order: OpenShard) -> None:
+    def note(self, key: ShardKey, text: str) -> None:
+        self._world.note("%s %s: %s", self.name, key, text)
+
+    def delete_files(self, deletion: DeleteFiles) -> None:
+        problem = "its disk is read-only" if self._world.happens(self._world.rates.fail_deletion) else ""
+        if not problem:
+            for shard in deletion.shards:
+                self._files.pop((deletion.dataset, shard, deletion.generation), None)
+        self._later(CLOSE_MS, lambda: self.handle(FilesDeleted(deletion.request, problem)))
+
+    def flush_in_turn(self, turns: tuple[FlushTurn, ...]) -> None:
+        self._turns = turns
+        self._flush_later()
+
+    def serve_shard(self, opening: OpeningId) -> None:
+        order, file = self._openings[opening].order, self._openings[opening].file
+        stored = self._files.get(file)
+        samples = stored.samples if stored is not None else 0
+        self.serving[order.key] = ServedShard(opening, order.epoch, file, samples)
+        self._checkers.newest.opened(order.key, order.epoch)
+
+    def close_shard(self, opening: OpeningId) -> None:
+        key = self._openings[opening].order.key
+        served = self.serving.get(key)
+        if served is not None and served.opening == opening:
+            del self.serving[key]
+        self._later(CLOSE_MS, lambda: self.handle(Closed(key, opening)))
+
+    def end_opening(self, opening: OpeningId) -> None:
+        self._openings[opening].is_to_end = True
+        self.abandon_opening(opening)
+
+    def abandon_opening(self, opening: OpeningId) -> None:
+        """If it waits for its source; its thread hangs a while longer."""
+        it = self._openings[opening]
+        key = it.order.key
+        if it.is_waiting:
+            it.is_waiting = False
+            self._later(1, lambda: self.handle(OpeningAbandoned(key, opening, is_hanging=True)))
+            self._later(10 * LIMITS.source_timeout_ms, lambda: self.handle(OpeningCameBack(key, opening)))
+
+    def open_shard(self, order: OpenShard) -> None:
         opening = self._openings[order.opening] = _Opening(order)
-        self._checkers.retries.tried((self.process, order.key, order.epoch), self._world.now_ms)
-        self._later(RECOVERY_STEP_MS, lambda: self._begin_opening(opening))
+        begun_ms = self._world.now_ms
+        self._later(RECOVERY_STEP_MS, lambda: self._begin_opening(opening, begun_ms))
 
-    def _begin_opening(self, opening: _Opening) -> None:
+    # ---- opening
+
+    def _begin_opening(self, opening: _Opening, begun_ms: int) -> None:
         order, rates = opening.order, self._world.rates
+        self._checkers.retries.tried((self.process, order.key, order.epoch), begun_ms)
         if self._ends(opening):
             return
         if self._world.happens(rates.hang_opening):
@@ -295,7 +298,8 @@ class SimulatedNode:
         elif stored is None and order.was_open:
             self._fail_opening(opening, "its file is not there", 0)
         else:
-            self._files.setdefault(opening.file, ShardFile(order.epoch)).epoch = order.epoch
+            is_late = self._checkers.served.is_deleted(opening.file)
+            self._files.setdefault(opening.file, ShardFile(order.epoch, is_late)).epoch = order.epoch
             self._recover(opening, 0)
 
     def _fail_opening(self, opening: _Opening, reason: str, stored_epoch: int) -> None:
@@ -317,22 +321,6 @@ class SimulatedNode:
         if opening.is_to_end:
             self.handle(OpeningEnded(opening.order.key, opening.order.opening))
         return opening.is_to_end
-
-    def _abandon(self, number: OpeningId) -> None:
-        """Its thread hangs a while longer."""
-        opening = self._openings[number]
-        key = opening.order.key
-        if opening.is_waiting:
-            opening.is_waiting = False
-            self._later(1, lambda: self.handle(OpeningAbandoned(key, number, is_hanging=True)))
-            self._later(10 * LIMITS.source_timeout_ms, lambda: self.handle(OpeningCameBack(key, number)))
-
-    def _delete(self, order: DeleteFiles) -> None:
-        problem = "its disk is read-only" if self._world.happens(self._world.rates.fail_deletion) else ""
-        if not problem:
-            for shard in order.shards:
-                self._files.pop((order.dataset, shard, order.generation), None)
-        self._later(CLOSE_MS, lambda: self.handle(FilesDeleted(order.request, problem)))
 
     # ---- writes, reads, flushes
 
@@ -401,10 +389,10 @@ class SimulatedNode:
             stored = self._files.get(served.file)
             if stored is not None and stored.epoch == served.epoch and stored.checkpoint < stored.committed:
                 if self._world.happens(self._world.rates.fail_flush):
-                    self.handle(FlushFailed(*turn_words(turn), "its disk is full"))
+                    self.handle(FlushFailed(turn.key, turn.opening, "its disk is full"))
                 else:
                     self.flush(stored)
-                    self.handle(FlushStepped(*turn_words(turn), is_more_due=False))
+                    self.handle(FlushStepped(turn.key, turn.opening, is_more_due=False))
                 self._flush_later()
                 return
 
@@ -412,28 +400,3 @@ class SimulatedNode:
         """Chunks and checkpoint in one transaction."""
         stored.flushed += stored.committed - stored.checkpoint
         stored.checkpoint = stored.committed
-
-    # ---- reports: in order, each batch until it is taken
-
-    def report(self) -> None:
-        if self._reports and not self.reports_on_their_way:
-            self.reports_on_their_way, self._reports = tuple(self._reports), []
-            self._send_reports(self, self.reports_on_their_way)
-
-    def reports_taken(self, reports: tuple[ShardReport, ...]) -> None:
-        if reports is self.reports_on_their_way:
-            self.reports_on_their_way = ()
-            self.report()
-
-    def reports_lost(self, reports: tuple[ShardReport, ...]) -> None:
-        """They are given again, unless they were taken meanwhile."""
-        if reports and reports is self.reports_on_their_way:
-            self._world.after(REPORT_RETRY_MS, lambda: self.run(lambda: self._report_again(reports)))
-
-    def _report_again(self, reports: tuple[ShardReport, ...]) -> None:
-        if reports is self.reports_on_their_way:
-            self._send_reports(self, reports)
-
-
-def turn_words(turn: FlushTurn) -> tuple[ShardKey, OpeningId]:
-    return turn.key, turn.opening

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from filoray.cluster.config.dataset import DatasetConfig
@@ -15,6 +15,7 @@ from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import Unavailable
 from filoray.cluster.simulation.checkers import Checkers, FileKey
+from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.world import SimulatedWorld
 from filoray.cluster.store.coordinator_store import CoordinatorStore
 from filoray.cluster.store.meta_store import NodeRow
@@ -94,7 +95,7 @@ class FaultyStore:
     """
 
     def __init__(
-        self, inner: CoordinatorStore, world: SimulatedWorld, checkers: Checkers, files: Collection[FileKey]
+        self, inner: CoordinatorStore, world: SimulatedWorld, checkers: Checkers, files: Mapping[FileKey, ShardFile]
     ) -> None:
         self._inner = inner
         self._world = world
@@ -142,7 +143,8 @@ class FaultyStore:
         self._write(lambda: self._inner.put_dataset(config, is_deleting))
 
     def forget_dataset(self, name: str) -> None:
-        self._checkers.gone.forgotten(name, self._checkers.served.last_deleted(name), self._files)
+        files = (file for file, stored in self._files.items() if not stored.is_late)
+        self._checkers.gone.forgotten(name, self._checkers.served.last_deleted(name), files)
         self._write(lambda: self._inner.forget_dataset(name))
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
