@@ -344,8 +344,9 @@ class SimulatedCluster:
         """A gateway writes or reads; and whoever would answer somebody with an old view is looked at."""
         self.world.after(WORK_MS, self._work)
         self._gateway(self.world.between(0, len(self._around.gateways) - 1)).work()
-        nodes = [node for node in self._around.nodes.values() if node.serving and not node.is_hung]
+        nodes = list(self._around.nodes.values())
         if nodes:
             node = nodes[self.world.between(0, len(nodes) - 1)]
-            served = list(node.serving.values())
-            node.check_answers(served[self.world.between(0, len(served) - 1)])
+            if node.serving and not node.is_hung:
+                served = list(node.serving.values())
+                node.check_answers(served[self.world.between(0, len(served) - 1)])

@@ -86,6 +86,8 @@ class SimulatedCoordinator:
         self._ended = ended
         self._busy_until_ms = 0
         self._hung_since_ms = 0
+        self._has_moved = False
+        """A line was said: shards or members may be others."""
         self._stuck: list[Action] = []
         self._dispatcher = Dispatcher(config, self)
         self._guarded(self._dispatcher.start)
@@ -139,7 +141,8 @@ class SimulatedCoordinator:
             self.end()
         except Unavailable:
             assert self.is_over, "only its store may fail, and that ends it"
-        else:
+        if self._has_moved:
+            self._has_moved = False
             self.core.manager.check_invariants()
         if self.store.lag_ms:
             self._busy_until_ms = self._world.now_ms + self.store.lag_ms
@@ -175,6 +178,7 @@ class SimulatedCoordinator:
         self._world.note("refused: %s", error)
 
     def say(self, line: Say) -> None:
+        self._has_moved = True
         self._world.note(line.text, *line.values)
         if line.text.startswith("node lost"):
             self._check_silence(line)

@@ -78,7 +78,8 @@ class _CheckedCore(NodeCore):
     def handle(self, event: NodeEvent, now_ms: int) -> list[NodeEffect]:
         try:
             effects = super().handle(event, now_ms)
-            self.check_invariants()
+            if effects:
+                self.check_invariants()
         except Exception as error:
             self.violation = error
             raise

@@ -9,15 +9,14 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from filoray.cluster.simulation.faults import FaultRates
 
 Action = Callable[[], object]
 
 
-@dataclass(frozen=True, slots=True)
-class TraceLine:
+class TraceLine(NamedTuple):
     """Put into words only when somebody reads it."""
 
     at_ms: int
@@ -52,9 +51,9 @@ class SimulatedWorld:
 
     def advance(self, duration_ms: int) -> None:
         until_ms = self.now_ms + duration_ms
-        queue = self._queue
+        queue, pop = self._queue, heapq.heappop
         while queue and queue[0][0] <= until_ms:
-            self.now_ms, _, action = heapq.heappop(queue)
+            self.now_ms, _, action = pop(queue)
             action()
         self.now_ms = until_ms
 
