@@ -44,9 +44,13 @@ class Coordinator:
     """Belongs to one event loop; ``start`` must be called on it first."""
 
     def __init__(
-        self, config: ServerConfig, store: MetaStore, actors: ActorPort, abort: Callable[[], None] = _end_process,
+        self,
+        config: ServerConfig,
+        store: MetaStore,
+        actors: ActorPort,
+        abort: Callable[[], None] = _end_process,
         patience: Patience | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._world = RealWorld(config, store, actors, abort)
         self._dispatcher = Dispatcher(config, self._world, patience)
         self._requests = itertools.count(1)

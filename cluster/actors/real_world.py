@@ -78,7 +78,7 @@ class RealWorld:
             answer.set_exception(error)
 
     def say(self, line: Say) -> None:
-        logger.log(line.level, f"{line.text} cause=%s", *line.values, line.cause)
+        logger.log(line.level, line.text, *line.values, extra={"cause": line.cause})
 
     def retire(self) -> None:
         for timer in self._timers:

@@ -17,9 +17,15 @@ from filoray.cluster.errors import DatasetUnknown, FilorayError, Unavailable
 
 class LaunchVerdict:
     def __init__(
-        self, turn: Turn, config: ServerConfig, manager: ShardManager, membership: Membership, shards: ShardOrders,
-        views: ViewBoard, patience: Patience,
-    ) -> None:  # fmt: skip
+        self,
+        turn: Turn,
+        config: ServerConfig,
+        manager: ShardManager,
+        membership: Membership,
+        shards: ShardOrders,
+        views: ViewBoard,
+        patience: Patience,
+    ) -> None:
         self._turn = turn
         self._config = config
         self._manager = manager

@@ -76,9 +76,16 @@ class NodeKeeper:
     """``processes``: of the nodes that lived when last heard of."""
 
     def __init__(
-        self, turn: Turn, config: ServerConfig, membership: Membership, shards: ShardOrders, views: ViewBoard,
-        processes: Mapping[str, KnownProcess], gateways_key: bytes, patience: Patience,
-    ) -> None:  # fmt: skip
+        self,
+        turn: Turn,
+        config: ServerConfig,
+        membership: Membership,
+        shards: ShardOrders,
+        views: ViewBoard,
+        processes: Mapping[str, KnownProcess],
+        gateways_key: bytes,
+        patience: Patience,
+    ) -> None:
         self._turn = turn
         self._config = config
         self._membership = membership

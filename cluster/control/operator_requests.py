@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import DatasetConfig, check_room_for
+from filoray.cluster.config.ignored_keys import ignored_keys_line
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.conversations import NOBODY, Steps, Until
 from filoray.cluster.control.coordinator_effects import ReadSourceConfig
@@ -33,9 +34,16 @@ from filoray.cluster.errors import BadData, DatasetExists, FilorayError, Unavail
 
 class OperatorRequests:
     def __init__(
-        self, turn: Turn, config: ServerConfig, manager: ShardManager, membership: Membership, shards: ShardOrders,
-        views: ViewBoard, launch: LaunchVerdict, patience: Patience,
-    ) -> None:  # fmt: skip
+        self,
+        turn: Turn,
+        config: ServerConfig,
+        manager: ShardManager,
+        membership: Membership,
+        shards: ShardOrders,
+        views: ViewBoard,
+        launch: LaunchVerdict,
+        patience: Patience,
+    ) -> None:
         self._turn = turn
         self._config = config
         self._manager = manager
@@ -63,6 +71,8 @@ class OperatorRequests:
         check_room_for(config, others, self._config.dataset_limits)
         self._check_deleted(name)
         self._shards.manage(DatasetSetUp(config))
+        if line := ignored_keys_line(name, config.ignored_keys):
+            self._turn.say("%s", line)
         yield Until(lambda: self._launch.is_settled(name), self._patience.active_ms)
         yield self._views.until_known()
         return None

@@ -36,9 +36,13 @@ class ShardOrders:
     """``opened``: of (dataset, shard) the last generation in which it was Active."""
 
     def __init__(
-        self, turn: Turn, manager: ShardManager, views: ViewBoard, opened: dict[tuple[str, int], int],
+        self,
+        turn: Turn,
+        manager: ShardManager,
+        views: ViewBoard,
+        opened: dict[tuple[str, int], int],
         patience: Patience,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._turn = turn
         self._manager = manager
         self._views = views
@@ -75,8 +79,12 @@ class ShardOrders:
             except InvalidTransition as error:
                 self._turn.warn(
                     "a report does not fit dataset=%s shard=%d epoch=%d node=%s: %s",
-                    report.dataset, report.shard, report.epoch, node, error,
-                )  # fmt: skip
+                    report.dataset,
+                    report.shard,
+                    report.epoch,
+                    node,
+                    error,
+                )
         self._note_opened(node, reports)
 
     def _note_opened(self, node: str, reports: Sequence[ShardReport]) -> None:

@@ -38,9 +38,14 @@ class _Gateway:
 
 class ViewBoard:
     def __init__(
-        self, turn: Turn, manager: ShardManager, membership: Membership, generation: int, gateway_keys: KeyPair,
+        self,
+        turn: Turn,
+        manager: ShardManager,
+        membership: Membership,
+        generation: int,
+        gateway_keys: KeyPair,
         patience: Patience,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._turn = turn
         self._manager = manager
         self._membership = membership

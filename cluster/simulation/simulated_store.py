@@ -68,7 +68,7 @@ class ModelStore:
     def put_opened(self, opened: Mapping[tuple[str, int], int]) -> None:
         self._opened |= opened
 
-    def put_dataset(self, config: DatasetConfig, is_deleting: bool) -> None:
+    def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None:
         self._datasets[config.name] = (config, None, is_deleting)
         self._generations[config.name] = config.generation
 
@@ -137,10 +137,10 @@ class FaultyStore:
     def put_opened(self, opened: Mapping[tuple[str, int], int]) -> None:
         self._write(lambda: self._inner.put_opened(opened))
 
-    def put_dataset(self, config: DatasetConfig, is_deleting: bool) -> None:
+    def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None:
         said = self._checkers.served.deleted if is_deleting else self._checkers.served.set_up
         said(config.name, config.generation)
-        self._write(lambda: self._inner.put_dataset(config, is_deleting))
+        self._write(lambda: self._inner.put_dataset(config, is_deleting=is_deleting))
 
     def forget_dataset(self, name: str) -> None:
         files = (file for file, stored in self._files.items() if not stored.is_late)

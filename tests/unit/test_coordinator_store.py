@@ -44,7 +44,7 @@ def write(dice: random.Random) -> Write:
     is_deleting, pid = dice.random() < 0.3, dice.choice((None, 7))
     return dice.choice(
         (
-            lambda store: store.put_dataset(dataset, is_deleting),
+            lambda store: store.put_dataset(dataset, is_deleting=is_deleting),
             lambda store: store.forget_dataset(dataset.name),
             lambda store: store.put_shard_map(shard_map),
             lambda store: store.put_incarnation(node, number),
