@@ -29,7 +29,7 @@ from filoray.cluster.control.coordinator_effects import (
 )
 from filoray.cluster.control.coordinator_events import RequestId
 from filoray.cluster.control.shard_messages import DeleteShards, StartShards, StopShards
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.node_protocol import NodeAnnouncement
 from filoray.cluster.process.observed_clock import monotonic_ms
 from filoray.cluster.store.meta_store import MetaStore
@@ -48,8 +48,12 @@ class RealWorld:
         self._answers: dict[RequestId, asyncio.Future[AnswerValue]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._is_retired = False
 
     def expect_answer(self, request: RequestId) -> asyncio.Future[AnswerValue]:
+        """Raises Unavailable when nobody is left who would give one."""
+        if self._is_retired:
+            raise Unavailable("the cluster is shut down")
         answer = self._answers[request] = asyncio.get_running_loop().create_future()
         return answer
 
@@ -81,6 +85,7 @@ class RealWorld:
         logger.log(line.level, line.text, *line.values, extra={"cause": line.cause})
 
     def retire(self) -> None:
+        self._is_retired = True
         for timer in self._timers:
             timer.cancel()
         for task in self._tasks:

@@ -244,6 +244,7 @@ class CoordinatorCore:
     def _shut_down(self) -> Steps:
         self._nodes.close_all()
         yield Until(lambda: self._nodes.is_stopped)
+        self._conversations.refuse_all("the cluster is shut down")
         self._turn.emit(Retire(cause=self._turn.cause))
         return None
 

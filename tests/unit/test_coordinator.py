@@ -212,6 +212,17 @@ def test_shards_of_a_process_that_was_not_seen_to_end_wait_for_the_end_of_its_le
     asyncio.run(run())
 
 
+def test_a_coordinator_that_has_shut_down_answers_so(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running(tmp_path, FakeActors()) as coordinator:
+            await coordinator.setup_dataset("d", SOURCE)
+        for ask in (coordinator.view, coordinator.shutdown, lambda: coordinator.delete_dataset("d")):
+            with pytest.raises(Unavailable, match="the cluster is shut down"):
+                await asyncio.wait_for(ask(), 1)
+
+    asyncio.run(run())
+
+
 def coordinator_owns_all(coordinator: Coordinator) -> bool:
     return all("node" in line for line in (coordinator.story("d", shard)[-1] for shard in range(4))) and not any(
         "Down:" in coordinator.story("d", shard)[-1] for shard in range(4)

@@ -407,6 +407,15 @@ def test_a_shutdown_closes_then_kills_each_node_and_is_the_last_thing_done() -> 
     ]  # fmt: skip
 
 
+def test_who_still_waits_when_all_is_shut_down_is_told_so() -> None:
+    desk = Desk().with_dataset()
+    desk.take(StopOrdered(5, "d", (0,)), ShutdownOrdered(8), NodeClosed("node-0", 1), NodeClosed("node-1", 1))
+    last = desk.take(NodeKilled("node-0", 1, is_seen=True), NodeKilled("node-1", 1, is_seen=True))
+    (refusal,) = [effect for effect in last if isinstance(effect, Refuse)]
+    assert (refusal.request, refusal.error.message) == (5, "the cluster is shut down")
+    assert last[-2:] == [Retire(), Answer(8)]
+
+
 def test_a_store_that_fails_ends_the_process_and_nothing_else_is_done() -> None:
     assert Desk().with_dataset().take(StoreFailed("disk full")) == [EndProcess("disk full")]
 
