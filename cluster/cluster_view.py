@@ -48,3 +48,8 @@ class ClusterView:
     nodes: Mapping[str, NodeInfo] = field(default_factory=dict)
     datasets: Mapping[str, DatasetView] = field(default_factory=dict)
     gateway_keys: KeyPair | None = None
+
+
+def newest_view(held: ClusterView, offered: ClusterView) -> ClusterView:
+    """What a gateway that is offered a view goes by: views may overtake each other, and an older one is ignored."""
+    return offered if offered.version > held.version else held

@@ -30,7 +30,8 @@ from filoray.cluster.process.directory_lock import DirectoryInUse, DirectoryLock
 from filoray.cluster.process.process_log import log_to_file
 
 if TYPE_CHECKING:
-    from filoray.cluster.actors.coordinator import Coordinator, ReadyReport
+    from filoray.cluster.actors.coordinator import Coordinator
+    from filoray.cluster.control.launch_report import ReadyReport
     from filoray.cluster.store.meta_store import MetaStore
 
 logger = logging.getLogger(__name__)

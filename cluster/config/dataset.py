@@ -26,7 +26,7 @@ from filoray.cluster.config.ignored_keys import (
     no_key_has_effect,
 )
 from filoray.cluster.config.parse_budget import ParseBudget, ParseLimits
-from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.config.server_config import ServerConfig, default_server_config
 from filoray.cluster.config.setting import as_keys, read_known_settings
 from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.errors import BadData
@@ -128,6 +128,17 @@ def parse_dataset_config(
     source = ConfigSource(place, text)
     return read_dataset_config(
         values, path_name, source, store_defaults or default_server_config().store, spread_default
+    )
+
+
+def parse_for_cluster(config: ServerConfig, name: str, text: str) -> DatasetConfig:
+    """What an operator posted, by the defaults and limits of that cluster. Raises as ``parse_dataset_config`` does."""
+    return parse_dataset_config(
+        text,
+        name,
+        store_defaults=config.store,
+        spread_default=config.spread_default,
+        limits=config.dataset_limits.reading_again,
     )
 
 

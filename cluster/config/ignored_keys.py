@@ -8,15 +8,12 @@ run on nodes: what they read of ``sourceconfig`` is here.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from filoray.cluster.config.kafka_properties import ALLOWED, CONSUMER, PRODUCER
 from filoray.cluster.config.setting import declared_settings
 from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.units import PlainValue
-
-logger = logging.getLogger(__name__)
 
 DATASET_KEYS = frozenset(("dataset", "num-shards", "min-num-nodes", "sourcefactory", "spread", "sourceconfig"))
 """Not FiloDB's ``schema``: all series are floats, and what their counters are, the queries say."""
@@ -86,9 +83,8 @@ def _leaves(values: Mapping[str, PlainValue], prefix: str = "") -> Iterator[str]
             yield prefix + key
 
 
-def log_ignored_keys(dataset: str, keys: tuple[str, ...]) -> None:
-    """For whoever sets data sets up to call, once for each."""
-    if keys:
-        logger.info(
-            "keys of a data set's configuration have no effect here dataset=%s keys=%s", dataset, ", ".join(keys)
-        )
+def ignored_keys_line(dataset: str, keys: tuple[str, ...]) -> str:
+    """For the log of whoever sets data sets up, once for each; "" if there is nothing to say."""
+    if not keys:
+        return ""
+    return f"keys of a data set's configuration have no effect here dataset={dataset} keys={', '.join(keys)}"

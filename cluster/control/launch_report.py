@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.shard_map import ShardMap
@@ -10,6 +11,15 @@ from filoray.cluster.control.shard_status import StatusKind
 
 SETTLED = frozenset({StatusKind.ACTIVE, StatusKind.ERROR, StatusKind.STOPPED, StatusKind.UNASSIGNED})
 """Nothing more will become of a shard by itself, provided that all nodes are up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReport:
+    """What the launcher shows. ``addresses``: by node. ``problems``: shards that are not served, with the reasons."""
+
+    addresses: tuple[str, ...]
+    datasets: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def is_settled(shard_map: ShardMap, without_room: Sequence[int]) -> bool:

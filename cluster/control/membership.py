@@ -204,6 +204,15 @@ class Membership:
     def is_formed(self) -> bool:
         return self._formed
 
+    @property
+    def is_adopting(self) -> bool:
+        """Whether it is not known yet which of the last coordinator's nodes live."""
+        return any(slot.state is SlotState.RETURNING for slot in self._slots.values())
+
+    def is_up(self, node: str, incarnation: int) -> bool:
+        slot = self._current(node, incarnation)
+        return slot is not None and slot.state is SlotState.UP
+
     def members(self) -> dict[str, NodeAnnouncement]:
         """Nodes that are up and have joined, by name."""
         return {

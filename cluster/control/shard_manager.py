@@ -20,7 +20,7 @@ Versions of shard maps grow over restarts too: they start at ``generation << 32`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from filoray.cluster.config.dataset import DatasetConfig
@@ -112,17 +112,22 @@ class ShardManager:
         self._epochs: dict[ShardKey, int] = dict(restored.epochs)
         self._members: dict[str, int] = dict(restored.members)
         self._unconfirmed: set[str] = set(restored.members)
+        self._ownerless: dict[ShardKey, int] = {}
+        """Shards whose last owner, at that epoch, is not remembered."""
         self._fenced: dict[ShardKey, dict[Process, int]] = {}
         self._datasets: dict[str, _Dataset] = {}
         self._overtaken: set[ShardKey] = set()
         self._deleting: dict[str, _Deletion] = {}
         self._generations = dict(restored.generations)
+        self._cause = ""
         for config, shard_map in restored.shard_maps:
             self._datasets[config.name] = _Dataset(config, replace(shard_map, version=self._next_version()))
             for entry in shard_map.shards:
                 key = (config.name, entry.shard)
                 self._epochs[key] = max(self._epochs.get(key, 0), entry.epoch)
                 assert entry.node is None or entry.node in self._members, f"owner is no restored member: {entry}"
+                if entry.node is None and entry.epoch:
+                    self._ownerless[key] = entry.epoch
         for config in restored.deleting:
             self._deleting[config.name] = _Deletion(config, {None: tuple(range(config.num_shards))})
         for config in (*restored.deleting, *(config for config, _ in restored.shard_maps)):
@@ -130,12 +135,13 @@ class ShardManager:
 
     # ---- events in, commands out
 
-    def handle(self, event: ManagerEvent, now_ms: int) -> list[ManagerCommand]:
-        """The commands that ``event`` calls for.
+    def handle(self, event: ManagerEvent, now_ms: int, cause: str = "") -> list[ManagerCommand]:
+        """The commands that ``event`` calls for. ``cause``: an id of what led to it, for the stories.
 
         Raises FilorayErrors for what an operator may not do and InvalidTransition for a report that breaks the life
         cycle; the state is as it was then.
         """
+        self._cause = cause
         match event:
             case DatasetSetUp(config):
                 return self._set_up(config, now_ms)
@@ -278,8 +284,8 @@ class ShardManager:
             present = self._members.get(member.node)
             assert present in (None, member.incarnation), f"{member} joined, but {present} is not gone"
             self._members[member.node] = member.incarnation
-            self._unconfirmed.discard(member.node)
             commands += self._reconcile(member.node, member.incarnation, member.held, now_ms)
+            self._unconfirmed.discard(member.node)
         for name in self._deleting:
             commands += self._place_deletions(name)
         names = ", ".join(member.node for member in members)
@@ -306,7 +312,7 @@ class ShardManager:
             if missing:
                 commands.append(StartShards(node, incarnation, dataset.config, tuple(missing)))
             commands += self._publish(dataset)
-        astray: dict[str, list[ShardEpoch]] = {}
+        astray = self._may_be_on_their_way(node, says)
         for (name, number), shard in says.items():
             astray.setdefault(name, []).append((number, shard.epoch))
             known = self._datasets.get(name)
@@ -315,6 +321,22 @@ class ShardManager:
         return commands + [
             StopShards(node, incarnation, name, tuple(sorted(shards))) for name, shards in sorted(astray.items())
         ]
+
+    def _may_be_on_their_way(self, node: str, says: Collection[ShardKey]) -> dict[str, list[ShardEpoch]]:
+        """Shards without an owner that the last coordinator may have ordered a returning node to start.
+
+        The order may come after all that the node said of itself. One that was told to stop what it would start takes
+        it no more.
+        """
+        astray: dict[str, list[ShardEpoch]] = {}
+        if node in self._unconfirmed:
+            for (name, shard), epoch in self._ownerless.items():
+                known = self._datasets.get(name)
+                entry = known.shard_map[shard] if known is not None and shard < len(known.shard_map) else None
+                if entry is not None and entry.epoch == epoch and (name, shard) not in says:
+                    self._fence(name, entry, (node, self._members[node]))
+                    astray.setdefault(name, []).append((shard, epoch))
+        return astray
 
     def _member_lost(self, node: str, incarnation: int, cause: str, now_ms: int) -> list[ManagerCommand]:
         if self._members.get(node) != incarnation:
@@ -405,14 +427,14 @@ class ShardManager:
         room = dataset.config.shards_per_node_max - len(dataset.shard_map.owned_by(node))
         if len(shards) > room:
             raise BadData(f"{node} has room for {room} more shards of dataset {name}, not for {len(shards)}")
+        if self._unconfirmed:
+            raise Unavailable(f"it is not known yet whether {', '.join(sorted(self._unconfirmed))} holds a shard")
         for shard in shards:
             if former := self.unreleased_by(name, (shard,)):
                 raise Unavailable(
                     f"shard {shard} of dataset {name} cannot move before {', '.join(former)}, which had it, "
                     "has closed it or is gone; try again later"
                 )
-        if self._unconfirmed:
-            raise Unavailable(f"it is not known yet whether {', '.join(sorted(self._unconfirmed))} holds a shard")
         return self._hand_over(dataset, dict.fromkeys(shards, node), "started by an operator", now_ms)
 
     def _stop(self, name: str, shards: tuple[int, ...], now_ms: int) -> list[ManagerCommand]:
@@ -542,6 +564,6 @@ class ShardManager:
     def _publish(dataset: _Dataset) -> list[ManagerCommand]:
         return [PublishShardMap(dataset.config.name, dataset.shard_map)]
 
-    @staticmethod
-    def _tell(dataset: _Dataset, shard: int, now_ms: int, text: str) -> None:
-        dataset.stories.setdefault(shard, deque(maxlen=STORY_LINES_MAX)).append(StoryLine(now_ms, text))
+    def _tell(self, dataset: _Dataset, shard: int, now_ms: int, text: str) -> None:
+        line = StoryLine(now_ms, text, self._cause)
+        dataset.stories.setdefault(shard, deque(maxlen=STORY_LINES_MAX)).append(line)

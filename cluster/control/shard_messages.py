@@ -6,7 +6,7 @@ what makes an epoch durable before a node hears of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.shard_map import ShardMap
@@ -189,7 +189,8 @@ ManagerCommand = (
 
 @dataclass(frozen=True, slots=True)
 class StoryLine:
-    """One thing that happened to a shard, and why."""
+    """One thing that happened to a shard, and why. ``cause``: the id by which the log tells of the same."""
 
     at_ms: int
     text: str
+    cause: str = field(default="", compare=False)

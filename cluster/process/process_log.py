@@ -27,10 +27,12 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 
 
 class RecordFormatter(logging.Formatter):
-    """One record, one line; a traceback's lines begin with a bar."""
+    """One record, one line, which ends with the id of its cause if it has one; a traceback's lines begin with a bar."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return _escaped(_shortened(super().formatMessage(record), _LINE_CHARACTERS_MAX))
+        line = _escaped(_shortened(super().formatMessage(record), _LINE_CHARACTERS_MAX))
+        cause = getattr(record, "cause", "")
+        return f"{line} cause={cause}" if cause else line
 
     def formatException(self, ei: Any) -> str:
         lines = _shortened(super().formatException(ei), _TRACEBACK_CHARACTERS_MAX).split("\n")

@@ -285,7 +285,7 @@ class MetaStore:
         with self._writing() as connection:
             connection.execute(insert.on_conflict_do_update(index_elements=["dataset", "shard"], set_=newer), rows)
 
-    def put_dataset(self, config: DatasetConfig, is_deleting: bool) -> None:
+    def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None:
         with self._writing() as connection:
             values: dict[str, object] = {"config": config.to_json(), "shard_map": None, "is_deleting": is_deleting}
             self._upsert(connection, _DATASETS, {"name": config.name}, values)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
+from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo, newest_view
 from filoray.cluster.errors import DatasetUnknown, StaleRoute
 from filoray.nodes.wire.node_client import NodeClient
 
@@ -62,8 +62,8 @@ class ViewHolder:
         return client
 
     def update(self, view: ClusterView) -> None:
-        """Take a newer view; an older one (views may overtake each other) is ignored."""
-        if view.version <= self._view.version:
+        """Take a newer view; an older one is ignored."""
+        if newest_view(self._view, view) is self._view:
             return
         self._view = view
         for node, (incarnation, client) in list(self._clients.items()):

@@ -12,12 +12,12 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY, gateway_name
-from filoray.cluster.actors.coordinator import ReadyReport
 from filoray.cluster.actors.coordinator_actor import start_coordinator
 from filoray.cluster.actors.placement import Placement, place_nodes
 from filoray.cluster.actors.ray_actors import beside, first_line
 from filoray.cluster.actors.seed_discovery import start_seed_discovery
 from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.errors import FilorayError
 from filoray.command.kernel_warm_up import warm_up_kernels
 from filoray.http.server.gateway import Gateway

@@ -23,7 +23,7 @@ from filoray.command.launch_state import LaunchState
 from filoray.command.ray_runtime import RAY_ENVIRONMENT, RayRuntime, RayStart
 
 if TYPE_CHECKING:
-    from filoray.cluster.actors.coordinator import ReadyReport
+    from filoray.cluster.control.launch_report import ReadyReport
 
 START_S = 600
 """What a start may take beside ``filoray.seed.timeout``: the first compiles the kernels, minutes on a busy machine."""

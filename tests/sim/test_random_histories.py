@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant
 from filoray.cluster.process.observed_clock import ObservedClock
-from filoray.cluster.simulation.simulator import SimulatedCluster, SimulatedNode, run_history
+from filoray.cluster.simulation.history import run_history
+from filoray.cluster.simulation.simulated_node import SimulatedNode
+from filoray.cluster.simulation.simulated_store import ModelStore
 from filoray.cluster.store.meta_store import MetaStore
 
 SEEDS = range(60)
@@ -18,19 +23,33 @@ def test_no_history_loses_a_shard_or_gives_it_two_owners(seed: int) -> None:
     assert run_history(seed).acknowledged_count > 0
 
 
-def _run_histories() -> None:
-    for seed in range(30):
-        run_history(seed)
+def _assert_noticed(check: str, seeds: int = 30) -> None:
+    """A history of one of the first seeds fails in that check."""
+    for seed in range(seeds):
+        try:
+            run_history(seed)
+        except AssertionError as error:
+            if re.search(check, str(error).partition("\n")[0]):
+                return
+    pytest.fail(f"none of {seeds} histories has failed in {check!r}")
 
 
 def test_a_seed_decides_everything() -> None:
     assert run_history(7, 20_000).trace == run_history(7, 20_000).trace
 
 
+@pytest.mark.parametrize("seed", [3, 11])
+def test_a_history_on_the_real_store_takes_the_same_course(seed: int) -> None:
+    store = MetaStore("sqlite://")
+    try:
+        assert run_history(seed, 20_000, store=store).trace == run_history(seed, 20_000).trace
+    finally:
+        store.close()
+
+
 def test_the_checks_notice_epochs_that_are_not_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MetaStore, "put_shard_map", lambda store, shard_map: None)
-    with pytest.raises(AssertionError, match="seed"):
-        _run_histories()
+    monkeypatch.setattr(ModelStore, "put_shard_map", lambda store, shard_map: None)
+    _assert_noticed("seed")
 
 
 def test_the_checks_notice_shards_that_are_handed_on_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,16 +61,14 @@ def test_the_checks_notice_shards_that_are_handed_on_too_early(monkeypatch: pyte
         return commands + manager._assign_all("too early", 0)
 
     monkeypatch.setattr(ShardManager, "_member_lost", forgetful)
-    with pytest.raises(AssertionError, match="still holds it"):
-        _run_histories()
+    _assert_noticed("still holds it")
 
 
 def test_the_checks_notice_a_coordinator_that_takes_its_own_absence_for_the_nodes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ObservedClock, "now_ms", lambda clock: clock._source())
-    with pytest.raises(AssertionError, match="was lost though it runs"):
-        _run_histories()
+    _assert_noticed("was lost though it runs")
 
 
 def test_the_checks_notice_deletions_that_do_not_name_their_generation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +79,7 @@ def test_the_checks_notice_deletions_that_do_not_name_their_generation(monkeypat
         return set_up(manager, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ShardManager, "_set_up", in_the_same_place)
-    with pytest.raises(AssertionError, match="was deleted under the owner"):
-        _run_histories()
+    _assert_noticed(r"was deleted under the owner|not healthy")  # or nodes refuse to open what was to be deleted
 
 
 def test_the_checks_notice_shards_that_move_before_their_owner_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,25 +91,22 @@ def test_the_checks_notice_shards_that_move_before_their_owner_let_go(monkeypatc
         return commands
 
     monkeypatch.setattr(ShardManager, "_stop", forgetful)
-    with pytest.raises(AssertionError, match="still holds it"):
-        _run_histories()
+    _assert_noticed("still holds it")
 
 
 def test_the_checks_notice_processes_that_are_given_up_before_their_lease_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Membership, "_lease_end_ms", lambda membership, now_ms: now_ms)
-    with pytest.raises(AssertionError, match=r"still holds it|may have newer data"):
-        _run_histories()
+    _assert_noticed(r"still holds it|may have newer data")
 
 
 def test_the_checks_notice_leases_that_begin_when_their_grant_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     """A grant may be on its way, or wait in a process that does not run, for longer than the lease."""
-    beat = SimulatedCluster._beat
+    beat = SimulatedNode.beat
 
-    def from_arrival(cluster: SimulatedCluster, life: object, process: SimulatedNode, from_ms: int) -> None:
-        beat(cluster, life, process, cluster._clock_ms(process))  # type: ignore[arg-type]
+    def from_arrival(node: SimulatedNode, grant: LeaseGrant) -> HeartbeatAnswer:
+        return beat(node, LeaseGrant(node.clock_ms, grant.duration_ms))
 
-    monkeypatch.setattr(SimulatedCluster, "_beat", from_arrival)
-    with pytest.raises(AssertionError, match=r"still holds it|may have newer data"):
-        _run_histories()
+    monkeypatch.setattr(SimulatedNode, "beat", from_arrival)
+    _assert_noticed(r"still holds it|may have newer data", seeds=200)

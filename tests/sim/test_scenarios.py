@@ -6,8 +6,8 @@ import pytest
 from cluster_scenarios import DATASET, SCENARIOS
 
 from filoray.cluster.errors import BadData
+from filoray.cluster.simulation.cluster import SimulatedCluster
 from filoray.cluster.simulation.scenario import ScenarioFailed, parse_scenario, run_scenario
-from filoray.cluster.simulation.simulator import SimulatedCluster
 
 SETUP = f"""
 nodes 3

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from fake_actors import FakeActors
 
-from filoray.cluster.actors import coordinator as module
 from filoray.cluster.actors.coordinator import Coordinator
 from filoray.cluster.config.server_config import load_server_config
+from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import DatasetUnknown, Unavailable
 from filoray.cluster.store.meta_store import MetaStore
@@ -24,10 +24,12 @@ sourcefactory = "filoray.nodes.streams.LogStreamFactory", sourceconfig {}
 
 
 @asynccontextmanager
-async def running(data_dir: Path, actors: FakeActors, **overrides: str) -> AsyncIterator[Coordinator]:
+async def running(
+    data_dir: Path, actors: FakeActors, patience: Patience | None = None, **overrides: str
+) -> AsyncIterator[Coordinator]:
     config = load_server_config(None, {"data-dir": str(data_dir), "node-count": "3", **overrides})
     store = MetaStore.open(None, data_dir)
-    coordinator = Coordinator(config, store, actors, lambda: pytest.fail("it ended"))
+    coordinator = Coordinator(config, store, actors, lambda: pytest.fail("it ended"), patience)
     actors.coordinator = coordinator
     coordinator.start()
     await coordinator.ready()
@@ -38,18 +40,18 @@ async def running(data_dir: Path, actors: FakeActors, **overrides: str) -> Async
         store.close()
 
 
-def play(tmp_path: Path, story: Callable[[Coordinator, FakeActors], Awaitable[None]]) -> None:
+def play(
+    tmp_path: Path, story: Callable[[Coordinator, FakeActors], Awaitable[None]], patience: Patience | None = None
+) -> None:
     async def run() -> None:
         actors = FakeActors()
-        async with running(tmp_path, actors) as coordinator:
+        async with running(tmp_path, actors, patience) as coordinator:
             await story(coordinator, actors)
 
     asyncio.run(run())
 
 
-def test_a_deletion_is_done_or_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_DELETE_TIMEOUT_S", 0.05)
-
+def test_a_deletion_is_done_or_says_what_is_left(tmp_path: Path) -> None:
     async def story(coordinator: Coordinator, actors: FakeActors) -> None:
         await coordinator.setup_dataset("d", SOURCE)
         gate = actors.nodes["node-1", 1].blocked["delete"] = asyncio.Event()
@@ -67,14 +69,10 @@ def test_a_deletion_is_done_or_says_what_is_left(tmp_path: Path, monkeypatch: py
         await coordinator.setup_dataset("d", SOURCE)
         assert actors.views[-1].datasets["d"].config.generation == 1
 
-    play(tmp_path, story)
+    play(tmp_path, story, Patience(deletion_ms=50))
 
 
-def test_a_stopped_shard_moves_only_when_its_owner_has_closed_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_STOP_TIMEOUT_S", 0.05)
-
+def test_a_stopped_shard_moves_only_when_its_owner_has_closed_it(tmp_path: Path) -> None:
     async def story(coordinator: Coordinator, actors: FakeActors) -> None:
         await coordinator.setup_dataset("d", SOURCE)
         first = actors.nodes["node-1", 1]
@@ -91,7 +89,7 @@ def test_a_stopped_shard_moves_only_when_its_owner_has_closed_it(
         assert ("d", 1) not in first.held
         assert actors.nodes["node-2", 1].held["d", 1] == 2
 
-    play(tmp_path, story)
+    play(tmp_path, story, Patience(stop_ms=50))
 
 
 def test_an_order_says_which_shards_were_open_before_in_this_generation(tmp_path: Path) -> None:
@@ -121,8 +119,6 @@ def test_an_order_says_which_shards_were_open_before_in_this_generation(tmp_path
 def test_an_order_to_start_is_given_again_until_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
 ) -> None:
-    monkeypatch.setattr(module, "_ORDER_RETRY_S", 0.01)
-
     async def story(coordinator: Coordinator, actors: FakeActors) -> None:
         start, lost = actors.start_shards, []
 
@@ -144,14 +140,13 @@ def test_an_order_to_start_is_given_again_until_it_is_done(
         assert [str(entry.status) for entry in shards] == ["ShardStatusActive"] * 4
         assert "did not take it: the connection was lost" in "".join(coordinator.story("d", 0))
 
-    play(tmp_path, story)
+    play(tmp_path, story, Patience(retry_ms=10))
 
 
 @pytest.mark.parametrize("method", ["kill", "wait_until_death"])
 def test_what_fails_once_leaves_no_place_empty_and_ends_no_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(module, "_ORDER_RETRY_S", 0.01)
     actors = FakeActors()
     works, failed = getattr(actors, method), []
 
@@ -164,7 +159,7 @@ def test_what_fails_once_leaves_no_place_empty_and_ends_no_watch(
     monkeypatch.setattr(actors, method, fails_once)
 
     async def run() -> None:
-        async with running(tmp_path, actors) as coordinator:
+        async with running(tmp_path, actors, Patience(retry_ms=10)) as coordinator:
             await coordinator.setup_dataset("d", SOURCE)
             await asyncio.sleep(0.05)
             assert ("node-1", 1) in actors.nodes, "nobody takes a failed watch for a death"
@@ -213,6 +208,17 @@ def test_shards_of_a_process_that_was_not_seen_to_end_wait_for_the_end_of_its_le
                     break
             assert actors.killed[0][:2] == ("node-1", 1)
             assert coordinator_owns_all(coordinator) is not is_waited_for
+
+    asyncio.run(run())
+
+
+def test_a_coordinator_that_has_shut_down_answers_so(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running(tmp_path, FakeActors()) as coordinator:
+            await coordinator.setup_dataset("d", SOURCE)
+        for ask in (coordinator.view, coordinator.shutdown, lambda: coordinator.delete_dataset("d")):
+            with pytest.raises(Unavailable, match="the cluster is shut down"):
+                await asyncio.wait_for(ask(), 1)
 
     asyncio.run(run())
 

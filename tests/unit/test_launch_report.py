@@ -11,11 +11,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from filoray.cluster.actors.coordinator import Coordinator, ReadyReport
+from filoray.cluster.actors.coordinator import Coordinator
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import InlineDataset, default_server_config
+from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, RecoveryInProgress, RecoveryStarted
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, ShardEpoch, ShardReport

@@ -49,3 +49,10 @@ def test_a_traceback_is_indented_whatever_its_error_says():
     assert all(line.startswith("  | ") for line in others)
     assert "  | 2026-01-01 INFO filoray forged\\x1b[2J" in text
     assert len(text) < 40_000
+
+
+def test_a_line_that_has_a_cause_ends_with_it():
+    line = logging.LogRecord("filoray.cluster", logging.INFO, "", 0, "node launches node=%s", ("node-1#2",), None)
+    line.cause = "3.17"
+    formatted = RecordFormatter("%(levelname)s %(message)s").format(line)
+    assert formatted == "INFO node launches node=node-1#2 cause=3.17"

@@ -249,6 +249,8 @@ def test_a_shard_that_a_node_should_not_have_any_more_waits_until_it_let_go() ->
     feed(manager, MembersJoined((MemberJoined("node-0", 1, held[0]), MemberJoined("node-2", 1, held[1]))))
     with pytest.raises(Unavailable, match="it is not known yet whether node-1 holds a shard"):
         manager.handle(ShardsStarted("metrics", "node-2", (1,)), 0)
+    for node in ("node-0", "node-2"):  # each may have had it, and have still to hear of that: see below
+        feed(manager, ShardsReleased(node, 1, "metrics", ((1, 1),)))
     commands = feed(manager, MembersJoined((MemberJoined("node-1", 1, (HeldShard("metrics", 1, 1, ACTIVE),)),)))
     assert StopShards("node-1", 1, "metrics", ((1, 1),)) in commands
     with pytest.raises(Unavailable, match="before node-1, which had it"):
@@ -256,6 +258,27 @@ def test_a_shard_that_a_node_should_not_have_any_more_waits_until_it_let_go() ->
     feed(manager, ShardsReleased("node-1", 1, "metrics", ((1, 1),)))
     feed(manager, ShardsStarted("metrics", "node-1", (1,)))
     assert owners(manager)[1] == "node-1"
+
+
+def test_a_shard_without_owner_waits_until_no_returning_node_can_have_a_late_order_for_it() -> None:
+    """The last coordinator gave it to a node, heard nothing, lost its connection and died; the order came late."""
+    old = running(node_count=2)
+    feed(old, MemberLost("node-1", 1, "heartbeats missed"))
+    assert kinds(old) == ["Active", "Down", "Active", "Down"]
+    restored = RestoredState(((config(), old.shard_map("metrics")),), (), {}, {"node-0": 1, "node-1": 1})
+    manager = ShardManager(2, restored)
+    held = (HeldShard("metrics", 0, 1, ACTIVE), HeldShard("metrics", 2, 1, ACTIVE))
+    commands = feed(manager, MembersJoined((MemberJoined("node-0", 1, held), MemberJoined("node-1", 1, ()))))
+    late = ((1, 1), (3, 1))
+    assert [command for command in commands if isinstance(command, StopShards)] == [
+        StopShards("node-0", 1, "metrics", late), StopShards("node-1", 1, "metrics", late)
+    ]  # fmt: skip
+    assert not any(isinstance(command, StartShards) for command in commands)
+    assert manager.unreleased_by("metrics", (1, 3)) == ("node-0", "node-1")
+    feed(manager, ShardsReleased("node-0", 1, "metrics", late))
+    assert kinds(manager) == ["Active", "Down", "Active", "Down"]
+    feed(manager, ShardsReleased("node-1", 1, "metrics", late))
+    assert kinds(manager) == ["Active", "Assigned", "Active", "Assigned"]
 
 
 @pytest.mark.parametrize(

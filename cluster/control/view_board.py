@@ -1,0 +1,147 @@
+"""The ClusterView that gateways are to have, and who of them has it: a part of the CoordinatorCore.
+
+Changes are put together: however many come at once, there is one new view. Each gateway is pushed the newest, one push
+at a time and at its own pace; one that does not answer is waited for once, then counts as lagging until it answers
+again. Versions grow over restarts: they start at ``generation << 32``, and a generation is used once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from filoray.cluster.actor_names import node_actor_name
+from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
+from filoray.cluster.control.conversations import Until
+from filoray.cluster.control.coordinator_effects import PushView, TellMembers
+from filoray.cluster.control.coordinator_events import GatewayDue, PublishDue, ViewRefused, ViewTaken
+from filoray.cluster.control.membership import Membership
+from filoray.cluster.control.patience import Patience
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.turn import Turn
+from filoray.cluster.data_plane_keys import KeyPair
+from filoray.cluster.node_protocol import NodeAnnouncement
+
+_VERSION_SHIFT = 32
+_PUSH_TIMEOUT_MS = 2000
+
+
+@dataclass(slots=True)
+class _Gateway:
+    """``is_behind``: there is a view that it was not pushed. ``is_busy``: it is being asked, or left alone a while."""
+
+    acknowledged_version: int = 0
+    is_lagging: bool = True
+    is_behind: bool = False
+    is_busy: bool = False
+
+
+class ViewBoard:
+    def __init__(
+        self,
+        turn: Turn,
+        manager: ShardManager,
+        membership: Membership,
+        generation: int,
+        gateway_keys: KeyPair,
+        patience: Patience,
+    ) -> None:
+        self._turn = turn
+        self._manager = manager
+        self._membership = membership
+        self._gateway_keys = gateway_keys
+        self._patience = patience
+        self._view = ClusterView(generation << _VERSION_SHIFT)
+        self._gateways: dict[str, _Gateway] = {}
+        self._is_stale = False
+        self._is_due = False
+
+    @property
+    def view(self) -> ClusterView:
+        """The last that was published."""
+        return self._view
+
+    def members(self) -> tuple[str, ...]:
+        """Addresses of the members, sorted."""
+        return tuple(str(address) for address in sorted(info.address for info in self._view.nodes.values()))
+
+    def add(self, gateways: Iterable[str]) -> None:
+        """Push to them from now on. One that is not there is tried again with the next view."""
+        for gateway in gateways:
+            self._gateways.setdefault(gateway, _Gateway())
+
+    def changed(self) -> None:
+        """The view is no longer what gateways should have: publish it when all has changed that changes now."""
+        self._is_stale = True
+        if not self._is_due:
+            self._is_due = True
+            self._turn.remind(0, PublishDue(cause=self._turn.cause))
+
+    def publish_due(self) -> None:
+        self._is_due = False
+        self.publish()
+
+    def publish(self) -> int:
+        """Returns the version of a view that has everything up to now.
+
+        Until it is known who lives, gateways keep the last coordinator's view.
+        """
+        if self._is_stale and not self._membership.is_adopting:
+            self._is_stale = False
+            members = self._membership.members()
+            former = {node: info.incarnation for node, info in self._view.nodes.items()}
+            self._view = ClusterView(
+                self._view.version + 1,
+                {node: _node_info(announcement) for node, announcement in members.items()},
+                {name: DatasetView(config, shard_map) for name, (config, shard_map) in self._manager.datasets.items()},
+                self._gateway_keys,
+            )
+            for gateway, state in self._gateways.items():
+                state.is_behind = True
+                self._push(gateway, state)
+            if former != {node: announcement.incarnation for node, announcement in members.items()}:
+                self._turn.emit(TellMembers(self.members(), self._patience.known_ms, cause=self._turn.cause))
+        return self._view.version
+
+    def is_known(self, version: int) -> bool:
+        """Whether every gateway that keeps up has the view ``version``."""
+        return all(state.is_lagging or state.acknowledged_version >= version for state in self._gateways.values())
+
+    def until_known(self) -> Until:
+        """Publish, and wait for the gateways to have it, but not for long."""
+        version = self.publish()
+        return Until(lambda: self.is_known(version), self._patience.known_ms)
+
+    # ---- gateways
+
+    def taken(self, event: ViewTaken) -> None:
+        state = self._gateways[event.gateway]
+        state.is_busy = state.is_lagging = False
+        state.acknowledged_version = event.version
+        self._push(event.gateway, state)
+
+    def refused(self, event: ViewRefused) -> None:
+        state = self._gateways[event.gateway]
+        if not state.is_lagging:
+            self._turn.warn(
+                "a gateway took no view gateway=%s version=%d error=%s", event.gateway, event.version, event.problem
+            )
+        state.is_lagging = True
+        self._turn.remind(self._patience.retry_ms, GatewayDue(event.gateway, cause=self._turn.cause))
+
+    def gateway_due(self, gateway: str) -> None:
+        state = self._gateways[gateway]
+        state.is_busy = False
+        self._push(gateway, state)
+
+    def _push(self, gateway: str, state: _Gateway) -> None:
+        if state.is_behind and not state.is_busy:
+            state.is_behind, state.is_busy = False, True
+            self._turn.emit(PushView(gateway, self._view, _PUSH_TIMEOUT_MS, cause=self._turn.cause))
+
+
+def _node_info(announcement: NodeAnnouncement) -> NodeInfo:
+    node, incarnation = announcement.node, announcement.incarnation
+    actor_name = node_actor_name(node, incarnation)
+    address, pid, key = announcement.address, announcement.pid, announcement.public_key
+    return NodeInfo(node, incarnation, address, actor_name, pid, key, announcement.endpoint)

@@ -1,0 +1,352 @@
+"""A whole cluster in one thread and virtual time, decided by a seed: the real cores, simulated processes and messages.
+
+Real: CoordinatorCore with all its parts, the dispatcher, NodeCore, the rule by which gateways take views. Simulated:
+processes that die and hang, messages, the coordinator's store, shard files, machines that only gateways can reach,
+gateways that write and read (``simulated_*.py``). What must hold all the time is in ``checkers.py``; what must hold
+when everything was healed, in ``is_healthy``. ``SimulatedCluster`` is also a ScenarioDriver.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+
+from filoray.cluster.actor_names import gateway_name, node_name, slot_index
+from filoray.cluster.cluster_view import ClusterView
+from filoray.cluster.config.dataset import LOG_STREAM_FACTORY
+from filoray.cluster.config.server_config import ServerConfig, default_server_config
+from filoray.cluster.control.coordinator_effects import AnswerValue
+from filoray.cluster.control.coordinator_events import (
+    CoordinatorEvent,
+    DeletionOrdered,
+    RequestId,
+    SetUpOrdered,
+    ShardsReported,
+    StartOrdered,
+    StopOrdered,
+    ViewAsked,
+)
+from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.errors import Unavailable
+from filoray.cluster.simulation.checkers import Checkers, FileKey
+from filoray.cluster.simulation.faults import FaultRates
+from filoray.cluster.simulation.report_outbox import Batch
+from filoray.cluster.simulation.shard_file import ShardFile
+from filoray.cluster.simulation.simulated_coordinator import (
+    SimulatedCoordinator,
+    Surroundings,
+    kill_process,
+)
+from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
+from filoray.cluster.simulation.simulated_node import SimulatedNode
+from filoray.cluster.simulation.simulated_store import FaultyStore, ModelStore
+from filoray.cluster.simulation.world import SimulatedWorld
+from filoray.cluster.store.coordinator_store import CoordinatorStore
+
+HEARTBEAT_MS = 500
+HEARTBEAT_TIMEOUT_MS = 5 * HEARTBEAT_MS
+START_TIMEOUT_MS = 16_000
+RESTART_MS = 1500
+WORK_MS = 40
+GATEWAYS = 2
+
+
+@functools.lru_cache
+def simulated_config(node_count: int, lease_ms: int) -> ServerConfig:
+    """``lease_ms``: 0 for one machine."""
+    default = default_server_config()
+    node = dataclasses.replace(
+        default.node,
+        host="0.0.0.0" if lease_ms else default.node.host,
+        heartbeat_interval_ms=HEARTBEAT_MS,
+        heartbeat_timeout_ms=HEARTBEAT_TIMEOUT_MS,
+        start_timeout_ms=START_TIMEOUT_MS,
+        restart_backoff_ms=100,
+        restart_backoff_max_ms=2000,
+        lease_ms=lease_ms,
+    )
+    seed = dataclasses.replace(default.seed, seed_node_count=1, form_wait_ms=10_000)
+    return dataclasses.replace(
+        default,
+        node_count=node_count,
+        node=node,
+        seed=seed,
+        column_store_url="postgresql+psycopg://simulated" if lease_ms else None,
+    )
+
+
+class SimulatedCluster:
+    """``rates``: what goes wrong by itself. ``store``: what the coordinator remembers is kept there."""
+
+    def __init__(
+        self, seed: int, node_count: int, rates: FaultRates | None = None, store: CoordinatorStore | None = None
+    ) -> None:
+        self.node_count = node_count
+        rates = rates or FaultRates()
+        self.world = SimulatedWorld(seed, rates)
+        self.checkers = Checkers(HEARTBEAT_TIMEOUT_MS)
+        self.coordinator: SimulatedCoordinator | None = None
+        self._config = simulated_config(node_count, rates.lease_ms)
+        files: dict[FileKey, ShardFile] = {}
+        faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
+        self._around = Surroundings(self.world, self.checkers, faulty, files)
+        self._requests = itertools.count(1)
+        self._asking: set[str] = set()
+        for index in range(min(GATEWAYS, node_count)):
+            self._begin_gateway(gateway_name(index))
+        self._start_coordinator()
+        self.world.after(WORK_MS, self._work)
+
+    # ---- the scenario's verbs
+
+    def set_up_dataset(self, dataset: str, num_shards: int, min_num_nodes: int) -> None:
+        text = (
+            f'dataset = "{dataset}", num-shards = {num_shards}, min-num-nodes = {min_num_nodes}, '
+            f'sourcefactory = "{LOG_STREAM_FACTORY}", sourceconfig {{}}'
+        )
+        self._ask(lambda request: SetUpOrdered(request, dataset, text))
+
+    def delete_dataset(self, dataset: str) -> None:
+        self._ask(lambda request: DeletionOrdered(request, dataset))
+
+    def stop_shard(self, dataset: str, shard: int) -> None:
+        self._ask(lambda request: StopOrdered(request, dataset, (shard,)))
+
+    def start_shard(self, dataset: str, shard: int, node_index: int) -> None:
+        address = f"akka://filo-server@127.0.0.1:{2552 + node_index}"
+        self._ask(lambda request: StartOrdered(request, dataset, address, (shard,)))
+
+    def kill_node(self, index: int) -> None:
+        for node in self._processes(index):
+            kill_process(self._around, node, "killed")
+
+    def hang_node(self, index: int) -> None:
+        for node in self._processes(index):
+            node.is_hung = True
+            self.world.note("%s hangs", node.name)
+
+    def resume_node(self, index: int) -> None:
+        for node in self._processes(index):
+            node.is_hung, node.heard_since_ms = False, self.world.now_ms
+            node.go_on()
+
+    def cut_node(self, index: int) -> None:
+        """Its machine can be reached by gateways only. For clusters whose nodes have leases."""
+        assert self.world.rates.lease_ms, "nodes without leases are where they can be killed"
+        for node in self._processes(index):
+            node.is_cut = True
+            self.world.note("%s is cut off", node.name)
+
+    def mend_node(self, index: int) -> None:
+        for node in self._processes(index):
+            if node.is_cut:
+                node.is_cut, node.heard_since_ms = False, self.world.now_ms
+            if node.is_given_up:
+                kill_process(self._around, node, "its machine is back")
+            else:
+                node.go_on()
+
+    def kill_coordinator(self) -> None:
+        if self.coordinator is not None:
+            self.coordinator.end()
+
+    def hang_coordinator(self) -> None:
+        if self.coordinator is not None:
+            self.world.note("the coordinator hangs")
+            self.coordinator.hang()
+
+    def resume_coordinator(self) -> None:
+        if self.coordinator is not None and self.coordinator.is_hung:
+            self.world.note("the coordinator goes on")
+            self.coordinator.go_on()
+
+    def statuses(self) -> dict[str, list[StatusKind]]:
+        datasets = self.gateway.view.datasets
+        return {name: [entry.status.kind for entry in one.shard_map.shards] for name, one in datasets.items()}
+
+    def members(self) -> frozenset[int]:
+        return frozenset(slot_index(node) for node in self.gateway.view.nodes)
+
+    def advance(self, duration_ms: int) -> None:
+        self.world.advance(duration_ms)
+
+    # ---- more that may happen
+
+    def hang_gateway(self, index: int) -> None:
+        self._gateway(index).is_hung = True
+
+    def cut_gateway(self, index: int) -> None:
+        """It goes on by the view that it has."""
+        self._gateway(index).is_cut = True
+
+    def resume_gateway(self, index: int) -> None:
+        self._gateway(index).go_on()
+
+    def kill_gateway(self, index: int) -> None:
+        gateway = self._gateway(index)
+        self.world.note("%s dies", gateway.name)
+        gateway.is_dead = True
+        self._begin_gateway(gateway.name)
+        self._asking.discard(gateway.name)
+        self._ask_view(self._around.gateways[gateway.name])
+
+    def fill_store(self, duration_ms: int) -> None:
+        """Nothing can be written to the coordinator's store for a while."""
+        self.world.note("the coordinator's store is full")
+        self._around.store.is_full = True
+        self.world.after(duration_ms, self.empty_store)
+
+    def empty_store(self) -> None:
+        self._around.store.is_full = False
+
+    # ---- what tests ask
+
+    @property
+    def trace(self) -> list[str]:
+        return self.world.trace
+
+    @property
+    def now_ms(self) -> int:
+        return self.world.now_ms
+
+    @property
+    def acknowledged_count(self) -> int:
+        return self.checkers.one_owner.count
+
+    @property
+    def gateway(self) -> SimulatedGateway:
+        return self._gateway(0)
+
+    def is_healthy(self) -> bool:
+        return not self.ailment()
+
+    def ailment(self) -> str:
+        """What is not as it must be when all is well, or "".
+
+        All nodes are members, every shard is Active at an owner that really holds it, gateways know, and nothing else
+        is left of any dataset.
+        """
+        if self.coordinator is None:
+            return "there is no coordinator"
+        core = self.coordinator.core
+        members = core.membership.members()
+        if len(members) != self.node_count:
+            return f"the members are {sorted(members)}"
+        wanted = set()
+        for name, (config, shard_map) in core.manager.datasets.items():
+            for gateway in self._around.gateways.values():
+                known = gateway.view.datasets.get(name)
+                if known is None or known.shard_map != shard_map:
+                    return f"{gateway.name} does not know {name} as it is"
+            for entry in shard_map.shards:
+                file = (name, entry.shard, config.generation)
+                wanted.add(file)
+                if entry.status.kind is not StatusKind.ACTIVE or entry.node is None:
+                    return f"{name}: {entry}"
+                node = self._around.nodes.get((entry.node, members[entry.node].incarnation))
+                served = node.serving.get((name, entry.shard)) if node is not None else None
+                stored = self._around.files.get(file)
+                if served is None or served.epoch != entry.epoch or served.file != file:
+                    return f"{name}: {entry} is not served so: {served}"
+                if stored is None or stored.epoch != entry.epoch:
+                    return f"{name}: {entry} acknowledges what nobody will find: {stored}"
+        left = sorted(file for file, stored in self._around.files.items() if file not in wanted and not stored.is_late)
+        return f"files are left: {left}" if left else ""
+
+    # ---- the coordinator's lives
+
+    def _start_coordinator(self) -> None:
+        self.world.note("a coordinator starts")
+        try:
+            self.coordinator = SimulatedCoordinator(
+                self._config, self._around, self._send_reports, self._coordinator_ended
+            )
+        except Unavailable:  # its store fails as it begins
+            self._coordinator_ended()
+            return
+        if self.coordinator.is_over:
+            self.coordinator = None
+
+    def _coordinator_ended(self) -> None:
+        self.world.note("the coordinator is no more")
+        self.coordinator = None
+        self._around.answers.clear()
+        self._asking.clear()
+        for node in list(self._around.nodes.values()):
+            node.reports.lost_all()
+        self.world.after(RESTART_MS, self._start_coordinator)
+
+    def _ask(
+        self, event: Callable[[RequestId], CoordinatorEvent], heard: Callable[[AnswerValue], None] | None = None
+    ) -> None:
+        if self.coordinator is None or self.coordinator.is_hung:
+            return
+        request = next(self._requests)
+        if heard is not None:
+            self._around.answers[request] = heard
+        self.coordinator.take(event(request))
+
+    # ---- what reaches the coordinator by itself
+
+    def _send_reports(self, node: SimulatedNode, reports: Batch) -> None:
+        def arrive() -> None:
+            if not node.is_dead:
+                node.hear(give)
+
+        def give() -> None:
+            if life is None or life.is_over or self.world.happens(self.world.rates.lose):
+                node.reports.lost(reports)
+            else:
+                life.run(take)
+
+        def take() -> None:
+            assert life is not None, "it was given to one"
+            self.world.send("coordinator", node.name, lambda: node.run(lambda: node.reports.taken(reports)))
+            life.take(ShardsReported(*node.process, reports))
+
+        life = self.coordinator
+        self.world.send(node.name, "coordinator", arrive, keeps_order=True)
+
+    def _ask_view(self, gateway: SimulatedGateway) -> None:
+        if gateway.name in self._asking:
+            return
+        self._asking.add(gateway.name)
+
+        def take(view: AnswerValue) -> None:
+            assert isinstance(view, ClusterView)
+            self._asking.discard(gateway.name)
+            self.world.send("coordinator", gateway.name, lambda: gateway.hear(lambda: gateway.take_view(view)))
+
+        def arrive() -> None:
+            if self.coordinator is None or self.coordinator.is_hung:
+                self._asking.discard(gateway.name)
+            else:
+                self._ask(lambda request: ViewAsked(request, gateway.name), take)
+
+        self.world.send(gateway.name, "coordinator", arrive)
+
+    # ---- gateways and nodes
+
+    def _begin_gateway(self, name: str) -> None:
+        self._around.gateways[name] = SimulatedGateway(
+            self.world, self.checkers, self._around.nodes, name, self._ask_view
+        )
+
+    def _gateway(self, index: int) -> SimulatedGateway:
+        return self._around.gateways[gateway_name(index % len(self._around.gateways))]
+
+    def _processes(self, index: int) -> list[SimulatedNode]:
+        return [node for process, node in self._around.nodes.items() if process[0] == node_name(index)]
+
+    def _work(self) -> None:
+        """A gateway writes or reads; and whoever would answer somebody with an old view is looked at."""
+        self.world.after(WORK_MS, self._work)
+        self._gateway(self.world.between(0, len(self._around.gateways) - 1)).work()
+        nodes = list(self._around.nodes.values())
+        if nodes:
+            node = nodes[self.world.between(0, len(nodes) - 1)]
+            if node.serving and not node.is_hung:
+                served = list(node.serving.values())
+                node.check_answers(served[self.world.between(0, len(served) - 1)])

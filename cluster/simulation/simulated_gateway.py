@@ -1,0 +1,94 @@
+"""A simulated gateway: routes writes and reads by the view that it has, which may be old."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from filoray.cluster.cluster_view import ClusterView, newest_view
+from filoray.cluster.simulation.checkers import Checkers, Process
+from filoray.cluster.simulation.simulated_node import SimulatedNode
+from filoray.cluster.simulation.world import Action, SimulatedWorld
+
+
+class SimulatedGateway:
+    """``nodes``: the cluster's processes. ``ask_view``: asks the coordinator for its view."""
+
+    def __init__(
+        self,
+        world: SimulatedWorld,
+        checkers: Checkers,
+        nodes: dict[Process, SimulatedNode],
+        name: str,
+        ask_view: Callable[[SimulatedGateway], None],
+    ) -> None:
+        self.name = name
+        self.view = ClusterView(0)
+        self.is_hung = False
+        self.is_dead = False
+        self.is_cut = False
+        """The coordinator cannot be reached, nor reach it; nodes can."""
+        self._world = world
+        self._checkers = checkers
+        self._nodes = nodes
+        self._ask_view = ask_view
+        self._stuck: list[Action] = []
+        checkers.views.began(name)
+
+    def hear(self, action: Action) -> bool:
+        """A message of the coordinator. False: it has to wait; or whom it is for is dead."""
+        if self.is_hung or self.is_cut:
+            self._stuck.append(action)
+        elif not self.is_dead:
+            action()
+        return not (self.is_hung or self.is_cut or self.is_dead)
+
+    def go_on(self) -> None:
+        self.is_hung = self.is_cut = False
+        stuck, self._stuck = self._stuck, []
+        for action in self._world.shuffled(stuck):
+            action()
+        self._ask_view(self)
+
+    def take_view(self, offered: ClusterView) -> None:
+        held, self.view = self.view, newest_view(self.view, offered)
+        if self.view is not held:
+            self._checkers.views.seen(
+                self.name,
+                self.view.version,
+                (
+                    ((name, entry.shard), entry.epoch)
+                    for name, dataset in self.view.datasets.items()
+                    for entry in dataset.shard_map.shards
+                ),
+            )
+
+    def work(self) -> None:
+        """Write to a shard, or read from one."""
+        names = list(self.view.datasets)
+        if self.is_hung or not names:
+            return
+        name = names[self._world.between(0, len(names) - 1)]
+        dataset = self.view.datasets[name]
+        entry = dataset.shard_map[self._world.between(0, len(dataset.shard_map) - 1)]
+        owner = self.view.nodes.get(entry.node) if entry.node is not None else None
+        if owner is None:
+            return
+        key, process = (name, entry.shard), (owner.name, owner.incarnation)
+        floor = self._checkers.kept.floor((*key, dataset.config.generation))
+        is_write = self._world.happens(0.5)
+
+        def arrive() -> None:
+            node = self._nodes.get(process)
+            if node is None or not node.is_up:
+                self._refused()
+            elif is_write:
+                node.run(lambda: node.take_write(key, entry.epoch, self._refused))
+            else:
+                node.run(lambda: node.take_read(key, entry.epoch, floor, self._refused))
+
+        self._world.send(self.name, owner.actor_name, arrive)
+
+    def _refused(self) -> None:
+        """Its view seems to be wrong."""
+        if not (self.is_dead or self.is_cut):
+            self._ask_view(self)

@@ -1,0 +1,403 @@
+"""A simulated node: the real NodeCore and its dispatcher in a process that dies, hangs and is cut off.
+
+Its files are numbers. Of a shard's data there is only how many samples are where: a commit is one more in the log, a
+flush moves what the log has since the checkpoint into chunks, opening a shard finds what its file has. Files outlive
+processes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from filoray.cluster.actor_names import node_actor_name, slot_index
+from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.control.coordinator_effects import GiveOrder
+from filoray.cluster.control.node_core import NodeCore
+from filoray.cluster.control.node_dispatcher import NodeDispatcher
+from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, NodeEffect, OpenShard, Report
+from filoray.cluster.control.node_events import (
+    Closed,
+    DeleteOrdered,
+    FilesDeleted,
+    FlushFailed,
+    FlushStepped,
+    NodeEvent,
+    OpeningAbandoned,
+    OpeningCameBack,
+    OpeningEnded,
+    OpeningFailed,
+    OpeningId,
+    OpeningOverdue,
+    OpeningProgressed,
+    StartOrdered,
+    StopOrdered,
+    StoreDoubted,
+    Tick,
+)
+from filoray.cluster.control.node_events import Opened as ShardOpened
+from filoray.cluster.control.shard_messages import StartShards, StopShards
+from filoray.cluster.control.shard_slot import NodeLimits
+from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, ShardReport
+from filoray.cluster.simulation.checkers import Checkers, FileKey, Process, ShardKey
+from filoray.cluster.simulation.pending_call import PendingCall
+from filoray.cluster.simulation.report_outbox import Batch, ReportOutbox
+from filoray.cluster.simulation.shard_file import ServedShard, ShardFile
+from filoray.cluster.simulation.world import Action, SimulatedWorld
+
+LIMITS = NodeLimits(source_timeout_ms=500, retry_delay_ms=200, retry_delay_max_ms=2000)
+RECOVERY_STEP_MS = 60
+COMMIT_MS = 4
+CLOSE_MS = 20
+FLUSH_MS = 1000
+REPORT_RETRY_MS = 500
+_LONG_AGO_MS = -1_000_000
+
+
+@dataclass(slots=True)
+class _Opening:
+    """``is_waiting``: for its source; ``is_to_end``: it is wanted no more."""
+
+    order: OpenShard
+    is_waiting: bool = False
+    is_to_end: bool = False
+
+    @property
+    def file(self) -> FileKey:
+        return (*self.order.key, self.order.config.generation)
+
+
+class _CheckedCore(NodeCore):
+    """Keeps what is wrong for the simulation, as a node's dispatcher would only have it told in the log."""
+
+    def __init__(self) -> None:
+        super().__init__(LIMITS)
+        self.violation: Exception | None = None
+
+    def handle(self, event: NodeEvent, now_ms: int) -> list[NodeEffect]:
+        try:
+            effects = super().handle(event, now_ms)
+            if effects:
+                self.check_invariants()
+        except Exception as error:
+            self.violation = error
+            raise
+        return effects
+
+
+class SimulatedNode:
+    """A process, and the ``NodeWorld`` of its dispatcher.
+
+    ``files``: of the whole cluster. ``send_reports``: to the coordinator; what became of them is told to ``reports``.
+    """
+
+    def __init__(
+        self,
+        world: SimulatedWorld,
+        checkers: Checkers,
+        files: dict[FileKey, ShardFile],
+        process: Process,
+        send_reports: Callable[[SimulatedNode, Batch], None],
+    ) -> None:
+        self.process = process
+        self.name = node_actor_name(*process)
+        self.core = _CheckedCore()
+        self.serving: dict[ShardKey, ServedShard] = {}
+        self.is_up = False
+        self.is_dead = False
+        self.is_hung = False
+        self.is_cut = False
+        """The coordinator cannot reach its machine, nor it the coordinator."""
+        self.is_given_up = False
+        """It was to be killed while it was cut off; it ends when its machine is back."""
+        self.heard_since_ms = _LONG_AGO_MS
+        """When it last began to be heard again."""
+        self.lease_end_ms = 0
+        self.watchers: list[PendingCall] = []
+        self.calls: dict[int, PendingCall] = {}
+        self.reports = ReportOutbox(
+            lambda batch: send_reports(self, batch), lambda again: world.after(REPORT_RETRY_MS, lambda: self.run(again))
+        )
+        self._world = world
+        self._checkers = checkers
+        self._files = files
+        self._requests = itertools.count(1)
+        self._openings: dict[OpeningId, _Opening] = {}
+        self._turns: tuple[FlushTurn, ...] = ()
+        self._is_flush_due = False
+        self._dispatcher = NodeDispatcher(self.core, self)
+        self._stuck: list[Action] = []
+        self._stuck_messages: list[Action] = []
+
+    # ---- being alive, or not
+
+    def die(self) -> None:
+        self.is_dead = True
+        for call in self.calls.values():
+            call.fail(ConnectionError("the node died"))
+        for watcher in self.watchers:
+            watcher.end("the node died")
+
+    def go_on(self) -> None:
+        """What waited while it hung or was cut off happens now, in any order."""
+        if not self.is_hung:
+            stuck, self._stuck = self._stuck, []
+            if not self.is_cut:
+                stuck += self._stuck_messages
+                self._stuck_messages = []
+            for action in self._world.shuffled(stuck):
+                self.run(action)
+
+    def run(self, action: Action) -> None:
+        """What it does by itself, and for gateways."""
+        if not self.is_dead:
+            if self.is_hung:
+                self._stuck.append(action)
+            else:
+                action()
+
+    def hear(self, action: Action) -> bool:
+        """A message of the coordinator, or to it. False: it has to wait."""
+        if self.is_hung or self.is_cut:
+            self._stuck_messages.append(action)
+            return False
+        action()
+        return True
+
+    def let_out(self, action: Action) -> bool:
+        """A message that it sent arrives at the coordinator. False: its machine cannot be reached now."""
+        if self.is_cut:
+            self._stuck_messages.append(action)
+        else:
+            action()
+        return not self.is_cut
+
+    def _later(self, delay_ms_max: int, action: Action) -> None:
+        self._world.after(self._world.between(1, delay_ms_max), lambda: self.run(action))
+
+    # ---- what the coordinator asks
+
+    def announcement(self) -> NodeAnnouncement:
+        address = NodeAddress("127.0.0.1", 2552 + slot_index(self.process[0]))
+        return NodeAnnouncement(*self.process, address, 1, "here", self.core.held(), clock_ms=self.clock_ms)
+
+    def beat(self, grant: LeaseGrant) -> HeartbeatAnswer:
+        self.lease_end_ms = max(self.lease_end_ms, grant.from_ms + grant.duration_ms)
+        return HeartbeatAnswer(clock_ms=self.clock_ms)
+
+    @property
+    def clock_ms(self) -> int:
+        """Each process's clock counts from elsewhere."""
+        return self._world.now_ms + 1000 * self.process[1] + slot_index(self.process[0])
+
+    def may_answer(self) -> bool:
+        return not self._world.rates.lease_ms or self.clock_ms < self.lease_end_ms
+
+    def take_order(self, order: GiveOrder, call: PendingCall) -> None:
+        request = next(self._requests)
+        self.calls[request] = call
+        match order.order:
+            case StartShards(_, _, config, shards):
+                self.handle(StartOrdered(request, config, shards, order.opened))
+            case StopShards(_, _, dataset, shards):
+                self.handle(StopOrdered(request, dataset, shards))
+            case deletion:
+                self.handle(DeleteOrdered(request, deletion.dataset, deletion.generation, deletion.shards))
+
+    def handle(self, event: NodeEvent) -> None:
+        self._dispatcher.take(event)
+        if self.core.violation is not None:
+            raise AssertionError(f"{self.name}: {event}: {self.core.violation!r}")
+
+    # ---- the dispatcher's world
+
+    def now_ms(self) -> int:
+        return self._world.now_ms
+
+    def report(self, report: Report) -> None:
+        self.reports.put(ShardReport(*report.key, report.epoch, report.event))
+
+    def answer(self, request: int, problem: str) -> None:
+        call = self.calls[request]
+
+        def answer() -> None:
+            del self.calls[request]
+            if problem:
+                call.fail(OSError(problem))
+            else:
+                call.end()
+
+        self.hear(answer)
+
+    def wake_at(self, at_ms: int) -> None:
+        self._world.at(at_ms, lambda: self.run(lambda: self.handle(Tick())))
+
+    def note(self, key: ShardKey, text: str) -> None:
+        self._world.note("%s %s: %s", self.name, key, text)
+
+    def delete_files(self, deletion: DeleteFiles) -> None:
+        problem = "its disk is read-only" if self._world.happens(self._world.rates.fail_deletion) else ""
+        if not problem:
+            for shard in deletion.shards:
+                self._files.pop((deletion.dataset, shard, deletion.generation), None)
+        self._later(CLOSE_MS, lambda: self.handle(FilesDeleted(deletion.request, problem)))
+
+    def flush_in_turn(self, turns: tuple[FlushTurn, ...]) -> None:
+        self._turns = turns
+        self._flush_later()
+
+    def serve_shard(self, opening: OpeningId) -> None:
+        order, file = self._openings[opening].order, self._openings[opening].file
+        stored = self._files.get(file)
+        samples = stored.samples if stored is not None else 0
+        self.serving[order.key] = ServedShard(opening, order.epoch, file, samples)
+        self._checkers.newest.opened(order.key, order.epoch)
+
+    def close_shard(self, opening: OpeningId) -> None:
+        key = self._openings[opening].order.key
+        served = self.serving.get(key)
+        if served is not None and served.opening == opening:
+            del self.serving[key]
+        self._later(CLOSE_MS, lambda: self.handle(Closed(key, opening)))
+
+    def end_opening(self, opening: OpeningId) -> None:
+        self._openings[opening].is_to_end = True
+        self.abandon_opening(opening)
+
+    def abandon_opening(self, opening: OpeningId) -> None:
+        """If it waits for its source; its thread hangs a while longer."""
+        it = self._openings[opening]
+        key = it.order.key
+        if it.is_waiting:
+            it.is_waiting = False
+            self._later(1, lambda: self.handle(OpeningAbandoned(key, opening, is_hanging=True)))
+            self._later(10 * LIMITS.source_timeout_ms, lambda: self.handle(OpeningCameBack(key, opening)))
+
+    def open_shard(self, order: OpenShard) -> None:
+        opening = self._openings[order.opening] = _Opening(order)
+        begun_ms = self._world.now_ms
+        self._later(RECOVERY_STEP_MS, lambda: self._begin_opening(opening, begun_ms))
+
+    # ---- opening
+
+    def _begin_opening(self, opening: _Opening, begun_ms: int) -> None:
+        order, rates = opening.order, self._world.rates
+        self._checkers.retries.tried((self.process, order.key, order.epoch), begun_ms)
+        if self._ends(opening):
+            return
+        if self._world.happens(rates.hang_opening):
+            opening.is_waiting = True
+            overdue = OpeningOverdue(order.key, order.opening)
+            self._world.after(LIMITS.source_timeout_ms, lambda: self.run(lambda: self.handle(overdue)))
+            return
+        stored = self._files.get(opening.file)
+        if self._world.happens(rates.fail_opening):
+            self._fail_opening(opening, "its source refuses", 0)
+        elif stored is not None and stored.epoch > order.epoch:
+            self._fail_opening(opening, f"its file has epoch {stored.epoch}", stored.epoch)
+        elif stored is None and order.was_open:
+            self._fail_opening(opening, "its file is not there", 0)
+        else:
+            is_late = self._checkers.served.is_deleted(opening.file)
+            self._files.setdefault(opening.file, ShardFile(order.epoch, is_late)).epoch = order.epoch
+            self._recover(opening, 0)
+
+    def _fail_opening(self, opening: _Opening, reason: str, stored_epoch: int) -> None:
+        order = opening.order
+        self._checkers.retries.failed((self.process, order.key, order.epoch), self._world.now_ms)
+        self.handle(OpeningFailed(order.key, order.opening, reason, stored_epoch))
+
+    def _recover(self, opening: _Opening, progress_pct: int) -> None:
+        order = opening.order
+        if self._ends(opening):
+            return
+        if progress_pct >= 100:
+            self.handle(ShardOpened(order.key, order.opening))
+        else:
+            self.handle(OpeningProgressed(order.key, order.opening, progress_pct))
+            self._later(RECOVERY_STEP_MS, lambda: self._recover(opening, progress_pct + 50))
+
+    def _ends(self, opening: _Opening) -> bool:
+        if opening.is_to_end:
+            self.handle(OpeningEnded(opening.order.key, opening.order.opening))
+        return opening.is_to_end
+
+    # ---- writes, reads, flushes
+
+    def holds(self, served: ServedShard, epoch: int) -> bool:
+        """Whether what was routed by ``epoch`` may be taken."""
+        return served.epoch == epoch
+
+    def _routed(self, key: ShardKey, epoch: int) -> ServedShard | None:
+        served = self.serving.get(key)
+        if served is None or not self.may_answer() or not self.holds(served, epoch):
+            return None
+        self._checkers.epochs.taken(key, epoch, served.epoch, self.process)
+        return served
+
+    def take_read(self, key: ShardKey, epoch: int, floor: int, refuse: Action) -> None:
+        """``floor``: samples that were acknowledged when it was asked."""
+        served = self._routed(key, epoch)
+        if served is None:
+            refuse()
+        else:
+            self._checkers.kept.answered(served.file, floor, served.samples, self.process)
+
+    def check_answers(self, served: ServedShard) -> None:
+        if self.may_answer():
+            self._checkers.newest.answers(served.file[:2], served.epoch, self.process)
+
+    def take_write(self, key: ShardKey, epoch: int, refuse: Action) -> None:
+        served = self._routed(key, epoch)
+        if served is None:
+            refuse()
+        else:
+            self._later(COMMIT_MS, lambda: self._commit(key, served, refuse))
+
+    def _commit(self, key: ShardKey, served: ServedShard, refuse: Action) -> None:
+        if self.serving.get(key) is not served:
+            refuse()
+            return
+        stored = self._files.get(served.file)
+        self._checkers.served.committed(served.file, self.process, is_there=stored is not None)
+        is_ours = stored is not None and stored.epoch == served.epoch
+        if not is_ours or stored is None or self._world.happens(self._world.rates.doubt_store):
+            self.handle(StoreDoubted(key, served.opening, "nobody knows what its file has"))
+            refuse()
+            return
+        stored.committed += 1
+        served.samples += 1
+        self.acknowledge(key, served, served.samples)
+        self._flush_later()
+
+    def acknowledge(self, key: ShardKey, served: ServedShard, samples: int) -> None:
+        self._checkers.one_owner.acknowledged(key, served.epoch, self.process)
+        self._checkers.kept.acknowledged(served.file, samples)
+
+    def _flush_later(self) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._later(FLUSH_MS, self._flush_next)
+
+    def _flush_next(self) -> None:
+        """One step of the first in line that has one due."""
+        self._is_flush_due = False
+        for turn in self._turns:
+            served = self.serving.get(turn.key)
+            if served is None or served.opening != turn.opening:
+                continue
+            stored = self._files.get(served.file)
+            if stored is not None and stored.epoch == served.epoch and stored.checkpoint < stored.committed:
+                if self._world.happens(self._world.rates.fail_flush):
+                    self.handle(FlushFailed(turn.key, turn.opening, "its disk is full"))
+                else:
+                    self.flush(stored)
+                    self.handle(FlushStepped(turn.key, turn.opening, is_more_due=False))
+                self._flush_later()
+                return
+
+    def flush(self, stored: ShardFile) -> None:
+        """Chunks and checkpoint in one transaction."""
+        stored.flushed += stored.committed - stored.checkpoint
+        stored.checkpoint = stored.committed

@@ -1,0 +1,157 @@
+"""The coordinator's store in a simulated cluster: what the MetaStore keeps, in dictionaries; and one that misbehaves.
+
+``tests/unit/test_coordinator_store.py`` holds the model to what the MetaStore does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.shard_manager import RestoredState
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
+from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind
+from filoray.cluster.data_plane_keys import KeyPair
+from filoray.cluster.errors import Unavailable
+from filoray.cluster.simulation.checkers import Checkers, FileKey
+from filoray.cluster.simulation.shard_file import ShardFile
+from filoray.cluster.simulation.world import SimulatedWorld
+from filoray.cluster.store.coordinator_store import CoordinatorStore
+from filoray.cluster.store.meta_store import NodeRow
+
+_KEYS = KeyPair(b"public", b"secret")
+
+
+class ModelStore:
+    """A ``CoordinatorStore`` of which nothing is lost while the simulation lasts."""
+
+    def __init__(self) -> None:
+        self._generation = 0
+        self._nodes: dict[str, NodeRow] = {}
+        self._datasets: dict[str, tuple[DatasetConfig, ShardMap | None, bool]] = {}
+        self._generations: dict[str, int] = {}
+        self._epochs: dict[tuple[str, int], int] = {}
+        self._opened: dict[tuple[str, int], int] = {}
+
+    def next_generation(self) -> int:
+        self._generation += 1
+        return self._generation
+
+    def gateway_keys(self) -> KeyPair:
+        return _KEYS
+
+    def nodes(self) -> dict[str, NodeRow]:
+        return dict(self._nodes)
+
+    def restored_state(self, members: dict[str, int]) -> RestoredState:
+        maps, deleting = [], []
+        for _, (config, shard_map, is_deleting) in sorted(self._datasets.items()):
+            if is_deleting:
+                deleting.append(config)
+            else:
+                shard_map = shard_map or ShardMap.initial(config.name, config.num_shards)
+                entries = tuple(self._restored(config.name, entry, members) for entry in shard_map.shards)
+                maps.append((config, ShardMap(config.name, 1, entries)))
+        generations = dict.fromkeys((dataset for dataset, _ in self._epochs), 0) | self._generations
+        return RestoredState(tuple(maps), tuple(deleting), dict(self._epochs), members, generations)
+
+    def _restored(self, name: str, entry: ShardEntry, members: dict[str, int]) -> ShardEntry:
+        status, node = replace(entry.status, progress_pct=0), entry.node
+        if status.kind in OWNED and node not in members:
+            status, node = ShardStatus(StatusKind.DOWN), None
+        return ShardEntry(entry.shard, status, node, max(entry.epoch, self._epochs.get((name, entry.shard), 0)))
+
+    def opened_shards(self) -> dict[tuple[str, int], int]:
+        return dict(self._opened)
+
+    def put_opened(self, opened: Mapping[tuple[str, int], int]) -> None:
+        self._opened |= opened
+
+    def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None:
+        self._datasets[config.name] = (config, None, is_deleting)
+        self._generations[config.name] = config.generation
+
+    def forget_dataset(self, name: str) -> None:
+        self._datasets.pop(name, None)
+
+    def put_shard_map(self, shard_map: ShardMap) -> None:
+        if (known := self._datasets.get(shard_map.dataset)) is not None:
+            self._datasets[shard_map.dataset] = (known[0], shard_map, known[2])
+        self._epochs |= {(shard_map.dataset, entry.shard): entry.epoch for entry in shard_map.shards if entry.epoch}
+
+    def put_incarnation(self, node: str, incarnation: int) -> None:
+        self._nodes[node] = NodeRow(node, incarnation, None, None)
+
+    def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None:
+        if (row := self._nodes.get(node)) is not None:
+            self._nodes[node] = NodeRow(node, row.incarnation, pid, pid_started_s)
+
+
+class FaultyStore:
+    """``inner``, which fails and is slow as the world's rates say, and full while ``is_full``.
+
+    ``files``: those that there are, by which it is seen whether what is to be forgotten is gone.
+    """
+
+    def __init__(
+        self, inner: CoordinatorStore, world: SimulatedWorld, checkers: Checkers, files: Mapping[FileKey, ShardFile]
+    ) -> None:
+        self._inner = inner
+        self._world = world
+        self._checkers = checkers
+        self._files = files
+        self.is_full = False
+        self.lag_ms = 0
+        """How long the last writes have kept whoever made them; that is who sets it back."""
+
+    def _write(self, write: Callable[[], None]) -> None:
+        rates = self._world.rates
+        if self.is_full:
+            raise Unavailable("the coordinator's store is full")
+        if self._world.happens(rates.slow_store):
+            self.lag_ms += self._world.between(1, rates.slow_store_ms)
+        if self._world.happens(rates.fail_store):
+            if self._world.happens(0.5):
+                write()
+            raise Unavailable("the coordinator's store has failed")
+        write()
+
+    def next_generation(self) -> int:
+        if self.is_full:
+            raise Unavailable("the coordinator's store is full")
+        return self._inner.next_generation()
+
+    def gateway_keys(self) -> KeyPair:
+        return self._inner.gateway_keys()
+
+    def nodes(self) -> dict[str, NodeRow]:
+        return self._inner.nodes()
+
+    def restored_state(self, members: dict[str, int]) -> RestoredState:
+        return self._inner.restored_state(members)
+
+    def opened_shards(self) -> dict[tuple[str, int], int]:
+        return self._inner.opened_shards()
+
+    def put_opened(self, opened: Mapping[tuple[str, int], int]) -> None:
+        self._write(lambda: self._inner.put_opened(opened))
+
+    def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None:
+        said = self._checkers.served.deleted if is_deleting else self._checkers.served.set_up
+        said(config.name, config.generation)
+        self._write(lambda: self._inner.put_dataset(config, is_deleting=is_deleting))
+
+    def forget_dataset(self, name: str) -> None:
+        files = (file for file, stored in self._files.items() if not stored.is_late)
+        self._checkers.gone.forgotten(name, self._checkers.served.last_deleted(name), files)
+        self._write(lambda: self._inner.forget_dataset(name))
+
+    def put_shard_map(self, shard_map: ShardMap) -> None:
+        self._write(lambda: self._inner.put_shard_map(shard_map))
+
+    def put_incarnation(self, node: str, incarnation: int) -> None:
+        self._write(lambda: self._inner.put_incarnation(node, incarnation))
+
+    def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None:
+        self._write(lambda: self._inner.put_process(node, pid, pid_started_s))

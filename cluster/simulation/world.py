@@ -1,0 +1,92 @@
+"""Virtual time and the network of a simulated cluster: a queue of what is to happen, and channels that misbehave.
+
+Everything runs in one thread; what happens at the same moment happens in the order in which it was planned. All chance
+comes from one seeded ``Random``, so that a seed decides everything.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from filoray.cluster.simulation.faults import FaultRates
+
+Action = Callable[[], object]
+
+
+class TraceLine(NamedTuple):
+    """Put into words only when somebody reads it."""
+
+    at_ms: int
+    text: str
+    values: tuple[object, ...]
+
+    def __str__(self) -> str:
+        return f"{self.at_ms:>8} {self.text % self.values if self.values else self.text}"
+
+
+class SimulatedWorld:
+    """``rates``: how often what goes wrong; may be set anew at any time."""
+
+    def __init__(self, seed: int, rates: FaultRates) -> None:
+        self.now_ms = 0
+        self.rates = rates
+        self.dice = random.Random(seed)
+        self._queue: list[tuple[int, int, Action]] = []
+        self._sequence = 0
+        self._channel_free_ms: dict[tuple[str, str], int] = {}
+        self._lines: list[TraceLine] = []
+
+    # ---- time
+
+    def at(self, at_ms: int, action: Action) -> None:
+        self._sequence += 1
+        heapq.heappush(self._queue, (at_ms, self._sequence, action))
+
+    def after(self, delay_ms: int, action: Action) -> None:
+        self._sequence += 1
+        heapq.heappush(self._queue, (self.now_ms + delay_ms, self._sequence, action))
+
+    def advance(self, duration_ms: int) -> None:
+        until_ms = self.now_ms + duration_ms
+        queue, pop = self._queue, heapq.heappop
+        while queue and queue[0][0] <= until_ms:
+            self.now_ms, _, action = pop(queue)
+            action()
+        self.now_ms = until_ms
+
+    # ---- chance
+
+    def happens(self, rate: float) -> bool:
+        return rate > 0 and self.dice.random() < rate
+
+    def between(self, low: int, high: int) -> int:
+        """Both inclusive."""
+        return low + int(self.dice.random() * (high - low + 1))
+
+    def shuffled(self, actions: Sequence[Action]) -> list[Action]:
+        return self.dice.sample(actions, len(actions))
+
+    # ---- the network
+
+    def send(self, sender: str, receiver: str, action: Action, delay_ms: int = 0, *, keeps_order: bool = False) -> None:
+        """In the order sent between two ends, unless this one is overtaken. ``delay_ms``: before it leaves."""
+        arrival_ms = self.now_ms + delay_ms + self.between(1, self.rates.latency_ms)
+        channel = (sender, receiver)
+        if not keeps_order and self.happens(self.rates.reorder):
+            arrival_ms += self.between(0, self.rates.late_ms)
+        else:
+            arrival_ms = max(arrival_ms, self._channel_free_ms.get(channel, 0))
+            self._channel_free_ms[channel] = arrival_ms
+        self.at(arrival_ms, action)
+
+    # ---- what was done
+
+    def note(self, text: str, *values: object) -> None:
+        self._lines.append(TraceLine(self.now_ms, text, values))
+
+    @property
+    def trace(self) -> list[str]:
+        return [str(line) for line in self._lines]
