@@ -1,7 +1,7 @@
 """What must hold in every history, each a small class with a name: violations raise AssertionError.
 
 The simulated parts call the hooks as things happen; a checker takes those that it needs. What is checked only when all
-has been healed is in ``cluster.py``.
+has been healed is in ``cluster/simulation/cluster.py``.
 """
 
 from __future__ import annotations

@@ -116,12 +116,12 @@ class HostThreads:
         is_open = True
         while is_open:
             try:
-                is_open, upkeep_is_due = self._round(upkeep_is_due)
+                is_open, upkeep_is_due = self._round(upkeep_is_due=upkeep_is_due)
             except Exception:
                 logger.exception("a round of the ingest thread failed; it goes on with the next")
                 upkeep_is_due = False
 
-    def _round(self, upkeep_is_due: bool) -> tuple[bool, bool]:
+    def _round(self, *, upkeep_is_due: bool) -> tuple[bool, bool]:
         """What waits, then a piece of upkeep. Whether to go on, and whether more upkeep is due."""
         jobs: list[AppendJob] = []
         self._beat.idle()
