@@ -20,7 +20,7 @@ Versions of shard maps grow over restarts too: they start at ``generation << 32`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from filoray.cluster.config.dataset import DatasetConfig
@@ -112,22 +112,23 @@ class ShardManager:
         self._epochs: dict[ShardKey, int] = dict(restored.epochs)
         self._members: dict[str, int] = dict(restored.members)
         self._unconfirmed: set[str] = set(restored.members)
-        self._ownerless: dict[ShardKey, int] = {}
-        """Shards whose last owner, at that epoch, is not remembered."""
         self._fenced: dict[ShardKey, dict[Process, int]] = {}
         self._datasets: dict[str, _Dataset] = {}
         self._overtaken: set[ShardKey] = set()
         self._deleting: dict[str, _Deletion] = {}
         self._generations = dict(restored.generations)
         self._cause = ""
+        owned: set[ShardKey] = set()
         for config, shard_map in restored.shard_maps:
             self._datasets[config.name] = _Dataset(config, replace(shard_map, version=self._next_version()))
             for entry in shard_map.shards:
                 key = (config.name, entry.shard)
                 self._epochs[key] = max(self._epochs.get(key, 0), entry.epoch)
                 assert entry.node is None or entry.node in self._members, f"owner is no restored member: {entry}"
-                if entry.node is None and entry.epoch:
-                    self._ownerless[key] = entry.epoch
+                if entry.node is not None:
+                    owned.add(key)
+        self._ownerless = {key: epoch for key, epoch in self._epochs.items() if key not in owned}
+        """Shards whose last owner, at that epoch, is not remembered; also of datasets that are no more."""
         for config in restored.deleting:
             self._deleting[config.name] = _Deletion(config, {None: tuple(range(config.num_shards))})
         for config in (*restored.deleting, *(config for config, _ in restored.shard_maps)):
@@ -330,13 +331,18 @@ class ShardManager:
         """
         astray: dict[str, list[ShardEpoch]] = {}
         if node in self._unconfirmed:
-            for (name, shard), epoch in self._ownerless.items():
-                known = self._datasets.get(name)
-                entry = known.shard_map[shard] if known is not None and shard < len(known.shard_map) else None
-                if entry is not None and entry.epoch == epoch and (name, shard) not in says:
+            for name, entry in self._entries_of_unknown_owners():
+                if (name, entry.shard) not in says:
                     self._fence(name, entry, (node, self._members[node]))
-                    astray.setdefault(name, []).append((shard, epoch))
+                    astray.setdefault(name, []).append((entry.shard, entry.epoch))
         return astray
+
+    def _entries_of_unknown_owners(self) -> Iterator[tuple[str, ShardEntry]]:
+        """With their datasets: any node that lived before the last restart may have them at their epochs."""
+        for name, dataset in self._datasets.items():
+            for entry in dataset.shard_map.shards:
+                if entry.node is None and entry.epoch and self._ownerless.get((name, entry.shard)) == entry.epoch:
+                    yield name, entry
 
     def _member_lost(self, node: str, incarnation: int, cause: str, now_ms: int) -> list[ManagerCommand]:
         if self._members.get(node) != incarnation:
@@ -348,6 +354,8 @@ class ShardManager:
             for name, dataset in self._datasets.items():
                 for entry in dataset.shard_map.with_status(StatusKind.DOWN):
                     self._fence(name, entry, (node, incarnation))
+            for name, entry in self._entries_of_unknown_owners():
+                self._fence(name, entry, (node, incarnation))
             for name, deletion in self._deleting.items():
                 for entry in ShardMap.initial(name, deletion.config.num_shards).shards:
                     last = replace(entry, epoch=self._epochs.get((name, entry.shard), 0))

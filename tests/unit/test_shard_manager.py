@@ -281,6 +281,18 @@ def test_a_shard_without_owner_waits_until_no_returning_node_can_have_a_late_ord
     assert kinds(manager) == ["Active", "Assigned", "Active", "Assigned"]
 
 
+def test_a_shard_of_a_dataset_made_anew_waits_for_the_end_of_a_returning_node_that_may_have_the_old_one() -> None:
+    """It was deleted, and set up again, while nobody knew of that node."""
+    restored = RestoredState((), (), {("metrics", 0): 4}, {"node-0": 1, "node-1": 1}, {"metrics": 0})
+    manager = ShardManager(2, restored)
+    feed(manager, MembersJoined((MemberJoined("node-0", 1),)), DatasetSetUp(config()))
+    feed(manager, MemberLost("node-1", 1, "no answer"), joined("node-2"))
+    assert kinds(manager) == ["Unassigned", "Assigned", "Assigned", "Assigned"]
+    assert manager.unreleased_by("metrics", (0,)) == ("node-1",)
+    feed(manager, MemberGone("node-1", 1))
+    assert kinds(manager)[0] == "Assigned"
+
+
 @pytest.mark.parametrize(
     ("event", "kind", "problem"),
     [
