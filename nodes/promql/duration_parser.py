@@ -12,15 +12,19 @@ from filoray.nodes.promql.ast import DurationExpr, NumberLiteral, Position
 from filoray.nodes.promql.durations import duration_out_of_range, parse_duration_ms
 from filoray.nodes.promql.number_literals import parse_number
 from filoray.nodes.promql.operator_chain import OperatorChain
-from filoray.nodes.promql.operators import MULTIPLICATIVE, PRECEDENCE
+from filoray.nodes.promql.operators import (
+    DURATION_ARITHMETIC,
+    DURATION_CHOICES,
+    DURATION_CONSTANTS,
+    MULTIPLICATIVE,
+    PRECEDENCE,
+    WRAPPED_DURATION,
+)
 from filoray.nodes.promql.positions import merge
 from filoray.nodes.promql.token_reader import TokenReader
 from filoray.nodes.promql.tokens import TokenKind
 
 Duration = NumberLiteral | DurationExpr
-_OPERATORS = frozenset("+-*/%^")
-_CONSTANTS = ("step", "range")
-_CHOICES = {"min": "min", "max": "max", "min_of": "min", "max_of": "max"}
 
 
 class DurationParser(TokenReader):
@@ -71,7 +75,7 @@ class DurationParser(TokenReader):
         """Terms and operators that bind at least as tightly as ``binding``."""
         self.enter()
         chain: OperatorChain[Duration, Position] = OperatorChain(self._signed_term(MULTIPLICATIVE + 1), self._combined)
-        while self.token.kind is TokenKind.OPERATOR and self.token.text in _OPERATORS:
+        while self.token.kind is TokenKind.OPERATOR and self.token.text in DURATION_ARITHMETIC:
             operator = self.token.text
             if PRECEDENCE[operator] < binding:
                 break
@@ -113,14 +117,14 @@ class DurationParser(TokenReader):
             return literal
         if self.at("("):
             return self._duration_in_parentheses()
-        if self.at_word(*_CONSTANTS):
+        if self.at_word(*DURATION_CONSTANTS):
             self.advance()
             self.expect("(")
             end = self.expect(")").end
             constant = DurationExpr(token.word, None, None, position=Position(token.start, end))
             self._require_experimental(constant)
             return constant
-        if self.at_word(*_CHOICES):
+        if self.at_word(*DURATION_CHOICES):
             return self._choice()
         return self.unexpected()
 
@@ -132,7 +136,7 @@ class DurationParser(TokenReader):
         position = Position(start, end)
         if isinstance(inner, DurationExpr) and not inner.wrapped:
             return replace(inner, wrapped=True, position=position)
-        return DurationExpr("()", None, inner, wrapped=True, position=position)
+        return DurationExpr(WRAPPED_DURATION, None, inner, wrapped=True, position=position)
 
     def _choice(self) -> DurationExpr:
         token = self.advance()
@@ -141,7 +145,7 @@ class DurationParser(TokenReader):
         self.expect(",")
         right = self._sum(0)
         end = self.expect(")").end
-        choice = DurationExpr(_CHOICES[token.word], left, right, position=Position(token.start, end))
+        choice = DurationExpr(DURATION_CHOICES[token.word], left, right, position=Position(token.start, end))
         self._require_experimental(choice)
         return choice
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from filoray.nodes.promql.operators import DURATION_ARITHMETIC, DURATION_CHOICES, DURATION_CONSTANTS
 from filoray.nodes.promql.positions import byte_offsets
 from filoray.nodes.promql.quoting import code_point, quote, quote_character
 from filoray.nodes.promql.tokens import FILL_WORDS, WORD_KINDS, Token, TokenKind
@@ -25,8 +26,7 @@ _PLAIN_NUMBER = re.compile(r"(?:[1-9][0-9]*|0)(?:\.[0-9]+)?(?![0-9a-zA-Z_.])")
 _PLAIN_STRING = re.compile(r"\"[^\"\\\n\ufffd\ud800-\udfff]*\"|'[^'\\\n\ufffd\ud800-\udfff]*'")
 _OPERATOR = re.compile(r"==|!=|<=|>=|</|>/|[-+*/%^<>@]")
 _UNREADABLE = re.compile("[\ufffd\ud800-\udfff]")
-_DURATION_WORDS = frozenset(("step", "range", "min", "max", "min_of", "max_of"))
-_DURATION_OPERATORS = frozenset("+-*/%^")
+_DURATION_WORDS = frozenset((*DURATION_CONSTANTS, *DURATION_CHOICES))
 _OCTAL = frozenset("01234567")
 _MAX_RUNE = 0x10FFFF
 
@@ -201,7 +201,7 @@ class Lexer:
             return token
         if first in "()":
             return self._parenthesis(first)
-        if first in _DURATION_OPERATORS:
+        if first in DURATION_ARITHMETIC:
             return self._emit_length(TokenKind.OPERATOR, 1)
         if first == ",":
             return self._emit_length(TokenKind.PUNCTUATION, 1)

@@ -1,4 +1,4 @@
-"""The binary operators: how tightly they bind and what class they are of."""
+"""The operators: how tightly binary ones bind and what class they are of, and those of durations."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ COMPARISONS: Final = frozenset(operator for operator, level in PRECEDENCE.items(
 SET_OPERATORS: Final = frozenset(("and", "or", "unless"))
 
 RIGHT_ASSOCIATIVE: Final = frozenset(("^",))
+
+DURATION_ARITHMETIC: Final = frozenset("+-*/%^")
+DURATION_CONSTANTS: Final = ("step", "range")
+"""Called without arguments."""
+DURATION_CHOICES: Final[dict[str, str]] = {"min": "min", "max": "max", "min_of": "min", "max_of": "max"}
+"""Of two durations, by how they may be written."""
+WRAPPED_DURATION: Final = "()"
+"""Parentheses around a number, which has no place for them."""
+DURATION_OPERATORS: Final = DURATION_ARITHMETIC | {*DURATION_CONSTANTS, *DURATION_CHOICES.values(), WRAPPED_DURATION}

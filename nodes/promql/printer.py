@@ -30,10 +30,8 @@ from filoray.nodes.promql.ast import (
 from filoray.nodes.promql.deep_trees import Walk, walked
 from filoray.nodes.promql.durations import format_duration
 from filoray.nodes.promql.number_format import format_float_f, format_float_g
+from filoray.nodes.promql.operators import DURATION_CHOICES, DURATION_CONSTANTS, WRAPPED_DURATION
 from filoray.nodes.promql.quoting import label_name_text, quote
-
-_CONSTANT_DURATIONS = ("step", "range")
-_CHOICES = ("min", "max")
 
 
 def to_text(expr: Expr) -> str:
@@ -231,15 +229,15 @@ def _write_duration(expr: DurationExpr | NumberLiteral | None, add: Callable[[st
         return
     if expr.wrapped:
         add("(")
-    if expr.op in _CONSTANT_DURATIONS:
+    if expr.op in DURATION_CONSTANTS:
         add(f"{expr.op}()")
-    elif expr.op in _CHOICES:
+    elif expr.op in DURATION_CHOICES:
         add(f"{expr.op}_of(")
         yield _write_duration(expr.left, add)
         add(", ")
         yield _write_duration(expr.right, add)
         add(")")
-    elif expr.op == "()":
+    elif expr.op == WRAPPED_DURATION:
         yield _write_duration(expr.right, add)
     elif expr.left is None:
         add(expr.op)

@@ -17,7 +17,7 @@ from typing import Any
 from filoray.cluster.errors import BadData
 from filoray.nodes.promql.ast import Aggregate, Binary, Call, DurationExpr, Unary
 from filoray.nodes.promql.function_table import AGGREGATIONS, FUNCTIONS
-from filoray.nodes.promql.operators import PRECEDENCE
+from filoray.nodes.promql.operators import DURATION_OPERATORS, PRECEDENCE
 
 _Waiting = list[tuple[Any, "_Test"]]
 _Test = Callable[[Any, _Waiting], bool]
@@ -76,9 +76,6 @@ def _tuple_test(member: Any) -> _Test:
     return test
 
 
-_DURATION_OPERATORS = frozenset(("+", "-", "*", "/", "%", "^", "step", "range", "min", "max", "()"))
-
-
 def _is_known_call(call: Call) -> bool:
     signature = FUNCTIONS.get(call.function)
     if signature is None:
@@ -93,7 +90,7 @@ _KNOWN: dict[type, Callable[[Any], bool]] = {
     Aggregate: lambda node: node.op in AGGREGATIONS,
     Binary: lambda node: node.op in PRECEDENCE,
     Call: _is_known_call,
-    DurationExpr: lambda node: node.op in _DURATION_OPERATORS,
+    DurationExpr: lambda node: node.op in DURATION_OPERATORS,
     Unary: lambda node: node.op in ("+", "-"),
 }
 """Of nodes with a word that is one of a few: whether theirs is."""

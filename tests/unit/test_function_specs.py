@@ -34,14 +34,11 @@ OTHER_MEANINGS = {
     "nodes/engine/annotations.py": ({"info"}, "a level of annotations"),
     "nodes/engine/plan/planner.py": ({"last_over_time", "timestamp", "group"}, "what the planner writes itself"),
     "nodes/promql/ast.py": ({"scalar", "start", "end"}, "a type's name; the edges of @"),
-    "nodes/promql/duration_parser.py": ({"step", "range", "min_of", "max_of", "min", "max"}, "operators of durations"),
     "nodes/promql/duration_resolution.py": ({"step", "range", "min", "max"}, "operators of durations"),
     "nodes/promql/json_tree.py": ({"timestamp", "range", "step"}, "fields of the JSON"),
-    "nodes/promql/lexer.py": ({"step", "range", "min_of", "max_of", "min", "max"}, "keywords inside a duration"),
+    "nodes/promql/operators.py": ({"step", "range", "min_of", "max_of", "min", "max"}, "operators of durations"),
     "nodes/promql/parser.py": ({"timestamp", "start", "end"}, "the modifier @ in messages, and its edges"),
-    "nodes/promql/printer.py": ({"step", "range", "min", "max"}, "operators of durations"),
     "nodes/promql/tokens.py": ({"start", "end", "step", "range", "min_of", "max_of"}, "keywords"),
-    "nodes/promql/tree_types.py": ({"step", "range", "min", "max"}, "operators of durations"),
     "nodes/promql/types.py": ({"scalar", "vector"}, "the API's names of types"),
 }
 """Texts that are such a name, and why they stand there: all but the planner's mean something else."""
