@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from filoray.cluster.actor_names import node_actor_name, slot_index
+from filoray.cluster.actor_names import slot_index
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.control.coordinator_effects import GiveOrder
 from filoray.cluster.control.node_core import NodeCore
@@ -39,11 +39,12 @@ from filoray.cluster.control.node_events import (
 from filoray.cluster.control.node_events import Opened as ShardOpened
 from filoray.cluster.control.shard_messages import StartShards, StopShards
 from filoray.cluster.control.shard_slot import NodeLimits
-from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, ShardReport
+from filoray.cluster.node_protocol import NodeAnnouncement, ShardReport
 from filoray.cluster.simulation.checkers import Checkers, FileKey, Process, ShardKey
 from filoray.cluster.simulation.pending_call import PendingCall
 from filoray.cluster.simulation.report_outbox import Batch, ReportOutbox
 from filoray.cluster.simulation.shard_file import ServedShard, ShardFile
+from filoray.cluster.simulation.simulated_process import SimulatedProcess
 from filoray.cluster.simulation.world import Action, SimulatedWorld
 
 LIMITS = NodeLimits(source_timeout_ms=500, retry_delay_ms=200, retry_delay_max_ms=2000)
@@ -52,7 +53,6 @@ COMMIT_MS = 4
 CLOSE_MS = 20
 FLUSH_MS = 1000
 REPORT_RETRY_MS = 500
-_LONG_AGO_MS = -1_000_000
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class _CheckedCore(NodeCore):
         return effects
 
 
-class SimulatedNode:
+class SimulatedNode(SimulatedProcess):
     """A process, and the ``NodeWorld`` of its dispatcher.
 
     ``files``: of the whole cluster. ``send_reports``: to the coordinator; what became of them is told to ``reports``.
@@ -100,26 +100,12 @@ class SimulatedNode:
         process: Process,
         send_reports: Callable[[SimulatedNode, Batch], None],
     ) -> None:
-        self.process = process
-        self.name = node_actor_name(*process)
+        super().__init__(world, process)
         self.core = _CheckedCore()
         self.serving: dict[ShardKey, ServedShard] = {}
-        self.is_up = False
-        self.is_dead = False
-        self.is_hung = False
-        self.is_cut = False
-        """The coordinator cannot reach its machine, nor it the coordinator."""
-        self.is_given_up = False
-        """It was to be killed while it was cut off; it ends when its machine is back."""
-        self.heard_since_ms = _LONG_AGO_MS
-        """When it last began to be heard again."""
-        self.lease_end_ms = 0
-        self.watchers: list[PendingCall] = []
-        self.calls: dict[int, PendingCall] = {}
         self.reports = ReportOutbox(
             lambda batch: send_reports(self, batch), lambda again: world.after(REPORT_RETRY_MS, lambda: self.run(again))
         )
-        self._world = world
         self._checkers = checkers
         self._files = files
         self._requests = itertools.count(1)
@@ -127,72 +113,12 @@ class SimulatedNode:
         self._turns: tuple[FlushTurn, ...] = ()
         self._is_flush_due = False
         self._dispatcher = NodeDispatcher(self.core, self)
-        self._stuck: list[Action] = []
-        self._stuck_messages: list[Action] = []
-
-    # ---- being alive, or not
-
-    def die(self) -> None:
-        self.is_dead = True
-        for call in self.calls.values():
-            call.fail(ConnectionError("the node died"))
-        for watcher in self.watchers:
-            watcher.end("the node died")
-
-    def go_on(self) -> None:
-        """What waited while it hung or was cut off happens now, in any order."""
-        if not self.is_hung:
-            stuck, self._stuck = self._stuck, []
-            if not self.is_cut:
-                stuck += self._stuck_messages
-                self._stuck_messages = []
-            for action in self._world.shuffled(stuck):
-                self.run(action)
-
-    def run(self, action: Action) -> None:
-        """What it does by itself, and for gateways."""
-        if not self.is_dead:
-            if self.is_hung:
-                self._stuck.append(action)
-            else:
-                action()
-
-    def hear(self, action: Action) -> bool:
-        """A message of the coordinator, or to it. False: it has to wait."""
-        if self.is_hung or self.is_cut:
-            self._stuck_messages.append(action)
-            return False
-        action()
-        return True
-
-    def let_out(self, action: Action) -> bool:
-        """A message that it sent arrives at the coordinator. False: its machine cannot be reached now."""
-        if self.is_cut:
-            self._stuck_messages.append(action)
-        else:
-            action()
-        return not self.is_cut
-
-    def _later(self, delay_ms_max: int, action: Action) -> None:
-        self._world.after(self._world.between(1, delay_ms_max), lambda: self.run(action))
 
     # ---- what the coordinator asks
 
     def announcement(self) -> NodeAnnouncement:
         address = NodeAddress("127.0.0.1", 2552 + slot_index(self.process[0]))
         return NodeAnnouncement(*self.process, address, 1, "here", self.core.held(), clock_ms=self.clock_ms)
-
-    def beat(self, grant: LeaseGrant) -> HeartbeatAnswer:
-        self.lease_end_ms = max(self.lease_end_ms, grant.from_ms + grant.duration_ms)
-        return HeartbeatAnswer(clock_ms=self.clock_ms)
-
-    @property
-    def clock_ms(self) -> int:
-        """Each process's clock counts from elsewhere."""
-        return self._world.now_ms + 1000 * self.process[1] + slot_index(self.process[0])
-
-    def may_answer(self) -> bool:
-        return not self._world.rates.lease_ms or self.clock_ms < self.lease_end_ms
 
     def take_order(self, order: GiveOrder, call: PendingCall) -> None:
         request = next(self._requests)
@@ -241,7 +167,7 @@ class SimulatedNode:
         if not problem:
             for shard in deletion.shards:
                 self._files.pop((deletion.dataset, shard, deletion.generation), None)
-        self._later(CLOSE_MS, lambda: self.handle(FilesDeleted(deletion.request, problem)))
+        self.later(CLOSE_MS, lambda: self.handle(FilesDeleted(deletion.request, problem)))
 
     def flush_in_turn(self, turns: tuple[FlushTurn, ...]) -> None:
         self._turns = turns
@@ -259,7 +185,7 @@ class SimulatedNode:
         served = self.serving.get(key)
         if served is not None and served.opening == opening:
             del self.serving[key]
-        self._later(CLOSE_MS, lambda: self.handle(Closed(key, opening)))
+        self.later(CLOSE_MS, lambda: self.handle(Closed(key, opening)))
 
     def end_opening(self, opening: OpeningId) -> None:
         self._openings[opening].is_to_end = True
@@ -271,13 +197,13 @@ class SimulatedNode:
         key = it.order.key
         if it.is_waiting:
             it.is_waiting = False
-            self._later(1, lambda: self.handle(OpeningAbandoned(key, opening, is_hanging=True)))
-            self._later(10 * LIMITS.source_timeout_ms, lambda: self.handle(OpeningCameBack(key, opening)))
+            self.later(1, lambda: self.handle(OpeningAbandoned(key, opening, is_hanging=True)))
+            self.later(10 * LIMITS.source_timeout_ms, lambda: self.handle(OpeningCameBack(key, opening)))
 
     def open_shard(self, order: OpenShard) -> None:
         opening = self._openings[order.opening] = _Opening(order)
         begun_ms = self._world.now_ms
-        self._later(RECOVERY_STEP_MS, lambda: self._begin_opening(opening, begun_ms))
+        self.later(RECOVERY_STEP_MS, lambda: self._begin_opening(opening, begun_ms))
 
     # ---- opening
 
@@ -316,7 +242,7 @@ class SimulatedNode:
             self.handle(ShardOpened(order.key, order.opening))
         else:
             self.handle(OpeningProgressed(order.key, order.opening, progress_pct))
-            self._later(RECOVERY_STEP_MS, lambda: self._recover(opening, progress_pct + 50))
+            self.later(RECOVERY_STEP_MS, lambda: self._recover(opening, progress_pct + 50))
 
     def _ends(self, opening: _Opening) -> bool:
         if opening.is_to_end:
@@ -353,7 +279,7 @@ class SimulatedNode:
         if served is None:
             refuse()
         else:
-            self._later(COMMIT_MS, lambda: self._commit(key, served, refuse))
+            self.later(COMMIT_MS, lambda: self._commit(key, served, refuse))
 
     def _commit(self, key: ShardKey, served: ServedShard, refuse: Action) -> None:
         if self.serving.get(key) is not served:
@@ -378,7 +304,7 @@ class SimulatedNode:
     def _flush_later(self) -> None:
         if not self._is_flush_due:
             self._is_flush_due = True
-            self._later(FLUSH_MS, self._flush_next)
+            self.later(FLUSH_MS, self._flush_next)
 
     def _flush_next(self) -> None:
         """One step of the first in line that has one due."""

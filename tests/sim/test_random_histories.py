@@ -10,7 +10,7 @@ from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant
 from filoray.cluster.process.observed_clock import ObservedClock
-from filoray.cluster.simulation.history import run_history
+from filoray.cluster.simulation.history import HistoryShape, run_history
 from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import ModelStore
 from filoray.cluster.store.meta_store import MetaStore
@@ -32,6 +32,12 @@ def _assert_noticed(check: str, seeds: int = 30) -> None:
             if re.search(check, str(error).partition("\n")[0]):
                 return
     pytest.fail(f"none of {seeds} histories has failed in {check!r}")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_larger_cluster_keeps_the_rules_too(seed: int) -> None:
+    shape = HistoryShape(duration_ms=600_000, node_count=5, num_shards=32, faults_max=100)
+    assert run_history(seed, shape=shape).acknowledged_count > 0
 
 
 def test_a_seed_decides_everything() -> None:

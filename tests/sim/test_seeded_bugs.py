@@ -83,7 +83,7 @@ def a_checkpoint_ahead_of_its_flush(patch: pytest.MonkeyPatch) -> None:
         def write_chunks() -> None:
             stored.flushed += samples
 
-        node._later(500, write_chunks)
+        node.later(500, write_chunks)
 
     patch.setattr(SimulatedNode, "flush", in_two_steps)
 
