@@ -19,7 +19,7 @@ Versions of shard maps grow over restarts too: they start at ``generation << 32`
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -209,8 +209,8 @@ class ShardManager:
         """Raises AssertionError if a rule of this module does not hold."""
         for name, dataset in self._datasets.items():
             capacity = dataset.config.shards_per_node_max
-            for node in self._members:
-                assert len(dataset.shard_map.owned_by(node)) <= capacity, f"{node} holds more than {capacity} of {name}"
+            for node, load in Counter(entry.node for entry in dataset.shard_map.shards).items():
+                assert node is None or load <= capacity, f"{node} holds more than {capacity} of {name}"
             for entry in dataset.shard_map.shards:
                 assert entry.node is None or entry.node in self._members, f"{name}: {entry} is owned by no member"
                 assert self._epochs.get((name, entry.shard), 0) == entry.epoch, f"{name}: {entry} has a forgotten epoch"

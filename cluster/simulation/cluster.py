@@ -48,7 +48,6 @@ from filoray.cluster.store.coordinator_store import CoordinatorStore
 HEARTBEATS_MISSED_MAX = 5
 START_TIMEOUT_MS = 16_000
 RESTART_MS = 1500
-GATEWAYS = 2
 
 
 @functools.lru_cache
@@ -92,7 +91,7 @@ class SimulatedCluster:
         self._around = Surroundings(self.world, self.checkers, faulty, files)
         self._requests = itertools.count(1)
         self._asking: set[str] = set()
-        self._gateways = tuple(gateway_name(index) for index in range(min(GATEWAYS, node_count)))
+        self._gateways = tuple(gateway_name(index) for index in range(node_count))
         for name in self._gateways:
             self._begin_gateway(name)
         self._start_coordinator()

@@ -66,7 +66,7 @@ def draw_rates(dice: random.Random) -> FaultRates:
         double=dice.choice((0, 0.2)),
         reorder=dice.choice((0, 0, 0.05)),
         fault_every_ms=dice.choice((1000, 4000, 8000)),
-        heartbeat_ms=dice.choice((500, 1000)),
+        heartbeat_ms=dice.choice((500, 1000, 1500)),
     )
     return replace(
         rates,
