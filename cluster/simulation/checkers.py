@@ -124,22 +124,23 @@ class ViewsNeverGoBack:
 
     def __init__(self) -> None:
         self._versions: dict[str, int] = {}
-        self._epochs: dict[tuple[str, ShardKey], int] = {}
+        self._epochs: dict[str, dict[ShardKey, int]] = {}
 
     def began(self, gateway: str) -> None:
         """A gateway's process is another: it has seen nothing yet."""
         self._versions.pop(gateway, None)
-        self._epochs = {key: epoch for key, epoch in self._epochs.items() if key[0] != gateway}
+        self._epochs[gateway] = {}
 
     def seen(self, gateway: str, version: int, epochs: Iterable[tuple[ShardKey, int]]) -> None:
+        """``epochs``: of shards that may have another than in its view before."""
         former = self._versions.get(gateway, 0)
         assert version > former, f"the view of {gateway} went back: {version} after {former}"
         self._versions[gateway] = version
+        known = self._epochs[gateway]
         for shard, epoch in epochs:
-            key = (gateway, shard)
-            newest = self._epochs.get(key, 0)
-            assert epoch >= newest, f"a view went back: {key} at epoch {epoch} after {newest}"
-            self._epochs[key] = epoch
+            newest = known.get(shard, 0)
+            assert epoch >= newest, f"a view of {gateway} went back: {shard} at epoch {epoch} after {newest}"
+            known[shard] = epoch
 
 
 class SilenceIsNoDeath:

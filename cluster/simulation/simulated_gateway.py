@@ -58,6 +58,7 @@ class SimulatedGateway:
                 (
                     ((name, entry.shard), entry.epoch)
                     for name, dataset in self.view.datasets.items()
+                    if (former := held.datasets.get(name)) is None or former.shard_map is not dataset.shard_map
                     for entry in dataset.shard_map.shards
                 ),
             )
