@@ -156,15 +156,19 @@ class SilenceIsNoDeath:
 
 
 class RetriesWait:
-    """What failed is not tried again at once."""
+    """What failed is not tried again at once. Orders to a process are called (kind, node, incarnation, ...)."""
 
     def __init__(self) -> None:
-        self._failed_ms: dict[object, int] = {}
+        self._failed_ms: dict[tuple[object, ...], int] = {}
 
-    def failed(self, what: object, now_ms: int) -> None:
+    def failed(self, what: tuple[object, ...], now_ms: int) -> None:
         self._failed_ms[what] = now_ms
 
-    def tried(self, what: object, now_ms: int) -> None:
+    def joined(self, process: Process) -> None:
+        """What it is told for that may be what it was told just before, and did not hear."""
+        self._failed_ms = {what: ms for what, ms in self._failed_ms.items() if what[1:3] != process}
+
+    def tried(self, what: tuple[object, ...], now_ms: int) -> None:
         failed_ms = self._failed_ms.pop(what, None)
         is_at_once = failed_ms is not None and now_ms - failed_ms < RETRY_MIN_MS
         assert not is_at_once, f"{what} is tried again {now_ms - (failed_ms or 0)} ms after it failed"

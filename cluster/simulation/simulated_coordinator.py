@@ -182,6 +182,8 @@ class SimulatedCoordinator:
         self._world.note(line.text, *line.values)
         if line.text.startswith("node lost"):
             self._check_silence(line)
+        elif line.text.startswith("node joined"):
+            self._checkers.retries.joined(_process_of(line))
 
     def retire(self) -> None:
         self.end()
@@ -191,8 +193,7 @@ class SimulatedCoordinator:
         self.end()
 
     def _check_silence(self, line: Say) -> None:
-        name, incarnation, why = line.values
-        node = self._around.nodes.get((str(name), int(str(incarnation))))
+        node, why = self._around.nodes.get(_process_of(line)), line.values[2]
         if node is not None and node.is_up:
             silent_ms = 0 if node.is_hung or node.is_cut else self._world.now_ms - node.heard_since_ms
             self._checkers.silence.lost(node.process, str(why), silent_ms)
@@ -379,6 +380,12 @@ class SimulatedCoordinator:
             failed(error)
         else:
             ended(config)
+
+
+def _process_of(line: Say) -> Process:
+    """Which process a line about a node is about."""
+    name, incarnation, *_ = line.values
+    return str(name), int(str(incarnation))
 
 
 def kill_process(around: Surroundings, node: SimulatedNode, why: str) -> None:
