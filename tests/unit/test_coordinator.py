@@ -216,11 +216,31 @@ def test_a_coordinator_that_has_shut_down_answers_so(tmp_path: Path) -> None:
     async def run() -> None:
         async with running(tmp_path, FakeActors()) as coordinator:
             await coordinator.setup_dataset("d", SOURCE)
-        for ask in (coordinator.view, coordinator.shutdown, lambda: coordinator.delete_dataset("d")):
+        for ask in (coordinator.view, lambda: coordinator.delete_dataset("d")):
             with pytest.raises(Unavailable, match="the cluster is shut down"):
                 await asyncio.wait_for(ask(), 1)
 
     asyncio.run(run())
+
+
+def test_all_who_shut_down_are_answered_when_that_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(coordinator: Coordinator, actors: FakeActors) -> None:
+        gate = asyncio.Event()
+
+        async def close_slowly(*_: object) -> None:
+            await gate.wait()
+
+        monkeypatch.setattr(actors, "shutdown", close_slowly)
+        impatient, *patient = [asyncio.create_task(coordinator.shutdown()) for _ in range(3)]
+        await asyncio.sleep(0)
+        impatient.cancel()
+        _, waiting = await asyncio.wait(patient, timeout=0.05)
+        assert waiting == set(patient), "no node has closed"
+        gate.set()
+        await asyncio.wait_for(asyncio.gather(*patient), 1)
+        await asyncio.wait_for(coordinator.shutdown(), 1)
+
+    play(tmp_path, story)
 
 
 def coordinator_owns_all(coordinator: Coordinator) -> bool:
