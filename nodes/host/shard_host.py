@@ -167,7 +167,11 @@ class ShardHost:
     def open_shard(self, order: OpenShard) -> None:
         opening = self.shards.begin_opening(order)
         action = partial(self.shards.open, opening, self.threads.run)
-        self.threads.open(order.config.name, action, has_source=is_polled(order.config))
+        try:
+            self.threads.open(order.config.name, action, has_source=is_polled(order.config))
+        except BaseException:
+            self.shards.drop_opening(opening)
+            raise
 
     def abandon_opening(self, opening: OpeningId) -> None:
         self._give_up(self.shards.abandon(opening))
