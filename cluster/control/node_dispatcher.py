@@ -33,7 +33,6 @@ from filoray.cluster.control.node_events import (
     OpeningFailed,
     OpeningId,
     RequestId,
-    SlotKey,
 )
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ class NodeWorld(Protocol):
     def report(self, report: Report) -> None: ...
     def answer(self, request: RequestId, problem: str) -> None: ...
     def wake_at(self, at_ms: int) -> None: ...
-    def note(self, key: SlotKey, text: str) -> None: ...
+    def note(self, note: Note) -> None: ...
 
 
 class NodeDispatcher:
@@ -121,8 +120,8 @@ class NodeDispatcher:
                 world.answer(request, problem)
             case WakeAt(at_ms):
                 world.wake_at(at_ms)
-            case Note(key, text):
-                world.note(key, text)
+            case Note():
+                world.note(effect)
 
 
 def failure_of(effect: NodeEffect, error: Exception) -> NodeEvent | None:
