@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.storage.samples import Samples, find_unsorted, join_samples
+from filoray.nodes.kernels.storage.samples import CountedSamples, find_unsorted, join_samples
 
 
 def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -15,7 +15,7 @@ def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return offsets
 
 
-def sort_samples(samples: Samples) -> Samples:
+def sort_samples(samples: CountedSamples) -> CountedSamples:
     """Make the times of each series strictly rise. Equal times have equal values (the writer saw to it): one stays."""
     counts, times, values = samples
     offsets = offsets_of(counts)
@@ -32,15 +32,15 @@ def sort_samples(samples: Samples) -> Samples:
     if kept.all():
         return samples
     owners = np.repeat(np.arange(len(counts)), counts)[kept]
-    return Samples(np.bincount(owners, minlength=len(counts)), times[kept], values[kept])
+    return CountedSamples(np.bincount(owners, minlength=len(counts)), times[kept], values[kept])
 
 
-def join_each(first: Samples, then: Samples) -> Samples:
+def join_each(first: CountedSamples, then: CountedSamples) -> CountedSamples:
     """Of each series the samples of ``first``, then those of ``then``."""
     if not then.total:
         return first
     if not first.total:
         return then
-    joined = Samples.room_for(first.counts + then.counts)
+    joined = CountedSamples.room_for(first.counts + then.counts)
     join_samples(first, then, joined)
     return joined

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.kernels.storage.point_lookup import Points, SortedRuns, find_wanted_runs, mark_present
-from filoray.nodes.kernels.storage.samples import Samples
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.sample_merge import offsets_of
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
@@ -27,7 +27,7 @@ def present_bits(
     points = Points(first.astype(np.int64), np.append(first[1:], len(times)).astype(np.int64), times)
     start_ms, end_ms = int(times.min()), int(times.max())
 
-    def mark(found: Samples, of_runs: Points) -> None:
+    def mark(found: CountedSamples, of_runs: Points) -> None:
         offsets = offsets_of(found.counts)
         runs = SortedRuns(offsets[:-1], offsets[1:], found.times, found.values.view(np.int64))
         mark_present(runs, of_runs, is_present, bits)

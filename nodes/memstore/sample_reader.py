@@ -14,7 +14,7 @@ from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.kernels.storage.samples import Samples
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.memstore.lock_turns import Breathe, LockTurns, Renumbered, no_breath
 from filoray.nodes.memstore.sample_merge import join_each, offsets_of, sort_samples
@@ -35,8 +35,8 @@ class _Listed:
     chunk_counts: NDArray[np.int64]
     chunks: NDArray[np.int32]
     generation: int
-    late: Samples
-    buffered: Samples
+    late: CountedSamples
+    buffered: CountedSamples
 
 
 class SampleReader:
@@ -65,7 +65,7 @@ class SampleReader:
                 continue
             return self._batch(labels, samples, warnings)
 
-    def _batch(self, labels: LabelTable, samples: Samples, warnings: Sequence[str]) -> SeriesBatch:
+    def _batch(self, labels: LabelTable, samples: CountedSamples, warnings: Sequence[str]) -> SeriesBatch:
         """Without the series that have no sample in the range."""
         counts, times, values = samples
         if not counts.all():
@@ -93,7 +93,7 @@ class SampleReader:
         overlaps = (buffers.oldest_ms.data[found] <= end_ms) & (buffers.newest_ms.data[found] >= start_ms)
         return found if overlaps.all() else found[overlaps]
 
-    def read_chunks(self, chunks: NDArray[np.int32], start_ms: int, end_ms: int) -> Samples:
+    def read_chunks(self, chunks: NDArray[np.int32], start_ms: int, end_ms: int) -> CountedSamples:
         """Samples in range of each chunk; for the thread that renumbers chunks. Damaged ones have none."""
         samples, _ = self._chunks.read(chunks, self._memory.chunks.generation, start_ms, end_ms)
         return samples
@@ -111,12 +111,12 @@ class SampleReader:
                     )
             buffered = memory.buffers.read(partitions, start_ms, end_ms)
             place, times, values = memory.late.read(partitions, start_ms, end_ms)
-            late = Samples(np.bincount(place, minlength=len(partitions)), times, values)
+            late = CountedSamples(np.bincount(place, minlength=len(partitions)), times, values)
             return _Listed(counts, chunks, memory.chunks.generation, late, buffered)
 
-    def _gather(self, listed: _Listed, start_ms: int, end_ms: int) -> tuple[Samples, list[str]]:
+    def _gather(self, listed: _Listed, start_ms: int, end_ms: int) -> tuple[CountedSamples, list[str]]:
         warnings: list[str] = []
-        samples = Samples.none(len(listed.chunk_counts))
+        samples = CountedSamples.none(len(listed.chunk_counts))
         if len(listed.chunks):
             per_chunk, warnings = self._chunks.read(listed.chunks, listed.generation, start_ms, end_ms)
             counts = np.diff(offsets_of(per_chunk.counts)[offsets_of(listed.chunk_counts)])

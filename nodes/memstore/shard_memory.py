@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.storage.samples import Samples
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, encode_column
 from filoray.nodes.memstore.chunks.chunk_table import ChunkTable, OpenBatch
 from filoray.nodes.memstore.late_samples import LateSamples
@@ -86,14 +86,14 @@ class ShardMemory:
         late = self.late.all()
         chosen = np.isin(self.groups_of(late.partitions), groups)
         series, counts = np.unique(late.partitions[chosen], return_counts=True)
-        samples = Samples(counts, late.times[chosen], late.values[chosen])
+        samples = CountedSamples(counts, late.times[chosen], late.values[chosen])
         sealed = self._encode(series.astype(np.int32), samples)
         with self.lock:
             self._install(sealed)
             self.late.drop(chosen)
 
     def _encode(
-        self, partitions: NDArray[np.int32], samples: Samples
+        self, partitions: NDArray[np.int32], samples: CountedSamples
     ) -> list[tuple[int, OpenBatch, NDArray[np.int64], bytes]]:
         """(partition, its open batch, times, compressed values) of each chunk to be."""
         counts, times, values = samples

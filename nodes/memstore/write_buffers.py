@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.storage.samples import Samples
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.kernels.storage.write_buffers import (
     NO_BLOCK,
     NOTHING_YET_MS,
@@ -99,12 +99,12 @@ class WriteBuffers:
         grown.next_block[:used], grown.free_blocks[:free] = old.next_block[:used], old.free_blocks[:free]
         grown.usage[:] = old.usage
 
-    def read(self, partitions: NDArray[np.int32], start_ms: int, end_ms: int) -> Samples:
+    def read(self, partitions: NDArray[np.int32], start_ms: int, end_ms: int) -> CountedSamples:
         """The buffered samples of these series in ``start_ms..end_ms``."""
         counts = np.empty(len(partitions), np.int64)
         pool, chains = self._pool, self._chains()
         count_buffered(partitions, start_ms, end_ms, pool, chains, counts)
-        samples = Samples.room_for(counts)
+        samples = CountedSamples.room_for(counts)
         if samples.total:
             copy_buffered(partitions, start_ms, end_ms, pool, chains, samples)
         return samples

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filoray.nodes.kernels.storage.chunk_gather import Arenas, copy_chunks
-from filoray.nodes.kernels.storage.samples import Samples
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX
 from filoray.nodes.memstore.chunks.decoded_cache import NO_ROW, DecodedValues
 
@@ -20,7 +20,7 @@ WIDE_ROWS = 8
 
 
 def read(cache: DecodedValues, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    out = Samples.room_for(counts.astype(np.int64))
+    out = CountedSamples.room_for(counts.astype(np.int64))
     zeros = np.zeros(len(rows), np.int32)
     times = np.zeros((1, CHUNK_SAMPLES_MAX), np.int64)
     copy_chunks(zeros, rows, zeros.astype(np.int64), Arenas(times, *cache.arenas), out)

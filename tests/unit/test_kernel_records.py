@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from filoray.nodes.kernels.storage.point_lookup import Points, find_wanted_runs
-from filoray.nodes.kernels.storage.samples import Samples, join_samples
+from filoray.nodes.kernels.storage.samples import CountedSamples, join_samples
 
 TIMES = np.array([1, 5, 9])
 ENDS = np.array([3])
@@ -35,15 +35,15 @@ def test_a_record_to_read_may_have_read_only_and_writable_columns(points: Points
 @pytest.mark.parametrize(
     "joined",
     [
-        Samples(np.array([2]), read_only(np.zeros(2, np.int64)), np.zeros(2)),
-        Samples(np.array([2]), np.zeros(2, np.int32), np.zeros(2)),
-        Samples(np.array([2]), np.zeros(4, np.int64)[::2], np.zeros(2)),
+        CountedSamples(np.array([2]), read_only(np.zeros(2, np.int64)), np.zeros(2)),
+        CountedSamples(np.array([2]), np.zeros(2, np.int32), np.zeros(2)),
+        CountedSamples(np.array([2]), np.zeros(4, np.int64)[::2], np.zeros(2)),
         Points(np.array([2]), np.zeros(2, np.int64), np.zeros(2, np.int64)),
         (np.array([2]), np.zeros(2, np.int64), np.zeros(2)),
     ],
     ids=["read-only where it is written", "another dtype", "strided", "another record", "a plain tuple"],
 )
 def test_what_a_kernel_was_not_compiled_for_is_refused(joined: object) -> None:
-    one = Samples(np.array([1]), np.array([7]), np.array([0.5]))
+    one = CountedSamples(np.array([1]), np.array([7]), np.array([0.5]))
     with pytest.raises(TypeError, match="No matching definition"):
         join_samples(one, one, joined)

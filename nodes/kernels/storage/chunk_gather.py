@@ -13,7 +13,7 @@ from numba import njit, types
 from filoray.nodes.kernels.array_types import F64_ROWS, I32, I32_ROWS, I64, I64_ROWS, READ_I32, READ_I64, U8
 from filoray.nodes.kernels.arrays import Bytes, Floats, Int32s, Ints
 from filoray.nodes.kernels.record_type import record_type
-from filoray.nodes.kernels.storage.samples import OUT_SAMPLES, Samples
+from filoray.nodes.kernels.storage.samples import OUT_SAMPLES, CountedSamples
 
 _INT32_MAX = 2**31 - 1
 
@@ -117,7 +117,7 @@ def count_in_range(
 
 
 @njit(types.void(READ_I32, READ_I32, READ_I64, ARENAS, OUT_SAMPLES), cache=True, nogil=True)
-def copy_chunks(time_rows: Int32s, value_rows: Int32s, first: Ints, arenas: Arenas, out: Samples) -> None:
+def copy_chunks(time_rows: Int32s, value_rows: Int32s, first: Ints, arenas: Arenas, out: CountedSamples) -> None:
     """Fill ``out`` with each chunk's samples from ``first[i]`` on, out of its rows of the arenas."""
     times, wide, narrow = arenas
     count, out_times, out_values = out

@@ -12,7 +12,7 @@ from filoray.nodes.kernels.arrays import Floats, Int32s, Ints
 from filoray.nodes.kernels.record_type import record_type
 
 
-class Samples(NamedTuple):
+class CountedSamples(NamedTuple):
     """Samples of n series (or chunks), one's after the other's, those of each in order of time.
 
     counts  int64[n]        samples of each
@@ -25,13 +25,13 @@ class Samples(NamedTuple):
     values: Floats
 
     @classmethod
-    def room_for(cls, counts: Ints) -> Samples:
+    def room_for(cls, counts: Ints) -> CountedSamples:
         """So many samples of each, to be filled."""
         total = int(counts.sum())
         return cls(counts, np.empty(total, np.int64), np.empty(total, np.float64))
 
     @classmethod
-    def none(cls, series_count: int) -> Samples:
+    def none(cls, series_count: int) -> CountedSamples:
         return cls.room_for(np.zeros(series_count, np.int64))
 
     @property
@@ -39,12 +39,12 @@ class Samples(NamedTuple):
         return len(self.times)
 
 
-SAMPLES = record_type(Samples, READ_I64, READ_I64, READ_F64)
-OUT_SAMPLES = record_type(Samples, I64, I64, F64)
+SAMPLES = record_type(CountedSamples, READ_I64, READ_I64, READ_F64)
+OUT_SAMPLES = record_type(CountedSamples, I64, I64, F64)
 
 
 @njit(types.void(SAMPLES, SAMPLES, OUT_SAMPLES), cache=True, nogil=True)
-def join_samples(first: Samples, then: Samples, joined: Samples) -> None:
+def join_samples(first: CountedSamples, then: CountedSamples, joined: CountedSamples) -> None:
     """Fill ``joined``, series by series: the samples of ``first``, then those of ``then``."""
     first_counts, first_times, first_values = first
     then_counts, then_times, then_values = then

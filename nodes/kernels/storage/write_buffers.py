@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from filoray.nodes.kernels.array_types import F64_ROWS, I32, I64, READ_F64, READ_I32, READ_I64, U32_ROWS
 from filoray.nodes.kernels.arrays import Floats, Int32s, Ints, UInt32s
 from filoray.nodes.kernels.record_type import record_type
-from filoray.nodes.kernels.storage.samples import OUT_SAMPLES, Samples
+from filoray.nodes.kernels.storage.samples import OUT_SAMPLES, CountedSamples
 
 NO_BLOCK = -1
 SPAN_MS_MAX = 0xFFFFFFFF
@@ -281,7 +281,7 @@ def count_buffered(
 
 @njit(types.void(READ_I32, types.int64, types.int64, BLOCK_POOL, BUFFER_CHAINS, OUT_SAMPLES), cache=True, nogil=True)
 def copy_buffered(
-    partitions: Int32s, start_ms: int, end_ms: int, pool: BlockPool, chains: BufferChains, out: Samples
+    partitions: Int32s, start_ms: int, end_ms: int, pool: BlockPool, chains: BufferChains, out: CountedSamples
 ) -> None:
     """Fill ``out`` with what ``count_buffered`` counted."""
     block_times, block_values, next_block = pool.times, pool.values, pool.next_block

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.kernels.storage.chunk_gather import Arenas, copy_chunks, count_in_range
-from filoray.nodes.kernels.storage.samples import Samples
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, decode_column
 from filoray.nodes.memstore.chunks.chunk_table import PieceColumns
 from filoray.nodes.memstore.chunks.decoded_cache import NO_ROW, DecodedCache, DecodedValues
@@ -39,7 +39,9 @@ class ChunkReader:
         self.tranche = min(self._values.row_count, self._times.row_count)
         self.generation = -1
 
-    def read(self, chunks: NDArray[np.int32], generation: int, start_ms: int, end_ms: int) -> tuple[Samples, list[str]]:
+    def read(
+        self, chunks: NDArray[np.int32], generation: int, start_ms: int, end_ms: int
+    ) -> tuple[CountedSamples, list[str]]:
         """Samples in range of each chunk, and warnings on what cannot be read.
 
         Raises Renumbered if ``generation`` is not the chunk table's any more.
@@ -53,12 +55,12 @@ class ChunkReader:
         if len(tranches) == 1:
             return tranches[0], warnings
         if not tranches:
-            return Samples.none(0), warnings
-        return Samples(*[np.concatenate(column) for column in zip(*tranches, strict=True)]), warnings
+            return CountedSamples.none(0), warnings
+        return CountedSamples(*[np.concatenate(column) for column in zip(*tranches, strict=True)]), warnings
 
     def _read_tranche(
         self, chunks: NDArray[np.int32], generation: int, start_ms: int, end_ms: int, warnings: list[str]
-    ) -> Samples:
+    ) -> CountedSamples:
         with self._memory.lock:
             table = self._memory.chunks
             if table.generation != generation:
@@ -76,7 +78,7 @@ class ChunkReader:
         time_rows[value_rows == NO_ROW] = NO_ROW
         first, counts = np.empty(len(chunks), np.int64), np.empty(len(chunks), np.int64)
         count_in_range(time_rows, samples[column_index], start_ms, end_ms, self._times.rows, first, counts)
-        found = Samples.room_for(counts)
+        found = CountedSamples.room_for(counts)
         copy_chunks(time_rows, value_rows, first, Arenas(self._times.rows, *self._values.arenas), found)
         return found
 
