@@ -1,8 +1,11 @@
 """Types of records (named tuples of arrays and numbers) for kernels' signatures: ``record_type(Runs, READ_I64, …)``.
 
 numba's own type of a named tuple takes exactly the arrays that it names; where it says read-only, a writable array is
-refused. A record's fields convert as arguments of their own do, so that one compilation serves both. Handing a record
-over costs about 0.2 µs a field more than an argument: nothing for a kernel that is called once for many series.
+refused. A record's fields convert as arguments of their own do, so that one compilation serves both.
+
+A record costs about 0.5 µs a call, and 0.05 µs for each field besides what an argument costs (numba 0.68): nothing for
+a kernel that is called once for many series. Inside of kernels, hand the arrays on: each call with a record counts the
+references of all its fields up and down.
 """
 
 from __future__ import annotations

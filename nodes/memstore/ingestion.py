@@ -20,7 +20,7 @@ from filoray.cluster.errors import BadData, Unavailable
 from filoray.nodes.data.part_key import decode_part_key, hash_part_keys
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import AppendReply, RefusalReason, UnknownSeries, WriteOutcome
-from filoray.nodes.kernels.storage.write_buffers import AppendRules, NewSamples
+from filoray.nodes.kernels.storage.write_buffers import NewSamples
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text, sample_text, series_text
 from filoray.nodes.memstore.shard_memory import ShardMemory
@@ -29,6 +29,7 @@ from filoray.nodes.memstore.store.log_record import NEVER_SHUT_MS, LogRecord, en
 from filoray.nodes.memstore.store.part_key_rows import QUICK_LEVEL, encode_part_key_row
 from filoray.nodes.memstore.upkeep.cardinality import NAMESPACE_LABEL, WORKSPACE_LABEL, Cardinality
 from filoray.nodes.memstore.upkeep.retention_clock import RetentionClock
+from filoray.nodes.memstore.write_buffers import AppendRules
 
 NOTHING_DONE = -1
 LOG_BYTES_PER_SERIES_MAX = 8192

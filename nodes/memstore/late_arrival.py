@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
-from filoray.nodes.kernels.storage.write_buffers import SPAN_MS_MAX, AppendRules, NewSamples
+from filoray.nodes.kernels.storage.write_buffers import SPAN_MS_MAX, NewSamples
 from filoray.nodes.memstore.refusal_text import sample_text
 from filoray.nodes.memstore.sample_points import present_bits
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.store.log_record import NEVER_SHUT_MS
+from filoray.nodes.memstore.write_buffers import AppendRules
 
 
 class LateArrival:

@@ -18,7 +18,7 @@ from filoray.cluster.errors import BadData
 from filoray.nodes.data.label_table import LabelColumn, LabelTable
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.part_key import encode_label, split_part_keys
-from filoray.nodes.kernels.storage.hash_index import HashTable, find_partitions, insert_partitions
+from filoray.nodes.kernels.storage.hash_index import find_partitions, insert_partitions
 from filoray.nodes.kernels.storage.label_columns import LabelPairs, fill_codes, mark_names
 from filoray.nodes.memstore.growing_column import GrowingColumn
 from filoray.nodes.memstore.label_dictionary import LabelDictionary
@@ -64,7 +64,7 @@ class PartKeyIndex:
     def find(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> tuple[Partitions, int]:
         """Partition ids int32[n] of n part key hashes, -1 where unknown, and how many are unknown."""
         partitions = np.empty(len(low), np.int32)
-        missing = find_partitions(high, low, HashTable(self._slots, self._high.data, self._low.data), partitions)
+        missing = find_partitions(high, low, self._slots, self._high.data, self._low.data, partitions)
         return partitions, missing
 
     def split(self, keys: Sequence[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

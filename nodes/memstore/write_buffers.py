@@ -6,6 +6,7 @@ Indexed by partition id. One thread appends; locks are the shard's business.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.kernels.storage.write_buffers import (
     NO_BLOCK,
     NOTHING_YET_MS,
-    AppendRules,
     BlockPool,
     BufferChains,
     NewSamples,
@@ -27,6 +27,18 @@ from filoray.nodes.memstore.growing_column import GrowingColumn
 
 BLOCK_SAMPLES = 30
 _FIRST_BLOCKS = 64
+
+
+class AppendRules(NamedTuple):
+    """What is appended, and when a buffer is full, as ``append_samples`` takes it.
+
+    ``window_ms``: how much older than its series' newest sample one may be. ``full_count``: samples in a full buffer.
+    ``shut_ms``: nothing is too old for a series whose newest sample is later than this.
+    """
+
+    window_ms: int
+    full_count: int
+    shut_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,7 @@ class WriteBuffers:
         self._base_ms = GrowingColumn(np.int64)
         self._first_block = GrowingColumn(np.int32, NO_BLOCK)
         self._last_block = GrowingColumn(np.int32, NO_BLOCK)
+        self._note_chains()
         self._new_pool(_FIRST_BLOCKS)
 
     def _new_pool(self, blocks: int) -> None:
@@ -67,13 +80,15 @@ class WriteBuffers:
         """In the order of ``BufferChains``."""
         return self._first_block, self._last_block, self.counts, self._base_ms, self.newest_ms, self.oldest_ms
 
-    def _chains(self) -> BufferChains:
-        return BufferChains(*[column.data for column in self._columns()])
+    def _note_chains(self) -> None:
+        """The columns as kernels take them; to be called whenever these may have moved."""
+        self._chains = BufferChains(*[column.data for column in self._columns()])
 
     def reserve(self, series_count: int) -> None:
         """Make room for partitions below ``series_count``; new ones are empty."""
         for column in self._columns():
             column.reserve(series_count)
+        self._note_chains()
 
     def append(self, new: NewSamples, rules: AppendRules) -> AppendOutcome:
         """See the kernel."""
@@ -81,7 +96,7 @@ class WriteBuffers:
         late = np.empty(len(new.times), np.int32)
         full = np.empty(len(new.partitions), np.int32)
         outcome = np.empty(8, np.int64)
-        append_samples(new, rules, self._pool, self._chains(), late, full, outcome)
+        append_samples(new, *rules, self._pool, self._chains, late, full, outcome)
         accepted, same, too_old, different, late_count, full_count, old_example, different_example = outcome.tolist()
         return AppendOutcome(
             accepted, same, too_old, different, old_example, different_example, late[:late_count], full[:full_count]
@@ -102,7 +117,7 @@ class WriteBuffers:
     def read(self, partitions: NDArray[np.int32], start_ms: int, end_ms: int) -> CountedSamples:
         """The buffered samples of these series in ``start_ms..end_ms``."""
         counts = np.empty(len(partitions), np.int64)
-        pool, chains = self._pool, self._chains()
+        pool, chains = self._pool, self._chains
         count_buffered(partitions, start_ms, end_ms, pool, chains, counts)
         samples = CountedSamples.room_for(counts)
         if samples.total:
@@ -111,7 +126,7 @@ class WriteBuffers:
 
     def clear(self, partitions: NDArray[np.int32]) -> None:
         """Empty these buffers; what is known of the series' newest and oldest sample stays."""
-        clear_buffers(partitions, self._pool, self._chains())
+        clear_buffers(partitions, self._pool, self._chains)
 
     def shrink(self) -> None:
         """Give the pool's memory back if no block of it is in use."""
@@ -128,6 +143,7 @@ class WriteBuffers:
         """Of the first ``count`` partitions only those of the mask stay, closed up; the others' buffers are empty."""
         for column in self._columns():
             column.keep(count, kept)
+        self._note_chains()
 
     @property
     def nbytes(self) -> int:

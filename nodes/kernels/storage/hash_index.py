@@ -1,40 +1,25 @@
 """An open-addressing table from 128-bit part key hashes to partition ids.
 
-At most half of the slots are taken, so that probing ends soon.
+``slots`` int32[2^k] holds partition ids, -1 where free; the hashes themselves are the columns
+``known_high``/``known_low`` uint64[partitions], indexed by partition id. At most half of the slots are
+taken, so that probing ends soon.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from numba import njit, types
 
 from filoray.nodes.kernels.array_types import I32, READ_I32, READ_U64
 from filoray.nodes.kernels.arrays import Int32s, UInt64s
-from filoray.nodes.kernels.record_type import record_type
 
 FREE = -1
 
 
-class HashTable(NamedTuple):
-    """Of the hashes of all partitions.
-
-    slots      int32[2^k]          partition ids, FREE where there is none
-    high, low  uint64[partitions]  the halves of each partition's hash
-    """
-
-    slots: Int32s
-    high: UInt64s
-    low: UInt64s
-
-
-HASH_TABLE = record_type(HashTable, READ_I32, READ_U64, READ_U64)
-
-
-@njit(types.int64(READ_U64, READ_U64, HASH_TABLE, I32), cache=True, nogil=True)
-def find_partitions(high: UInt64s, low: UInt64s, table: HashTable, partitions: Int32s) -> int:
+@njit(types.int64(READ_U64, READ_U64, READ_I32, READ_U64, READ_U64, I32), cache=True, nogil=True)
+def find_partitions(
+    high: UInt64s, low: UInt64s, slots: Int32s, known_high: UInt64s, known_low: UInt64s, partitions: Int32s
+) -> int:
     """``partitions`` int32[n] gets the partition id of each of n hashes, -1 if unknown. Returns the number unknown."""
-    slots, known_high, known_low = table
     mask = len(slots) - 1
     missing = 0
     for i in range(len(low)):

@@ -80,6 +80,8 @@ class NewSamples(NamedTuple):
 
     def aligned(self) -> NewSamples:
         """As kernels take them: a column at an odd address, as those of received bytes may be, is copied."""
+        if all(column.flags.aligned for column in self):
+            return self
         columns: list[NDArray[Any]] = [np.require(column, requirements="A") for column in self]
         return NewSamples(*columns)
 
@@ -87,40 +89,30 @@ class NewSamples(NamedTuple):
 NEW_SAMPLES = record_type(NewSamples, READ_I32, READ_I32, READ_I64, READ_F64)
 
 
-class AppendRules(NamedTuple):
-    """What is appended, and when a buffer is full.
-
-    window_ms   uint64   how much older than its series' newest sample one may be
-    full_count  int64    samples in a full buffer
-    shut_ms     int64    nothing is too old for a series whose newest sample is later than this
-    """
-
-    window_ms: int
-    full_count: int
-    shut_ms: int
-
-
-APPEND_RULES = record_type(AppendRules, types.uint64, types.int64, types.int64)
-
-
-@njit(types.int32(BLOCK_POOL), cache=True, nogil=True)
-def take_block(pool: BlockPool) -> int:
+# Its arrays one by one: handing a record on costs a count of references for each, as much as the block itself.
+@njit(types.int32(I32, I32, I64), cache=True, nogil=True)
+def take_block(next_block: Int32s, free_blocks: Int32s, usage: Ints) -> int:
     """A block of the pool, at the end of no chain."""
-    usage = pool.usage
     if usage[0] > 0:
         usage[0] -= 1
-        block = pool.free_blocks[usage[0]]
+        block = free_blocks[usage[0]]
     else:
         block = types.int32(usage[1])
         usage[1] += 1
-    pool.next_block[block] = NO_BLOCK
+    next_block[block] = NO_BLOCK
     return block
 
 
-@njit(types.void(NEW_SAMPLES, APPEND_RULES, BLOCK_POOL, BUFFER_CHAINS, I32, I32, I64), cache=True, nogil=True)
+@njit(
+    types.void(NEW_SAMPLES, types.uint64, types.int64, types.int64, BLOCK_POOL, BUFFER_CHAINS, I32, I32, I64),
+    cache=True,
+    nogil=True,
+)
 def append_samples(
     new: NewSamples,
-    rules: AppendRules,
+    window_ms: int,
+    full_count: int,
+    shut_ms: int,
     pool: BlockPool,
     chains: BufferChains,
     late: Int32s,
@@ -136,8 +128,7 @@ def append_samples(
     reaches ``full_count`` go to ``full`` int32[n].
     """
     partitions, sample_counts, times, values = new
-    window_ms, full_count, shut_ms = rules
-    block_times, block_values, next_block = pool.times, pool.values, pool.next_block
+    block_times, block_values, next_block, free_blocks, usage = pool
     first_block, last_block, counts, base_ms, newest_ms, oldest_ms = chains
     outcome[:] = 0
     outcome[TOO_OLD_EXAMPLE] = -1
@@ -160,7 +151,7 @@ def append_samples(
             count = counts[partition]
             if newest == NOTHING_YET_MS or time > newest:
                 if count == 0:
-                    block = take_block(pool)
+                    block = take_block(next_block, free_blocks, usage)
                     first_block[partition] = block
                     last_block[partition] = block
                     base_ms[partition] = time
@@ -170,7 +161,7 @@ def append_samples(
                     at += 1
                     continue
                 elif count % block_size == 0:
-                    block = take_block(pool)
+                    block = take_block(next_block, free_blocks, usage)
                     next_block[last_block[partition]] = block
                     last_block[partition] = block
                 block = last_block[partition]
@@ -232,7 +223,7 @@ def append_samples(
                 slot += 1
                 position += 1
             if count % block_size == 0:
-                block = take_block(pool)
+                block = take_block(next_block, free_blocks, usage)
                 next_block[last_block[partition]] = block
                 last_block[partition] = block
             block = last_block[partition]
