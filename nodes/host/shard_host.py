@@ -3,6 +3,7 @@
 What the coordinator says (start, stop, delete) comes in as method calls; what becomes of a shard goes out through
 ``report``. What the core wants done is done to ``host_shards.py``'s shards on ``host_threads.py``'s threads: opened on
 threads of their own, changed on the ingest thread alone, read on any. Reads and writes do not ask the core.
+When what failed is tried again is the core's to say (``shard_slot.py``, ``flush_turns.py``).
 """
 
 from __future__ import annotations
