@@ -34,6 +34,7 @@ from filoray.cluster.control.node_events import (
     OpeningId,
     Order,
     RequestId,
+    StoreDoubted,
 )
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,8 @@ def failure_of(effect: NodeEffect, error: Exception) -> NodeEvent | None:
     match effect:
         case OpenShard(opening=opening):
             return OpeningFailed(effect.key, opening, reason)
+        case ServeShard(key, opening):  # what feeds it may not run: it is opened anew
+            return StoreDoubted(key, opening, reason)
         case DeleteFiles(request):
             return FilesDeleted(request, reason)
         case _:
