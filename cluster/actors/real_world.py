@@ -100,18 +100,15 @@ class RealWorld:
     # ---- what takes time
 
     def call(self, call: Call, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._finish(self._begin(call), ended, failed))
+        task = asyncio.get_running_loop().create_task(self._finish(call, ended, failed))
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
-    @staticmethod
     async def _finish(
-        work: Coroutine[object, object, CallResult],
-        ended: Callable[[CallResult], None],
-        failed: Callable[[Exception], None],
+        self, call: Call, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]
     ) -> None:
         try:
-            result = await work
+            result = await self._begin(call)
         except Exception as error:
             failed(error)
         else:

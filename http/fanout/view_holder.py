@@ -62,7 +62,7 @@ class ViewHolder:
         return client
 
     def update(self, view: ClusterView) -> None:
-        """Take a newer view; an older one is ignored."""
+        """Take a newer view; an older one (``newest_view`` in ``cluster_view.py``) is ignored."""
         if newest_view(self._view, view) is self._view:
             return
         self._view = view

@@ -36,11 +36,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from filoray.cluster.errors import BadData
-from filoray.nodes.data.matching import LabelMatcher, MatchOp
+from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher, MatchOp
 from filoray.nodes.kernels.storage import label_columns as kernels
 
-METRIC_LABEL = "__name__"
-SHARD_KEY_LABELS = ("_ws_", "_ns_", METRIC_LABEL)
+SHARD_KEY_LABELS = ("_ws_", "_ns_", METRIC_NAME)
 IGNORED_METRIC_SUFFIXES = ("_bucket", "_sum", "_count")
 PART_KEY_TEXT_BYTES_MAX = 0xFFFF  # a length is a u16
 

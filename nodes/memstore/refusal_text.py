@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.data.write_outcome import RefusalReason
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.upkeep.retention_clock import span_text, time_text
@@ -15,8 +16,8 @@ _SAMPLE_TEXTS = {
 
 def series_text(labels: dict[str, str]) -> str:
     """As Prometheus prints a series."""
-    name = labels.get("__name__", "")
-    rest = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()) if key != "__name__")
+    name = labels.get(METRIC_NAME, "")
+    rest = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()) if key != METRIC_NAME)
     return f"{name}{{{rest}}}"[:_TEXT_MAX]
 
 

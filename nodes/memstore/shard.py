@@ -21,6 +21,7 @@ from filoray.cluster.process.clocks import wall_ms
 from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import LabelMatcher
+from filoray.nodes.data.part_key import SHARD_KEY_LABELS
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.data.write_outcome import AppendReply
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
@@ -203,7 +204,7 @@ class Shard:
         values = self._reader.in_turns(look, cancel)
         return values[:limit] if limit else values
 
-    def cardinality(self, group_by: Sequence[str] = ("_ws_", "_ns_", "__name__")) -> tuple[LabelTable, list[int]]:
+    def cardinality(self, group_by: Sequence[str] = SHARD_KEY_LABELS) -> tuple[LabelTable, list[int]]:
         """How many series there are for each combination of these labels."""
         with self._memory.lock:
             index = self._memory.index

@@ -34,8 +34,8 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.errors import BadData, ConfigError
 from filoray.cluster.units import PlainValue
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.data.part_key import (
-    METRIC_LABEL,
     encode_part_key,
     ingestion_shard,
     part_key_hash,
@@ -49,7 +49,7 @@ _BATCH_SIZE = 100
 _POLL_BATCHES_MAX = 64
 _TIMESTAMP_NAMES = ("timestamp", "time", "ts")
 _VALUE_NAMES = ("value", "count")
-_METRIC_NAMES = ("metric", "_metric_", METRIC_LABEL)
+_METRIC_NAMES = ("metric", "_metric_", METRIC_NAME)
 _TIMESTAMP_UNITS_MS = {"ms": 1, "s": 1000}
 _INT64_MAX = 2**63 - 1
 _LINE_CHARACTERS_MAX = 1 << 20  # a file without line ends may not fill the node's memory
@@ -231,7 +231,7 @@ class CsvStream:
             if len(record) != columns.count:
                 raise BadData(f"{len(record)} fields where there are {columns.count} columns")
             labels = {name: record[index] for index, name in columns.labels if record[index]}
-            if METRIC_LABEL not in labels:
+            if METRIC_NAME not in labels:
                 raise BadData("no metric name")
             part_key = encode_part_key(labels)
             timestamp_ms = self._timestamp_ms(record[columns.timestamp])
@@ -269,7 +269,7 @@ class CsvStream:
         timestamp = self._column(names, "timestamp-column", source.timestamp_column, _TIMESTAMP_NAMES)
         value = self._column(names, "value-column", source.value_column, _VALUE_NAMES)
         labels = tuple(
-            (index, METRIC_LABEL if name in _METRIC_NAMES else name)
+            (index, METRIC_NAME if name in _METRIC_NAMES else name)
             for index, name in enumerate(names)
             if index not in (timestamp, value)
         )

@@ -1,6 +1,7 @@
 """``launch.json`` in the data directory: what runs for it, written before it is started; ``down`` stops exactly that.
 
-The file holds the token that lets into the cluster's Ray: only its owner may read it.
+Whose a process is, ``process_identity.py`` knows. The file holds the token that lets into the
+cluster's Ray: only its owner may read it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.node_core import NodeCore
 from filoray.cluster.control.node_dispatcher import NodeDispatcher
-from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, OpenShard, Report
+from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, Note, OpenShard, Report
 from filoray.cluster.control.node_events import (
     Closed,
     DeleteOrdered,
@@ -18,7 +18,6 @@ from filoray.cluster.control.node_events import (
     OpeningFailed,
     OpeningId,
     RequestId,
-    SlotKey,
     StartOrdered,
     StopOrdered,
 )
@@ -72,7 +71,7 @@ class World:
     def wake_at(self, at_ms: int) -> None:
         self.done.append(f"wake at {at_ms}")
 
-    def note(self, key: SlotKey, text: str) -> None:
+    def note(self, note: Note) -> None:
         self.done.append("note")
 
 

@@ -4,7 +4,9 @@ The maximal subtrees that each node can evaluate over its own series become Frag
 and per-series functions, operations with scalars, subqueries over these, and the map phase of aggregations.
 All that looks at several series at once (joins, absent, sorting, histogram_quantile, label_replace with
 its check for duplicates) stays at the gateway, unless all its series are known to live on one node. So does what
-follows the removal of several metrics' names, as series of different nodes may be equal from there on.
+follows the removal of several metrics' names, as series of different nodes may be equal from there on. What a
+subtree is in this respect, ``evaluate/tree_facts.py`` finds out, from what ``functions/function_specs.py`` says of each
+function.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from filoray.command.tsdb.shard_files import ShardFile
 from filoray.command.tsdb.stored_shard import StoredShard
-from filoray.nodes.data.part_key import METRIC_LABEL, decode_part_key
+from filoray.nodes.data.matching import METRIC_NAME
+from filoray.nodes.data.part_key import decode_part_key
 from filoray.nodes.memstore.chunks.chunk_batch import BatchMeta, decode_batch_meta
 from filoray.nodes.memstore.store.log_record import decode_log_records
 from filoray.nodes.memstore.store.part_key_rows import decode_part_key_row
@@ -118,9 +119,9 @@ def _count_series(shard: StoredShard, analysis: Analysis) -> dict[int, str]:
         series_ids, keys = decode_part_key_row(row.data, f"{shard.file.path}: part keys of row {row.row_id}")
         for series_id, key in zip(series_ids.tolist(), keys, strict=True):
             labels = decode_part_key(key)
-            metric = metric_of[series_id] = labels.get(METRIC_LABEL, "")
+            metric = metric_of[series_id] = labels.get(METRIC_NAME, "")
             analysis.metrics.setdefault(metric, MetricUse(metric)).series += 1
-            analysis.label_pairs.update(pair for pair in labels.items() if pair[0] != METRIC_LABEL)
+            analysis.label_pairs.update(pair for pair in labels.items() if pair[0] != METRIC_NAME)
             for name, value in labels.items():
                 analysis.label_values.setdefault(name, set()).add(value)
     return metric_of

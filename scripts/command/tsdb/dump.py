@@ -13,8 +13,7 @@ from filoray.cluster.config.server_config import default_server_config
 from filoray.command.tsdb.database_copy import copy_database
 from filoray.command.tsdb.shard_files import ShardFile
 from filoray.command.tsdb.stored_shard import StoredShard
-from filoray.nodes.data.matching import LabelMatcher, MatchOp
-from filoray.nodes.data.part_key import METRIC_LABEL
+from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher, MatchOp
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
@@ -50,7 +49,7 @@ def opened_copies(files: Sequence[ShardFile], on_file: Callable[[], None] = lamb
 
 def metrics_of(shards: Sequence[Shard], start_ms: int, end_ms: int) -> list[str]:
     """Sorted; ``""`` comes first if there are series without a metric name."""
-    names = list(heapq.merge(*(shard.label_values(METRIC_LABEL, (), start_ms, end_ms) for shard in shards)))
+    names = list(heapq.merge(*(shard.label_values(METRIC_NAME, (), start_ms, end_ms) for shard in shards)))
     return ["", *dict.fromkeys(names)]
 
 
@@ -68,7 +67,7 @@ def batches_of(
     metrics = metrics_of(shards, start_ms, end_ms)
     for done, metric in enumerate(metrics):
         on_metric(done, len(metrics))
-        chosen = (LabelMatcher(METRIC_LABEL, MatchOp.EQUAL, metric), *matchers)
+        chosen = (LabelMatcher(METRIC_NAME, MatchOp.EQUAL, metric), *matchers)
         for shard in shards:
             batch = shard.select(chosen, start_ms, end_ms)
             if batch.labels.count or batch.warnings:

@@ -19,7 +19,7 @@ import numpy as np
 
 from filoray.cluster.errors import BadData
 from filoray.command.tsdb.series_blocks import BlockBuilder
-from filoray.nodes.data.part_key import METRIC_LABEL
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.data.series_batch import STALE_NAN_BITS, SeriesBatch
 from filoray.nodes.streams.stream import ProblemReport
 
@@ -60,11 +60,11 @@ def write_open_metrics(batches: Iterable[SeriesBatch], file: TextIO) -> tuple[in
 
 def series_text(labels: Mapping[str, str]) -> str:
     """A series as OpenMetrics names it; names that are not of the old form stand in quotes."""
-    metric = labels.get(METRIC_LABEL, "")
+    metric = labels.get(METRIC_NAME, "")
     pairs = [
         f"{name if _LEGACY_LABEL.fullmatch(name) else _quoted(name)}={_quoted(value)}"
         for name, value in sorted(labels.items())
-        if name != METRIC_LABEL
+        if name != METRIC_NAME
     ]
     if metric and not _LEGACY_METRIC.fullmatch(metric):
         return "{" + ",".join([_quoted(metric), *pairs]) + "}"
@@ -110,7 +110,7 @@ def read_open_metrics(lines: Iterable[str], problems: ProblemReport, block_sampl
 def parse_series(text: str) -> dict[str, str]:
     """Labels of ``metric{...}``. Raises BadData."""
     metric, brace, rest = text.partition("{")
-    labels = {METRIC_LABEL: metric} if metric else {}
+    labels = {METRIC_NAME: metric} if metric else {}
     if metric and not _LEGACY_METRIC.fullmatch(metric):
         raise BadData(f"{metric!r} is not a metric name; names of other forms stand in quotes inside the braces")
     body = rest[:-1] if brace else ""
@@ -124,7 +124,7 @@ def parse_series(text: str) -> dict[str, str]:
         if match["value"] is None:
             if match["quoted"] is None:
                 raise BadData(f"label {name!r} has no value")
-            name, value = METRIC_LABEL, name
+            name, value = METRIC_NAME, name
         else:
             value = _unquoted(match["value"])
         if name in labels:

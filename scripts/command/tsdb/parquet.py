@@ -19,7 +19,7 @@ import numpy as np
 from filoray.cluster.errors import BadData, ConfigError
 from filoray.command.tsdb.series_blocks import pieces_of
 from filoray.nodes.data.label_table import LabelTable
-from filoray.nodes.data.part_key import METRIC_LABEL
+from filoray.nodes.data.matching import METRIC_NAME
 from filoray.nodes.data.series_batch import SeriesBatch
 
 _ROW_GROUP_SAMPLES = 1_000_000
@@ -57,10 +57,10 @@ def _table(arrow: Any, schema: Any, batch: SeriesBatch) -> Any:
     label_sets = batch.labels.label_sets()
     offsets = batch.offsets.astype(np.int32)
     times = arrow.array(batch.timestamps, arrow.int64()).cast(arrow.timestamp("ms", "UTC"))
-    pairs = [[(name, labels[name]) for name in sorted(labels) if name != METRIC_LABEL] for labels in label_sets]
+    pairs = [[(name, labels[name]) for name in sorted(labels) if name != METRIC_NAME] for labels in label_sets]
     return arrow.Table.from_arrays(
         [
-            arrow.array([labels.get(METRIC_LABEL, "") for labels in label_sets], arrow.string()),
+            arrow.array([labels.get(METRIC_NAME, "") for labels in label_sets], arrow.string()),
             arrow.array(pairs, schema.field("labels").type),
             arrow.ListArray.from_arrays(offsets, times),
             arrow.ListArray.from_arrays(offsets, arrow.array(batch.values)),
@@ -86,7 +86,7 @@ def read_parquet(path: Path) -> Iterator[SeriesBatch]:
 
 def _batch(arrow: Any, path: Path, rows: Any) -> SeriesBatch:
     label_sets = [
-        {METRIC_LABEL: metric, **dict(labels or ())} if metric else dict(labels or ())
+        {METRIC_NAME: metric, **dict(labels or ())} if metric else dict(labels or ())
         for metric, labels in zip(rows["metric"].to_pylist(), rows["labels"].to_pylist(), strict=True)
     ]
     try:
