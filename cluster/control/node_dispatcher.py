@@ -32,6 +32,7 @@ from filoray.cluster.control.node_events import (
     NodeEvent,
     OpeningFailed,
     OpeningId,
+    Order,
     RequestId,
 )
 
@@ -86,8 +87,10 @@ class NodeDispatcher:
     def _handle(self, event: NodeEvent) -> None:
         try:
             effects = self._core.handle(event, self._world.now_ms())
-        except Exception:
+        except Exception as error:
             logger.exception("what happened does not fit the state of the node: %s", event)
+            if isinstance(event, Order):  # a node's orders wait for each other
+                self._world.answer(event.request, _reason(error))
             return
         for effect in effects:
             try:
@@ -126,7 +129,7 @@ class NodeDispatcher:
 
 def failure_of(effect: NodeEffect, error: Exception) -> NodeEvent | None:
     """What has happened when ``effect`` could not even be begun; None: no event can say so."""
-    reason = f"{type(error).__name__}: {error}"
+    reason = _reason(error)
     match effect:
         case OpenShard(opening=opening):
             return OpeningFailed(effect.key, opening, reason)
@@ -134,3 +137,7 @@ def failure_of(effect: NodeEffect, error: Exception) -> NodeEvent | None:
             return FilesDeleted(request, reason)
         case _:
             return None
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
