@@ -1,8 +1,8 @@
 """The ClusterView that gateways are to have, and who of them has it: a part of the CoordinatorCore.
 
 Changes are put together: however many come at once, there is one new view. Each gateway is pushed the newest, one push
-at a time and at its own pace; one that does not answer is waited for once, then counts as lagging until it answers
-again. Versions grow over restarts: they start at ``generation << 32``, and a generation is used once.
+at a time and at its own pace, until it has taken that or a newer one; one that does not answer is waited for once, then
+counts as lagging until it answers again. Versions grow over restarts: they start at ``generation << 32``, and a generation is used once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PUSH_TIMEOUT_MS = 2000
 
 @dataclass(slots=True)
 class _Gateway:
-    """``is_behind``: there is a view that it was not pushed. ``is_busy``: it is being asked, or left alone a while."""
+    """``is_behind``: the newest view must still be pushed. ``is_busy``: it is being asked, or left alone a while."""
 
     acknowledged_version: int = 0
     is_lagging: bool = True
@@ -66,7 +66,7 @@ class ViewBoard:
         return tuple(str(address) for address in sorted(info.address for info in self._view.nodes.values()))
 
     def add(self, gateways: Iterable[str]) -> None:
-        """Push to them from now on. One that is not there is tried again with the next view."""
+        """Push to them from now on. One that is not there is tried until it is."""
         for gateway in gateways:
             self._gateways.setdefault(gateway, _Gateway())
 
@@ -126,7 +126,7 @@ class ViewBoard:
             self._turn.warn(
                 "a gateway took no view gateway=%s version=%d error=%s", event.gateway, event.version, event.problem
             )
-        state.is_lagging = True
+        state.is_lagging = state.is_behind = True  # it may have taken it all the same: taking it twice does no harm
         self._turn.remind(self._patience.retry_ms, GatewayDue(event.gateway, cause=self._turn.cause))
 
     def gateway_due(self, gateway: str) -> None:

@@ -198,6 +198,10 @@ class SimulatedCluster:
         self._around.store.is_full = True
         self.world.after(duration_ms, self.empty_store)
 
+    def set_calendar(self, ahead_ms: int) -> None:
+        """``ahead_ms``: of the time that has passed, or behind it. No trace: nothing may go otherwise for it."""
+        self.world.calendar_ahead_ms = ahead_ms
+
     def empty_store(self) -> None:
         self._around.store.is_full = False
 

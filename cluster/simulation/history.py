@@ -30,13 +30,17 @@ _PEACE_MS = 5000
 
 @dataclass(frozen=True, slots=True)
 class HistoryShape:
-    """``node_count`` None: drawn. ``faults_max``: after as many the phase of faults is over before its time."""
+    """``node_count`` None: drawn. ``faults_max``: after as many the phase of faults is over before its time.
+
+    ``calendar_jump_ms_max``: how far calendars are set wrong, ahead or behind.
+    """
 
     duration_ms: int = 60_000
     recovery_ms: int = 60_000
     node_count: int | None = None
     num_shards: int = 4
     faults_max: int | None = None
+    calendar_jump_ms_max: int = 10 * 3_600_000
 
 
 def run_history(
@@ -78,7 +82,7 @@ def _live_through_faults(cluster: SimulatedCluster, dice: random.Random, shape: 
     cluster.advance(dice.randrange(5000))
     cluster.set_up_dataset("alpha", shape.num_shards, dice.randint(1, cluster.node_count))
     while cluster.now_ms < shape.duration_ms and faults != shape.faults_max:
-        _fault(cluster, dice, shape.num_shards)
+        _fault(cluster, dice, shape)
         faults += 1
         cluster.advance(1 + dice.randrange(fault_every_ms))
 
@@ -109,11 +113,13 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
     assert not ailment, f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}"
 
 
-def _fault(cluster: SimulatedCluster, dice: random.Random, num_shards: int) -> None:
+def _fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) -> None:
+    num_shards = shape.num_shards
     index = dice.randrange(cluster.node_count)
     dataset = dice.choice(("alpha", "beta"))
     shard = dice.randrange(num_shards)
     min_num_nodes = dice.randint(1, cluster.node_count)
+    calendar_ahead_ms = int((2 * dice.random() - 1) * shape.calendar_jump_ms_max)
     actions: list[tuple[int, Callable[[], None]]] = [
         (4, lambda: cluster.kill_node(index)),
         (3, lambda: cluster.hang_node(index)),
@@ -134,6 +140,7 @@ def _fault(cluster: SimulatedCluster, dice: random.Random, num_shards: int) -> N
         (1, lambda: cluster.kill_gateway(index)),
         (1, lambda: cluster.fill_store(5000)),
         (3, lambda: cluster.delete_dataset(dataset)),
+        (1, lambda: cluster.set_calendar(calendar_ahead_ms)),
     ]
     dice.choices([action for _, action in actions], [weight for weight, _ in actions])[0]()
 

@@ -160,7 +160,7 @@ class SimulatedCoordinator:
         return self._world.now_ms
 
     def calendar_ms(self) -> int:
-        return self._world.now_ms
+        return self._world.calendar_ms
 
     def after(self, delay_ms: int, action: Action) -> None:
         self._maybe_crash()
@@ -250,15 +250,21 @@ class SimulatedCoordinator:
             if not node.hear(lambda: act(node, call)):
                 call.waits()
 
-        if self._world.happens(self._world.rates.lose):
-            call.is_answer_lost = True
-            if (known := self._around.nodes.get(process)) is not None:
-                self._excuse(known)
-            if self._world.happens(0.5):  # the request is lost as well
-                call.fail(ConnectionResetError("the connection was lost"))
-                return
+        is_lost = self._is_lost(call)
+        if call.is_answer_lost and (known := self._around.nodes.get(process)) is not None:
+            self._excuse(known)
+        if is_lost:
+            return
         name, lag_ms = node_actor_name(*process), self.store.lag_ms
         self._world.send("coordinator", name, arrive, lag_ms, keeps_order=call.keeps_order)
+
+    def _is_lost(self, call: PendingCall) -> bool:
+        """Whether it is lost on its way; of others, the answer may be."""
+        call.is_answer_lost = self._world.happens(self._world.rates.lose)
+        is_lost = call.is_answer_lost and self._world.happens(0.5)
+        if is_lost:
+            call.fail(ConnectionResetError("the connection was lost"))
+        return is_lost
 
     def _excuse(self, node: SimulatedNode) -> None:
         """It cannot have been heard before the loss was noticed, and it was asked anew after a pause."""
@@ -339,6 +345,8 @@ class SimulatedCoordinator:
         pending = PendingCall(self._world, call.gateway, self.run, ended, failed, timeout_ms=call.timeout_ms)
         if gateway is None:
             pending.fail(ValueError("there is no such actor"))
+            return
+        if self._is_lost(pending):
             return
 
         def take() -> None:

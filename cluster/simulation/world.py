@@ -32,6 +32,8 @@ class SimulatedWorld:
 
     def __init__(self, seed: int, rates: FaultRates) -> None:
         self.now_ms = 0
+        self.calendar_ahead_ms = 0
+        """Of the time that passes; somebody may set the calendar at any time."""
         self.rates = rates
         self.dice = random.Random(seed)
         self._queue: list[tuple[int, int, Action]] = []
@@ -56,6 +58,10 @@ class SimulatedWorld:
             self.now_ms, _, action = pop(queue)
             action()
         self.now_ms = until_ms
+
+    @property
+    def calendar_ms(self) -> int:
+        return self.now_ms + self.calendar_ahead_ms
 
     # ---- chance
 

@@ -88,7 +88,8 @@ class SeriesTable:
         rows = np.empty(len(request.columns.counts), np.int32)
         first, second = request.columns.hash_first, request.columns.hash_second
         with self._lock:
-            missing = find_rows(first, second, self._slots, self.columns, rows)
+            columns = self.columns
+            missing = find_rows(first, second, self._slots, columns.label_first, columns.label_second, rows)
             if missing:
                 self._add(request, np.flatnonzero(rows < 0), rows)
             self._request_count += 1
@@ -223,7 +224,8 @@ class SeriesTable:
         self, first: NDArray[np.uint64], second: NDArray[np.uint64], count: int, rows: NDArray[np.int32]
     ) -> int:
         """Fills ``rows`` with those of the hashes; the new ones begin at ``count``. Returns how many there are then."""
-        return int(add_rows(first, second, self._slots, self.columns, count, rows))
+        columns = self.columns
+        return int(add_rows(first, second, self._slots, columns.label_first, columns.label_second, count, rows))
 
 
 def label_pairs(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from filoray.cluster.control.coordinator_events import CoordinatorEvent, Moment
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.turn import Turn
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant
 from filoray.cluster.process.observed_clock import ObservedClock
 from filoray.cluster.simulation.history import HistoryShape, run_history
@@ -42,6 +44,23 @@ def test_a_larger_cluster_keeps_the_rules_too(seed: int) -> None:
 
 def test_a_seed_decides_everything() -> None:
     assert run_history(7, 20_000).trace == run_history(7, 20_000).trace
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_calendar_that_is_set_changes_nothing(seed: int) -> None:
+    jumping, steady = HistoryShape(), HistoryShape(calendar_jump_ms_max=0)
+    assert run_history(seed, shape=jumping).trace == run_history(seed, shape=steady).trace
+
+
+def test_the_checks_notice_time_that_is_measured_by_the_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Turn.begin
+
+    def by_the_calendar(turn: Turn, event: CoordinatorEvent, moment: Moment) -> None:
+        begin(turn, event, moment)
+        turn.now_ms = moment.calendar_ms
+
+    monkeypatch.setattr(Turn, "begin", by_the_calendar)
+    _assert_noticed("seed")
 
 
 @pytest.mark.parametrize("seed", [3, 11])

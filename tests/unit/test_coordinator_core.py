@@ -202,6 +202,20 @@ def test_a_gateway_is_pushed_one_view_at_a_time_and_left_alone_after_a_failure()
     assert desk.take(effects_event) == [], "it has no newer one to take"
 
 
+def test_a_view_is_pushed_again_until_the_gateway_has_taken_it() -> None:
+    desk = Desk().formed()
+    first = (1 << 32) + 1
+    desk.take(ViewTaken("gateway-0", first))
+    for _ in range(2):
+        failed = desk.take(ViewRefused("gateway-1", first, "the connection was lost"))
+        assert failed == [Remind(PATIENCE.retry_ms, events.GatewayDue("gateway-1"))]
+        again = desk.take(events.GatewayDue("gateway-1"))
+        assert [(effect.gateway, effect.view.version) for effect in again if isinstance(effect, PushView)] == [
+            ("gateway-1", first)
+        ]
+    assert desk.take(ViewTaken("gateway-1", first), events.GatewayDue("gateway-1")) == []
+
+
 def test_a_set_up_is_durable_before_nodes_hear_of_it_and_answered_when_its_shards_are_active() -> None:
     desk = Desk().formed()
     desk.take(ViewTaken("gateway-0", (1 << 32) + 1))

@@ -55,16 +55,17 @@ class SeriesColumns(NamedTuple):
 SERIES_COLUMNS = record_type(SeriesColumns, U64, U64, I64, U64, U64, I32, U8)
 
 
-@njit(types.int64(U64, U64, I32, SERIES_COLUMNS, I32), cache=True, nogil=True)
-def find_rows(first: UInt64s, second: UInt64s, slots: Int32s, columns: SeriesColumns, rows: Int32s) -> int:
+@njit(types.int64(U64, U64, I32, U64, U64, I32), cache=True, nogil=True)
+def find_rows(
+    first: UInt64s, second: UInt64s, slots: Int32s, row_first: UInt64s, row_second: UInt64s, rows: Int32s
+) -> int:
     """Rows of hashes.
 
-    first, second  uint64[k]: the halves of label hashes
+    first, second  uint64[k]: the halves of label hashes; ``row_first``, ``row_second`` uint64[rows]: those of the rows
     rows           int32[k], out: the row of each hash, -1 where there is none
 
     Returns how many are -1.
     """
-    row_first, row_second = columns.label_first, columns.label_second
     mask = types.uint64(len(slots) - 1)
     missing = 0
     for i in range(len(first)):
@@ -79,13 +80,14 @@ def find_rows(first: UInt64s, second: UInt64s, slots: Int32s, columns: SeriesCol
     return missing
 
 
-@njit(types.int64(U64, U64, I32, SERIES_COLUMNS, types.int64, I32), cache=True, nogil=True)
-def add_rows(first: UInt64s, second: UInt64s, slots: Int32s, columns: SeriesColumns, count: int, rows: Int32s) -> int:
+@njit(types.int64(U64, U64, I32, U64, U64, types.int64, I32), cache=True, nogil=True)
+def add_rows(
+    first: UInt64s, second: UInt64s, slots: Int32s, row_first: UInt64s, row_second: UInt64s, count: int, rows: Int32s
+) -> int:
     """Like ``find_rows``, but a hash that is not there becomes row ``count``, the next one ``count + 1`` ...
 
-    Returns the new count. The columns have room for it.
+    Returns the new count. ``row_first`` and ``row_second`` have room for it.
     """
-    row_first, row_second = columns.label_first, columns.label_second
     mask = types.uint64(len(slots) - 1)
     for i in range(len(first)):
         slot = first[i] & mask
