@@ -43,11 +43,14 @@ class FlushTurns:
             self._is_changed = True
 
     def stepped(self, key: SlotKey, *, is_more_due: bool) -> None:
-        self._put(key, _Place(replace(self._line[key].turn, is_retry=False), self._delay_ms))
+        turn = self._line[key].turn
+        if turn.is_retry:
+            self._put(key, _Place(replace(turn, is_retry=False), self._delay_ms))
         if is_more_due:
             keys = list(self._line)
             behind = keys.index(key) + 1
             self._line = {key: self._line[key] for key in (*keys[behind:], *keys[:behind])}
+            self._is_changed = True
 
     def failed(self, key: SlotKey, now_ms: int) -> int:
         """For how many milliseconds it is passed over."""

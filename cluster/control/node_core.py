@@ -120,7 +120,8 @@ class NodeCore:
         return {key: slot.state for key, slot in tuple(self._slots.items())}
 
     def state(self, key: SlotKey) -> SlotState:
-        return self.states().get(key, SlotState.CLOSED)
+        slot = self._slots.get(key)
+        return SlotState.CLOSED if slot is None else slot.state
 
     def check_invariants(self) -> None:
         """Raises AssertionError if a rule is broken; tests call it after every event."""

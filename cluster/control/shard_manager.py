@@ -19,7 +19,7 @@ Versions of shard maps grow over restarts too: they start at ``generation << 32`
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -209,8 +209,8 @@ class ShardManager:
         """Raises AssertionError if a rule of this module does not hold."""
         for name, dataset in self._datasets.items():
             capacity = dataset.config.shards_per_node_max
-            for node in self._members:
-                assert len(dataset.shard_map.owned_by(node)) <= capacity, f"{node} holds more than {capacity} of {name}"
+            for node, load in Counter(entry.node for entry in dataset.shard_map.shards).items():
+                assert node is None or load <= capacity, f"{node} holds more than {capacity} of {name}"
             for entry in dataset.shard_map.shards:
                 assert entry.node is None or entry.node in self._members, f"{name}: {entry} is owned by no member"
                 assert self._epochs.get((name, entry.shard), 0) == entry.epoch, f"{name}: {entry} has a forgotten epoch"
@@ -356,10 +356,9 @@ class ShardManager:
                     self._fence(name, entry, (node, incarnation))
             for name, entry in self._entries_of_unknown_owners():
                 self._fence(name, entry, (node, incarnation))
-            for name, deletion in self._deleting.items():
-                for entry in ShardMap.initial(name, deletion.config.num_shards).shards:
-                    last = replace(entry, epoch=self._epochs.get((name, entry.shard), 0))
-                    self._fence(name, last, (node, incarnation))
+            for key, epoch in self._ownerless.items():  # a dataset that is set up again goes on with its epochs
+                if key[0] not in self._datasets and self._epochs[key] == epoch:
+                    self._fenced.setdefault(key, {})[node, incarnation] = epoch
         commands: list[ManagerCommand] = []
         for name, dataset in self._datasets.items():
             owned = dataset.shard_map.owned_by(node)
@@ -563,7 +562,7 @@ class ShardManager:
             reason = f" ({status.reason})" if status.reason else ""
             text = f"{entry.status} -> {status}{reason}: {type(event).__name__}; {why}"
             self._tell(dataset, entry.shard, now_ms, text)
-        return replace(entry, status=status, node=entry.node if status.kind in OWNED else None)
+        return ShardEntry(entry.shard, status, entry.node if status.kind in OWNED else None, entry.epoch)
 
     def _change(self, dataset: _Dataset, entries: Iterable[ShardEntry]) -> None:
         dataset.shard_map = replace(dataset.shard_map.with_entries(entries), version=self._next_version())

@@ -7,7 +7,7 @@ replaces one with a lower; nobody changes one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from filoray.cluster.control.shard_status import INITIAL_STATUS, OWNED, ShardStatus, StatusKind
 
@@ -53,7 +53,7 @@ class ShardMap:
         for entry in entries:
             assert entry.epoch >= shards[entry.shard].epoch, f"an epoch may only grow: {shards[entry.shard]} -> {entry}"
             shards[entry.shard] = entry
-        return replace(self, version=self.version + 1, shards=tuple(shards))
+        return ShardMap(self.dataset, self.version + 1, tuple(shards))
 
     def owned_by(self, node: str) -> tuple[ShardEntry, ...]:
         return tuple(entry for entry in self.shards if entry.node == node)

@@ -45,23 +45,20 @@ from filoray.cluster.simulation.simulated_store import FaultyStore, ModelStore
 from filoray.cluster.simulation.world import SimulatedWorld
 from filoray.cluster.store.coordinator_store import CoordinatorStore
 
-HEARTBEAT_MS = 500
-HEARTBEAT_TIMEOUT_MS = 5 * HEARTBEAT_MS
+HEARTBEATS_MISSED_MAX = 5
 START_TIMEOUT_MS = 16_000
 RESTART_MS = 1500
-WORK_MS = 40
-GATEWAYS = 2
 
 
 @functools.lru_cache
-def simulated_config(node_count: int, lease_ms: int) -> ServerConfig:
+def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> ServerConfig:
     """``lease_ms``: 0 for one machine."""
     default = default_server_config()
     node = dataclasses.replace(
         default.node,
         host="0.0.0.0" if lease_ms else default.node.host,
-        heartbeat_interval_ms=HEARTBEAT_MS,
-        heartbeat_timeout_ms=HEARTBEAT_TIMEOUT_MS,
+        heartbeat_interval_ms=heartbeat_ms,
+        heartbeat_timeout_ms=HEARTBEATS_MISSED_MAX * heartbeat_ms,
         start_timeout_ms=START_TIMEOUT_MS,
         restart_backoff_ms=100,
         restart_backoff_max_ms=2000,
@@ -86,18 +83,19 @@ class SimulatedCluster:
         self.node_count = node_count
         rates = rates or FaultRates()
         self.world = SimulatedWorld(seed, rates)
-        self.checkers = Checkers(HEARTBEAT_TIMEOUT_MS)
+        self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms)
         self.coordinator: SimulatedCoordinator | None = None
-        self._config = simulated_config(node_count, rates.lease_ms)
+        self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
         files: dict[FileKey, ShardFile] = {}
         faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
         self._around = Surroundings(self.world, self.checkers, faulty, files)
         self._requests = itertools.count(1)
         self._asking: set[str] = set()
-        for index in range(min(GATEWAYS, node_count)):
-            self._begin_gateway(gateway_name(index))
+        self._gateways = tuple(gateway_name(index) for index in range(node_count))
+        for name in self._gateways:
+            self._begin_gateway(name)
         self._start_coordinator()
-        self.world.after(WORK_MS, self._work)
+        self.world.after(rates.work_every_ms, self._work)
 
     # ---- the scenario's verbs
 
@@ -339,18 +337,17 @@ class SimulatedCluster:
         )
 
     def _gateway(self, index: int) -> SimulatedGateway:
-        return self._around.gateways[gateway_name(index % len(self._around.gateways))]
+        return self._around.gateways[self._gateways[index % len(self._gateways)]]
 
     def _processes(self, index: int) -> list[SimulatedNode]:
         return [node for process, node in self._around.nodes.items() if process[0] == node_name(index)]
 
     def _work(self) -> None:
         """A gateway writes or reads; and whoever would answer somebody with an old view is looked at."""
-        self.world.after(WORK_MS, self._work)
-        self._gateway(self.world.between(0, len(self._around.gateways) - 1)).work()
-        nodes = list(self._around.nodes.values())
+        self.world.after(self.world.rates.work_every_ms, self._work)
+        self._around.gateways[self.world.one_of(self._gateways)].work()
+        nodes = self._around.nodes
         if nodes:
-            node = nodes[self.world.between(0, len(nodes) - 1)]
+            node = self.world.one_of(tuple(nodes.values()))
             if node.serving and not node.is_hung:
-                served = list(node.serving.values())
-                node.check_answers(served[self.world.between(0, len(served) - 1)])
+                node.check_answers(self.world.one_of(tuple(node.serving.values())))

@@ -17,6 +17,7 @@ class FaultRates:
     late_ms: int = 3000
     lease_ms: int = 0
     """0: all nodes are on one machine, and need no lease."""
+    heartbeat_ms: int = 500
     crash: float = 0.0
     """The coordinator ends after any single effect."""
     lose: float = 0.0
@@ -40,10 +41,18 @@ class FaultRates:
     slow_store_ms: int = 2000
     fault_every_ms: int = 2000
     """Between what happens to processes, machines and datasets; on average half of that."""
+    work_every_ms: int = 40
+    """Between what gateways write and read."""
 
     def calm(self) -> FaultRates:
         """As it is when all that can be healed is: messages still take their time."""
-        return FaultRates(latency_ms=self.latency_ms, lease_ms=self.lease_ms, fault_every_ms=self.fault_every_ms)
+        return FaultRates(
+            latency_ms=self.latency_ms,
+            lease_ms=self.lease_ms,
+            heartbeat_ms=self.heartbeat_ms,
+            fault_every_ms=self.fault_every_ms,
+            work_every_ms=self.work_every_ms,
+        )
 
 
 def draw_rates(dice: random.Random) -> FaultRates:
@@ -57,6 +66,7 @@ def draw_rates(dice: random.Random) -> FaultRates:
         double=dice.choice((0, 0.2)),
         reorder=dice.choice((0, 0, 0.05)),
         fault_every_ms=dice.choice((1000, 4000, 8000)),
+        heartbeat_ms=dice.choice((500, 1000, 1500)),
     )
     return replace(
         rates,
@@ -69,4 +79,5 @@ def draw_rates(dice: random.Random) -> FaultRates:
         doubt_store=dice.choice((0, 0, 0.005)),
         fail_store=dice.choice((0, 0, 0, 0.01)),
         slow_store=dice.choice((0, 0, 0.05)),
+        work_every_ms=max(40, rates.fault_every_ms // 50),  # what finds a fault's traces, not more for longer peace
     )

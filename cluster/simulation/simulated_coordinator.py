@@ -342,7 +342,14 @@ class SimulatedCoordinator:
 
     def _push(self, call: PushView, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]) -> None:
         gateway = self._around.gateways.get(call.gateway)
-        pending = PendingCall(self._world, call.gateway, self.run, ended, failed, timeout_ms=call.timeout_ms)
+        retries, what = self._checkers.retries, ("push", call.gateway)
+        retries.tried(what, self._world.now_ms)
+
+        def fail(error: Exception) -> None:
+            retries.failed(what, self._world.now_ms)
+            failed(error)
+
+        pending = PendingCall(self._world, call.gateway, self.run, ended, fail, timeout_ms=call.timeout_ms)
         if gateway is None:
             pending.fail(ValueError("there is no such actor"))
             return

@@ -67,9 +67,9 @@ class SimulatedGateway:
         names = list(self.view.datasets)
         if self.is_hung or not names:
             return
-        name = names[self._world.between(0, len(names) - 1)]
+        name = self._world.one_of(names)
         dataset = self.view.datasets[name]
-        entry = dataset.shard_map[self._world.between(0, len(dataset.shard_map) - 1)]
+        entry = self._world.one_of(dataset.shard_map.shards)
         owner = self.view.nodes.get(entry.node) if entry.node is not None else None
         if owner is None:
             return

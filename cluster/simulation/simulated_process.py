@@ -29,6 +29,7 @@ class SimulatedProcess:
         self.calls: dict[int, PendingCall] = {}
         """Orders that it has taken and not answered, by request."""
         self._world = world
+        self._clock_ahead_ms = 1000 * process[1] + slot_index(process[0])
         self._stuck: list[Action] = []
         self._stuck_messages: list[Action] = []
 
@@ -85,7 +86,7 @@ class SimulatedProcess:
     @property
     def clock_ms(self) -> int:
         """Each process's clock counts from elsewhere."""
-        return self._world.now_ms + 1000 * self.process[1] + slot_index(self.process[0])
+        return self._world.now_ms + self._clock_ahead_ms
 
     def may_answer(self) -> bool:
         return not self._world.rates.lease_ms or self.clock_ms < self.lease_end_ms

@@ -9,11 +9,13 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from filoray.cluster.simulation.faults import FaultRates
 
 Action = Callable[[], object]
+
+T = TypeVar("T")
 
 
 class TraceLine(NamedTuple):
@@ -35,7 +37,8 @@ class SimulatedWorld:
         self.calendar_ahead_ms = 0
         """Of the time that passes; somebody may set the calendar at any time."""
         self.rates = rates
-        self.dice = random.Random(seed)
+        self._dice = random.Random(seed)
+        self._random = self._dice.random
         self._queue: list[tuple[int, int, Action]] = []
         self._sequence = 0
         self._channel_free_ms: dict[tuple[str, str], int] = {}
@@ -66,27 +69,34 @@ class SimulatedWorld:
     # ---- chance
 
     def happens(self, rate: float) -> bool:
-        return rate > 0 and self.dice.random() < rate
+        return rate > 0 and self._random() < rate
 
     def between(self, low: int, high: int) -> int:
         """Both inclusive."""
-        return low + int(self.dice.random() * (high - low + 1))
+        return low + int(self._random() * (high - low + 1))
+
+    def one_of(self, choices: Sequence[T]) -> T:
+        return choices[int(self._random() * len(choices))]
 
     def shuffled(self, actions: Sequence[Action]) -> list[Action]:
-        return self.dice.sample(actions, len(actions))
+        return self._dice.sample(actions, len(actions))
 
     # ---- the network
 
     def send(self, sender: str, receiver: str, action: Action, delay_ms: int = 0, *, keeps_order: bool = False) -> None:
         """In the order sent between two ends, unless this one is overtaken. ``delay_ms``: before it leaves."""
-        arrival_ms = self.now_ms + delay_ms + self.between(1, self.rates.latency_ms)
-        channel = (sender, receiver)
-        if not keeps_order and self.happens(self.rates.reorder):
-            arrival_ms += self.between(0, self.rates.late_ms)
+        rates = self.rates
+        arrival_ms = self.now_ms + delay_ms + 1 + int(self._random() * rates.latency_ms)
+        if not keeps_order and rates.reorder and self._random() < rates.reorder:
+            arrival_ms += self.between(0, rates.late_ms)
         else:
-            arrival_ms = max(arrival_ms, self._channel_free_ms.get(channel, 0))
+            channel = (sender, receiver)
+            free_ms = self._channel_free_ms.get(channel, 0)
+            if arrival_ms < free_ms:
+                arrival_ms = free_ms
             self._channel_free_ms[channel] = arrival_ms
-        self.at(arrival_ms, action)
+        self._sequence += 1
+        heapq.heappush(self._queue, (arrival_ms, self._sequence, action))
 
     # ---- what was done
 

@@ -293,6 +293,18 @@ def test_a_shard_of_a_dataset_made_anew_waits_for_the_end_of_a_returning_node_th
     assert kinds(manager)[0] == "Assigned"
 
 
+def test_a_dataset_made_anew_waits_for_the_end_of_a_lost_node_that_may_have_the_old_one() -> None:
+    """It was deleted while nobody knew of that node, and set up again after the node was given up."""
+    restored = RestoredState((), (config(),), {("metrics", 0): 4}, {"node-0": 1, "node-1": 1}, {"metrics": 0})
+    manager = ShardManager(2, restored)
+    feed(manager, MembersJoined((MemberJoined("node-0", 1),)), ShardsDeleted("node-0", 1, "metrics", 0))
+    assert not manager.is_deleting("metrics")
+    feed(manager, MemberLost("node-1", 1, "no answer"), joined("node-2"), DatasetSetUp(config()))
+    assert kinds(manager) == ["Unassigned", "Assigned", "Assigned", "Assigned"]
+    feed(manager, MemberGone("node-1", 1))
+    assert kinds(manager)[0] == "Assigned"
+
+
 @pytest.mark.parametrize(
     ("event", "kind", "problem"),
     [
