@@ -6,6 +6,7 @@ no ``if`` about shards or nodes. Over Ray this is wrapped by ``coordinator_actor
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class Coordinator:
         self._world = RealWorld(config, store, actors, abort)
         self._dispatcher = Dispatcher(config, self._world, patience)
         self._requests = itertools.count(1)
+        self._shutdown: asyncio.Future[AnswerValue] | None = None
 
     def start(self) -> None:
         """Adopt what lives, launch what does not, and keep watching."""
@@ -122,11 +124,20 @@ class Coordinator:
         return cast(ReadyReport, await self._ask(ReadyAsked))
 
     async def shutdown(self) -> None:
-        """Let every node flush and close, then end them. The coordinator does nothing more afterwards."""
-        await self._ask(ShutdownOrdered)
+        """Let every node flush and close, then end them. The coordinator does nothing more afterwards.
+
+        There is one shutdown, however often it is asked for: each who asks is answered when it is done.
+        """
+        if self._shutdown is None:
+            self._shutdown = self._order(ShutdownOrdered)
+        await asyncio.shield(self._shutdown)
 
     async def _ask(self, event: Callable[[RequestId], CoordinatorEvent]) -> AnswerValue:
+        return await self._order(event)
+
+    def _order(self, event: Callable[[RequestId], CoordinatorEvent]) -> asyncio.Future[AnswerValue]:
+        """Where the answer will be."""
         request = next(self._requests)
         answer = self._world.expect_answer(request)
         self._dispatcher.take(event(request))
-        return await answer
+        return answer

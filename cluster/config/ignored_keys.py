@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from filoray.cluster.config.dataset_limits import KAFKA_FILE_PROPERTIES
 from filoray.cluster.config.kafka_properties import ALLOWED, CONSUMER, PRODUCER
 from filoray.cluster.config.setting import declared_settings
 from filoray.cluster.config.store_config import StoreConfig
@@ -45,9 +46,10 @@ def csv_key_has_effect(key: str) -> bool:
 
 
 def kafka_key_has_effect(key: str) -> bool:
-    """What is refused is not asked here: such a configuration is not set up."""
+    """What may be refused is taken for allowed: a shard whose stream was refused says so itself."""
     name = key.removeprefix(CONSUMER) if key.startswith(CONSUMER) else key.removeprefix(PRODUCER)
-    return key in KAFKA_KEYS or (name in ALLOWED and name not in _KAFKA_OVERRIDDEN)
+    is_read = name in ALLOWED or name in KAFKA_FILE_PROPERTIES
+    return key in KAFKA_KEYS or (is_read and name not in _KAFKA_OVERRIDDEN)
 
 
 def ignored_keys(values: Mapping[str, PlainValue], has_effect: HasEffect) -> tuple[str, ...]:

@@ -83,6 +83,9 @@ class Conversations:
                 self._turn.emit(Answer(request, end.value, cause=self._turn.cause))
         except FilorayError as error:
             self._refuse(request, error)
+        except Exception as error:  # a programmer's; what is going on now is seldom the request's own affair
+            self._refuse(request, FilorayError(f"{type(error).__name__}: {error}"))
+            raise
         else:
             self._waiting[request] = _Conversation(steps, until.condition, wait + 1)
             if until.timeout_ms is not None:

@@ -140,6 +140,10 @@ class CoordinatorCore:
         self._conversations.look()
         return self._turn.end()
 
+    def unfinished(self) -> list[Effect]:
+        """What the last event had called for by the time that ``handle`` raised: in memory it is done."""
+        return self._turn.end()
+
     def _take(self, event: CoordinatorEvent) -> None:
         match event:
             case ShardsReported(node, incarnation, reports):

@@ -132,9 +132,17 @@ class Dispatcher:
         self._is_busy = True
         try:
             while self._waiting and not self._is_over:
-                self._carry_out_all(self._core.handle(self._waiting.popleft(), self._moment()))
+                self._handle(self._waiting.popleft())
         finally:
             self._is_busy = False
+
+    def _handle(self, event: CoordinatorEvent) -> None:
+        try:
+            effects = self._core.handle(event, self._moment())
+        except Exception:
+            self._carry_out_all(self._core.unfinished())
+            raise
+        self._carry_out_all(effects)
 
     def _moment(self) -> Moment:
         before_ms = self._clock.absent_ms

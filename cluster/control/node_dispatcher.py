@@ -27,7 +27,15 @@ from filoray.cluster.control.node_effects import (
     ServeShard,
     WakeAt,
 )
-from filoray.cluster.control.node_events import NodeEvent, OpeningId, RequestId, SlotKey
+from filoray.cluster.control.node_events import (
+    FilesDeleted,
+    NodeEvent,
+    OpeningFailed,
+    OpeningId,
+    Order,
+    RequestId,
+    StoreDoubted,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +56,14 @@ class NodeWorld(Protocol):
     def report(self, report: Report) -> None: ...
     def answer(self, request: RequestId, problem: str) -> None: ...
     def wake_at(self, at_ms: int) -> None: ...
-    def note(self, key: SlotKey, text: str) -> None: ...
+    def note(self, note: Note) -> None: ...
 
 
 class NodeDispatcher:
-    """Any thread may use it. An effect that fails is told in the log and keeps no other from being carried out."""
+    """Any thread may use it. An effect that fails is told in the log and keeps no other from being carried out.
+
+    One that needs a thread to begin and got none ends in the event that tells of its failure.
+    """
 
     def __init__(self, core: NodeCore, world: NodeWorld) -> None:
         self._core = core
@@ -77,14 +88,18 @@ class NodeDispatcher:
     def _handle(self, event: NodeEvent) -> None:
         try:
             effects = self._core.handle(event, self._world.now_ms())
-        except Exception:
+        except Exception as error:
             logger.exception("what happened does not fit the state of the node: %s", event)
+            if isinstance(event, Order):  # a node's orders wait for each other
+                self._world.answer(event.request, _reason(error))
             return
         for effect in effects:
             try:
                 self._carry_out(effect)
-            except Exception:
+            except Exception as error:
                 logger.exception("not carried out: %s", effect)
+                if (failure := failure_of(effect, error)) is not None:
+                    self._waiting.append(failure)
 
     def _carry_out(self, effect: NodeEffect) -> None:
         world = self._world
@@ -109,5 +124,23 @@ class NodeDispatcher:
                 world.answer(request, problem)
             case WakeAt(at_ms):
                 world.wake_at(at_ms)
-            case Note(key, text):
-                world.note(key, text)
+            case Note():
+                world.note(effect)
+
+
+def failure_of(effect: NodeEffect, error: Exception) -> NodeEvent | None:
+    """What has happened when ``effect`` could not even be begun; None: no event can say so."""
+    reason = _reason(error)
+    match effect:
+        case OpenShard(opening=opening):
+            return OpeningFailed(effect.key, opening, reason)
+        case ServeShard(key, opening):  # what feeds it may not run: it is opened anew
+            return StoreDoubted(key, opening, reason)
+        case DeleteFiles(request):
+            return FilesDeleted(request, reason)
+        case _:
+            return None
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

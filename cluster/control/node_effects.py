@@ -5,6 +5,7 @@ What takes time ends in an event, which each names here. None may be carried out
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from filoray.cluster.config.dataset import DatasetConfig
@@ -118,10 +119,11 @@ class WakeAt:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """For the log: what goes wrong with a shard and what is done about it."""
+    """For the log: what goes wrong with a shard and what is done about it. ``level``: of ``logging``."""
 
     key: SlotKey
     text: str
+    level: int = logging.WARNING
 
 
 NodeEffect = (

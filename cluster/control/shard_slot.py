@@ -6,6 +6,7 @@ In: what was ordered for the shard, and what openings and the open shard say. Ou
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -222,7 +223,8 @@ class ShardSlot:
             f"{self._limits.source_timeout_ms / 1000:g} s"
         )
         self._failure = IngestionError(f"dataset {self.key[0]} shard {self.key[1]}: {problem}")
-        return [close, Note(self.key, f"{problem}; next attempt in {self._retry_delay_ms / 1000:.1f} s")]
+        text = f"{problem}; next attempt in {self._retry_delay_ms / 1000:.1f} s"
+        return [close, Note(self.key, text, logging.ERROR)]
 
     def came_back(self, opening: OpeningId) -> None:
         """The thread of an abandoned attempt."""

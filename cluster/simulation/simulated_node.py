@@ -16,7 +16,7 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.control.coordinator_effects import GiveOrder
 from filoray.cluster.control.node_core import NodeCore
 from filoray.cluster.control.node_dispatcher import NodeDispatcher
-from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, NodeEffect, OpenShard, Report
+from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, NodeEffect, Note, OpenShard, Report
 from filoray.cluster.control.node_events import (
     Closed,
     DeleteOrdered,
@@ -159,8 +159,8 @@ class SimulatedNode(SimulatedProcess):
     def wake_at(self, at_ms: int) -> None:
         self._world.at(at_ms, lambda: self.run(lambda: self.handle(Tick())))
 
-    def note(self, key: ShardKey, text: str) -> None:
-        self._world.note("%s %s: %s", self.name, key, text)
+    def note(self, note: Note) -> None:
+        self._world.note("%s %s: %s", self.name, note.key, note.text)
 
     def delete_files(self, deletion: DeleteFiles) -> None:
         problem = "its disk is read-only" if self._world.happens(self._world.rates.fail_deletion) else ""

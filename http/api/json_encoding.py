@@ -20,7 +20,7 @@ from filoray.nodes.data.frame import Frame, TimeGrid
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.query_params import QueryResult
-from filoray.nodes.kernels.edge.json_points import write_points
+from filoray.nodes.kernels.edge.json_points import JoinedTexts, write_points
 from filoray.nodes.promql.ast import ValueType
 from filoray.nodes.promql.number_format import format_float_f, format_value
 
@@ -223,26 +223,14 @@ def _series_text(
     heads[0] = heads[0][len(b'"]]},') :]
     numbers = np.frombuffer(_json_list(values), np.uint8)
     odd_points, odd_texts = _odd_texts(values)
-    (head_bytes, head_ends), (odd_bytes, odd_ends) = _joined(heads), _joined(odd_texts)
-    prefix_bytes, prefix_ends = _joined(prefixes)
+    odd, before, between = _joined(odd_texts), _joined(heads), _joined(prefixes)
     longest = max(map(len, prefixes))
-    out = np.empty(len(numbers) + len(odd_bytes) + len(head_bytes) + longest * len(values), np.uint8)
-    length = write_points(
-        numbers,
-        odd_points,
-        odd_bytes,
-        odd_ends,
-        head_bytes,
-        head_ends,
-        counts.astype(np.int64),
-        which.astype(np.int64),
-        prefix_bytes,
-        prefix_ends,
-        out,
-    )
+    out = np.empty(len(numbers) + len(odd.data) + len(before.data) + longest * len(values), np.uint8)
+    counts, which = counts.astype(np.int64), which.astype(np.int64)
+    length = write_points(numbers, odd_points, odd, before, counts, which, between, out)
     return out[:length].tobytes() + b'"]]}'
 
 
-def _joined(texts: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The texts in a row, and where each ends."""
-    return np.frombuffer(b"".join(texts), np.uint8), np.cumsum([len(text) for text in texts], dtype=np.int64)
+def _joined(texts: Sequence[bytes]) -> JoinedTexts:
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    return JoinedTexts(np.frombuffer(b"".join(texts), np.uint8), ends)

@@ -106,7 +106,8 @@ class FanOutMetadataService:
             return await self._asking.ask_all(Kind.METADATA, dataset, questions, deadline_s)
 
         replies = await self._asking.attempts(dataset, deadline_s, attempt)
-        return sorted(entry for reply in replies for entry in decode_metrics(reply.body))
+        entries = [entry for reply in replies for entry in decode_metrics(reply.body)]
+        return sorted(entries, key=MetricMetadata.as_row)  # a row each, not two for every comparison
 
     async def _ask(self, kind: Kind, request: MetadataRequest, name: str = "") -> tuple[list[Reply], tuple[str, ...]]:
         """Replies, and the warning of shards that are missing in them."""

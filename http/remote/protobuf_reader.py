@@ -1,6 +1,6 @@
 """Reads protobuf messages field by field where there are few of them: metadata, remote read requests.
 
-What comes in bulk (remote write's labels and samples) is read by ``filoray.nodes.kernels.edge.remote_write``. Both take
+What comes in bulk (remote write's labels and samples) is read by kernels (``filoray.nodes.kernels.edge``). Both take
 the same messages for malformed. Messages of four types do not pay for generated code, and the official package would
 be parsing what must not be trusted with a native parser whose limits we do not set.
 """

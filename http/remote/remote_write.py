@@ -29,6 +29,8 @@ from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
 from filoray.nodes.kernels.edge import remote_write as kernels
+from filoray.nodes.kernels.edge.remote_write import RequestColumns
+from filoray.nodes.kernels.edge.shard_groups import ShardGroups, group_by_shard
 
 # Of one request. An empty message takes 2 bytes, its row in the columns 40: without these a small body could claim much
 # memory. Agents send 10,000 samples at most, and 2,000 metadata entries.
@@ -138,35 +140,9 @@ class RemoteWriteDecoder:
         for least_bytes in (_SAMPLE_BYTES_USUAL, _MESSAGE_BYTES_MIN):
             most = len(data) // least_bytes + 1
             series_room, sample_room = min(most, SERIES_COUNT_MAX), min(most, SAMPLE_COUNT_MAX)
-            request = ParsedRequest(
-                data,
-                np.empty(series_room, np.int64),
-                np.empty(series_room, np.int64),
-                np.empty(series_room, np.int32),
-                np.empty(series_room, np.uint64),
-                np.empty(series_room, np.uint64),
-                np.empty(sample_room, np.int64),
-                np.empty(sample_room, np.uint64),
-                np.empty(METADATA_COUNT_MAX, np.int64),
-                np.empty(METADATA_COUNT_MAX, np.int64),
-                0,
-            )
+            columns = RequestColumns.room_for(series_room, sample_room, METADATA_COUNT_MAX)
             result = np.zeros(kernels.RESULT_FIELDS, np.int64)
-            kernels.parse_write_request(
-                data,
-                self._key_0,
-                self._key_1,
-                request.label_starts,
-                request.label_ends,
-                request.counts,
-                request.hash_first,
-                request.hash_second,
-                request.timestamps,
-                request.value_bits,
-                request.metadata_starts,
-                request.metadata_ends,
-                result,
-            )
+            kernels.parse_write_request(data, self._key_0, self._key_1, columns, result)
             code, offset, series, samples, families, histograms = result.tolist()
             if code != kernels.NEEDS_ROOM:
                 break
@@ -177,59 +153,30 @@ class RemoteWriteDecoder:
             )
         if code:
             raise malformed("WriteRequest", code, offset)
-        return ParsedRequest(
-            data,
-            request.label_starts[:series],
-            request.label_ends[:series],
-            request.counts[:series],
-            request.hash_first[:series],
-            request.hash_second[:series],
-            request.timestamps[:samples],
-            request.value_bits[:samples],
-            request.metadata_starts[:families],
-            request.metadata_ends[:families],
-            histograms,
-        )
+        return ParsedRequest(data, columns.cut(series, samples, families), histograms)
 
 
 def _group(
     table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32], num_shards: int
 ) -> tuple[dict[int, RecordContainer], dict[int, NDArray[np.int32]]]:
     """Containers by shard, and the table's rows of their series."""
-    series_count, sample_count = len(rows), len(request.timestamps)
-    hash_high, hash_low = np.empty(series_count, np.uint64), np.empty(series_count, np.uint64)
-    counts, grouped_rows = np.empty(series_count, np.int32), np.empty(series_count, np.int32)
-    timestamps, value_bits = np.empty(sample_count, np.int64), np.empty(sample_count, np.uint64)
-    series_ends, sample_ends = np.empty(num_shards, np.int64), np.empty(num_shards, np.int64)
-    columns = table.columns
-    kernels.group_by_shard(
-        rows,
-        request.counts,
-        request.timestamps,
-        request.value_bits,
-        columns.hash_high,
-        columns.hash_low,
-        columns.shards,
-        num_shards,
-        hash_high,
-        hash_low,
-        counts,
-        grouped_rows,
-        timestamps,
-        value_bits,
-        series_ends,
-        sample_ends,
-    )
-    values = value_bits.view(np.float64)
+    groups = ShardGroups.room_for(len(rows), len(request.columns.timestamps), num_shards)
+    group_by_shard(rows, request.columns, table.columns, groups)
+    values = groups.value_bits.view(np.float64)
+    shard_ends = zip(groups.series_ends.tolist(), groups.sample_ends.tolist(), strict=True)
     containers: dict[int, RecordContainer] = {}
     shard_rows: dict[int, NDArray[np.int32]] = {}
     series_start = sample_start = 0
-    for shard, (series_end, sample_end) in enumerate(zip(series_ends.tolist(), sample_ends.tolist(), strict=True)):
+    for shard, (series_end, sample_end) in enumerate(shard_ends):
         if series_end > series_start:
             series, samples = slice(series_start, series_end), slice(sample_start, sample_end)
-            shard_rows[shard] = grouped_rows[series]
+            shard_rows[shard] = groups.rows[series]
             bare = RecordContainer(
-                hash_high[series], hash_low[series], counts[series], timestamps[samples], values[samples]
+                groups.hash_high[series],
+                groups.hash_low[series],
+                groups.counts[series],
+                groups.timestamps[samples],
+                values[samples],
             )
             new = np.flatnonzero(table.columns.known[shard_rows[shard]] == 0).astype(np.int32)
             containers[shard] = _with_part_keys(table, shard_rows[shard], bare, new)
@@ -253,7 +200,7 @@ def _refused(table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32]
     positions = np.flatnonzero(shards < 0)
     if len(positions):
         verdicts = -shards[positions]
-        counts = np.bincount(verdicts, request.counts[positions])
+        counts = np.bincount(verdicts, request.columns.counts[positions])
         for verdict in np.unique(verdicts).tolist():
             outcome.refuse(VERDICTS[verdict], int(counts[verdict]))
         outcome.example = table.part_keys[rows[positions[0]]].decode()
@@ -266,9 +213,10 @@ def _refused(table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32]
 
 def _metadata(request: ParsedRequest) -> list[MetricMetadata]:
     found = []
-    if len(request.metadata_starts):
+    starts, ends = request.columns.metadata_starts, request.columns.metadata_ends
+    if len(starts):
         data = request.data.tobytes()
-        for start, end in zip(request.metadata_starts.tolist(), request.metadata_ends.tolist(), strict=True):
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             kind, metric, help_text, unit = 0, "", "", ""
             for part in fields(data, "MetricMetadata", start, end):
                 if part.number == 1:

@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from filoray.http.remote.protobuf_reader import fields, malformed
 from filoray.nodes.data.part_key import PART_KEY_TEXT_BYTES_MAX, hash_shard_key, ingestion_shard, part_key_hash
 from filoray.nodes.data.write_outcome import RefusalReason
-from filoray.nodes.kernels.edge import remote_write as kernels
-from filoray.nodes.kernels.edge.series_lookup import add_rows, find_rows
+from filoray.nodes.kernels.edge import part_keys as kernels
+from filoray.nodes.kernels.edge.part_keys import LabelBounds, PartKeyColumns
+from filoray.nodes.kernels.edge.remote_write import RequestColumns
+from filoray.nodes.kernels.edge.series_lookup import SeriesColumns, add_rows, find_rows
 
 _ROWS_FIRST = 1024
 _EXAMPLE_CHARACTERS_MAX = 300
@@ -53,51 +55,11 @@ class LabelLimits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A WriteRequest after ``parse_write_request``; the columns are described there, cut to their lengths."""
+    """A WriteRequest after ``parse_write_request``; ``data`` uint8[] is the message."""
 
     data: NDArray[np.uint8]
-    label_starts: NDArray[np.int64]
-    label_ends: NDArray[np.int64]
-    counts: NDArray[np.int32]
-    hash_first: NDArray[np.uint64]
-    hash_second: NDArray[np.uint64]
-    timestamps: NDArray[np.int64]
-    value_bits: NDArray[np.uint64]
-    metadata_starts: NDArray[np.int64]
-    metadata_ends: NDArray[np.int64]
+    columns: RequestColumns
     histogram_count: int
-
-
-class SeriesColumns(NamedTuple):
-    """What is kept of series in numbers, by row.
-
-    ``shards``: negative for a refused series, then minus its kernel verdict. ``known``: 1 once the series' shard has
-    acknowledged a write with its part key.
-    """
-
-    label_first: NDArray[np.uint64]
-    label_second: NDArray[np.uint64]
-    last_used: NDArray[np.int64]
-    hash_high: NDArray[np.uint64]
-    hash_low: NDArray[np.uint64]
-    shards: NDArray[np.int32]
-    known: NDArray[np.uint8]
-
-    @classmethod
-    def empty(cls) -> SeriesColumns:
-        first, second, high, low = (np.zeros(0, np.uint64) for _ in range(4))
-        return cls(first, second, np.zeros(0, np.int64), high, low, np.zeros(0, np.int32), np.zeros(0, np.uint8))
-
-    @property
-    def room(self) -> int:
-        return len(self.last_used)
-
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        return self
-
-    def grown(self, room: int) -> SeriesColumns:
-        """The same rows and as many as ``room`` in all."""
-        return SeriesColumns(*[np.concatenate([old, np.zeros(room - len(old), old.dtype)]) for old in self.arrays()])
 
 
 class SeriesTable:
@@ -123,8 +85,8 @@ class SeriesTable:
 
         Raises BadData, and adds nothing, if the labels of a new series are malformed.
         """
-        rows = np.empty(len(request.counts), np.int32)
-        first, second = request.hash_first, request.hash_second
+        rows = np.empty(len(request.columns.counts), np.int32)
+        first, second = request.columns.hash_first, request.columns.hash_second
         with self._lock:
             columns = self.columns
             missing = find_rows(first, second, self._slots, columns.label_first, columns.label_second, rows)
@@ -161,7 +123,7 @@ class SeriesTable:
         """Rows for the series at the positions ``missing`` of a request (the same series may be there twice)."""
         made = self._build_part_keys(request, missing)
         self._reserve(self.count + len(missing))
-        first, second = request.hash_first[missing], request.hash_second[missing]
+        first, second = request.columns.hash_first[missing], request.columns.hash_second[missing]
         missing_rows = np.empty(len(missing), np.int32)
         count_before = self.count
         self.count = self._add_rows(first, second, count_before, missing_rows)
@@ -204,38 +166,25 @@ class SeriesTable:
         self.part_keys.append(part_key)
         self.key_bytes += len(part_key)
 
-    def _build_part_keys(self, request: ParsedRequest, missing: NDArray[np.int64]) -> _PartKeys:
+    def _build_part_keys(self, request: ParsedRequest, missing: NDArray[np.int64]) -> PartKeyColumns:
         limits = self._limits
-        room = int((request.label_ends[missing] - request.label_starts[missing]).sum())
-        made = _PartKeys(
-            np.empty(room, np.uint8),
-            np.empty(len(missing), np.int64),
-            np.empty(6 * len(missing), np.int64),
-            np.empty(len(missing), np.int32),
-        )
-        result = np.zeros(kernels.RESULT_FIELDS, np.int64)
-        kernels.build_part_keys(
-            request.data,
-            missing,
-            request.label_starts,
-            request.label_ends,
+        room = int((request.columns.label_ends[missing] - request.columns.label_starts[missing]).sum())
+        made = PartKeyColumns.room_for(len(missing), room)
+        bounds = LabelBounds(
             limits.max_label_count,
             min(limits.max_label_name_bytes, PART_KEY_TEXT_BYTES_MAX),
             min(limits.max_label_value_bytes, PART_KEY_TEXT_BYTES_MAX),
-            made.key_bytes,
-            made.key_ends,
-            made.shard_key_spans,
-            made.verdicts,
-            np.empty(4 * (limits.max_label_count + 1), np.int64),
-            result,
         )
+        scratch = np.empty(4 * (limits.max_label_count + 1), np.int64)
+        result = np.zeros(kernels.RESULT_FIELDS, np.int64)
+        kernels.build_part_keys(request.data, missing, request.columns, bounds, made, scratch, result)
         if result[kernels.CODE]:
             raise malformed("Label of a WriteRequest", int(result[kernels.CODE]), int(result[kernels.OFFSET]))
         return made
 
     def _why(self, refusal: RefusalReason, request: ParsedRequest, position: int) -> str:
         """The sentence about a refused series, with its labels as they came."""
-        start, end = int(request.label_starts[position]), int(request.label_ends[position])
+        start, end = int(request.columns.label_starts[position]), int(request.columns.label_ends[position])
         pairs = label_pairs(request.data[start:end].tobytes())
         limits = self._limits
         reason = {
@@ -277,16 +226,6 @@ class SeriesTable:
         """Fills ``rows`` with those of the hashes; the new ones begin at ``count``. Returns how many there are then."""
         columns = self.columns
         return int(add_rows(first, second, self._slots, columns.label_first, columns.label_second, count, rows))
-
-
-@dataclass(frozen=True, slots=True)
-class _PartKeys:
-    """What ``build_part_keys`` gives."""
-
-    key_bytes: NDArray[np.uint8]
-    key_ends: NDArray[np.int64]
-    shard_key_spans: NDArray[np.int64]
-    verdicts: NDArray[np.int32]
 
 
 def label_pairs(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -17,7 +17,7 @@ NAME_CHARACTERS_MAX = 2_000
 UNIT_CHARACTERS_MAX = 200
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class MetricMetadata:
     """Of a metric family; ``type`` in lower case, as the metadata API prints it."""
 

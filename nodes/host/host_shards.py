@@ -189,6 +189,11 @@ class HostShards:
             self._openings[order.opening] = opening
         return opening
 
+    def drop_opening(self, opening: Opening) -> None:
+        """No thread could be had for it: whichever comes yet finds that it must touch nothing."""
+        opening.abandon()
+        self._forget(opening.order.opening)
+
     def open(self, opening: Opening, run_on_ingest_thread: RunsOnIngestThread) -> None:
         """On an opening thread. What becomes of it is told."""
         key, number = opening.order.key, opening.order.opening

@@ -17,10 +17,10 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from filoray.cluster.errors import FilorayError
-from filoray.cluster.process.clocks import steady_ms
 from filoray.cluster.process.thread_watch import Beat, ThreadWatch
 from filoray.nodes.host.append_jobs import AppendJob, ShardKey
 from filoray.nodes.host.opening_threads import OpeningThreads
+from filoray.nodes.host.waker import Waker
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class HostThreads:
     def __init__(self, shards: ShardsToChange) -> None:
         self._shards = shards
         self._openers = OpeningThreads(_OPENING_THREADS, _OPENING_THREADS_PER_SOURCE)
-        self._waker: threading.Timer | None = None
+        self._waker = Waker()
         self._queue: queue.SimpleQueue[AppendJob | Callable[[], None] | None] = queue.SimpleQueue()
         self._beat = Beat("ingest")
         self._ingest = threading.Thread(target=self._run, name="ingest", daemon=True)
@@ -81,7 +81,7 @@ class HostThreads:
         return future
 
     def open(self, dataset: str, action: Callable[[], None], *, has_source: bool) -> None:
-        """Do it on a thread of its own, when there is a place for it."""
+        """Do it on a thread of its own, when there is a place for it. Raises RuntimeError if none can be started."""
         self._openers.submit(dataset, action, has_source=has_source)
 
     def give_up(self, thread: threading.Thread) -> None:
@@ -89,22 +89,17 @@ class HostThreads:
         self._openers.give_up(thread)
 
     def run_aside(self, name: str, action: Callable[[], None]) -> None:
-        """Do what takes long on a thread of its own, at once."""
+        """Do what takes long on a thread of its own, at once. Raises RuntimeError if none can be started."""
         threading.Thread(target=action, name=name, daemon=True).start()
 
     def wake_at(self, at_ms: int, action: Callable[[], None]) -> None:
         """Do it at that time of ``steady_ms``, instead of what was to be done before."""
-        if self._waker is not None:
-            self._waker.cancel()
-        self._waker = threading.Timer(max(0, at_ms - steady_ms()) / 1000, action)
-        self._waker.daemon = True
-        self._waker.start()
+        self._waker.wake_at(at_ms, action)
 
     def close(self) -> None:
         """Returns when all that was submitted before is done. Openings that run end by themselves."""
         self._openers.close()
-        if self._waker is not None:
-            self._waker.cancel()
+        self._waker.close()
         self._queue.put(None)
         self._ingest.join(timeout=60)
 

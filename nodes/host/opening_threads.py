@@ -51,13 +51,13 @@ class OpeningThreads:
     def _start_those_with_a_place(self) -> None:
         while (place := self._next()) is not None:
             waiting = self._waiting[place]
-            action = waiting.popleft()
-            if not waiting:
-                del self._waiting[place]
-            thread = threading.Thread(target=self._run, args=(action,), name=f"open {place[0]}", daemon=True)
+            thread = threading.Thread(target=self._run, args=(waiting[0],), name=f"open {place[0]}", daemon=True)
+            thread.start()  # raises with everything as it was; what has begun is waited for with the lock
             self._running[place] += 1
             self._places[thread] = place
-            thread.start()
+            waiting.popleft()
+            if not waiting:
+                del self._waiting[place]
 
     def _next(self) -> tuple[str, bool] | None:
         """The data set whose turn it is; those that came first are first in ``_waiting``."""

@@ -20,7 +20,7 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
 from filoray.cluster.control.node_core import NodeCore
 from filoray.cluster.control.node_dispatcher import NodeDispatcher
-from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, OpenShard, Report
+from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, Note, OpenShard, Report
 from filoray.cluster.control.node_events import (
     DeleteOrdered,
     FilesDeleted,
@@ -28,7 +28,6 @@ from filoray.cluster.control.node_events import (
     OpeningId,
     RequestId,
     ShutdownOrdered,
-    SlotKey,
     StartOrdered,
     StopOrdered,
     Tick,
@@ -168,7 +167,11 @@ class ShardHost:
     def open_shard(self, order: OpenShard) -> None:
         opening = self.shards.begin_opening(order)
         action = partial(self.shards.open, opening, self.threads.run)
-        self.threads.open(order.config.name, action, has_source=is_polled(order.config))
+        try:
+            self.threads.open(order.config.name, action, has_source=is_polled(order.config))
+        except BaseException:
+            self.shards.drop_opening(opening)
+            raise
 
     def abandon_opening(self, opening: OpeningId) -> None:
         self._give_up(self.shards.abandon(opening))
@@ -213,5 +216,5 @@ class ShardHost:
     def wake_at(self, at_ms: int) -> None:
         self.threads.wake_at(at_ms, partial(self._dispatcher.take, Tick()))
 
-    def note(self, key: SlotKey, text: str) -> None:
-        logger.warning("dataset %s shard %d: %s", *key, text)
+    def note(self, note: Note) -> None:
+        logger.log(note.level, "dataset %s shard %d: %s", *note.key, note.text)

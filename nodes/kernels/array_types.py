@@ -16,6 +16,7 @@ READ_F64 = types.Array(types.float64, 1, "C", readonly=True)
 U8 = types.uint8[::1]
 I32 = types.int32[::1]
 I64 = types.int64[::1]
+U64 = types.uint64[::1]
 F64 = types.float64[::1]
 I32_ROWS = types.int32[:, ::1]
 U32_ROWS = types.uint32[:, ::1]

@@ -20,6 +20,7 @@ from filoray.cluster.errors import BadData, Unavailable
 from filoray.nodes.data.part_key import decode_part_key, hash_part_keys
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import AppendReply, RefusalReason, UnknownSeries, WriteOutcome
+from filoray.nodes.kernels.storage.write_buffers import NewSamples
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text, sample_text, series_text
 from filoray.nodes.memstore.shard_memory import ShardMemory
@@ -28,6 +29,7 @@ from filoray.nodes.memstore.store.log_record import NEVER_SHUT_MS, LogRecord, en
 from filoray.nodes.memstore.store.part_key_rows import QUICK_LEVEL, encode_part_key_row
 from filoray.nodes.memstore.upkeep.cardinality import NAMESPACE_LABEL, WORKSPACE_LABEL, Cardinality
 from filoray.nodes.memstore.upkeep.retention_clock import RetentionClock
+from filoray.nodes.memstore.write_buffers import AppendRules
 
 NOTHING_DONE = -1
 LOG_BYTES_PER_SERIES_MAX = 8192
@@ -36,18 +38,15 @@ LOG_BYTES_PER_SERIES_MAX = 8192
 
 @dataclass(slots=True)
 class Prepared:
-    """A container whose series are looked up: ``partitions`` int32[n], -1 for a series that is refused.
+    """A container whose series are looked up.
 
-    ``counts``, ``times``, ``values``: the container's without the samples that are too far ahead. ``shut_ms``: nothing
-    is too old for series whose newest sample is later than this.
+    ``new``: its samples without those that are too far ahead; a series that is refused has no partition. ``shut_ms``:
+    nothing is too old for series whose newest sample is later than this.
     """
 
     container: RecordContainer
-    partitions: NDArray[np.int32]
     offset: int
-    counts: NDArray[np.int32]
-    times: NDArray[np.int64]
-    values: NDArray[np.float64]
+    new: NewSamples
     newest_ms: int | None = None
     shut_ms: int = NEVER_SHUT_MS
     outcome: WriteOutcome = field(default_factory=WriteOutcome)
@@ -144,8 +143,8 @@ class Ingestion:
         limit_ms = NEVER_SHUT_MS if self._max_future_ms is None else now_ms + self._max_future_ms
         high, low = np.require(container.hash_high, requirements="A"), np.require(container.hash_low, requirements="A")
         partitions, missing = self._memory.index.find(high, low)
-        times, values = container.timestamps, container.values
-        prepared = Prepared(container, partitions, offset, container.counts, times, values)
+        times = container.timestamps
+        prepared = Prepared(container, offset, NewSamples(partitions, container.counts, times, container.values))
         if len(times):
             prepared.newest_ms = int(times.max())
             # Of a stream nobody would hear of a refusal, and it may be the clock here that is wrong.
@@ -157,7 +156,7 @@ class Ingestion:
             # From a stream that is replayed: what a group's chunks have already is passed over.
             known = partitions >= 0
             done = self.checkpoints[self._memory.groups_of(partitions[known])] >= offset
-            prepared.outcome.accepted += int(prepared.counts[known][done].sum())
+            prepared.outcome.accepted += int(prepared.new.counts[known][done].sum())
             partitions[np.flatnonzero(known)[done]] = NOTHING_DONE
         newest = self._memory.buffers.newest_ms.data[partitions[partitions >= 0]]
         if len(newest) and int(newest.max()) > limit_ms:
@@ -169,9 +168,10 @@ class Ingestion:
         container, outcome = prepared.container, prepared.outcome
         taken = container.timestamps <= limit_ms
         owners = np.repeat(np.arange(container.series_count), container.counts)
-        prepared.counts = np.bincount(owners[taken], minlength=container.series_count).astype(np.int32)
-        prepared.times, prepared.values = container.timestamps[taken], container.values[taken]
-        prepared.newest_ms = int(prepared.times.max()) if len(prepared.times) else None
+        counts = np.bincount(owners[taken], minlength=container.series_count).astype(np.int32)
+        times, values = container.timestamps[taken], container.values[taken]
+        prepared.new = NewSamples(prepared.new.partitions, counts, times, values)
+        prepared.newest_ms = int(times.max()) if len(times) else None
         outcome.refuse(RefusalReason.OUT_OF_BOUNDS, int((~taken).sum()))
         if not outcome.example:
             first = int(np.flatnonzero(~taken)[0])
@@ -181,7 +181,7 @@ class Ingestion:
             )
 
     def _series_text(self, prepared: Prepared, series: int) -> str:
-        partition = int(prepared.partitions[series])
+        partition = int(prepared.new.partitions[series])
         if partition >= 0:
             return series_text(self._memory.index.label_set(partition))
         key = prepared.container.part_keys().get(series)
@@ -189,8 +189,8 @@ class Ingestion:
 
     def _add_series(self, prepared: Prepared, fresh: list[bytes]) -> None:
         """Enter the container's new series, or say which come without key."""
-        container, partitions = prepared.container, prepared.partitions
-        missing = np.flatnonzero((partitions < 0) & ((prepared.counts > 0) | (container.counts == 0)))
+        container, partitions, counts = prepared.container, prepared.new.partitions, prepared.new.counts
+        missing = np.flatnonzero((partitions < 0) & ((counts > 0) | (container.counts == 0)))
         if not len(missing):
             return
         has_key = np.isin(missing, container.key_series)
@@ -262,7 +262,7 @@ class Ingestion:
             if reason:
                 taken[i] = False
                 outcome = prepared.outcome
-                outcome.refuse(RefusalReason.OVER_LIMIT, int(prepared.counts[series[i]]))
+                outcome.refuse(RefusalReason.OVER_LIMIT, int(prepared.new.counts[series[i]]))
                 if not outcome.example:
                     texts = dict(
                         labels.pair_text(pair) for pair in pair_ids[ends[i] - pair_counts[i] : ends[i]].tolist()
@@ -310,33 +310,17 @@ class Ingestion:
     # ---- after the commit
 
     def _apply(self, item: Prepared) -> None:
-        self.apply(
-            item.partitions,
-            np.require(item.counts, requirements="A"),
-            np.require(item.times, requirements="A"),
-            np.require(item.values, requirements="A"),
-            item.shut_ms,
-            item.outcome,
-        )
+        self.apply(item.new.aligned(), item.shut_ms, item.outcome)
         if item.offset >= 0:
             # Not before: what could not be applied must be read again, so no flush may checkpoint it.
             self.applied_offset = max(self.applied_offset, item.offset)
 
-    def apply(
-        self,
-        partitions: NDArray[np.int32],
-        counts: NDArray[np.int32],
-        times: NDArray[np.int64],
-        values: NDArray[np.float64],
-        shut_ms: int,
-        outcome: WriteOutcome,
-    ) -> None:
+    def apply(self, new: NewSamples, shut_ms: int, outcome: WriteOutcome) -> None:
         """Samples into memory; what cannot be there is counted in ``outcome``."""
         memory = self._memory
+        partitions, counts, times, values = new
         with memory.lock:
-            appended = memory.buffers.append(
-                partitions, counts, times, values, self._window_ms, memory.chunk_samples, shut_ms
-            )
+            appended = memory.buffers.append(new, AppendRules(self._window_ms, memory.chunk_samples, shut_ms))
         outcome.accepted += appended.accepted + appended.same
         self.unflushed_samples += appended.accepted
         for reason, count, example in (
@@ -356,7 +340,7 @@ class Ingestion:
 
 
 def _log_record(item: Prepared, series_ids: NDArray[np.int64]) -> LogRecord:
-    partitions, counts, times, values = item.partitions, item.counts, item.times, item.values
+    partitions, counts, times, values = item.new
     known = partitions >= 0
     if known.all():
         return LogRecord(series_ids[partitions], counts, times, values, item.shut_ms)

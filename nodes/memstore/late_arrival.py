@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
-from filoray.nodes.kernels.storage.write_buffers import SPAN_MS_MAX
+from filoray.nodes.kernels.storage.write_buffers import SPAN_MS_MAX, NewSamples
 from filoray.nodes.memstore.refusal_text import sample_text
 from filoray.nodes.memstore.sample_points import present_bits
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.store.log_record import NEVER_SHUT_MS
+from filoray.nodes.memstore.write_buffers import AppendRules
 
 
 class LateArrival:
@@ -85,10 +86,9 @@ class LateArrival:
         fits = times[last].astype(np.uint64) - times.astype(np.uint64) <= np.uint64(SPAN_MS_MAX)
         self._add(partitions[~fits], times[~fits], values[~fits])
         ones = np.ones(int(fits.sum()), np.int32)
+        new = NewSamples(partitions[fits], ones, times[fits], values[fits])
         with memory.lock:
-            appended = memory.buffers.append(
-                partitions[fits], ones, times[fits], values[fits], self._window_ms, memory.chunk_samples, NEVER_SHUT_MS
-            )
+            appended = memory.buffers.append(new, AppendRules(self._window_ms, memory.chunk_samples, NEVER_SHUT_MS))
         assert appended.accepted == len(ones), "they rise, each within the span of the first"
         if len(appended.full):
             memory.seal(np.unique(appended.full))

@@ -19,7 +19,7 @@ from filoray.nodes.data.label_table import LabelColumn, LabelTable
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.part_key import encode_label, split_part_keys
 from filoray.nodes.kernels.storage.hash_index import find_partitions, insert_partitions
-from filoray.nodes.kernels.storage.label_columns import fill_codes, mark_names
+from filoray.nodes.kernels.storage.label_columns import LabelPairs, fill_codes, mark_names
 from filoray.nodes.memstore.growing_column import GrowingColumn
 from filoray.nodes.memstore.label_dictionary import LabelDictionary
 from filoray.nodes.memstore.label_matching import RegexMatches, accepts_absent, literals_of, value_test
@@ -269,16 +269,17 @@ class PartKeyIndex:
 
     # ---- labels
 
+    def _pairs(self) -> LabelPairs:
+        labels = self.labels
+        return LabelPairs(self._pair_offsets.data, self._pair_ids.data, labels.pair_name.data, labels.pair_code.data)
+
     def label_table(self, partitions: Partitions) -> LabelTable:
         """Label sets of the series, in their order."""
         name_ids = self.names_of(partitions)
         name_row = np.full(len(self.labels.names), -1, np.int32)
         name_row[name_ids] = np.arange(len(name_ids), dtype=np.int32)
         codes = np.full((len(name_ids), len(partitions)), -1, np.int32)
-        fill_codes(
-            partitions, self._pair_offsets.data, self._pair_ids.data,
-            self.labels.pair_name.data, self.labels.pair_code.data, name_row, codes,
-        )  # fmt: skip
+        fill_codes(partitions, self._pairs(), name_row, codes)
         return LabelTable(
             len(partitions),
             {self.labels.names[name]: self._column(int(name), codes[row]) for row, name in enumerate(name_ids)},
@@ -287,7 +288,7 @@ class PartKeyIndex:
     def names_of(self, partitions: Partitions) -> NDArray[np.int64]:
         """Ids of the label names that these series have, sorted by name."""
         used = np.zeros(len(self.labels.names), np.uint8)
-        mark_names(partitions, self._pair_offsets.data, self._pair_ids.data, self.labels.pair_name.data, used)
+        mark_names(partitions, self._pairs(), used)
         return np.array(sorted(np.flatnonzero(used).tolist(), key=self.labels.names.__getitem__), np.int64)
 
     def values_of(self, name: str, partitions: Partitions) -> list[str]:
@@ -298,10 +299,7 @@ class PartKeyIndex:
         name_row = np.full(len(self.labels.names), -1, np.int32)
         name_row[name_id] = 0
         codes = np.full((1, len(partitions)), -1, np.int32)
-        fill_codes(
-            partitions, self._pair_offsets.data, self._pair_ids.data,
-            self.labels.pair_name.data, self.labels.pair_code.data, name_row, codes,
-        )  # fmt: skip
+        fill_codes(partitions, self._pairs(), name_row, codes)
         return sorted(value for value in self._compact(name_id, codes[0]).values)
 
     def _column(self, name_id: int, codes: NDArray[np.int32]) -> LabelColumn:

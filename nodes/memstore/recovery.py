@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from filoray.nodes.data.part_key import hash_part_keys
 from filoray.nodes.data.write_outcome import WriteOutcome
+from filoray.nodes.kernels.storage.write_buffers import NewSamples
 from filoray.nodes.memstore.chunks.chunk_batch import decode_batch_meta
 from filoray.nodes.memstore.chunks.chunk_table import StoredColumns
 from filoray.nodes.memstore.ingestion import Ingestion
@@ -68,17 +69,17 @@ def load_chunks(memory: ShardMemory, store: ColumnStore, shard_name: str) -> Non
         memory.chunks.add_stored(
             batch_id,
             StoredColumns(
-                partitions,
-                meta.chunk_columns.astype(np.int64),
-                chunk_places,
-                meta.chunk_lengths.astype(np.int64),
-                meta.chunk_checksums,
-                meta.samples.astype(np.int64),
-                meta.first_ms,
-                meta.last_ms,
-                column_places,
-                meta.lengths.astype(np.int64),
-                meta.checksums,
+                partitions=partitions,
+                chunk_columns=meta.chunk_columns.astype(np.int64),
+                chunk_places=chunk_places,
+                chunk_lengths=meta.chunk_lengths.astype(np.int64),
+                chunk_checksums=meta.chunk_checksums,
+                samples=meta.samples.astype(np.int64),
+                first_ms=meta.first_ms,
+                last_ms=meta.last_ms,
+                places=column_places,
+                lengths=meta.lengths.astype(np.int64),
+                checksums=meta.checksums,
             ),
         )
         memory.batches[batch_id] = StoredBatch(newest_ms, meta.data_bytes())
@@ -119,7 +120,8 @@ def _replay(
     partitions = partition_of(record.series_ids)
     groups = record.series_ids // GROUP_RUN % memory.group_count
     partitions[ingestion.checkpoints[groups] >= offset] = -1
-    ingestion.apply(partitions, record.counts, record.times, record.values, record.shut_ms, WriteOutcome())
+    new = NewSamples(partitions, record.counts, record.times, record.values)
+    ingestion.apply(new, record.shut_ms, WriteOutcome())
 
 
 class PartitionOfSeriesId:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.storage.chunk_gather import find_unsorted
+from filoray.nodes.kernels.storage.samples import CountedSamples, find_unsorted, join_samples
 
 
 def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -15,14 +15,14 @@ def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return offsets
 
 
-def sort_samples(
-    offsets: NDArray[np.int64], times: NDArray[np.int64], values: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def sort_samples(samples: CountedSamples) -> CountedSamples:
     """Make the times of each series strictly rise. Equal times have equal values (the writer saw to it): one stays."""
-    unsorted = np.empty(max(len(offsets) - 1, 0), np.int32)
+    counts, times, values = samples
+    offsets = offsets_of(counts)
+    unsorted = np.empty(len(counts), np.int32)
     count = find_unsorted(offsets, times, unsorted)
     if not count:
-        return offsets, times, values
+        return samples
     kept = np.ones(len(times), np.bool_)
     for series in unsorted[:count].tolist():
         part = slice(offsets[series], offsets[series + 1])
@@ -30,6 +30,17 @@ def sort_samples(
         times[part], values[part] = times[part][order], values[part][order]
         kept[part][1:] = np.diff(times[part]) != 0
     if kept.all():
-        return offsets, times, values
-    owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[kept]
-    return offsets_of(np.bincount(owners, minlength=len(offsets) - 1)), times[kept], values[kept]
+        return samples
+    owners = np.repeat(np.arange(len(counts)), counts)[kept]
+    return CountedSamples(np.bincount(owners, minlength=len(counts)), times[kept], values[kept])
+
+
+def join_each(first: CountedSamples, then: CountedSamples) -> CountedSamples:
+    """Of each series the samples of ``first``, then those of ``then``."""
+    if not then.total:
+        return first
+    if not first.total:
+        return then
+    joined = CountedSamples.room_for(first.counts + then.counts)
+    join_samples(first, then, joined)
+    return joined

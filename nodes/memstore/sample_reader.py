@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -13,18 +14,29 @@ from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.series_batch import SeriesBatch
-from filoray.nodes.kernels.storage.chunk_gather import join_samples
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.memstore.lock_turns import Breathe, LockTurns, Renumbered, no_breath
-from filoray.nodes.memstore.sample_merge import offsets_of, sort_samples
+from filoray.nodes.memstore.sample_merge import join_each, offsets_of, sort_samples
 from filoray.nodes.memstore.shard_memory import ShardMemory
 
 _NO_LIMIT = 1 << 62
 
-Samples = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-"""Counts per series, then flat times and values."""
-Listed = tuple[NDArray[np.int64], NDArray[np.int32], int, Samples, Samples]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What is to be read of n series: the chunks, and a copy of what is in no chunk yet.
+
+    ``chunk_counts`` int64[n], ``chunks`` int32[], series by series, valid in this ``generation`` of the chunk table.
+    """
+
+    chunk_counts: NDArray[np.int64]
+    chunks: NDArray[np.int32]
+    generation: int
+    late: CountedSamples
+    buffered: CountedSamples
 
 
 class SampleReader:
@@ -40,34 +52,27 @@ class SampleReader:
     ) -> SeriesBatch:
         """See Shard.select."""
 
-        def look(breathe: Breathe) -> tuple[NDArray[np.int32], LabelTable, Listed]:
+        def look(breathe: Breathe) -> tuple[LabelTable, _Listed]:
             partitions = self.matching(matchers, start_ms, end_ms, breathe)
             labels = self._memory.index.label_table(partitions)
-            return partitions, labels, self._list(partitions, start_ms, end_ms, self._query_bytes_max)
+            return labels, self._list(partitions, start_ms, end_ms, self._query_bytes_max)
 
         while True:
-            partitions, labels, listed = self.in_turns(look, cancel)
+            labels, listed = self.in_turns(look, cancel)
             try:
-                offsets, times, values, warnings = self._gather(partitions, listed, start_ms, end_ms)
+                samples, warnings = self._gather(listed, start_ms, end_ms)
             except Renumbered:
                 continue
-            return self._batch(labels, offsets, times, values, warnings)
+            return self._batch(labels, samples, warnings)
 
-    def _batch(
-        self,
-        labels: LabelTable,
-        offsets: NDArray[np.int64],
-        times: NDArray[np.int64],
-        values: NDArray[np.float64],
-        warnings: Sequence[str],
-    ) -> SeriesBatch:
+    def _batch(self, labels: LabelTable, samples: CountedSamples, warnings: Sequence[str]) -> SeriesBatch:
         """Without the series that have no sample in the range."""
-        counts = np.diff(offsets)
+        counts, times, values = samples
         if not counts.all():
             with_samples = counts > 0
-            labels = labels.take(with_samples)
-            offsets = offsets_of(counts[with_samples])
-        return SeriesBatch(labels, offsets, times, values, (*self._memory.damages, *dict.fromkeys(warnings)))
+            labels, counts = labels.take(with_samples), counts[with_samples]
+        told = (*self._memory.damages, *dict.fromkeys(warnings))
+        return SeriesBatch(labels, offsets_of(counts), times, values, told)
 
     def in_turns(self, look: Callable[[Breathe], T], cancel: CancelToken | None = None) -> T:
         """``look`` holding the lock, which it lets go of for a moment when it breathes; again if that spoilt it."""
@@ -88,17 +93,12 @@ class SampleReader:
         overlaps = (buffers.oldest_ms.data[found] <= end_ms) & (buffers.newest_ms.data[found] >= start_ms)
         return found if overlaps.all() else found[overlaps]
 
-    def read_chunks(
-        self, chunks: NDArray[np.int32], start_ms: int, end_ms: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Counts per chunk, times and values in range; for the thread that renumbers chunks. Damaged ones have none."""
-        counts, times, values, _ = self._chunks.read(chunks, self._memory.chunks.generation, start_ms, end_ms)
-        return counts, times, values
+    def read_chunks(self, chunks: NDArray[np.int32], start_ms: int, end_ms: int) -> CountedSamples:
+        """Samples in range of each chunk; for the thread that renumbers chunks. Damaged ones have none."""
+        samples, _ = self._chunks.read(chunks, self._memory.chunks.generation, start_ms, end_ms)
+        return samples
 
-    def _list(
-        self, partitions: NDArray[np.int32], start_ms: int, end_ms: int, bytes_max: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], int, Samples, Samples]:
-        """What to read: chunk counts per series, chunks, their generation, late and buffered samples."""
+    def _list(self, partitions: NDArray[np.int32], start_ms: int, end_ms: int, bytes_max: int) -> _Listed:
         memory = self._memory
         with memory.lock:
             counts, chunks = memory.chunks.overlapping(partitions, start_ms, end_ms)
@@ -111,26 +111,18 @@ class SampleReader:
                     )
             buffered = memory.buffers.read(partitions, start_ms, end_ms)
             place, times, values = memory.late.read(partitions, start_ms, end_ms)
-            late = np.bincount(place, minlength=len(partitions)), times, values
-            return counts, chunks, memory.chunks.generation, late, buffered
+            late = CountedSamples(np.bincount(place, minlength=len(partitions)), times, values)
+            return _Listed(counts, chunks, memory.chunks.generation, late, buffered)
 
-    def _gather(
-        self,
-        partitions: NDArray[np.int32],
-        listed: tuple[NDArray[np.int64], NDArray[np.int32], int, Samples, Samples],
-        start_ms: int,
-        end_ms: int,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], list[str]]:
-        chunk_counts, chunks, generation, late, buffered = listed
+    def _gather(self, listed: _Listed, start_ms: int, end_ms: int) -> tuple[CountedSamples, list[str]]:
         warnings: list[str] = []
-        samples = _none(len(partitions))
-        if len(chunks):
-            per_chunk, times, values, warnings = self._chunks.read(chunks, generation, start_ms, end_ms)
-            chunk_ends = offsets_of(chunk_counts)
-            samples = np.diff(offsets_of(per_chunk)[chunk_ends]), times, values
-        samples = _join(_join(samples, late), buffered)
-        offsets, times, values = sort_samples(offsets_of(samples[0]), samples[1], samples[2])
-        return offsets, times, values, warnings
+        samples = CountedSamples.none(len(listed.chunk_counts))
+        if len(listed.chunks):
+            per_chunk, warnings = self._chunks.read(listed.chunks, listed.generation, start_ms, end_ms)
+            counts = np.diff(offsets_of(per_chunk.counts)[offsets_of(listed.chunk_counts)])
+            samples = per_chunk._replace(counts=counts)
+        samples = join_each(join_each(samples, listed.late), listed.buffered)
+        return sort_samples(samples), warnings
 
     def labels_of(
         self,
@@ -144,18 +136,3 @@ class SampleReader:
             return self.matching((), start_ms, end_ms)
         found = [self.matching(matchers, start_ms, end_ms, breathe) for matchers in matcher_sets]
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
-
-
-def _none(series_count: int) -> Samples:
-    return np.zeros(series_count, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
-
-
-def _join(first: Samples, then: Samples) -> Samples:
-    if not len(then[1]):
-        return first
-    if not len(first[1]):
-        return then
-    total = len(first[1]) + len(then[1])
-    times, values = np.empty(total, np.int64), np.empty(total, np.float64)
-    join_samples(*first, *then, times, values)
-    return first[0] + then[0], times, values

@@ -16,6 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, encode_column
 from filoray.nodes.memstore.chunks.chunk_table import ChunkTable, OpenBatch
 from filoray.nodes.memstore.late_samples import LateSamples
@@ -73,8 +74,7 @@ class ShardMemory:
     def seal(self, partitions: NDArray[np.int32]) -> None:
         """Turn the buffers of these series into chunks of their groups' open batches."""
         partitions = partitions[self.buffers.counts.data[partitions] > 0]
-        counts, times, values = self.buffers.read(partitions, *ALL_TIME)
-        sealed = self._encode(partitions, counts, times, values)
+        sealed = self._encode(partitions, self.buffers.read(partitions, *ALL_TIME))
         with self.lock:
             self._install(sealed)
             self.buffers.clear(partitions)
@@ -86,19 +86,17 @@ class ShardMemory:
         late = self.late.all()
         chosen = np.isin(self.groups_of(late.partitions), groups)
         series, counts = np.unique(late.partitions[chosen], return_counts=True)
-        sealed = self._encode(series.astype(np.int32), counts, late.times[chosen], late.values[chosen])
+        samples = CountedSamples(counts, late.times[chosen], late.values[chosen])
+        sealed = self._encode(series.astype(np.int32), samples)
         with self.lock:
             self._install(sealed)
             self.late.drop(chosen)
 
     def _encode(
-        self,
-        partitions: NDArray[np.int32],
-        counts: NDArray[np.int64],
-        times: NDArray[np.int64],
-        values: NDArray[np.float64],
+        self, partitions: NDArray[np.int32], samples: CountedSamples
     ) -> list[tuple[int, OpenBatch, NDArray[np.int64], bytes]]:
         """(partition, its open batch, times, compressed values) of each chunk to be."""
+        counts, times, values = samples
         sealed = []
         at = 0
         groups = self.groups_of(partitions).tolist()

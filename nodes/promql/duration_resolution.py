@@ -39,11 +39,11 @@ class _Resolver:
         return walked(self._resolve(expr))
 
     def _resolve(self, expr: Expr) -> Walk[Expr]:
+        if isinstance(expr, VectorSelector):
+            time = self._time(expr.time)
+            return expr if time is expr.time else replace(expr, time=time)
         expr = yield map_children(expr, self._resolve)
         match expr:
-            case VectorSelector():
-                time = self._time(expr.time)
-                return expr if time is expr.time else replace(expr, time=time)
             case MatrixSelector() if expr.range_expr is not None:
                 return replace(expr, range_ms=self._positive_ms(expr.range_ms, expr.range_expr), range_expr=None)
             case Subquery():

@@ -6,6 +6,7 @@ that it is about. The arithmetic of durations (``[5m * 2]``) is no expression in
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from filoray.nodes.promql.ast import (
     Unary,
     VectorSelector,
 )
-from filoray.nodes.promql.deep_trees import Walk, all_of
+from filoray.nodes.promql.deep_trees import Walk
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
@@ -42,7 +43,10 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 
 def with_children(expr: Expr, new: Sequence[Expr]) -> Expr:
     """The node with other subexpressions, as many and in the order of ``children``; itself if they are the same."""
-    if all(one is other for one, other in zip(new, children(expr), strict=True)):
+    inside = children(expr)
+    if len(new) != len(inside):
+        raise ValueError(f"a {type(expr).__name__} with {len(inside)} subexpressions cannot have {len(new)}")
+    if all(map(operator.is_, new, inside)):
         return expr
     match expr:
         case Call():
@@ -65,10 +69,15 @@ def map_children(expr: Expr, walk: Callable[[Expr], Walk[Expr]]) -> Walk[Expr]:
 
     An aggregation's parameter is walked last: of two offences Prometheus tells the one inside.
     """
+    inside = children(expr)
+    if not inside:
+        return expr
     if isinstance(expr, Aggregate) and expr.param is not None:
         inner = yield walk(expr.expr)
         return with_children(expr, ((yield walk(expr.param)), inner))
-    new: list[Expr] = yield all_of(map(walk, children(expr)))
+    new: list[Expr] = []
+    for child in inside:  # not by ``all_of``: a walk more for each node
+        new.append((yield walk(child)))  # noqa: PERF401
     return with_children(expr, new)
 
 

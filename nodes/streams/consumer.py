@@ -136,8 +136,10 @@ class StreamConsumer:
         on_progress(100)
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name=f"stream {self._name}", daemon=True)
-        self._thread.start()
+        """Raises RuntimeError if there can be no thread; then ``stop`` closes what ``recover`` opened."""
+        thread = threading.Thread(target=self._run, name=f"stream {self._name}", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def stop(self) -> None:
         """Does not wait for the thread, which ends within a poll or two."""

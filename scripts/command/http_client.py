@@ -96,7 +96,8 @@ def send(
         with response:
             return Answer(response.status, response.reason, response.headers, response.read())
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
+        # Of others than URLError it is OpenSSL's name for what went wrong.
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise NotTrusted(access.url, reason.verify_message) from None
         raise NoAnswer(access.url, reason) from None

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filoray.nodes.kernels.storage.chunk_gather import copy_chunks
+from filoray.nodes.kernels.storage.chunk_gather import Arenas, copy_chunks
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX
 from filoray.nodes.memstore.chunks.decoded_cache import NO_ROW, DecodedValues
 
@@ -19,15 +20,11 @@ WIDE_ROWS = 8
 
 
 def read(cache: DecodedValues, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    ends = np.cumsum(counts, dtype=np.int64)
-    times = np.zeros((1, CHUNK_SAMPLES_MAX), np.int64)
-    out_times, out_values = np.empty(ends[-1], np.int64), np.empty(ends[-1])
+    out = CountedSamples.room_for(counts.astype(np.int64))
     zeros = np.zeros(len(rows), np.int32)
-    copy_chunks(
-        zeros, rows, zeros.astype(np.int64), counts.astype(np.int64), ends - counts, times, *cache.arenas,
-        out_times, out_values,
-    )  # fmt: skip
-    return out_values.view(np.uint64)
+    times = np.zeros((1, CHUNK_SAMPLES_MAX), np.int64)
+    copy_chunks(zeros, rows, zeros.astype(np.int64), Arenas(times, *cache.arenas), out)
+    return out.values.view(np.uint64)
 
 
 @given(chunks=st.dictionaries(st.integers(0, 40), CHUNKS, min_size=1, max_size=20), data=st.data())

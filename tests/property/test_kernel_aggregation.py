@@ -13,9 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filoray.nodes.kernels.query.aggregation import (
-    MeanPart,
-    SumPart,
-    VariancePart,
     group_counts,
     group_extremes,
     group_means,
@@ -25,6 +22,7 @@ from filoray.nodes.kernels.query.aggregation import (
     merge_sums,
     merge_variances,
 )
+from filoray.nodes.kernels.query.aggregation_parts import MeanPart, SumPart, VariancePart
 
 finite = st.one_of(st.integers(-5, 50).map(float), st.floats(-1000, 1000), st.sampled_from([0.1, 1e100, -1e100]))
 odd = st.one_of(finite, st.sampled_from([math.nan, math.inf, -math.inf, 1.7e308, -1.7e308]))
@@ -133,7 +131,7 @@ def split(frame: tuple, cuts: list[int]) -> list[tuple]:
 
 
 def stacked(parts: list) -> tuple[list[np.ndarray], np.ndarray]:
-    fields = list(type(parts[0]).__slots__)
+    fields = list(type(parts[0])._fields)
     groups = len(getattr(parts[0], fields[0]))
     ids = np.tile(np.arange(groups), len(parts))
     return [np.concatenate([getattr(part, name) for part in parts]) for name in fields], ids
@@ -150,7 +148,7 @@ def test_a_merged_sum_is_the_exact_sum_rounded_wherever_the_rows_were_cut(frame:
     for group in range(groups):
         for k in range(values.shape[1]):
             column = [float(v) for v in values[(group_ids == group) & valid[:, k], k]]
-            assert merged.count[group, k] == mean.count[group, k] == len(column)
+            assert merged.counts[group, k] == mean.counts[group, k] == len(column)
             if not column:
                 continue
             exact = sum(map(Fraction, column))
@@ -194,7 +192,7 @@ def test_a_merged_variance_is_that_of_all_rows(frame: tuple, cuts: list[int]) ->
     arrays, ids = stacked([group_variances(*piece) for piece in split(frame, cuts)])
     merged = merge_variances(VariancePart(*arrays), ids, frame[3])
     whole = group_variances(*frame)
-    np.testing.assert_array_equal(merged.count, whole.count)
+    np.testing.assert_array_equal(merged.counts, whole.counts)
     check_variances(frame, merged)
     check_variances(frame, whole)
 
@@ -230,4 +228,4 @@ def test_small_terms_survive_between_large_ones() -> None:
 def test_a_set_flag_stops_an_aggregation() -> None:
     values, valid = np.ones((3, 2)), np.ones((3, 2), np.bool_)
     part = group_sums(values, valid, np.zeros(3, np.int64), 1, np.ones(1, np.uint8))
-    assert part.count.tolist() == [[0.0, 0.0]]
+    assert part.counts.tolist() == [[0.0, 0.0]]

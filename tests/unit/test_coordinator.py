@@ -12,9 +12,10 @@ from fake_actors import FakeActors
 
 from filoray.cluster.actors.coordinator import Coordinator
 from filoray.cluster.config.server_config import load_server_config
+from filoray.cluster.control import operator_requests
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_status import StatusKind
-from filoray.cluster.errors import DatasetUnknown, Unavailable
+from filoray.cluster.errors import DatasetUnknown, FilorayError, Unavailable
 from filoray.cluster.store.meta_store import MetaStore
 
 SOURCE = """
@@ -216,11 +217,47 @@ def test_a_coordinator_that_has_shut_down_answers_so(tmp_path: Path) -> None:
     async def run() -> None:
         async with running(tmp_path, FakeActors()) as coordinator:
             await coordinator.setup_dataset("d", SOURCE)
-        for ask in (coordinator.view, coordinator.shutdown, lambda: coordinator.delete_dataset("d")):
+        for ask in (coordinator.view, lambda: coordinator.delete_dataset("d")):
             with pytest.raises(Unavailable, match="the cluster is shut down"):
                 await asyncio.wait_for(ask(), 1)
 
     asyncio.run(run())
+
+
+def test_all_who_shut_down_are_answered_when_that_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(coordinator: Coordinator, actors: FakeActors) -> None:
+        gate = asyncio.Event()
+
+        async def close_slowly(*_: object) -> None:
+            await gate.wait()
+
+        monkeypatch.setattr(actors, "shutdown", close_slowly)
+        impatient, *patient = [asyncio.create_task(coordinator.shutdown()) for _ in range(3)]
+        await asyncio.sleep(0)
+        impatient.cancel()
+        _, waiting = await asyncio.wait(patient, timeout=0.05)
+        assert waiting == set(patient), "no node has closed"
+        gate.set()
+        await asyncio.wait_for(asyncio.gather(*patient), 1)
+        await asyncio.wait_for(coordinator.shutdown(), 1)
+
+    play(tmp_path, story)
+
+
+def test_an_error_that_nobody_expects_is_told_to_who_asked_and_to_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(coordinator: Coordinator, actors: FakeActors) -> None:
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(operator_requests, "check_room_for", fail)
+            with pytest.raises(FilorayError, match="ZeroDivisionError: a bug"):
+                await asyncio.wait_for(coordinator.setup_dataset("d", SOURCE), 1)
+        await coordinator.setup_dataset("d", SOURCE)
+
+    play(tmp_path, story)
 
 
 def coordinator_owns_all(coordinator: Coordinator) -> bool:

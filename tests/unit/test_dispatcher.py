@@ -9,6 +9,7 @@ import pytest
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.conversations import Conversations
 from filoray.cluster.control.coordinator_effects import (
     AnswerValue,
     Call,
@@ -108,6 +109,21 @@ def test_a_store_that_cannot_be_written_ends_the_process_before_anything_else_is
     assert world.done == ["abort: Unavailable: disk full"]
     dispatcher.take(ViewAsked(1))
     assert world.done == ["abort: Unavailable: disk full"], "it is over"
+
+
+def test_what_was_decided_before_an_error_that_nobody_expects_is_carried_out(
+    world: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher = Dispatcher(default_server_config(), world)
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Conversations, "look", fail)
+    with pytest.raises(ZeroDivisionError):
+        dispatcher.start()
+    assert world.store.nodes()["node-0"].incarnation == 1
+    assert {"LaunchProcess", "after 500"} <= set(world.done), "and time goes on"
 
 
 def test_the_end_of_a_call_is_an_event_with_the_calls_cause(world: Ledger) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -110,6 +111,22 @@ def test_every_status_is_an_answer_and_half_a_one_is_none(gateway: Any) -> None:
 def test_whoever_is_there_answers(gateway: Any) -> None:
     assert is_answered(gateway((500, {}, b"")).access, "/__health", timeout_s=2)
     assert not is_answered(NOBODY, "/__health", timeout_s=2)
+
+
+class Alert(ssl.SSLError):
+    """As the library raises it where a server wants a certificate of ours: after the handshake, its name for reason."""
+
+    reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+
+
+class Alarmed:
+    def open(self, *_: object, **__: object) -> None:
+        raise Alert(1, "certificate required")
+
+
+def test_whoever_wants_a_certificate_of_ours_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "_opener", lambda access: Alarmed())
+    assert is_answered(NOBODY, "/__health", timeout_s=2)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def test_our_own_file_has_only_filodbs_schema() -> None:
         (LOG_STREAM_FACTORY, "", "store { durability = power, durable = yes, cache { size = 1 } }",
          ("sourceconfig.store.durable", "sourceconfig.store.cache.size")),
         (KAFKA_STREAM_FACTORY, "", "filo-topic-name = t, group.id = g, client.id = c, producer.linger.ms = 5", ()),
+        # Read where the operator allows it; where not, the shard says so.
+        (KAFKA_STREAM_FACTORY, "", "filo-topic-name = t, ssl.ca.location = /ca, consumer.ssl.key.location = /k", ()),
         (KAFKA_STREAM_FACTORY, "", "filo-topic-name = t, acks = 1, producer.acks = 1, allow.auto.create.topics = true, "
          "consumer.auto.offset.reset = latest, key.deserializer = k, filo-record-converter = r",
          ("acks", "producer.acks", "allow.auto.create.topics", "consumer.auto.offset.reset", "key.deserializer",

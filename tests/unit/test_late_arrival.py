@@ -78,7 +78,7 @@ class Work:
 
         def counting_read(reader, *arguments):
             read = read_chunks(reader, *arguments)
-            self.decoded += len(read[1])
+            self.decoded += read[0].total
             return read
 
         monkeypatch.setattr(late_samples, "_merged", counting_merge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import pytest
@@ -218,7 +219,7 @@ def test_a_source_that_does_not_answer_is_given_up_and_what_it_left_is_closed_be
     problem = f"its source ({LOG_STREAM_FACTORY}) gave no answer within filoray.node.source-timeout = 0.15 s"
     reason = f"dataset d shard 0: {problem}"
     abandoned = node.take(OpeningAbandoned(KEY, 1, is_hanging=True))
-    assert abandoned == [CloseShard(KEY, 1), Note(KEY, f"{problem}; next attempt in 0.5 s")]
+    assert abandoned == [CloseShard(KEY, 1), Note(KEY, f"{problem}; next attempt in 0.5 s", logging.ERROR)]
     assert node.take(Closed(KEY, 1)) == [says(1, IngestionError(reason)), WakeAt(500)]
     node.now_ms = 500
     assert node.take(Tick()) == [opens(1, 2)]

@@ -8,7 +8,7 @@ from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.node_core import NodeCore
 from filoray.cluster.control.node_dispatcher import NodeDispatcher
-from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, OpenShard, Report
+from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, Note, OpenShard, Report
 from filoray.cluster.control.node_events import (
     Closed,
     DeleteOrdered,
@@ -18,7 +18,6 @@ from filoray.cluster.control.node_events import (
     OpeningFailed,
     OpeningId,
     RequestId,
-    SlotKey,
     StartOrdered,
     StopOrdered,
 )
@@ -67,12 +66,12 @@ class World:
         self.done.append(type(report.event).__name__)
 
     def answer(self, request: RequestId, problem: str) -> None:
-        self.done.append(f"answer {request}")
+        self.done.append(f"answer {request}: {problem}" if problem else f"answer {request}")
 
     def wake_at(self, at_ms: int) -> None:
         self.done.append(f"wake at {at_ms}")
 
-    def note(self, key: SlotKey, text: str) -> None:
+    def note(self, note: Note) -> None:
         self.done.append("note")
 
 
@@ -107,6 +106,19 @@ def test_an_event_that_fits_no_state_is_told_in_the_log_and_changes_nothing(capl
     assert "opening failed is not possible in a slot that is closed" in caplog.text
     world.dispatcher.take(StopOrdered(1, "d", ((0, 1),)))
     assert world.done == ["answer 1"]
+
+
+def test_whoever_gave_an_order_is_answered_also_if_the_core_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.core, "handle", fail)
+        world.dispatcher.take(StopOrdered(1, "d", ((0, 1),)))
+    world.dispatcher.take(StopOrdered(2, "d", ((0, 1),)))
+    assert world.done == ["answer 1: ZeroDivisionError: a bug", "answer 2"]
 
 
 def test_threads_take_turns() -> None:

@@ -9,6 +9,7 @@ import re
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from waiting import wait_until
 
 from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
-from filoray.cluster.errors import LeaseLapsed, StaleRoute
+from filoray.cluster.errors import LeaseLapsed, StaleRoute, Unavailable
 from filoray.cluster.process import open_files
 from filoray.cluster.process.clocks import wall_ms
 from filoray.nodes.data.write_outcome import WriteOutcome
@@ -383,6 +384,31 @@ def test_a_node_takes_the_files_that_the_system_allows_it(few_files: int) -> Non
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert open_files.raise_limit() == min(hard, 1 << 20) > soft
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, 1 << 20), hard)
+
+
+def test_a_node_that_may_start_no_more_threads_says_so_and_goes_on_when_it_may(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = node.start([0], **{"flush-interval": "100ms", "groups-per-shard": 1})
+    wait_until(lambda: node.is_open(0), "it is open")
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        node.host.start_shards(config, [(shard, 1) for shard in range(1, 8)])
+        wait_until(lambda: all(node.reasons(shard) for shard in range(1, 8)), "those that do not open say why")
+        assert node.reasons(7)[0] == "RuntimeError: can't start new thread"
+        with pytest.raises(Unavailable, match="can't start new thread"):
+            node.host.delete_shards("other", 0, [0])
+        with patch.context() as full:
+            full.setattr(Shard, "upkeep", fail)
+            time.sleep(0.7)
+        assert isinstance(node.write(0, sample(1)).wait(), WriteOutcome)
+        wait_until(lambda: node.shard(0).stats().buffered_samples == 0, "a flush that failed is tried again")
+    wait_until(lambda: all(node.is_open(shard) for shard in range(8)), "all are open")
+    node.host.delete_shards("other", 0, [0])
 
 
 @pytest.mark.parametrize("jump_ms", [25 * 3_600_000, -365 * 86_400_000])

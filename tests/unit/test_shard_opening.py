@@ -130,6 +130,29 @@ def test_a_source_that_does_not_answer_costs_no_other_data_set_anything(node: No
     assert node.open_shards("dead") == set()
 
 
+def test_a_shard_whose_source_cannot_be_followed_says_so_and_is_opened_anew(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Stream] = []
+    monkeypatch.setattr(Stream, "close", lambda stream: closed.append(stream))
+    start = threading.Thread.start
+
+    def start_no_stream(thread: threading.Thread) -> None:
+        if thread.name.startswith("stream "):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_no_stream)
+        node.host.start_shards(dataset("living"), [(0, 1)])
+        wait_until(lambda: node.reasons("living", 0), "it says why it is not fed")
+    assert node.reasons("living", 0)[0] == "RuntimeError: can't start new thread"
+    follower = "stream dataset living shard 0"
+    wait_until(lambda: any(thread.name == follower for thread in threading.enumerate()), "it is fed")
+    wait_until(lambda: node.host.held()[0].status.kind is ACTIVE, "it says so")
+    wait_until(lambda: len(closed) == node.sources.asked["living"] - 1, "streams that nobody read are closed")
+
+
 def test_a_shard_whose_source_does_not_answer_says_so_and_opens_when_it_does(node: Node) -> None:
     node.host.start_shards(dataset("dead"), [(shard, 1) for shard in range(8)])
     wait_until(lambda: all(node.reasons("dead", shard) for shard in range(8)), "every shard says why it is not open")

@@ -19,6 +19,7 @@ from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.engine.evaluate.aggregation import Parameter, Reduction, any_by_group, grouping_labels
 from filoray.nodes.engine.fragments import AggregatePartial, FragmentResult
 from filoray.nodes.kernels.query import aggregation as kernels
+from filoray.nodes.kernels.query.aggregation_parts import MeanPart, SumPart, VariancePart
 from filoray.nodes.promql.ast import Aggregate
 
 Planes = tuple[Any, ...]
@@ -63,12 +64,12 @@ class Sums(FigureAggregation):
         self, values: FloatMatrix, valid: BoolMatrix, ids: Ids, group_count: int, cancelled: CancelFlag
     ) -> Planes:
         sums = kernels.group_sums(values, valid, ids, group_count, cancelled)
-        return sums.high, sums.low, sums.count
+        return sums.high, sums.low, sums.counts
 
     def figures(
         self, planes: Planes, ids: Ids | None, group_count: int, cancelled: CancelFlag
     ) -> tuple[FloatMatrix, BoolMatrix]:
-        sums = kernels.SumPart(*planes)
+        sums = SumPart(*planes)
         sums = sums if ids is None else kernels.merge_sums(sums, ids, group_count, cancelled)
         return sums.result(), sums.valid
 
@@ -78,12 +79,12 @@ class Means(FigureAggregation):
         self, values: FloatMatrix, valid: BoolMatrix, ids: Ids, group_count: int, cancelled: CancelFlag
     ) -> Planes:
         means = kernels.group_means(values, valid, ids, group_count, cancelled)
-        return means.high, means.low, means.count, means.incremental
+        return means.high, means.low, means.counts, means.incremental
 
     def figures(
         self, planes: Planes, ids: Ids | None, group_count: int, cancelled: CancelFlag
     ) -> tuple[FloatMatrix, BoolMatrix]:
-        means = kernels.MeanPart(*planes)
+        means = MeanPart(*planes)
         means = means if ids is None else kernels.merge_means(means, ids, group_count, cancelled)
         return means.result(), means.valid
 
@@ -97,12 +98,12 @@ class Variances(FigureAggregation):
     ) -> Planes:
         variances = kernels.group_variances(values, valid, ids, group_count, cancelled)
         squares = (variances.squares, variances.squares_low)
-        return variances.count, variances.mean, variances.mean_low, *squares
+        return variances.counts, variances.mean, variances.mean_low, *squares
 
     def figures(
         self, planes: Planes, ids: Ids | None, group_count: int, cancelled: CancelFlag
     ) -> tuple[FloatMatrix, BoolMatrix]:
-        parts = kernels.VariancePart(*planes)
+        parts = VariancePart(*planes)
         parts = parts if ids is None else kernels.merge_variances(parts, ids, group_count, cancelled)
         values = parts.deviation() if self._root else parts.variance()
         # An infinite sample makes the result NaN, even when it is the only one.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from filoray.nodes.data.matching import METRIC_NAME, LabelMatcher, MatchOp
 from filoray.nodes.engine.functions.function_spec import AtNode
@@ -42,8 +42,7 @@ class Names(Enum):
     GONE = "gone"  # of several metrics, removed: series of different nodes may have become equal
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """``is_pure``: it needs no series, any process evaluates it alike. ``is_pushable``: each node can evaluate it over
     its own series, and the answer is the union of theirs."""
 
@@ -92,18 +91,19 @@ class TreeFacts:
         if isinstance(expr, VectorSelector):
             names = Names.ONE if self._delayed_names or _has_one_name(expr) else Names.MANY
             return Facts(type_, is_pure=False, is_pushable=True, names=names)
-        neither = Facts(type_, is_pure=False, is_pushable=False)
-        if isinstance(expr, FragmentRef):
-            return neither
         with_series = [facts for facts in inner if not facts.is_pure]
         if not with_series:
-            return Facts(type_, is_pure=True, is_pushable=False)
-        if len(with_series) > 1 or not with_series[0].is_pushable or not _is_per_series(expr):
-            return neither
+            return Facts(type_, is_pure=not isinstance(expr, FragmentRef), is_pushable=False)
         names = with_series[0].names
-        if not isinstance(expr, Paren | StepInvariant | MatrixSelector):
-            if names is Names.GONE:
-                return neither
+        takes_names = not isinstance(expr, Paren | StepInvariant | MatrixSelector)
+        if (
+            len(with_series) > 1
+            or not with_series[0].is_pushable
+            or not _is_per_series(expr)
+            or (takes_names and names is Names.GONE)
+        ):
+            return Facts(type_, is_pure=False, is_pushable=False)
+        if takes_names:
             names = Names.GONE if names is Names.MANY and removes_names(expr) else names
         return Facts(type_, is_pure=False, is_pushable=True, names=names)
 

@@ -49,14 +49,13 @@ def resolve_times(expr: Expr, params: QueryParams) -> Expr:
 def _resolve(expr: Expr, params: QueryParams) -> Walk[Expr]:
     if isinstance(expr, Call) and (constant := spec_of(expr).constant) is not None:
         return NumberLiteral(constant(params), expr.position)
+    if isinstance(expr, VectorSelector):
+        return replace(expr, time=_resolve_time(expr.time, params))
     takes_off_parens = isinstance(expr, Call | Aggregate)
     expr = yield map_children(expr, lambda child: _resolve(unwrap_parens(child) if takes_off_parens else child, params))
-    match expr:
-        case VectorSelector():
-            return replace(expr, time=_resolve_time(expr.time, params))
-        case Subquery():
-            step_ms = expr.step_ms or params.default_step_ms
-            return replace(expr, step_ms=step_ms, time=_resolve_time(expr.time, params))
+    if isinstance(expr, Subquery):
+        step_ms = expr.step_ms or params.default_step_ms
+        return replace(expr, step_ms=step_ms, time=_resolve_time(expr.time, params))
     return expr
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit, types
 
 from filoray.nodes.kernels.array_types import READ_I64, READ_U8, U8
 from filoray.nodes.kernels.arrays import Bytes, Ints
+from filoray.nodes.kernels.record_type import record_type
 
 _DOT, _ZERO, _COMMA, _BRACKET = 0x2E, 0x30, 0x2C, 0x5D
 _FIRST_SKIPPED = 3  # of a prefix, what ends the point before
+
+
+class JoinedTexts(NamedTuple):
+    """Texts in a row: ``data`` uint8[bytes], and where each ends: ``ends`` int64[texts]."""
+
+    data: Bytes
+    ends: Ints
+
+
+TEXTS = record_type(JoinedTexts, READ_U8, READ_I64)
 
 
 # Indices are unsigned: numba looks whether a signed one counts from the end, at every byte (measured: four times the
@@ -26,32 +39,27 @@ def _start(ends: Ints, which: int) -> np.uint64:
     return np.uint64(ends[which - 1] if which else 0)
 
 
-@njit(
-    types.int64(READ_U8, READ_I64, READ_U8, READ_I64, READ_U8, READ_I64, READ_I64, READ_I64, READ_U8, READ_I64, U8),
-    cache=True,
-    nogil=True,
-)
+@njit(types.int64(READ_U8, READ_I64, TEXTS, TEXTS, READ_I64, READ_I64, TEXTS, U8), cache=True, nogil=True)
 def write_points(
     numbers: Bytes,
     odd_points: Ints,
-    odd_bytes: Bytes,
-    odd_ends: Ints,
-    head_bytes: Bytes,
-    head_ends: Ints,
+    odd_texts: JoinedTexts,
+    heads: JoinedTexts,
     counts: Ints,
     which: Ints,
-    prefix_bytes: Bytes,
-    prefix_ends: Ints,
+    prefixes: JoinedTexts,
     out: Bytes,
 ) -> int:
     """Write ``head prefix value prefix value … head prefix value …``; returns the length.
 
     ``numbers`` uint8: a JSON list of all points' values, from which a trailing ``.0`` is left out. Point
-    ``odd_points[k]`` (ascending) is written as the k-th text of ``odd_bytes`` instead, which ends at ``odd_ends[k]``.
-    ``head_bytes``, ``head_ends``: the text before each series. ``counts`` int64[series] > 0: its points.
-    ``which`` int64[points]: each point's prefix, which ends at ``prefix_ends[…]`` of ``prefix_bytes``; a
-    series' first point leaves out three bytes of it. ``out`` is long enough for all.
+    ``odd_points[k]`` (ascending) is written as the k-th of the ``odd_texts`` instead. ``heads``: the text before each
+    series. ``counts`` int64[series] > 0: its points. ``which`` int64[points]: which of the ``prefixes`` each point has;
+    a series' first point leaves out three bytes of it. ``out`` is long enough for all.
     """
+    odd_bytes, odd_ends = odd_texts
+    head_bytes, head_ends = heads
+    prefix_bytes, prefix_ends = prefixes
     one, two = np.uint64(1), np.uint64(2)
     at = np.uint64(0)
     read = one  # behind the opening bracket

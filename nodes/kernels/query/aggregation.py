@@ -11,23 +11,29 @@ rounding would else make them depend on the order of the rows.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.arrays import Bools, Bytes, Floats, Ints, bools, floats, ints
-from filoray.nodes.kernels.query.compensated import add, add_finite
-from filoray.nodes.kernels.query.signatures import (
-    BOOL_MATRIX,
-    FLAG,
-    FLOAT_MATRIX,
-    INTS,
-    KERNEL_OPTIONS,
-    OUT_BOOL_MATRIX,
-    OUT_FLOAT_MATRIX,
+from filoray.nodes.kernels.arrays import Bools, Bytes, Ints, floats, ints
+from filoray.nodes.kernels.query.aggregation_parts import (
+    GROUPED_ROWS,
+    MEAN_PART,
+    OUT_EXTREME_PART,
+    OUT_MEAN_PART,
+    OUT_SUM_PART,
+    OUT_VARIANCE_PART,
+    SUM_PART,
+    VARIANCE_PART,
+    ExtremePart,
+    GroupedRows,
+    MeanPart,
+    SumPart,
+    VariancePart,
 )
+from filoray.nodes.kernels.query.compensated import add, add_finite
+from filoray.nodes.kernels.query.signatures import BOOL_MATRIX, FLAG, INTS, KERNEL_OPTIONS
 
 FloatMatrix = NDArray[np.float64]
 BoolMatrix = NDArray[np.bool_]
@@ -36,83 +42,10 @@ CancelFlag = NDArray[np.uint8]
 _NEVER: CancelFlag = np.zeros(1, np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class SumPart:
-    """A compensated sum: its value is ``high + low``. All float64[groups, steps]."""
-
-    high: FloatMatrix
-    low: FloatMatrix
-    count: FloatMatrix
-
-    @property
-    def valid(self) -> BoolMatrix:
-        return self.count > 0
-
-    def result(self) -> FloatMatrix:
-        """The sums."""
-        with np.errstate(invalid="ignore"):
-            return np.where(np.isinf(self.high), self.high, self.high + self.low)
-
-
-@dataclass(frozen=True, slots=True)
-class MeanPart:
-    """A mean: ``high + low`` is the sum, or the mean itself where the sum overflowed (``incremental``, bool)."""
-
-    high: FloatMatrix
-    low: FloatMatrix
-    count: FloatMatrix
-    incremental: BoolMatrix
-
-    @property
-    def valid(self) -> BoolMatrix:
-        return self.count > 0
-
-    def result(self) -> FloatMatrix:
-        """The means."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(self.incremental, self.high + self.low, self.high / self.count + self.low / self.count)
-
-
-@dataclass(frozen=True, slots=True)
-class VariancePart:
-    """Count, mean and sum of squared distances from the mean, both compensated. All float64[groups, steps]."""
-
-    count: FloatMatrix
-    mean: FloatMatrix
-    mean_low: FloatMatrix
-    squares: FloatMatrix
-    squares_low: FloatMatrix
-
-    @property
-    def valid(self) -> BoolMatrix:
-        return self.count > 0
-
-    def variance(self) -> FloatMatrix:
-        """stdvar(); its square root is stddev()."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            squares = np.where(np.isinf(self.squares), self.squares, self.squares + self.squares_low)
-            return squares / self.count
-
-    def deviation(self) -> FloatMatrix:
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(self.variance())
-
-
-@dataclass(frozen=True, slots=True)
-class ExtremePart:
-    """``values`` float64[groups, steps] where ``valid``."""
-
-    values: FloatMatrix
-    valid: BoolMatrix
-
-
-@njit(
-    types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, FLAG),
-    **KERNEL_OPTIONS,
-)
-def _sum(
-    values: Floats, valid: Bools, group_ids: Ints, high: Floats, low: Floats, count: Floats, cancelled: Bytes
-) -> None:
+@njit(types.void(GROUPED_ROWS, OUT_SUM_PART, FLAG), **KERNEL_OPTIONS)
+def _sum(rows: GroupedRows, sums: SumPart, cancelled: Bytes) -> None:
+    values, valid, group_ids = rows
+    high, low, count = sums
     for row in range(values.shape[0]):
         if cancelled[0]:
             return
@@ -131,31 +64,10 @@ def _sum(
             count[group, k] += 1.0 if present else 0.0
 
 
-@njit(
-    types.void(
-        FLOAT_MATRIX,
-        BOOL_MATRIX,
-        INTS,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_BOOL_MATRIX,
-        OUT_BOOL_MATRIX,
-        FLAG,
-    ),
-    **KERNEL_OPTIONS,
-)
-def _mean_again(
-    values: Floats,
-    valid: Bools,
-    group_ids: Ints,
-    high: Floats,
-    low: Floats,
-    count: Floats,
-    incremental: Bools,
-    chosen: Bools,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(GROUPED_ROWS, OUT_MEAN_PART, BOOL_MATRIX, FLAG), **KERNEL_OPTIONS)
+def _mean_again(rows: GroupedRows, means: MeanPart, chosen: Bools, cancelled: Bytes) -> None:
+    values, valid, group_ids = rows
+    high, low, count, incremental = means
     for row in range(values.shape[0]):
         if cancelled[0]:
             return
@@ -184,31 +96,10 @@ def _mean_again(
             low[group, k] = error
 
 
-@njit(
-    types.void(
-        FLOAT_MATRIX,
-        BOOL_MATRIX,
-        INTS,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        FLAG,
-    ),
-    **KERNEL_OPTIONS,
-)
-def _variance(
-    values: Floats,
-    valid: Bools,
-    group_ids: Ints,
-    count: Floats,
-    mean: Floats,
-    mean_low: Floats,
-    squares: Floats,
-    squares_low: Floats,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(GROUPED_ROWS, OUT_VARIANCE_PART, FLAG), **KERNEL_OPTIONS)
+def _variance(rows: GroupedRows, variances: VariancePart, cancelled: Bytes) -> None:
+    values, valid, group_ids = rows
+    count, mean, mean_low, squares, squares_low = variances
     for row in range(values.shape[0]):
         if cancelled[0]:
             return
@@ -229,13 +120,10 @@ def _variance(
             squares_low[group, k] = new_squares_low if present else squares_low[group, k]
 
 
-@njit(
-    types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, types.boolean, OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, FLAG),
-    **KERNEL_OPTIONS,
-)
-def _extreme(
-    values: Floats, valid: Bools, group_ids: Ints, is_max: bool, best: Floats, found: Bools, cancelled: Bytes
-) -> None:
+@njit(types.void(GROUPED_ROWS, types.boolean, OUT_EXTREME_PART, FLAG), **KERNEL_OPTIONS)
+def _extreme(rows: GroupedRows, is_max: bool, extremes: ExtremePart, cancelled: Bytes) -> None:
+    values, valid, group_ids = rows
+    best, found = extremes
     for row in range(values.shape[0]):
         if cancelled[0]:
             return
@@ -250,22 +138,10 @@ def _extreme(
             found[group, k] |= valid[row, k]
 
 
-@njit(
-    types.void(
-        FLOAT_MATRIX, FLOAT_MATRIX, FLOAT_MATRIX, INTS, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, OUT_FLOAT_MATRIX, FLAG
-    ),
-    **KERNEL_OPTIONS,
-)
-def _merge_sums(
-    part_high: Floats,
-    part_low: Floats,
-    part_count: Floats,
-    group_ids: Ints,
-    high: Floats,
-    low: Floats,
-    count: Floats,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(SUM_PART, INTS, OUT_SUM_PART, FLAG), **KERNEL_OPTIONS)
+def _merge_sums(part: SumPart, group_ids: Ints, merged: SumPart, cancelled: Bytes) -> None:
+    part_high, part_low, part_count = part
+    high, low, count = merged
     for row in range(part_high.shape[0]):
         if cancelled[0]:
             return
@@ -283,33 +159,10 @@ def _merge_sums(
             count[group, k] += part_count[row, k]
 
 
-@njit(
-    types.void(
-        FLOAT_MATRIX,
-        FLOAT_MATRIX,
-        FLOAT_MATRIX,
-        BOOL_MATRIX,
-        INTS,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_BOOL_MATRIX,
-        FLAG,
-    ),
-    **KERNEL_OPTIONS,
-)
-def _merge_means(
-    part_high: Floats,
-    part_low: Floats,
-    part_count: Floats,
-    part_incremental: Bools,
-    group_ids: Ints,
-    high: Floats,
-    low: Floats,
-    count: Floats,
-    incremental: Bools,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(MEAN_PART, INTS, OUT_MEAN_PART, FLAG), **KERNEL_OPTIONS)
+def _merge_means(part: MeanPart, group_ids: Ints, merged: MeanPart, cancelled: Bytes) -> None:
+    part_high, part_low, part_count, part_incremental = part
+    high, low, count, incremental = merged
     for row in range(part_high.shape[0]):
         if cancelled[0]:
             return
@@ -347,37 +200,10 @@ def _merge_means(
             low[group, k] = error if math.isinf(mean) else error + other_low * other_share
 
 
-@njit(
-    types.void(
-        FLOAT_MATRIX,
-        FLOAT_MATRIX,
-        FLOAT_MATRIX,
-        FLOAT_MATRIX,
-        FLOAT_MATRIX,
-        INTS,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        OUT_FLOAT_MATRIX,
-        FLAG,
-    ),
-    **KERNEL_OPTIONS,
-)
-def _merge_variances(
-    part_count: Floats,
-    part_mean: Floats,
-    part_mean_low: Floats,
-    part_squares: Floats,
-    part_squares_low: Floats,
-    group_ids: Ints,
-    count: Floats,
-    mean: Floats,
-    mean_low: Floats,
-    squares: Floats,
-    squares_low: Floats,
-    cancelled: Bytes,
-) -> None:
+@njit(types.void(VARIANCE_PART, INTS, OUT_VARIANCE_PART, FLAG), **KERNEL_OPTIONS)
+def _merge_variances(part: VariancePart, group_ids: Ints, merged: VariancePart, cancelled: Bytes) -> None:
+    part_count, part_mean, part_mean_low, part_squares, part_squares_low = part
+    count, mean, mean_low, squares, squares_low = merged
     for row in range(part_count.shape[0]):
         if cancelled[0]:
             return
@@ -405,17 +231,13 @@ def _merge_variances(
             squares_low[group, k] = low
 
 
-def _zeros(group_count: int, steps: int) -> FloatMatrix:
-    return np.zeros((group_count, steps))
-
-
 def group_sums(
     values: FloatMatrix, valid: BoolMatrix, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER
 ) -> SumPart:
     """The parts of sum()."""
-    high, low, count = (_zeros(group_count, values.shape[1]) for _ in range(3))
-    _sum(floats(values), bools(valid), ints(group_ids), high, low, count, cancelled)
-    return SumPart(high, low, count)
+    sums = SumPart.zeros(group_count, values.shape[1])
+    _sum(GroupedRows.of(values, valid, group_ids), sums, cancelled)
+    return sums
 
 
 def group_means(
@@ -423,32 +245,22 @@ def group_means(
 ) -> MeanPart:
     """The parts of avg(): by the sum, and incrementally from the row on that would make the sum overflow."""
     sums = group_sums(values, valid, group_ids, group_count, cancelled)
-    incremental = np.zeros(sums.high.shape, np.bool_)
+    means = MeanPart(*sums, np.zeros(sums.high.shape, np.bool_))
     overflowed = ~np.isfinite(sums.high)
     if overflowed.any():
-        for part in (sums.high, sums.low, sums.count):
+        for part in sums:
             part[overflowed] = 0.0
-        _mean_again(
-            floats(values),
-            bools(valid),
-            ints(group_ids),
-            sums.high,
-            sums.low,
-            sums.count,
-            incremental,
-            overflowed,
-            cancelled,
-        )
-    return MeanPart(sums.high, sums.low, sums.count, incremental)
+        _mean_again(GroupedRows.of(values, valid, group_ids), means, overflowed, cancelled)
+    return means
 
 
 def group_variances(
     values: FloatMatrix, valid: BoolMatrix, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER
 ) -> VariancePart:
     """The parts of stddev() and stdvar(), by Welford's recurrence. NaN where a group holds NaN or an infinity."""
-    count, mean, mean_low, squares, squares_low = (_zeros(group_count, values.shape[1]) for _ in range(5))
-    _variance(floats(values), bools(valid), ints(group_ids), count, mean, mean_low, squares, squares_low, cancelled)
-    return VariancePart(count, mean, mean_low, squares, squares_low)
+    variances = VariancePart.zeros(group_count, values.shape[1])
+    _variance(GroupedRows.of(values, valid, group_ids), variances, cancelled)
+    return variances
 
 
 def group_extremes(
@@ -462,14 +274,14 @@ def group_extremes(
 ) -> ExtremePart:
     """max() or min(), NaN only where there is nothing else. Its own merge: extremes of extremes."""
     best = np.full((group_count, values.shape[1]), np.nan)
-    found = np.zeros(best.shape, np.bool_)
-    _extreme(floats(values), bools(valid), ints(group_ids), is_max, best, found, cancelled)
-    return ExtremePart(best, found)
+    extremes = ExtremePart(best, np.zeros(best.shape, np.bool_))
+    _extreme(GroupedRows.of(values, valid, group_ids), is_max, extremes, cancelled)
+    return extremes
 
 
 def group_counts(valid: BoolMatrix, group_ids: GroupIds, group_count: int) -> FloatMatrix:
     """count() as float64[groups, steps]; 0 is no sample. Merged by adding; group() is 1 where it is not 0."""
-    counts = _zeros(group_count, valid.shape[1])
+    counts = np.zeros((group_count, valid.shape[1]))
     if len(group_ids):
         order = np.argsort(group_ids, kind="stable")
         groups, starts = np.unique(group_ids[order], return_index=True)
@@ -479,36 +291,22 @@ def group_counts(valid: BoolMatrix, group_ids: GroupIds, group_count: int) -> Fl
 
 def merge_sums(part: SumPart, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER) -> SumPart:
     """Partial sums, stacked by row, merged by ``group_ids`` int64[rows]."""
-    high, low, count = (_zeros(group_count, part.high.shape[1]) for _ in range(3))
-    _merge_sums(floats(part.high), floats(part.low), floats(part.count), ints(group_ids), high, low, count, cancelled)
-    return SumPart(high, low, count)
+    merged = SumPart.zeros(group_count, part.high.shape[1])
+    _merge_sums(SumPart(*map(floats, part)), ints(group_ids), merged, cancelled)
+    return merged
 
 
 def merge_means(part: MeanPart, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER) -> MeanPart:
     """Partial means, stacked by row, merged by ``group_ids`` int64[rows]."""
-    high, low, count = (_zeros(group_count, part.high.shape[1]) for _ in range(3))
-    incremental = np.zeros(high.shape, np.bool_)
-    _merge_means(part.high, part.low, part.count, part.incremental, group_ids, high, low, count, incremental, cancelled)
-    return MeanPart(high, low, count, incremental)
+    merged = MeanPart.zeros(group_count, part.high.shape[1])
+    _merge_means(part, group_ids, merged, cancelled)
+    return merged
 
 
 def merge_variances(
     part: VariancePart, group_ids: GroupIds, group_count: int, cancelled: CancelFlag = _NEVER
 ) -> VariancePart:
     """Partial variances, stacked by row, merged by ``group_ids`` int64[rows] (Chan's rule)."""
-    count, mean, mean_low, squares, squares_low = (_zeros(group_count, part.count.shape[1]) for _ in range(5))
-    _merge_variances(
-        floats(part.count),
-        floats(part.mean),
-        floats(part.mean_low),
-        floats(part.squares),
-        floats(part.squares_low),
-        ints(group_ids),
-        count,
-        mean,
-        mean_low,
-        squares,
-        squares_low,
-        cancelled,
-    )
-    return VariancePart(count, mean, mean_low, squares, squares_low)
+    merged = VariancePart.zeros(group_count, part.counts.shape[1])
+    _merge_variances(VariancePart(*map(floats, part)), ints(group_ids), merged, cancelled)
+    return merged

@@ -8,7 +8,7 @@ histogram come together in ``BucketRows``, ascending by bound. Rows of one bound
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, types
@@ -26,6 +26,7 @@ from filoray.nodes.kernels.query.signatures import (
     OUT_FLOAT_MATRIX,
     OUT_FLOATS,
 )
+from filoray.nodes.kernels.record_type import record_type
 
 FloatMatrix = NDArray[np.float64]
 BoolMatrix = NDArray[np.bool_]
@@ -38,13 +39,17 @@ _MIN_NORMAL = 2.2250738585072014e-308
 _MAX_FLOAT = 1.7976931348623157e308
 
 
-@dataclass(frozen=True, slots=True)
-class BucketRows:
-    """Histogram g has the rows ``rows[offsets[g]:offsets[g + 1]]``, their upper ``bounds`` (by position) ascending."""
+class BucketRows(NamedTuple):
+    """Histogram g has the rows ``rows[offsets[g]:offsets[g + 1]]``, their upper bounds ascending.
 
-    rows: NDArray[np.int64]
-    bounds: NDArray[np.float64]
-    offsets: NDArray[np.int64]
+    rows     int64[n]
+    bounds   float64[n]  by position in ``rows``
+    offsets  int64[histograms + 1]
+    """
+
+    rows: Ints
+    bounds: Floats
+    offsets: Ints
 
     @classmethod
     def of(cls, group_ids: NDArray[np.int64], bounds: NDArray[np.float64], group_count: int) -> BucketRows:
@@ -60,20 +65,43 @@ class BucketRows:
         return len(self.offsets) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class HistogramQuantiles:
-    """``values``, ``valid`` [histograms, steps]; ``forced_monotonic`` of the same shape: counts that fell were raised.
+BUCKET_ROWS = record_type(BucketRows, INTS, FLOATS, INTS)
 
-    What the annotation about that tells, by histogram, float64[histograms]: the lowest and the highest bound of such
-    buckets (``lowest_forced_bound`` inf, ``highest_forced_bound`` -inf where there is none) and the largest fall.
+
+class HistogramQuantiles(NamedTuple):
+    """Quantiles, and what the annotation tells where falling counts were raised.
+
+    values                float64[histograms, steps]
+    valid                 bool[histograms, steps]
+    forced_monotonic      bool[histograms, steps]  counts that fell were raised
+    lowest_forced_bound   float64[histograms]      of buckets whose counts were raised, inf where there is none
+    highest_forced_bound  float64[histograms]      of the same, -inf where there is none
+    largest_fall          float64[histograms]
     """
 
-    values: FloatMatrix
-    valid: BoolMatrix
-    forced_monotonic: BoolMatrix
-    lowest_forced_bound: NDArray[np.float64]
-    highest_forced_bound: NDArray[np.float64]
-    largest_fall: NDArray[np.float64]
+    values: Floats
+    valid: Bools
+    forced_monotonic: Bools
+    lowest_forced_bound: Floats
+    highest_forced_bound: Floats
+    largest_fall: Floats
+
+    @classmethod
+    def room_for(cls, histograms: int, steps: int) -> HistogramQuantiles:
+        """So many, to be filled."""
+        return cls(
+            values=np.empty((histograms, steps)),
+            valid=np.empty((histograms, steps), np.bool_),
+            forced_monotonic=np.empty((histograms, steps), np.bool_),
+            lowest_forced_bound=np.full(histograms, np.inf),
+            highest_forced_bound=np.full(histograms, -np.inf),
+            largest_fall=np.zeros(histograms),
+        )
+
+
+HISTOGRAM_QUANTILES = record_type(
+    HistogramQuantiles, OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, OUT_BOOL_MATRIX, OUT_FLOATS, OUT_FLOATS, OUT_FLOATS
+)
 
 
 @njit(cache=True, nogil=True)
@@ -91,19 +119,12 @@ def _almost_equal(a: float, b: float) -> bool:
 
 @njit(cache=True, nogil=True)
 def _gather(
-    values: Floats,
-    valid: Bools,
-    rows: Ints,
-    bounds: Floats,
-    begin: int,
-    end: int,
-    k: int,
-    uppers: Floats,
-    counts: Floats,
+    values: Floats, valid: Bools, buckets: BucketRows, group: int, k: int, uppers: Floats, counts: Floats
 ) -> int:
     """The buckets of one histogram at one step, those of one bound added up; returns how many there are."""
+    rows, bounds, offsets = buckets
     size = 0
-    for i in range(begin, end):
+    for i in range(offsets[group], offsets[group + 1]):
         if not valid[rows[i], k]:
             continue
         if size > 0 and uppers[size - 1] == bounds[i]:
@@ -143,46 +164,18 @@ def _interpolate_quantile(quantile: float, uppers: Floats, counts: Floats, size:
     return start + (uppers[low] - start) * (rank / inside)
 
 
-@njit(
-    types.void(
-        FLOAT_MATRIX,
-        BOOL_MATRIX,
-        INTS,
-        FLOATS,
-        INTS,
-        FLOATS,
-        OUT_FLOAT_MATRIX,
-        OUT_BOOL_MATRIX,
-        OUT_BOOL_MATRIX,
-        OUT_FLOATS,
-        OUT_FLOATS,
-        OUT_FLOATS,
-        FLAG,
-    ),
-    **KERNEL_OPTIONS,
-)
+@njit(types.void(FLOAT_MATRIX, BOOL_MATRIX, BUCKET_ROWS, FLOATS, HISTOGRAM_QUANTILES, FLAG), **KERNEL_OPTIONS)
 def _quantile(
-    values: Floats,
-    valid: Bools,
-    rows: Ints,
-    bounds: Floats,
-    offsets: Ints,
-    quantiles: Floats,
-    out_values: Floats,
-    out_valid: Bools,
-    forced: Bools,
-    lowest_forced: Floats,
-    highest_forced: Floats,
-    largest_fall: Floats,
-    cancelled: Bytes,
+    values: Floats, valid: Bools, buckets: BucketRows, quantiles: Floats, result: HistogramQuantiles, cancelled: Bytes
 ) -> None:
-    uppers = np.empty(rows.shape[0])
-    counts = np.empty(rows.shape[0])
-    for group in range(offsets.shape[0] - 1):
+    out_values, out_valid, forced, lowest_forced, highest_forced, largest_fall = result
+    uppers = np.empty(buckets.rows.shape[0])
+    counts = np.empty(buckets.rows.shape[0])
+    for group in range(buckets.offsets.shape[0] - 1):
         if cancelled[0]:
             return
         for k in range(values.shape[1]):
-            size = _gather(values, valid, rows, bounds, offsets[group], offsets[group + 1], k, uppers, counts)
+            size = _gather(values, valid, buckets, group, k, uppers, counts)
             out_valid[group, k] = size > 0
             out_values[group, k] = math.nan
             forced[group, k] = False
@@ -239,28 +232,26 @@ def _rank_of(value: float, uppers: Floats, counts: Floats, size: int) -> float:
 
 
 @njit(
-    types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, FLOATS, INTS, FLOATS, FLOATS, OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, FLAG),
+    types.void(FLOAT_MATRIX, BOOL_MATRIX, BUCKET_ROWS, FLOATS, FLOATS, OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, FLAG),
     **KERNEL_OPTIONS,
 )
 def _fraction(
     values: Floats,
     valid: Bools,
-    rows: Ints,
-    bounds: Floats,
-    offsets: Ints,
+    buckets: BucketRows,
     lowers: Floats,
     uppers_asked: Floats,
     out_values: Floats,
     out_valid: Bools,
     cancelled: Bytes,
 ) -> None:
-    uppers = np.empty(rows.shape[0])
-    counts = np.empty(rows.shape[0])
-    for group in range(offsets.shape[0] - 1):
+    uppers = np.empty(buckets.rows.shape[0])
+    counts = np.empty(buckets.rows.shape[0])
+    for group in range(buckets.offsets.shape[0] - 1):
         if cancelled[0]:
             return
         for k in range(values.shape[1]):
-            size = _gather(values, valid, rows, bounds, offsets[group], offsets[group + 1], k, uppers, counts)
+            size = _gather(values, valid, buckets, group, k, uppers, counts)
             out_valid[group, k] = size > 0
             out_values[group, k] = math.nan
             if size == 0 or uppers[size - 1] != math.inf:
@@ -290,30 +281,8 @@ def histogram_quantiles(
     Valid where a histogram has any bucket. NaN without a +Inf bucket, with fewer than two buckets or without
     observations; -Inf and +Inf for quantiles below 0 and above 1.
     """
-    shape = (buckets.group_count, values.shape[1])
-    result = HistogramQuantiles(
-        np.empty(shape),
-        np.empty(shape, np.bool_),
-        np.empty(shape, np.bool_),
-        np.full(buckets.group_count, np.inf),
-        np.full(buckets.group_count, -np.inf),
-        np.zeros(buckets.group_count),
-    )
-    _quantile(
-        floats(values),
-        bools(valid),
-        buckets.rows,
-        buckets.bounds,
-        buckets.offsets,
-        floats(quantiles),
-        result.values,
-        result.valid,
-        result.forced_monotonic,
-        result.lowest_forced_bound,
-        result.highest_forced_bound,
-        result.largest_fall,
-        cancelled,
-    )
+    result = HistogramQuantiles.room_for(buckets.group_count, values.shape[1])
+    _quantile(floats(values), bools(valid), buckets, floats(quantiles), result, cancelled)
     return result
 
 
@@ -328,16 +297,5 @@ def histogram_fractions(
     """histogram_fraction() of each histogram at each step as values and validity; bounds float64[steps]."""
     shape = (buckets.group_count, values.shape[1])
     out_values, out_valid = np.empty(shape), np.empty(shape, np.bool_)
-    _fraction(
-        floats(values),
-        bools(valid),
-        buckets.rows,
-        buckets.bounds,
-        buckets.offsets,
-        floats(lowers),
-        floats(uppers),
-        out_values,
-        out_valid,
-        cancelled,
-    )
+    _fraction(floats(values), bools(valid), buckets, floats(lowers), floats(uppers), out_values, out_valid, cancelled)
     return out_values, out_valid

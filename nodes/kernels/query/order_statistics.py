@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit, types
 
 from filoray.nodes.kernels.arrays import Floats
-from filoray.nodes.kernels.query.records import Results, Samples, Windows
-from filoray.nodes.kernels.query.signatures import FLOATS, KERNEL_OPTIONS, RESULTS, SAMPLES, WINDOWS
+from filoray.nodes.kernels.query.records import RESULTS, SAMPLES, WINDOWS, Results, Samples, Windows
+from filoray.nodes.kernels.query.signatures import FLOATS, KERNEL_OPTIONS
 from filoray.nodes.kernels.query.windows import find_windows, longest_series
 
 

@@ -15,8 +15,8 @@ from numba import njit, types
 
 from filoray.nodes.kernels.arrays import Floats
 from filoray.nodes.kernels.query.compensated import add, add_finite
-from filoray.nodes.kernels.query.records import Results, Samples, Windows
-from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS, RESULTS, SAMPLES, WINDOWS
+from filoray.nodes.kernels.query.records import RESULTS, SAMPLES, WINDOWS, Results, Samples, Windows
+from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS
 from filoray.nodes.kernels.query.windows import find_windows, longest_series
 
 _Moments = tuple[float, float, float, float, float]

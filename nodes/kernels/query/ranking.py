@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, types
@@ -27,6 +28,7 @@ from filoray.nodes.kernels.query.signatures import (
     OUT_BOOL_MATRIX,
     OUT_FLOAT_MATRIX,
 )
+from filoray.nodes.kernels.record_type import record_type
 
 FloatMatrix = NDArray[np.float64]
 BoolMatrix = NDArray[np.bool_]
@@ -34,12 +36,11 @@ CancelFlag = NDArray[np.uint8]
 _NEVER: CancelFlag = np.zeros(1, np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class RowGroups:
+class RowGroups(NamedTuple):
     """Group g holds the rows ``rows[offsets[g]:offsets[g + 1]]``, ascending. int64[n] and int64[groups + 1]."""
 
-    rows: NDArray[np.int64]
-    offsets: NDArray[np.int64]
+    rows: Ints
+    offsets: Ints
 
     @classmethod
     def of(cls, group_ids: NDArray[np.int64], group_count: int) -> RowGroups:
@@ -50,6 +51,9 @@ class RowGroups:
     @property
     def group_count(self) -> int:
         return len(self.offsets) - 1
+
+
+ROW_GROUPS = record_type(RowGroups, INTS, INTS)
 
 
 class Pick(IntEnum):
@@ -110,17 +114,11 @@ def _sift_up(keys: Floats, rows: Ints, at: int) -> None:
     rows[at] = row
 
 
-@njit(types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, INTS, types.int64, INTS, OUT_BOOL_MATRIX, FLAG), **KERNEL_OPTIONS)
+@njit(types.void(FLOAT_MATRIX, BOOL_MATRIX, ROW_GROUPS, types.int64, INTS, OUT_BOOL_MATRIX, FLAG), **KERNEL_OPTIONS)
 def _pick(
-    values: Floats,
-    valid: Bools,
-    rows: Ints,
-    group_offsets: Ints,
-    pick: int,
-    limits: Ints,
-    picked: Bools,
-    cancelled: Bytes,
+    values: Floats, valid: Bools, groups: RowGroups, pick: int, limits: Ints, picked: Bools, cancelled: Bytes
 ) -> None:
+    rows, group_offsets = groups
     steps = values.shape[1]
     sizes = np.zeros(steps, np.int64)
     largest = 0
@@ -192,19 +190,19 @@ def _select(scratch: Floats, count: int, index: int) -> float:
 
 
 @njit(
-    types.void(FLOAT_MATRIX, BOOL_MATRIX, INTS, INTS, FLOATS, OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, FLAG),
+    types.void(FLOAT_MATRIX, BOOL_MATRIX, ROW_GROUPS, FLOATS, OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, FLAG),
     **KERNEL_OPTIONS,
 )
 def _quantile(
     values: Floats,
     valid: Bools,
-    rows: Ints,
-    group_offsets: Ints,
+    groups: RowGroups,
     quantiles: Floats,
     out_values: Floats,
     out_valid: Bools,
     cancelled: Bytes,
 ) -> None:
+    rows, group_offsets = groups
     scratch = np.empty(rows.shape[0])
     for group in range(group_offsets.shape[0] - 1):
         for k in range(values.shape[1]):
@@ -254,7 +252,7 @@ def pick_samples(
 ) -> BoolMatrix:
     """bool[n, steps]: the samples that topk, bottomk or limitk keep. ``limits`` int64[steps]: how many by group."""
     picked = np.zeros(values.shape, np.bool_)
-    _pick(floats(values), bools(valid), groups.rows, groups.offsets, int(pick), ints(limits), picked, cancelled)
+    _pick(floats(values), bools(valid), groups, int(pick), ints(limits), picked, cancelled)
     return picked
 
 
@@ -271,9 +269,7 @@ def group_quantiles(
     """
     shape = (groups.group_count, values.shape[1])
     out_values, out_valid = np.empty(shape), np.empty(shape, np.bool_)
-    _quantile(
-        floats(values), bools(valid), groups.rows, groups.offsets, floats(quantiles), out_values, out_valid, cancelled
-    )
+    _quantile(floats(values), bools(valid), groups, floats(quantiles), out_values, out_valid, cancelled)
     return out_values, out_valid
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from numba import njit, types
 
 from filoray.nodes.kernels.arrays import Floats, Ints
-from filoray.nodes.kernels.query.records import Results, Samples, Windows
-from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS, RESULTS, SAMPLES, WINDOWS
+from filoray.nodes.kernels.query.records import RESULTS, SAMPLES, WINDOWS, Results, Samples, Windows
+from filoray.nodes.kernels.query.signatures import KERNEL_OPTIONS
 from filoray.nodes.kernels.query.windows import longest_series
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from numba import types
 
-from filoray.nodes.kernels.query.records import Results, Samples, Windows
-
 INTS = types.Array(types.int64, 1, "C", readonly=True)
 FLOATS = types.Array(types.float64, 1, "C", readonly=True)
 FLOAT_MATRIX = types.Array(types.float64, 2, "C", readonly=True)
@@ -27,7 +25,3 @@ OUT_BOOL_MATRIX = types.Array(types.boolean, 2, "C")
 
 KERNEL_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 """numpy's error model: a division by zero is an infinity or NaN, as it is in Prometheus, and costs no branch."""
-
-SAMPLES = types.NamedTuple((INTS, INTS, FLOATS), Samples)  # type: ignore[no-untyped-call]
-WINDOWS = types.NamedUniTuple(types.int64, 3, Windows)  # type: ignore[no-untyped-call]
-RESULTS = types.NamedTuple((OUT_FLOAT_MATRIX, OUT_BOOL_MATRIX, OUT_INTS, FLAG), Results)  # type: ignore[no-untyped-call]

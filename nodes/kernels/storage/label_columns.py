@@ -1,37 +1,48 @@
-"""Label sets of chosen series as columns of codes.
-
-The pairs (name, value) of series p are ``pair_ids[pair_offsets[p]:pair_offsets[p + 1]]``; a pair's name and
-the code of its value within the name are ``pair_name`` and ``pair_code``.
-"""
+"""Label sets of chosen series as columns of codes."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from numba import njit, types
 
 from filoray.nodes.kernels.array_types import I32_ROWS, I64, READ_I32, READ_I64, READ_U8, U8
 from filoray.nodes.kernels.arrays import Bytes, Int32s, Ints
+from filoray.nodes.kernels.record_type import record_type
 
 
-@njit(types.void(READ_I32, READ_I64, READ_I32, READ_I32, U8), cache=True, nogil=True)
-def mark_names(partitions: Int32s, pair_offsets: Ints, pair_ids: Int32s, pair_name: Int32s, used: Bytes) -> None:
+class LabelPairs(NamedTuple):
+    """The pairs (name, value) of all series: those of series p are ``ids[offsets[p]:offsets[p + 1]]``.
+
+    offsets  int64[partitions + 1]
+    ids      int32[]       pair ids
+    names    int32[pairs]  id of each pair's name
+    codes    int32[pairs]  code of its value among those of the name
+    """
+
+    offsets: Ints
+    ids: Int32s
+    names: Int32s
+    codes: Int32s
+
+
+LABEL_PAIRS = record_type(LabelPairs, READ_I64, READ_I32, READ_I32, READ_I32)
+
+
+@njit(types.void(READ_I32, LABEL_PAIRS, U8), cache=True, nogil=True)
+def mark_names(partitions: Int32s, pairs: LabelPairs, used: Bytes) -> None:
     """``used`` uint8[names] becomes 1 for each label name that one of the series has."""
+    pair_offsets, pair_ids, pair_name, _ = pairs
     for i in range(len(partitions)):
         partition = partitions[i]
         for at in range(pair_offsets[partition], pair_offsets[partition + 1]):
             used[pair_name[pair_ids[at]]] = 1
 
 
-@njit(types.void(READ_I32, READ_I64, READ_I32, READ_I32, READ_I32, READ_I32, I32_ROWS), cache=True, nogil=True)
-def fill_codes(
-    partitions: Int32s,
-    pair_offsets: Ints,
-    pair_ids: Int32s,
-    pair_name: Int32s,
-    pair_code: Int32s,
-    name_row: Int32s,
-    codes: Int32s,
-) -> None:
+@njit(types.void(READ_I32, LABEL_PAIRS, READ_I32, I32_ROWS), cache=True, nogil=True)
+def fill_codes(partitions: Int32s, pairs: LabelPairs, name_row: Int32s, codes: Int32s) -> None:
     """``codes`` int32[rows, n] holds -1; row ``name_row[name]`` (-1: not wanted) gets each series' value code."""
+    pair_offsets, pair_ids, pair_name, pair_code = pairs
     for i in range(len(partitions)):
         partition = partitions[i]
         for at in range(pair_offsets[partition], pair_offsets[partition + 1]):

@@ -1,20 +1,20 @@
 """Write buffers: the newest samples of every series, sorted by time, in chains of small blocks from one pool.
 
-A block holds ``block_times`` uint32[blocks, B] (ms after the series' ``base_ms``) and ``block_values``
-float64[blocks, B]; ``next_block`` chains them; all but a chain's last block are full. ``pool`` int64[2] is
-(length of the stack ``free_blocks``, blocks ever used). Per series: ``first_block``, ``last_block``,
-``counts`` int32 (samples in the chain), ``base_ms`` int64 (time of the first), ``newest_ms`` and
-``oldest_ms`` int64 (over everything the series ever had; newest INT64_MIN: nothing yet).
-Who calls makes sure that the pool has blocks enough.
+All but a chain's last block are full. Who calls makes sure that the pool has blocks enough.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import njit, types
+from numpy.typing import NDArray
 
-from filoray.nodes.kernels.array_types import F64, F64_ROWS, I32, I64, READ_F64, READ_I32, READ_I64, U32_ROWS
+from filoray.nodes.kernels.array_types import F64_ROWS, I32, I64, READ_F64, READ_I32, READ_I64, U32_ROWS
 from filoray.nodes.kernels.arrays import Floats, Int32s, Ints, UInt32s
+from filoray.nodes.kernels.record_type import record_type
+from filoray.nodes.kernels.storage.samples import OUT_SAMPLES, CountedSamples
 
 NO_BLOCK = -1
 SPAN_MS_MAX = 0xFFFFFFFF
@@ -24,77 +24,112 @@ ACCEPTED, SAME, TOO_OLD, DIFFERENT, LATE_COUNT, FULL_COUNT, TOO_OLD_EXAMPLE, DIF
 """Places in the ``outcome`` int64[8] of ``append_samples``; examples are sample indices, -1 for none."""
 
 
-@njit(types.int32(I64, I32, I32), cache=True, nogil=True)
-def take_block(pool: Ints, free_blocks: Int32s, next_block: Int32s) -> int:
+class BlockPool(NamedTuple):
+    """Blocks of B samples each.
+
+    times        uint32[blocks, B]   ms after the ``base_ms`` of the block's series
+    values       float64[blocks, B]
+    next_block   int32[blocks]       the next of the chain, NO_BLOCK at its end
+    free_blocks  int32[blocks]       a stack of the blocks that were given back
+    usage        int64[2]            length of that stack, blocks ever used
+    """
+
+    times: UInt32s
+    values: Floats
+    next_block: Int32s
+    free_blocks: Int32s
+    usage: Ints
+
+
+BLOCK_POOL = record_type(BlockPool, U32_ROWS, F64_ROWS, I32, I32, I64)
+
+
+class BufferChains(NamedTuple):
+    """What is known of each series, by partition id.
+
+    first_block, last_block  int32   ends of its chain, NO_BLOCK where that is empty
+    counts                   int32   samples in the chain
+    base_ms                  int64   time of the first of them
+    newest_ms, oldest_ms     int64   over everything the series ever had; NOTHING_YET_MS and INT64_MAX: nothing yet
+    """
+
+    first_block: Int32s
+    last_block: Int32s
+    counts: Int32s
+    base_ms: Ints
+    newest_ms: Ints
+    oldest_ms: Ints
+
+
+BUFFER_CHAINS = record_type(BufferChains, I32, I32, I32, I64, I64, I64)
+
+
+class NewSamples(NamedTuple):
+    """Samples that arrive for n series, one's after the other's, in any order of time.
+
+    partitions  int32[n]        -1: this series is passed over
+    counts      int32[n]        samples of each
+    times       int64[total]    ms since 1970
+    values      float64[total]
+    """
+
+    partitions: Int32s
+    counts: Int32s
+    times: Ints
+    values: Floats
+
+    def aligned(self) -> NewSamples:
+        """As kernels take them: a column at an odd address, as those of received bytes may be, is copied."""
+        if all(column.flags.aligned for column in self):
+            return self
+        columns: list[NDArray[Any]] = [np.require(column, requirements="A") for column in self]
+        return NewSamples(*columns)
+
+
+NEW_SAMPLES = record_type(NewSamples, READ_I32, READ_I32, READ_I64, READ_F64)
+
+
+# Its arrays one by one: handing a record on costs a count of references for each, as much as the block itself.
+@njit(types.int32(I32, I32, I64), cache=True, nogil=True)
+def take_block(next_block: Int32s, free_blocks: Int32s, usage: Ints) -> int:
     """A block of the pool, at the end of no chain."""
-    if pool[0] > 0:
-        pool[0] -= 1
-        block = free_blocks[pool[0]]
+    if usage[0] > 0:
+        usage[0] -= 1
+        block = free_blocks[usage[0]]
     else:
-        block = types.int32(pool[1])
-        pool[1] += 1
+        block = types.int32(usage[1])
+        usage[1] += 1
     next_block[block] = NO_BLOCK
     return block
 
 
 @njit(
-    types.void(
-        READ_I32,
-        READ_I32,
-        READ_I64,
-        READ_F64,
-        types.uint64,
-        types.int64,
-        types.int64,
-        U32_ROWS,
-        F64_ROWS,
-        I32,
-        I32,
-        I64,
-        I32,
-        I32,
-        I32,
-        I64,
-        I64,
-        I64,
-        I32,
-        I32,
-        I64,
-    ),
+    types.void(NEW_SAMPLES, types.uint64, types.int64, types.int64, BLOCK_POOL, BUFFER_CHAINS, I32, I32, I64),
     cache=True,
     nogil=True,
 )
 def append_samples(
-    partitions: Int32s,
-    sample_counts: Int32s,
-    times: Ints,
-    values: Floats,
+    new: NewSamples,
     window_ms: int,
     full_count: int,
     shut_ms: int,
-    block_times: UInt32s,
-    block_values: Floats,
-    next_block: Int32s,
-    free_blocks: Int32s,
-    pool: Ints,
-    first_block: Int32s,
-    last_block: Int32s,
-    counts: Int32s,
-    base_ms: Ints,
-    newest_ms: Ints,
-    oldest_ms: Ints,
+    pool: BlockPool,
+    chains: BufferChains,
     late: Int32s,
     full: Int32s,
     outcome: Ints,
 ) -> None:
-    """Put n series' samples (``sample_counts`` int32[n] each, flat in ``times`` ms and ``values``) into their buffers.
+    """Put the samples into their series' buffers.
 
-    A series with partition -1 is passed over. In order: appended. Between buffered samples: inserted if not
-    older than newest - ``window_ms`` (any age where newest is later than ``shut_ms``); there already: SAME if the bits
-    are equal, else DIFFERENT. What the buffer alone cannot decide (before its first sample, or too far after it) goes
-    by sample index to ``late`` int32[total]; so does what would be inserted into a buffer that is full, as each
-    insertion goes through all of it. Series whose buffer reaches ``full_count`` go to ``full`` int32[n].
+    In order: appended. Between buffered samples: inserted if not older than newest - ``window_ms`` (any age where
+    newest is later than ``shut_ms``); there already: SAME if the bits are equal, else DIFFERENT. What the buffer alone
+    cannot decide (before its first sample, or too far after it) goes by sample index to ``late`` int32[total]; so does
+    what would be inserted into a buffer that is full, as each insertion goes through all of it. Series whose buffer
+    reaches ``full_count`` go to ``full`` int32[n].
     """
+    partitions, sample_counts, times, values = new
+    block_times, block_values, next_block, free_blocks, usage = pool
+    first_block, last_block, counts, base_ms, newest_ms, oldest_ms = chains
     outcome[:] = 0
     outcome[TOO_OLD_EXAMPLE] = -1
     outcome[DIFFERENT_EXAMPLE] = -1
@@ -116,7 +151,7 @@ def append_samples(
             count = counts[partition]
             if newest == NOTHING_YET_MS or time > newest:
                 if count == 0:
-                    block = take_block(pool, free_blocks, next_block)
+                    block = take_block(next_block, free_blocks, usage)
                     first_block[partition] = block
                     last_block[partition] = block
                     base_ms[partition] = time
@@ -126,7 +161,7 @@ def append_samples(
                     at += 1
                     continue
                 elif count % block_size == 0:
-                    block = take_block(pool, free_blocks, next_block)
+                    block = take_block(next_block, free_blocks, usage)
                     next_block[last_block[partition]] = block
                     last_block[partition] = block
                 block = last_block[partition]
@@ -188,7 +223,7 @@ def append_samples(
                 slot += 1
                 position += 1
             if count % block_size == 0:
-                block = take_block(pool, free_blocks, next_block)
+                block = take_block(next_block, free_blocks, usage)
                 next_block[last_block[partition]] = block
                 last_block[partition] = block
             block = last_block[partition]
@@ -204,19 +239,13 @@ def append_samples(
     outcome[FULL_COUNT] = filled
 
 
-@njit(types.void(READ_I32, types.int64, types.int64, U32_ROWS, I32, I32, I32, I64, I64), cache=True, nogil=True)
+@njit(types.void(READ_I32, types.int64, types.int64, BLOCK_POOL, BUFFER_CHAINS, I64), cache=True, nogil=True)
 def count_buffered(
-    partitions: Int32s,
-    start_ms: int,
-    end_ms: int,
-    block_times: UInt32s,
-    next_block: Int32s,
-    first_block: Int32s,
-    counts: Int32s,
-    base_ms: Ints,
-    out: Ints,
+    partitions: Int32s, start_ms: int, end_ms: int, pool: BlockPool, chains: BufferChains, out: Ints
 ) -> None:
     """``out`` int64[n]: how many buffered samples of each series have ``start_ms <= time <= end_ms``."""
+    block_times, next_block = pool.times, pool.next_block
+    first_block, counts, base_ms = chains.first_block, chains.counts, chains.base_ms
     block_size = block_times.shape[1]
     for i in range(len(partitions)):
         partition = partitions[i]
@@ -241,31 +270,19 @@ def count_buffered(
         out[i] = found
 
 
-@njit(
-    types.void(READ_I32, types.int64, types.int64, U32_ROWS, F64_ROWS, I32, I32, I32, I64, READ_I64, I64, F64),
-    cache=True,
-    nogil=True,
-)
+@njit(types.void(READ_I32, types.int64, types.int64, BLOCK_POOL, BUFFER_CHAINS, OUT_SAMPLES), cache=True, nogil=True)
 def copy_buffered(
-    partitions: Int32s,
-    start_ms: int,
-    end_ms: int,
-    block_times: UInt32s,
-    block_values: Floats,
-    next_block: Int32s,
-    first_block: Int32s,
-    counts: Int32s,
-    base_ms: Ints,
-    positions: Ints,
-    out_times: Ints,
-    out_values: Floats,
+    partitions: Int32s, start_ms: int, end_ms: int, pool: BlockPool, chains: BufferChains, out: CountedSamples
 ) -> None:
-    """Copy what ``count_buffered`` counted, series i from ``positions[i]`` on."""
+    """Fill ``out`` with what ``count_buffered`` counted."""
+    block_times, block_values, next_block = pool.times, pool.values, pool.next_block
+    first_block, counts, base_ms = chains.first_block, chains.counts, chains.base_ms
+    _, out_times, out_values = out
+    at = 0
     block_size = block_times.shape[1]
     for i in range(len(partitions)):
         partition = partitions[i]
         remaining = counts[partition]
-        at = positions[i]
         if remaining > 0:
             base = base_ms[partition]
             block = first_block[partition]
@@ -284,24 +301,18 @@ def copy_buffered(
                 block = next_block[block]
 
 
-@njit(types.void(READ_I32, I32, I32, I64, I32, I32, I32), cache=True, nogil=True)
-def clear_buffers(
-    partitions: Int32s,
-    next_block: Int32s,
-    free_blocks: Int32s,
-    pool: Ints,
-    first_block: Int32s,
-    last_block: Int32s,
-    counts: Int32s,
-) -> None:
+@njit(types.void(READ_I32, BLOCK_POOL, BUFFER_CHAINS), cache=True, nogil=True)
+def clear_buffers(partitions: Int32s, pool: BlockPool, chains: BufferChains) -> None:
     """Give the blocks of these series back to the pool; their buffers are empty then."""
+    next_block, free_blocks, usage = pool.next_block, pool.free_blocks, pool.usage
+    first_block, last_block, counts = chains.first_block, chains.last_block, chains.counts
     for i in range(len(partitions)):
         partition = partitions[i]
         if counts[partition] > 0:
             block = first_block[partition]
             while block != NO_BLOCK:
-                free_blocks[pool[0]] = block
-                pool[0] += 1
+                free_blocks[usage[0]] = block
+                usage[0] += 1
                 block = next_block[block]
             counts[partition] = 0
             first_block[partition] = NO_BLOCK

@@ -8,7 +8,8 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.storage.chunk_gather import copy_chunks, count_in_range
+from filoray.nodes.kernels.storage.chunk_gather import Arenas, copy_chunks, count_in_range
+from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, decode_column
 from filoray.nodes.memstore.chunks.chunk_table import PieceColumns
 from filoray.nodes.memstore.chunks.decoded_cache import NO_ROW, DecodedCache, DecodedValues
@@ -40,39 +41,26 @@ class ChunkReader:
 
     def read(
         self, chunks: NDArray[np.int32], generation: int, start_ms: int, end_ms: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], list[str]]:
-        """Samples in range of each chunk: counts int64[n], flat times and values, and warnings on what cannot be read.
+    ) -> tuple[CountedSamples, list[str]]:
+        """Samples in range of each chunk, and warnings on what cannot be read.
 
         Raises Renumbered if ``generation`` is not the chunk table's any more.
         """
-        counts = np.zeros(len(chunks), np.int64)
-        times: list[NDArray[np.int64]] = []
-        values: list[NDArray[np.float64]] = []
         warnings: list[str] = []
         with self.lock:
-            for start in range(0, len(chunks), self.tranche):
-                part = slice(start, start + self.tranche)
-                self._read_tranche(chunks[part], generation, start_ms, end_ms, counts[part], times, values, warnings)
-        if len(times) == 1:
-            return counts, times[0], values[0], warnings
-        return (
-            counts,
-            np.concatenate(times) if times else np.empty(0, np.int64),
-            np.concatenate(values) if values else np.empty(0, np.float64),
-            warnings,
-        )
+            tranches = [
+                self._read_tranche(chunks[start : start + self.tranche], generation, start_ms, end_ms, warnings)
+                for start in range(0, len(chunks), self.tranche)
+            ]
+        if len(tranches) == 1:
+            return tranches[0], warnings
+        if not tranches:
+            return CountedSamples.none(0), warnings
+        return CountedSamples(*[np.concatenate(column) for column in zip(*tranches, strict=True)]), warnings
 
     def _read_tranche(
-        self,
-        chunks: NDArray[np.int32],
-        generation: int,
-        start_ms: int,
-        end_ms: int,
-        counts: NDArray[np.int64],
-        times: list[NDArray[np.int64]],
-        values: list[NDArray[np.float64]],
-        warnings: list[str],
-    ) -> None:
+        self, chunks: NDArray[np.int32], generation: int, start_ms: int, end_ms: int, warnings: list[str]
+    ) -> CountedSamples:
         with self._memory.lock:
             table = self._memory.chunks
             if table.generation != generation:
@@ -88,23 +76,11 @@ class ChunkReader:
         value_rows = self._rows(self._values, table.chunks, chunks, samples[column_index], warnings)
         time_rows = column_rows[column_index]
         time_rows[value_rows == NO_ROW] = NO_ROW
-        first = np.empty(len(chunks), np.int64)
+        first, counts = np.empty(len(chunks), np.int64), np.empty(len(chunks), np.int64)
         count_in_range(time_rows, samples[column_index], start_ms, end_ms, self._times.rows, first, counts)
-        ends = np.cumsum(counts)
-        out_times, out_values = np.empty(ends[-1], np.int64), np.empty(ends[-1], np.float64)
-        copy_chunks(
-            time_rows,
-            value_rows,
-            first,
-            counts,
-            ends - counts,
-            self._times.rows,
-            *self._values.arenas,
-            out_times,
-            out_values,
-        )
-        times.append(out_times)
-        values.append(out_values)
+        found = CountedSamples.room_for(counts)
+        copy_chunks(time_rows, value_rows, first, Arenas(self._times.rows, *self._values.arenas), found)
+        return found
 
     def _rows(
         self,

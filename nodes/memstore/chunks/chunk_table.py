@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.storage.chunk_gather import count_chunks, list_chunks
+from filoray.nodes.kernels.storage.chunk_gather import ChunkChains, count_chunks, list_chunks
 from filoray.nodes.memstore.growing_column import GrowingColumn
 
 NO_CHUNK = -1
@@ -185,13 +185,17 @@ class ChunkTable:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """How many chunks each series has with times in ``start_ms..end_ms``, and those chunks, oldest first."""
         counts = np.empty(len(partitions), np.int64)
-        newest, previous = self.newest_chunk.data, self.chunks.previous.data
-        columns = self.chunks.time_column.data
-        first_ms, last_ms = self.times.first_ms.data, self.times.last_ms.data
-        count_chunks(partitions, start_ms, end_ms, newest, previous, columns, first_ms, last_ms, counts)
+        chains = ChunkChains(
+            self.newest_chunk.data,
+            self.chunks.previous.data,
+            self.chunks.time_column.data,
+            self.times.first_ms.data,
+            self.times.last_ms.data,
+        )
+        count_chunks(partitions, start_ms, end_ms, chains, counts)
         ends = np.cumsum(counts)
         chunks = np.empty(int(ends[-1]) if len(ends) else 0, np.int32)
-        list_chunks(partitions, start_ms, end_ms, newest, previous, columns, first_ms, last_ms, ends, chunks)
+        list_chunks(partitions, start_ms, end_ms, chains, ends, chunks)
         return counts, chunks
 
     def moved(self, pieces: PieceColumns, ids: Sequence[int], batch: int, places: NDArray[np.int64]) -> None:
