@@ -17,6 +17,7 @@ from filoray.cluster.actors.ray_actors import ActorPort
 from filoray.cluster.actors.real_world import RealWorld
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.coordinator_dispatcher import CoordinatorDispatcher
 from filoray.cluster.control.coordinator_effects import AnswerValue
 from filoray.cluster.control.coordinator_events import (
     CoordinatorEvent,
@@ -30,7 +31,6 @@ from filoray.cluster.control.coordinator_events import (
     StopOrdered,
     ViewAsked,
 )
-from filoray.cluster.control.dispatcher import Dispatcher
 from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.node_protocol import ShardReport
@@ -53,7 +53,7 @@ class Coordinator:
         patience: Patience | None = None,
     ) -> None:
         self._world = RealWorld(config, store, actors, abort)
-        self._dispatcher = Dispatcher(config, self._world, patience)
+        self._dispatcher = CoordinatorDispatcher(config, self._world, patience)
         self._requests = itertools.count(1)
         self._shutdown: asyncio.Future[AnswerValue] | None = None
 

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class RealWorld:
-    """A ``World`` (``dispatcher.py``). Belongs to one event loop."""
+    """A ``World`` (``coordinator_dispatcher.py``). Belongs to one event loop."""
 
     def __init__(self, config: ServerConfig, store: MetaStore, actors: ActorPort, abort: Callable[[], None]) -> None:
         self.store = store

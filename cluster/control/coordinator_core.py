@@ -1,8 +1,8 @@
 """The coordinator's decisions, whole and pure: events in, effects out. No Ray, event loop, clock, file or dice.
 
 ``handle`` takes all that can happen to a coordinator (``coordinator_events.py``) and gives all that it can do
-(``coordinator_effects.py``). ``dispatcher.py`` carries that out, over the real world or the simulated one. What this
-class does is to put the parts together; each has its own state and rules:
+(``coordinator_effects.py``). ``coordinator_dispatcher.py`` carries that out, over the real world or the simulated one.
+What this class does is to put the parts together; each has its own state and rules:
 
     ShardManager        who owns which shard           Membership       which nodes are members
     ShardOrders         orders until they are done     NodeKeeper       processes: start, watch, beat, end

@@ -2,7 +2,7 @@
 
 The dispatcher carries effects out in the order given. A ``Persist`` is durable before the next one is looked at, which
 is what makes an epoch durable before a node hears of it. Those of ``Call`` take time: each ends in one event, or
-fails in one (``dispatcher.py`` has the table). Each effect has the id of what caused it.
+fails in one (``coordinator_dispatcher.py`` has the table). Each effect has the id of what caused it.
 """
 
 from __future__ import annotations

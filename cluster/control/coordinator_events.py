@@ -1,7 +1,7 @@
 """All that can happen to a coordinator: what goes into the CoordinatorCore.
 
 Three kinds: what others ask of it or tell it (operators, nodes, gateways, the launcher), what became of an effect
-(``dispatcher.py`` has the table), and what it wanted to be reminded of.
+(``coordinator_dispatcher.py`` has the table), and what it wanted to be reminded of.
 
 Each event has the id of its cause. One that comes from outside has none yet and is given one by the core; whatever
 follows from it, over any number of effects and reminders, keeps it, so that the log can be read by cause.

@@ -7,8 +7,6 @@ time is only begun; what becomes of it is an event again, as ``node_effects.py``
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
 from typing import Protocol
 
 from filoray.cluster.control.node_core import NodeCore
@@ -36,6 +34,7 @@ from filoray.cluster.control.node_events import (
     RequestId,
     StoreDoubted,
 )
+from filoray.cluster.control.one_at_a_time import OneAtATime
 
 logger = logging.getLogger(__name__)
 
@@ -68,22 +67,11 @@ class NodeDispatcher:
     def __init__(self, core: NodeCore, world: NodeWorld) -> None:
         self._core = core
         self._world = world
-        self._waiting: deque[NodeEvent] = deque()
-        self._lock = threading.RLock()
-        self._is_busy = False
+        self._events = OneAtATime(self._handle)
 
     def take(self, event: NodeEvent) -> None:
         """Returns when all that it calls for is done or begun; from inside an effect, at once."""
-        with self._lock:
-            self._waiting.append(event)
-            if self._is_busy:
-                return
-            self._is_busy = True
-            try:
-                while self._waiting:
-                    self._handle(self._waiting.popleft())
-            finally:
-                self._is_busy = False
+        self._events.take(event)
 
     def _handle(self, event: NodeEvent) -> None:
         try:
@@ -99,7 +87,7 @@ class NodeDispatcher:
             except Exception as error:
                 logger.exception("not carried out: %s", effect)
                 if (failure := failure_of(effect, error)) is not None:
-                    self._waiting.append(failure)
+                    self._events.take(failure)
 
     def _carry_out(self, effect: NodeEffect) -> None:
         world = self._world

@@ -13,6 +13,7 @@ from filoray.cluster.actor_names import node_actor_name
 from filoray.cluster.config.dataset import DatasetConfig, parse_for_cluster
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.coordinator_core import CoordinatorCore
+from filoray.cluster.control.coordinator_dispatcher import CoordinatorDispatcher
 from filoray.cluster.control.coordinator_effects import (
     AdoptProcess,
     AnswerValue,
@@ -31,7 +32,6 @@ from filoray.cluster.control.coordinator_effects import (
     WatchProcess,
 )
 from filoray.cluster.control.coordinator_events import CoordinatorEvent, RequestId, ShardOrder
-from filoray.cluster.control.dispatcher import Dispatcher
 from filoray.cluster.control.shard_messages import DeleteShards, StartShards, StopShards
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.simulation.checkers import Checkers, FileKey, Process
@@ -89,7 +89,7 @@ class SimulatedCoordinator:
         self._has_moved = False
         """A line was said: shards or members may be others."""
         self._stuck: list[Action] = []
-        self._dispatcher = Dispatcher(config, self)
+        self._dispatcher = CoordinatorDispatcher(config, self)
         self._guarded(self._dispatcher.start)
 
     @property

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from filoray.cluster.cluster_view import ClusterView
-from filoray.cluster.control import dispatcher
+from filoray.cluster.control import coordinator_dispatcher
 from filoray.cluster.control.coordinator_core import Remembered
-from filoray.cluster.control.dispatcher import Dispatcher
+from filoray.cluster.control.coordinator_dispatcher import CoordinatorDispatcher
 from filoray.cluster.control.membership import ProcessGone
 from filoray.cluster.control.node_effects import OpenShard
 from filoray.cluster.control.node_keeper import NodeKeeper
@@ -99,7 +99,7 @@ def a_reopened_shard_that_forgets_its_epoch(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_coordinator_that_trusts_its_memory_over_the_store(patch: pytest.MonkeyPatch) -> None:
-    remember = dispatcher.remember
+    remember = coordinator_dispatcher.remember
     memories: dict[int, ModelStore] = {}
 
     def as_it_was(store: FaultyStore) -> Remembered:
@@ -113,7 +113,7 @@ def a_coordinator_that_trusts_its_memory_over_the_store(patch: pytest.MonkeyPatc
             return remembered
         return dataclasses.replace(remembered, shards=memory.restored_state(dict(remembered.incarnations)))
 
-    patch.setattr(dispatcher, "remember", as_it_was)
+    patch.setattr(coordinator_dispatcher, "remember", as_it_was)
 
 
 def a_killed_incarnation_that_is_not_waited_for(patch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,11 @@ def a_killed_incarnation_that_is_not_waited_for(patch: pytest.MonkeyPatch) -> No
 
 
 def a_retry_without_backoff(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(simulated_coordinator, "Dispatcher", functools.partial(Dispatcher, patience=Patience(retry_ms=0)))
+    patch.setattr(
+        simulated_coordinator,
+        "CoordinatorDispatcher",
+        functools.partial(CoordinatorDispatcher, patience=Patience(retry_ms=0)),
+    )
 
 
 def a_deletion_that_forgets_a_node(patch: pytest.MonkeyPatch) -> None:

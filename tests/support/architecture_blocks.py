@@ -14,7 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
-from filoray.cluster.control import coordinator_effects, coordinator_events, dispatcher, node_effects, node_events
+from filoray.cluster.control import (
+    coordinator_dispatcher,
+    coordinator_effects,
+    coordinator_events,
+    node_effects,
+    node_events,
+)
 from filoray.cluster.control.shard_status import mermaid_diagram
 from filoray.cluster.control.slot_states import SLOT_TRANSITIONS
 
@@ -44,7 +50,7 @@ def shown(text: str, name: str) -> str:
 
 def coordinator_endings() -> dict[str, str]:
     """Of each effect that takes time: the events in which it ends or fails, by the dispatcher's own table."""
-    rows = re.findall(r"(\w+)\s+(\w+)\s+(\w+)", inspect.getdoc(dispatcher).split("event again:\n", 1)[1])  # type: ignore[union-attr]
+    rows = re.findall(r"(\w+)\s+(\w+)\s+(\w+)", inspect.getdoc(coordinator_dispatcher).split("event again:\n", 1)[1])  # type: ignore[union-attr]
     return {effect: end if end == failure else f"{end}, {failure}" for effect, end, failure in rows}
 
 

@@ -16,6 +16,7 @@ from filoray.cluster.config.server_config import InlineDataset, ServerConfig, de
 from filoray.cluster.control import coordinator_effects as effects
 from filoray.cluster.control import coordinator_events as events
 from filoray.cluster.control.coordinator_core import CoordinatorCore, Remembered
+from filoray.cluster.control.coordinator_dispatcher import end_of, failure_of
 from filoray.cluster.control.coordinator_effects import (
     AdoptProcess,
     Answer,
@@ -78,7 +79,6 @@ from filoray.cluster.control.coordinator_events import (
     WatchDue,
     WatchFailed,
 )
-from filoray.cluster.control.dispatcher import end_of, failure_of
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.node_keeper import KnownProcess
 from filoray.cluster.control.patience import Patience

@@ -10,6 +10,7 @@ import pytest
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.conversations import Conversations
+from filoray.cluster.control.coordinator_dispatcher import CoordinatorDispatcher
 from filoray.cluster.control.coordinator_effects import (
     AnswerValue,
     Call,
@@ -20,7 +21,6 @@ from filoray.cluster.control.coordinator_effects import (
     WatchProcess,
 )
 from filoray.cluster.control.coordinator_events import RequestId, Started, ViewAsked
-from filoray.cluster.control.dispatcher import Dispatcher
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.node_protocol import NodeAnnouncement
 from filoray.cluster.store.coordinator_store import remember
@@ -78,12 +78,12 @@ def world() -> Iterator[Ledger]:
 def test_what_must_be_durable_is_so_before_the_next_effect(world: Ledger) -> None:
     seen: list[int] = []
     world.on_call = lambda call: seen.append(world.store.nodes()["node-0"].incarnation)
-    Dispatcher(default_server_config(), world).start()
+    CoordinatorDispatcher(default_server_config(), world).start()
     assert seen[0] == 1
 
 
 def test_events_that_come_while_one_is_carried_out_wait(world: Ledger) -> None:
-    dispatcher = Dispatcher(default_server_config(), world)
+    dispatcher = CoordinatorDispatcher(default_server_config(), world)
 
     def ask(call: Call) -> None:
         if isinstance(call, LaunchProcess):
@@ -98,7 +98,7 @@ def test_events_that_come_while_one_is_carried_out_wait(world: Ledger) -> None:
 def test_a_store_that_cannot_be_written_ends_the_process_before_anything_else_is_done(
     world: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dispatcher = Dispatcher(default_server_config(), world)
+    dispatcher = CoordinatorDispatcher(default_server_config(), world)
 
     def full(*_: object) -> None:
         raise Unavailable("disk full")
@@ -114,7 +114,7 @@ def test_a_store_that_cannot_be_written_ends_the_process_before_anything_else_is
 def test_what_was_decided_before_an_error_that_nobody_expects_is_carried_out(
     world: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dispatcher = Dispatcher(default_server_config(), world)
+    dispatcher = CoordinatorDispatcher(default_server_config(), world)
 
     def fail(_: object) -> None:
         raise ZeroDivisionError("a bug")
@@ -127,7 +127,7 @@ def test_what_was_decided_before_an_error_that_nobody_expects_is_carried_out(
 
 
 def test_the_end_of_a_call_is_an_event_with_the_calls_cause(world: Ledger) -> None:
-    dispatcher = Dispatcher(default_server_config(), world)
+    dispatcher = CoordinatorDispatcher(default_server_config(), world)
     dispatcher.start()
     launch = next(call for call in world.calls if isinstance(call, LaunchProcess))
     announcement = NodeAnnouncement(launch.node, launch.incarnation, NodeAddress("127.0.0.1", 1), 7, "here")
@@ -138,7 +138,7 @@ def test_the_end_of_a_call_is_an_event_with_the_calls_cause(world: Ledger) -> No
 
 
 def test_time_in_which_the_coordinator_did_not_run_is_said_and_not_counted(world: Ledger) -> None:
-    dispatcher = Dispatcher(default_server_config(), world)
+    dispatcher = CoordinatorDispatcher(default_server_config(), world)
     dispatcher.start()
     world.now_ms += 60_000
     dispatcher.take(ViewAsked(1))

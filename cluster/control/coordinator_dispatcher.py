@@ -14,7 +14,6 @@ as what is in memory would be ahead of the store. What becomes of an effect that
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -68,6 +67,7 @@ from filoray.cluster.control.coordinator_events import (
     ViewTaken,
     WatchFailed,
 )
+from filoray.cluster.control.one_at_a_time import OneAtATime
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer
@@ -105,16 +105,14 @@ class World(Protocol):
         """End the process."""
 
 
-class Dispatcher:
+class CoordinatorDispatcher:
     """Belongs to one thread, or one event loop. Begins a coordinator on the store of ``world``."""
 
     def __init__(self, config: ServerConfig, world: World, patience: Patience | None = None) -> None:
         self._world = world
         self._clock = ObservedClock(2 * tick_ms(config), world.monotonic_ms)
         self._core = CoordinatorCore(config, remember(world.store), self._moment(), patience)
-        self._waiting: deque[CoordinatorEvent] = deque()
-        self._is_busy = False
-        self._is_over = False
+        self._events = OneAtATime(self._handle)
 
     @property
     def core(self) -> CoordinatorCore:
@@ -126,15 +124,7 @@ class Dispatcher:
 
     def take(self, event: CoordinatorEvent) -> None:
         """Returns when all that it calls for is done or begun, or, while another is carried out, at once."""
-        self._waiting.append(event)
-        if self._is_busy:
-            return
-        self._is_busy = True
-        try:
-            while self._waiting and not self._is_over:
-                self._handle(self._waiting.popleft())
-        finally:
-            self._is_busy = False
+        self._events.take(event)
 
     def _handle(self, event: CoordinatorEvent) -> None:
         try:
@@ -178,10 +168,10 @@ class Dispatcher:
             case Refuse(request, error):
                 world.refuse(request, error)
             case Retire():
-                self._is_over = True
+                self._events.end()
                 world.retire()
             case EndProcess(problem):
-                self._is_over = True
+                self._events.end()
                 world.abort(problem)
             case Persist():
                 raise AssertionError("it is carried out where the order is kept")
