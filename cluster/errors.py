@@ -155,6 +155,11 @@ class LeaseLapsed(StaleRoute):
     """The node asked has not heard of the coordinator in time: worth asking again soon."""
 
 
+def reason_of(error: Exception) -> str:
+    """What a status or a log says of it: an expected error's message says all, of any other its kind counts too."""
+    return error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
+
+
 def _rebuild(kind: type[FilorayError], message: str, state: dict[str, object]) -> FilorayError:
     error = kind.__new__(kind, message)
     FilorayError.__init__(error, message)

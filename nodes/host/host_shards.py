@@ -36,6 +36,7 @@ from filoray.cluster.errors import (
     ShardOpening,
     StaleRoute,
     StoreIsAhead,
+    reason_of,
 )
 from filoray.cluster.node_protocol import HeldShard, ShardEpoch
 from filoray.cluster.process.clocks import steady_ms, wall_ms
@@ -168,7 +169,7 @@ class HostShards:
         except Exception as error:
             if not isinstance(error, FilorayError):
                 logger.warning("%s: a flush failed as nobody expected", served.opening.name, exc_info=True)
-            self._tell(FlushFailed(turn.key, turn.opening, _reason(error)))
+            self._tell(FlushFailed(turn.key, turn.opening, reason_of(error)))
             return False
         for notice in served.shard.take_notices():
             logger.warning("%s: %s", served.opening.name, notice)
@@ -209,10 +210,10 @@ class HostShards:
             self._tell(OpeningEnded(key, number))
         except Exception as error:
             is_expected = isinstance(error, FilorayError)  # its message says it all
-            logger.error("%s does not open: %s", opening.name, _reason(error), exc_info=not is_expected)
+            logger.error("%s does not open: %s", opening.name, reason_of(error), exc_info=not is_expected)
             self._forget(number)
             stored_epoch = error.stored_epoch if isinstance(error, StoreIsAhead) else 0
-            self._tell(OpeningFailed(key, number, _reason(error), stored_epoch))
+            self._tell(OpeningFailed(key, number, reason_of(error), stored_epoch))
         else:
             self._tell(Opened(key, number))
 
@@ -280,10 +281,6 @@ def _close(opening: Opening) -> None:
     finally:
         if opening.shard is not None:
             opening.shard.close()
-
-
-def _reason(error: Exception) -> str:
-    return error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
 
 
 def _store(shard: Shard, containers: Sequence[bytes | memoryview]) -> list[ShardWriteReply]:

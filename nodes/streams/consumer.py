@@ -25,7 +25,7 @@ from typing import Protocol
 import numpy as np
 
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
-from filoray.cluster.errors import BadData, FilorayError, StaleRoute
+from filoray.cluster.errors import BadData, StaleRoute, reason_of
 from filoray.cluster.process.clocks import steady_ms, wall_ms
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import AppendReply, WriteOutcome
@@ -173,7 +173,7 @@ class StreamConsumer:
             except Exception as error:
                 if self._stopped.is_set():
                     break
-                reason = error.message if isinstance(error, FilorayError) else f"{type(error).__name__}: {error}"
+                reason = reason_of(error)
                 logger.warning("%s: the source failed, next attempt in %.1f s: %s", self._name, delay_s, reason)
                 self._report(IngestionError(reason))
             self._close_stream()
