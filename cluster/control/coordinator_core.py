@@ -229,7 +229,8 @@ class CoordinatorCore:
             case StopOrdered():
                 return self._requests.stop(event)
             case ViewAsked(_, subscriber):
-                self._views.add([subscriber] if subscriber else [])
+                if subscriber:
+                    self._views.asked(subscriber)
                 return self._requests.view()
             case ReadyAsked():
                 return self._launch.steps()

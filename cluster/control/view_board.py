@@ -29,12 +29,16 @@ _PUSH_TIMEOUT_MS = 2000
 
 @dataclass(slots=True)
 class _Gateway:
-    """``is_behind``: the newest view must still be pushed. ``is_busy``: it is being asked, or left alone a while."""
+    """``is_behind``: the newest view must still be pushed. ``is_busy``: it is being asked, or left alone a while.
+
+    ``has_asked``: for the view, after the last push was sent, so that what becomes of that push says nothing of it.
+    """
 
     acknowledged_version: int = 0
     is_lagging: bool = True
     is_behind: bool = False
     is_busy: bool = False
+    has_asked: bool = False
 
 
 class ViewBoard:
@@ -70,6 +74,14 @@ class ViewBoard:
         """Push to them from now on. One that is not there is tried until it is."""
         for gateway in gateways:
             self._gateways.setdefault(gateway, _Gateway())
+
+    def asked(self, gateway: str) -> None:
+        """It is up and asks for the view: those who wait until gateways know something wait for it too."""
+        self.add([gateway])
+        state = self._gateways[gateway]
+        state.has_asked = True
+        if state.is_behind or state.is_busy:  # it will say that it has taken the newest
+            state.is_lagging = False
 
     def changed(self) -> None:
         """The view is no longer what gateways should have: publish it when all has changed that changes now."""
@@ -127,7 +139,8 @@ class ViewBoard:
             self._turn.warn(
                 "a gateway took no view gateway=%s version=%d error=%s", event.gateway, event.version, event.problem
             )
-        state.is_lagging = state.is_behind = True  # it may have taken it all the same: taking it twice does no harm
+        state.is_lagging = not state.has_asked
+        state.is_behind = True  # it may have taken it all the same: taking it twice does no harm
         self._turn.remind(self._patience.retry_ms, GatewayDue(event.gateway, cause=self._turn.cause))
 
     def gateway_due(self, gateway: str) -> None:
@@ -137,7 +150,7 @@ class ViewBoard:
 
     def _push(self, gateway: str, state: _Gateway) -> None:
         if state.is_behind and not state.is_busy:
-            state.is_behind, state.is_busy = False, True
+            state.is_behind, state.is_busy, state.has_asked = False, True, False
             self._turn.emit(PushView(gateway, self._view, _PUSH_TIMEOUT_MS, cause=self._turn.cause))
 
 

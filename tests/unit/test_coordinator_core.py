@@ -216,6 +216,21 @@ def test_a_view_is_pushed_again_until_the_gateway_has_taken_it() -> None:
     assert desk.take(ViewTaken("gateway-1", first), events.GatewayDue("gateway-1")) == []
 
 
+@pytest.mark.parametrize("asks_after_the_refusal", [True, False])
+def test_a_gateway_that_came_up_late_is_waited_for_from_when_it_asks_for_the_view(
+    asks_after_the_refusal: bool,
+) -> None:
+    desk = Desk().formed()
+    first = (1 << 32) + 1
+    refused = ViewRefused("gateway-1", first, "it is not up yet")
+    asked = ViewAsked(5, "gateway-1")
+    desk.take(ViewTaken("gateway-0", first), *([refused, asked] if asks_after_the_refusal else [asked, refused]))
+    asked_for_ready = desk.take(ReadyAsked(7))
+    assert not any(isinstance(effect, Answer) for effect in asked_for_ready), "it may answer with an older view"
+    desk.take(events.GatewayDue("gateway-1"))
+    assert [effect.request for effect in desk.take(ViewTaken("gateway-1", first)) if isinstance(effect, Answer)] == [7]
+
+
 def test_a_set_up_is_durable_before_nodes_hear_of_it_and_answered_when_its_shards_are_active() -> None:
     desk = Desk().formed()
     desk.take(ViewTaken("gateway-0", (1 << 32) + 1))
