@@ -56,6 +56,8 @@ class DecodedWrite:
     outcome: WriteOutcome = field(default_factory=WriteOutcome)
     _rows: Mapping[int, NDArray[np.int32]] = field(default_factory=dict)
     _table: SeriesTable | None = None
+    _has_new: bool = False
+    """Whether there are series among them that no shard had acknowledged."""
 
     @property
     def sample_count(self) -> int:
@@ -73,7 +75,7 @@ class DecodedWrite:
 
     def acknowledged(self) -> None:
         """To be called when every shard has the containers: their series' part keys stay at home from now on."""
-        if self._rows:
+        if self._has_new:
             self._series_table().acknowledge(np.concatenate(list(self._rows.values())))
 
     def _series_table(self) -> SeriesTable:
@@ -109,8 +111,9 @@ class RemoteWriteDecoder:
         table = self._table(dataset_key, num_shards, spread)
         rows = table.rows_of(request)
         outcome = _refused(table, request, rows)
-        containers, shard_rows = _group(table, request, rows, num_shards)
-        return DecodedWrite(containers, _metadata(request), outcome, shard_rows, table)
+        has_new = not table.columns.known[rows].all()
+        containers, shard_rows = _group(table, request, rows, num_shards, has_new=has_new)
+        return DecodedWrite(containers, _metadata(request), outcome, shard_rows, table, has_new)
 
     def forget(self, dataset_key: str) -> None:
         """Drop what is remembered of a dataset, e.g. when it is deleted."""
@@ -157,7 +160,7 @@ class RemoteWriteDecoder:
 
 
 def _group(
-    table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32], num_shards: int
+    table: SeriesTable, request: ParsedRequest, rows: NDArray[np.int32], num_shards: int, *, has_new: bool
 ) -> tuple[dict[int, RecordContainer], dict[int, NDArray[np.int32]]]:
     """Containers by shard, and the table's rows of their series."""
     groups = ShardGroups.room_for(len(rows), len(request.columns.timestamps), num_shards)
@@ -171,15 +174,17 @@ def _group(
         if series_end > series_start:
             series, samples = slice(series_start, series_end), slice(sample_start, sample_end)
             shard_rows[shard] = groups.rows[series]
-            bare = RecordContainer(
+            container = RecordContainer(
                 groups.hash_high[series],
                 groups.hash_low[series],
                 groups.counts[series],
                 groups.timestamps[samples],
                 values[samples],
             )
-            new = np.flatnonzero(table.columns.known[shard_rows[shard]] == 0).astype(np.int32)
-            containers[shard] = _with_part_keys(table, shard_rows[shard], bare, new)
+            if has_new:
+                new = np.flatnonzero(table.columns.known[shard_rows[shard]] == 0).astype(np.int32)
+                container = _with_part_keys(table, shard_rows[shard], container, new)
+            containers[shard] = container
         series_start, sample_start = series_end, sample_end
     return containers, shard_rows
 

@@ -8,7 +8,6 @@ The header is ASCII (JSON's escapes) and short enough for what any proxy takes; 
 from __future__ import annotations
 
 import json
-from collections import Counter
 
 from filoray.nodes.data.write_outcome import RefusalReason, WriteOutcome
 
@@ -40,7 +39,7 @@ def read_outcome_header(text: str) -> WriteOutcome | None:
     try:
         match json.loads(text):
             case {"accepted": int(accepted), "refused": dict(refused), "example": str(example)}:
-                counts = Counter({RefusalReason(reason): int(count) for reason, count in refused.items()})
+                counts = {RefusalReason(reason): int(count) for reason, count in refused.items()}
                 return WriteOutcome(accepted, counts, example)
     except (ValueError, TypeError):
         pass

@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote
 
@@ -40,10 +41,15 @@ def client_of(request: web.Request) -> str:
     identity = identity_of(request)
     if identity is not ANYBODY:
         return f"user {identity.name}"
+    return _network_of(request.remote or "")
+
+
+@lru_cache(1024)
+def _network_of(remote: str) -> str:
     try:
-        address = ip_address((request.remote or "").partition("%")[0])
+        address = ip_address(remote.partition("%")[0])
     except ValueError:
-        return request.remote or ""
+        return remote
     if isinstance(address, IPv6Address):
         return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False))
     return str(address)

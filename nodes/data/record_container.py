@@ -33,6 +33,8 @@ from numpy.typing import NDArray
 
 from filoray.cluster.errors import BadData
 from filoray.nodes.data.part_key import NO_PART_KEYS, JoinedPartKeys, hash_part_keys
+from filoray.nodes.kernels.arrays import int32s
+from filoray.nodes.kernels.storage.column_bounds import total_count
 
 VERSION = 1
 _LENGTH = struct.Struct("<I")
@@ -56,6 +58,7 @@ class _Column(NamedTuple):
 
 
 _SERIES, _SAMPLES, _KEYS, _KEY_BYTES = range(4)
+_KEY_COLUMNS_FROM = 5
 _COLUMNS = (
     _Column(np.dtype("<u8"), _SERIES),
     _Column(np.dtype("<u8"), _SERIES),
@@ -67,6 +70,7 @@ _COLUMNS = (
     _Column(np.dtype("u1"), _KEY_BYTES),
 )
 """Those of the module's table, in its order."""
+_SAMPLE_COLUMNS = _COLUMNS[:_KEY_COLUMNS_FROM]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +118,17 @@ class RecordContainer:
         return dict(zip(self.key_series.tolist(), self.keys.to_list(), strict=True))
 
     def encode(self) -> bytes:
-        columns: tuple[NDArray[Any], ...] = (
-            self.hash_high,
-            self.hash_low,
-            self.counts,
-            self.timestamps,
-            self.values,
-            self.key_series,
-            self.keys.ends,
-            self.keys.data,
-        )
+        columns: list[NDArray[Any]] = [self.hash_high, self.hash_low, self.counts, self.timestamps, self.values]
+        if len(self.key_series):
+            columns += [self.key_series, self.keys.ends, self.keys.data]
         header = msgpack.packb([VERSION, *self._sizes()])
-        parts = [_LENGTH.pack(len(header)), header]
+        parts: list[bytes | memoryview] = [_LENGTH.pack(len(header)), header]
         position = _LENGTH.size + len(header)
-        for column, (dtype, _) in zip(columns, _COLUMNS, strict=True):
+        for column, (dtype, _) in zip(columns, _COLUMNS, strict=False):  # those of part keys may be left out
             padding = -position % 8
-            data = np.ascontiguousarray(column, dtype).tobytes()
-            parts += [b"\0" * padding, data]
-            position += padding + len(data)
+            data = np.ascontiguousarray(column, dtype)
+            parts += [b"\0" * padding, data.data]
+            position += padding + data.nbytes
         return b"".join(parts)
 
     def _sizes(self) -> _Sizes:
@@ -145,7 +142,7 @@ class RecordContainer:
             if header_length > _HEADER_BYTES_MAX:
                 raise BadData(f"not a record container: a header of {header_length} bytes")
             header = msgpack.unpackb(bytes(data[_LENGTH.size : _LENGTH.size + header_length]))
-            if type(header) is not list or any(type(number) is not int for number in header):
+            if type(header) is not list or not {int}.issuperset(map(type, header)):
                 raise BadData("not a record container: its header is no array of whole numbers")
             version, series_count, sample_count, key_count, key_bytes_count = header
             sizes = _Sizes(series_count, sample_count, key_count, key_bytes_count)
@@ -156,21 +153,22 @@ class RecordContainer:
                 raise BadData(f"not a record container: {odd[0]} entries of a column in {len(data)} bytes")
             position = _LENGTH.size + header_length
             columns: list[NDArray[Any]] = []
-            for dtype, length in _COLUMNS:
+            for dtype, length in _COLUMNS if sizes.keys or sizes.key_bytes else _SAMPLE_COLUMNS:
                 position += -position % 8
                 columns.append(np.frombuffer(data, dtype, sizes[length], position))
                 position += sizes[length] * dtype.itemsize
         except (struct.error, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
             raise BadData(f"not a record container: {error}") from error
-        high, low, counts, timestamps, values, key_series, key_ends, key_bytes = columns
-        keys = JoinedPartKeys(key_ends, key_bytes)
-        container = cls(high, low, counts, timestamps, values, key_series, keys)
-        if int(container.counts.sum()) != sizes.samples or (container.counts < 0).any():
+        high, low, counts, timestamps, values, *of_keys = columns
+        if total_count(int32s(counts)) != sizes.samples:
             raise BadData(f"record container: counts of series do not add up to its {sizes.samples} samples")
-        if sizes.keys:
-            container._check_keys()
-        elif sizes.key_bytes:
+        if not of_keys:
+            return cls(high, low, counts, timestamps, values)
+        if not sizes.keys:
             raise BadData("record container: bytes of part keys that no series has")
+        key_series, key_ends, key_bytes = of_keys
+        container = cls(high, low, counts, timestamps, values, key_series, JoinedPartKeys(key_ends, key_bytes))
+        container._check_keys()
         return container
 
     def _check_keys(self) -> None:

@@ -6,7 +6,6 @@ several shards. What is said of it to people and to programs is ``filoray.http.r
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -41,21 +40,22 @@ class WriteOutcome:
     """
 
     accepted: int = 0
-    refused: Counter[RefusalReason] = field(default_factory=Counter)
+    refused: dict[RefusalReason, int] = field(default_factory=dict)
     example: str = ""
 
     @property
     def refused_count(self) -> int:
-        return self.refused.total()
+        return sum(self.refused.values())
 
     def refuse(self, reason: RefusalReason, count: int) -> None:
         if count:
-            self.refused[reason] += count
+            self.refused[reason] = self.refused.get(reason, 0) + count
 
     def add(self, other: WriteOutcome) -> None:
         """What became of other samples of the same write; the first example stays."""
         self.accepted += other.accepted
-        self.refused.update(other.refused)
+        for reason, count in other.refused.items():
+            self.refuse(reason, count)
         self.example = self.example or other.example
 
 

@@ -20,7 +20,8 @@ Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 """What kernels take, of any number of dimensions, for the type checker; numba's signatures say the rest."""
 
-_FLOAT64, _INT64, _BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)
+_FLOAT64, _INT64, _INT32, _BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_)
+_UINT64 = np.dtype(np.uint64)
 
 
 def floats(array: NDArray[Any]) -> NDArray[np.float64]:
@@ -31,6 +32,16 @@ def floats(array: NDArray[Any]) -> NDArray[np.float64]:
 def ints(array: NDArray[Any]) -> NDArray[np.int64]:
     """The array as aligned, C-contiguous int64, copied only if it is not."""
     return array if _fits(array, _INT64) else np.require(array, np.int64, ["C", "A"])
+
+
+def int32s(array: NDArray[Any]) -> NDArray[np.int32]:
+    """The array as aligned, C-contiguous int32, copied only if it is not."""
+    return array if _fits(array, _INT32) else np.require(array, np.int32, ["C", "A"])
+
+
+def uint64s(array: NDArray[Any]) -> NDArray[np.uint64]:
+    """The array as aligned, C-contiguous uint64, copied only if it is not."""
+    return array if _fits(array, _UINT64) else np.require(array, np.uint64, ["C", "A"])
 
 
 def bools(array: NDArray[Any]) -> NDArray[np.bool_]:

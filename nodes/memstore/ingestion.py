@@ -20,6 +20,8 @@ from filoray.cluster.errors import BadData, Unavailable
 from filoray.nodes.data.part_key import decode_part_key, hash_part_keys
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import AppendReply, RefusalReason, UnknownSeries, WriteOutcome
+from filoray.nodes.kernels.arrays import uint64s
+from filoray.nodes.kernels.storage.column_bounds import newest_of
 from filoray.nodes.kernels.storage.write_buffers import NewSamples
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text, sample_text, series_text
@@ -141,10 +143,10 @@ class Ingestion:
     def _prepare(self, data: bytes | memoryview, offset: int, fresh: list[bytes], now_ms: int) -> Prepared:
         container = RecordContainer.decode(data)
         limit_ms = NEVER_SHUT_MS if self._max_future_ms is None else now_ms + self._max_future_ms
-        high, low = np.require(container.hash_high, requirements="A"), np.require(container.hash_low, requirements="A")
-        partitions, missing = self._memory.index.find(high, low)
+        partitions, missing = self._memory.index.find(uint64s(container.hash_high), uint64s(container.hash_low))
         times = container.timestamps
-        prepared = Prepared(container, offset, NewSamples(partitions, container.counts, times, container.values))
+        new = NewSamples(partitions, container.counts, times, container.values).aligned()
+        prepared = Prepared(container, offset, new)
         if len(times):
             prepared.newest_ms = int(times.max())
             # Of a stream nobody would hear of a refusal, and it may be the clock here that is wrong.
@@ -158,8 +160,7 @@ class Ingestion:
             done = self.checkpoints[self._memory.groups_of(partitions[known])] >= offset
             prepared.outcome.accepted += int(prepared.new.counts[known][done].sum())
             partitions[np.flatnonzero(known)[done]] = NOTHING_DONE
-        newest = self._memory.buffers.newest_ms.data[partitions[partitions >= 0]]
-        if len(newest) and int(newest.max()) > limit_ms:
+        if newest_of(partitions, self._memory.buffers.newest_ms.data) > limit_ms:
             prepared.shut_ms = limit_ms
         return prepared
 
@@ -310,7 +311,7 @@ class Ingestion:
     # ---- after the commit
 
     def _apply(self, item: Prepared) -> None:
-        self.apply(item.new.aligned(), item.shut_ms, item.outcome)
+        self.apply(item.new, item.shut_ms, item.outcome)
         if item.offset >= 0:
             # Not before: what could not be applied must be read again, so no flush may checkpoint it.
             self.applied_offset = max(self.applied_offset, item.offset)
@@ -341,9 +342,9 @@ class Ingestion:
 
 def _log_record(item: Prepared, series_ids: NDArray[np.int64]) -> LogRecord:
     partitions, counts, times, values = item.new
-    known = partitions >= 0
-    if known.all():
+    if not len(partitions) or partitions.min() >= 0:
         return LogRecord(series_ids[partitions], counts, times, values, item.shut_ms)
+    known = partitions >= 0
     samples = np.repeat(known, counts)
     return LogRecord(series_ids[partitions[known]], counts[known], times[samples], values[samples], item.shut_ms)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +56,7 @@ def _decode(entry: object) -> ShardWriteReply:
         case [0, int(accepted), dict(refused), str(example)] if all(
             type(reason) is str and reason in _REASONS and type(count) is int for reason, count in refused.items()
         ):
-            return WriteOutcome(accepted, Counter({_REASONS[reason]: n for reason, n in refused.items()}), example)
+            return WriteOutcome(accepted, {_REASONS[reason]: n for reason, n in refused.items()}, example)
         case [1, bytes(series)] if len(series) % 4 == 0:
             return UnknownSeries(np.frombuffer(series, "<i4"))
         case [2, str(error_class), str(message)]:

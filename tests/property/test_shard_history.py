@@ -78,7 +78,7 @@ class ShardHistory(RuleBasedStateMachine):
             expected = self.model.write(series, time, value)
             result = self.append([container([(SERIES[series], samples)])])[0]
             refused = [
-                result.refused[reason]
+                result.refused.get(reason, 0)
                 for reason in (RefusalReason.TOO_OLD, RefusalReason.DIFFERENT_VALUE, RefusalReason.OUT_OF_BOUNDS)
             ]
             assert (result.accepted, *refused) == (

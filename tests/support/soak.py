@@ -97,7 +97,7 @@ class Soak:
             (result,) = self._shard.append([decoded.with_keys(0, result.series).encode()])
         decoded.acknowledged()
         assert result.accepted + result.refused_count == len(label_sets) * len(times)
-        return result.refused[RefusalReason.OVER_LIMIT]
+        return result.refused.get(RefusalReason.OVER_LIMIT, 0)
 
     def report(self) -> dict[str, int]:
         gc.collect()

@@ -171,7 +171,7 @@ def test_series_without_data_make_room_where_a_limit_refuses_new_ones(tmp_path, 
     later_ms = NOW_MS + STORE.disk_time_to_live_ms
     until_done(shard, later_ms)
     assert shard.stats().samples == 0, "so few that they stay in the index for now"
-    assert shard.append([of_namespace("short lived", 500, 5)])[0].refused[RefusalReason.OVER_LIMIT] == 5
+    assert shard.append([of_namespace("short lived", 500, 5)])[0].refused.get(RefusalReason.OVER_LIMIT, 0) == 5
     until_done(shard, later_ms)
     assert shard.append([of_namespace("short lived", 500, 5)])[0].accepted == 5
     assert shard.stats().series == 5

@@ -24,6 +24,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from filoray.nodes.kernels.storage.column_bounds import LOG_BOUNDS, log_bounds
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 
 _HEADER = struct.Struct("<QIB3xIIqq")
@@ -49,20 +50,24 @@ class LogRecord:
 
 
 def encode_log_record(record: LogRecord) -> bytes:
+    """Of aligned columns. Raises ValueError if there are no samples: nothing is to be logged then."""
     times, ids, counts = record.times, record.series_ids, record.counts
+    if not (len(times) and len(ids)):
+        raise ValueError("a log record without samples")
+    bounds = np.empty(LOG_BOUNDS, np.int64)
+    log_bounds(times, ids, counts, bounds)
+    first_time, last_time, first_id, last_id, is_single = bounds.tolist()
     flags = 0
-    first_time = int(times.min()) if len(times) else 0
-    first_id = int(ids.min()) if len(ids) else 0
     time_column: NDArray[np.int64] | NDArray[np.uint32] = times
     id_column: NDArray[np.int64] | NDArray[np.uint32] = ids
-    if len(times) and int(times.max()) - first_time <= _SHORT_MAX:
+    if last_time - first_time <= _SHORT_MAX:
         flags |= _SHORT_TIMES
         time_column = (times - first_time).astype(np.uint32)
-    if len(ids) and int(ids.max()) - first_id <= _SHORT_MAX:
+    if last_id - first_id <= _SHORT_MAX:
         flags |= _SHORT_IDS
         id_column = (ids - first_id).astype(np.uint32)
     parts = [record.values.tobytes(), time_column.tobytes(), id_column.tobytes()]
-    if len(ids) == len(times) and bool((counts == 1).all()):
+    if is_single:
         flags |= _SINGLE
     else:
         parts.append(counts.astype(np.uint32).tobytes())
