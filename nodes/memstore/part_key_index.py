@@ -18,6 +18,7 @@ from filoray.cluster.errors import BadData
 from filoray.nodes.data.label_table import LabelColumn, LabelTable
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.part_key import encode_label, split_part_keys
+from filoray.nodes.kernels.storage.dense_codes import compacted
 from filoray.nodes.kernels.storage.hash_index import find_partitions, insert_partitions
 from filoray.nodes.kernels.storage.label_columns import LabelPairs, fill_codes, mark_names
 from filoray.nodes.memstore.growing_column import GrowingColumn
@@ -314,10 +315,8 @@ class PartKeyIndex:
     def _compact(self, name_id: int, codes: NDArray[np.int32]) -> LabelColumn:
         """Only the values that occur."""
         values = self.labels.values[name_id]
-        used, dense = np.unique(codes, return_inverse=True)
-        if len(used) and used[0] < 0:
-            used, dense = used[1:], dense - 1
-        return LabelColumn(tuple([values[code] for code in used.tolist()]), dense.astype(np.int32))
+        used, dense = compacted(codes)
+        return LabelColumn(tuple([values[code] for code in used.tolist()]), dense)
 
     @property
     def nbytes(self) -> int:

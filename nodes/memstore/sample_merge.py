@@ -11,18 +11,18 @@ from filoray.nodes.kernels.storage.samples import CountedSamples, find_unsorted,
 def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """int64[n + 1] from int64[n]."""
     offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
+    counts.cumsum(out=offsets[1:])
     return offsets
 
 
 def sort_samples(samples: CountedSamples) -> CountedSamples:
     """Make the times of each series strictly rise. Equal times have equal values (the writer saw to it): one stays."""
     counts, times, values = samples
-    offsets = offsets_of(counts)
     unsorted = np.empty(len(counts), np.int32)
-    count = find_unsorted(offsets, times, unsorted)
+    count = find_unsorted(counts, times, unsorted)
     if not count:
         return samples
+    offsets = offsets_of(counts)
     kept = np.ones(len(times), np.bool_)
     for series in unsorted[:count].tolist():
         part = slice(offsets[series], offsets[series + 1])
@@ -41,6 +41,6 @@ def join_each(first: CountedSamples, then: CountedSamples) -> CountedSamples:
         return first
     if not first.total:
         return then
-    joined = CountedSamples.room_for(first.counts + then.counts)
+    joined = CountedSamples.room_for(first.counts + then.counts, first.total + then.total)
     join_samples(first, then, joined)
     return joined

@@ -118,9 +118,9 @@ class WriteBuffers:
         """The buffered samples of these series in ``start_ms..end_ms``."""
         counts = np.empty(len(partitions), np.int64)
         pool, chains = self._pool, self._chains
-        count_buffered(partitions, start_ms, end_ms, pool, chains, counts)
-        samples = CountedSamples.room_for(counts)
-        if samples.total:
+        total = count_buffered(partitions, start_ms, end_ms, pool, chains, counts)
+        samples = CountedSamples.room_for(counts, total)
+        if total:
             copy_buffered(partitions, start_ms, end_ms, pool, chains, samples)
         return samples
 

@@ -85,11 +85,15 @@ def list_chunks(
             chunk = previous_chunk[chunk]
 
 
-@njit(types.void(READ_I32, READ_I32, types.int64, types.int64, I64_ROWS, I64, I64), cache=True, nogil=True)
+@njit(types.int64(READ_I32, READ_I32, types.int64, types.int64, I64_ROWS, I64, I64), cache=True, nogil=True)
 def count_in_range(
     time_rows: Int32s, sample_counts: Int32s, start_ms: int, end_ms: int, times: Ints, first: Ints, count: Ints
-) -> None:
-    """Where in the sorted ``times[time_rows[i], :sample_counts[i]]`` the range begins, and how many it has."""
+) -> int:
+    """Where in the sorted ``times[time_rows[i], :sample_counts[i]]`` the range begins, and how many it has.
+
+    Returns how many there are in all.
+    """
+    total = 0
     for i in range(len(time_rows)):
         row = time_rows[i]
         if row < 0:
@@ -114,6 +118,8 @@ def count_in_range(
                 high = middle
         first[i] = begin
         count[i] = low - begin
+        total += low - begin
+    return total
 
 
 @njit(types.void(READ_I32, READ_I32, READ_I64, ARENAS, OUT_SAMPLES), cache=True, nogil=True)

@@ -25,14 +25,13 @@ class CountedSamples(NamedTuple):
     values: Floats
 
     @classmethod
-    def room_for(cls, counts: Ints) -> CountedSamples:
-        """So many samples of each, to be filled."""
-        total = int(counts.sum())
+    def room_for(cls, counts: Ints, total: int) -> CountedSamples:
+        """So many samples of each, ``total`` in all, to be filled."""
         return cls(counts, np.empty(total, np.int64), np.empty(total, np.float64))
 
     @classmethod
     def none(cls, series_count: int) -> CountedSamples:
-        return cls.room_for(np.zeros(series_count, np.int64))
+        return cls.room_for(np.zeros(series_count, np.int64), 0)
 
     @property
     def total(self) -> int:
@@ -66,13 +65,18 @@ def join_samples(first: CountedSamples, then: CountedSamples, joined: CountedSam
 
 
 @njit(types.int64(READ_I64, READ_I64, I32), cache=True, nogil=True)
-def find_unsorted(offsets: Ints, times: Ints, unsorted: Int32s) -> int:
+def find_unsorted(counts: Ints, times: Ints, unsorted: Int32s) -> int:
     """Series whose times do not strictly rise go to ``unsorted`` int32[n]; returns how many."""
     found = 0
-    for i in range(len(offsets) - 1):
-        for at in range(offsets[i] + 1, offsets[i + 1]):
-            if times[at] <= times[at - 1]:
-                unsorted[found] = i
-                found += 1
-                break
+    start = 0
+    for i in range(len(counts)):
+        end = start + counts[i]
+        earlier, later = times[start : end - 1], times[start + 1 : end]
+        falls = 0
+        for at in range(len(later)):  # no way out and no index below 0: a loop over vectors
+            falls += later[at] <= earlier[at]
+        if falls:
+            unsorted[found] = i
+            found += 1
+        start = end
     return found

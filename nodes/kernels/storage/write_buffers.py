@@ -239,11 +239,15 @@ def append_samples(
     outcome[FULL_COUNT] = filled
 
 
-@njit(types.void(READ_I32, types.int64, types.int64, BLOCK_POOL, BUFFER_CHAINS, I64), cache=True, nogil=True)
+@njit(types.int64(READ_I32, types.int64, types.int64, BLOCK_POOL, BUFFER_CHAINS, I64), cache=True, nogil=True)
 def count_buffered(
     partitions: Int32s, start_ms: int, end_ms: int, pool: BlockPool, chains: BufferChains, out: Ints
-) -> None:
-    """``out`` int64[n]: how many buffered samples of each series have ``start_ms <= time <= end_ms``."""
+) -> int:
+    """``out`` int64[n]: how many buffered samples of each series have ``start_ms <= time <= end_ms``.
+
+    Returns how many there are in all.
+    """
+    total = 0
     block_times, next_block = pool.times, pool.next_block
     first_block, counts, base_ms = chains.first_block, chains.counts, chains.base_ms
     block_size = block_times.shape[1]
@@ -268,6 +272,8 @@ def count_buffered(
                 remaining -= used
                 block = next_block[block]
         out[i] = found
+        total += found
+    return total
 
 
 @njit(types.void(READ_I32, types.int64, types.int64, BLOCK_POOL, BUFFER_CHAINS, OUT_SAMPLES), cache=True, nogil=True)
@@ -290,7 +296,13 @@ def copy_buffered(
                 used = min(block_size, remaining)
                 low = base + types.int64(block_times[block, 0])
                 high = base + types.int64(block_times[block, used - 1])
-                if high >= start_ms and low <= end_ms:
+                if low >= start_ms and high <= end_ms:
+                    to_times, to_values = out_times[at : at + used], out_values[at : at + used]
+                    for slot in range(used):
+                        to_times[slot] = base + types.int64(block_times[block, slot])
+                        to_values[slot] = block_values[block, slot]
+                    at += used
+                elif high >= start_ms and low <= end_ms:
                     for slot in range(used):
                         time = base + types.int64(block_times[block, slot])
                         if start_ms <= time <= end_ms:

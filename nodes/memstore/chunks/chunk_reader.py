@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.kernels.storage.chunk_gather import Arenas, copy_chunks, count_in_range
+from filoray.nodes.kernels.storage.dense_codes import compacted
 from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, decode_column
 from filoray.nodes.memstore.chunks.chunk_table import PieceColumns
@@ -70,15 +71,15 @@ class ChunkReader:
                 self._times.clear()
                 self.generation = generation
             column_of = table.chunks.time_column.data[chunks]
-            columns, column_index = np.unique(column_of, return_inverse=True)
+            columns, column_index = compacted(column_of)
             samples = table.times.samples.data[columns]
         column_rows = self._rows(self._times, table.times, columns, samples, warnings)
         value_rows = self._rows(self._values, table.chunks, chunks, samples[column_index], warnings)
         time_rows = column_rows[column_index]
         time_rows[value_rows == NO_ROW] = NO_ROW
         first, counts = np.empty(len(chunks), np.int64), np.empty(len(chunks), np.int64)
-        count_in_range(time_rows, samples[column_index], start_ms, end_ms, self._times.rows, first, counts)
-        found = CountedSamples.room_for(counts)
+        total = count_in_range(time_rows, samples[column_index], start_ms, end_ms, self._times.rows, first, counts)
+        found = CountedSamples.room_for(counts, total)
         copy_chunks(time_rows, value_rows, first, Arenas(self._times.rows, *self._values.arenas), found)
         return found
 

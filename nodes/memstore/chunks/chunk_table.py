@@ -184,6 +184,8 @@ class ChunkTable:
         self, partitions: NDArray[np.int32], start_ms: int, end_ms: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """How many chunks each series has with times in ``start_ms..end_ms``, and those chunks, oldest first."""
+        if not self.chunks.count:
+            return np.zeros(len(partitions), np.int64), np.empty(0, np.int32)
         counts = np.empty(len(partitions), np.int64)
         chains = ChunkChains(
             self.newest_chunk.data,
