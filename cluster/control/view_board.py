@@ -2,7 +2,7 @@
 
 Changes are put together: however many come at once, there is one new view. Each gateway is pushed the newest, one push
 at a time and at its own pace, until it has taken that or a newer one; one that does not answer is waited for once, then
-counts as lagging until it answers again. Versions grow over restarts: they start at ``generation << 32``, and a
+counts as lagging until it answers or asks again. Versions grow over restarts: they start at ``generation << 32``, and a
 generation is used once.
 """
 
