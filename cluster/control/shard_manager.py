@@ -185,7 +185,7 @@ class ShardManager:
         return dataset in self._deleting
 
     def undeleted_shards(self, dataset: str) -> Mapping[str | None, tuple[int, ...]]:
-        """Shards whose files are still to be removed, by the node that was told to; None: no node is there for it."""
+        """Shards whose files are still to be removed, by the node that was told to; None: they wait for one."""
         deletion = self._deleting.get(dataset)
         return dict(deletion.by_node) if deletion is not None else {}
 
@@ -254,13 +254,16 @@ class ShardManager:
     def _place_deletions(self, name: str, nodes: Iterable[str] | None = None) -> list[ManagerCommand]:
         """Give deletions that no node was told of to the first of ``nodes``: the members that have no order now.
 
-        A node that has one says only that it is done; what it was told in between would count as done with it.
+        A node that has one says only that it is done; what it was told in between would count as done with it. Nothing
+        is given out while a node may still start or hold such a shard: a deletion that was over before would be
+        forgotten, and that node with it.
         """
         deletion = self._deleting[name]
         by_node = deletion.by_node
         free = self._members.keys() - by_node.keys() if nodes is None else set(nodes)
-        nodes = sorted(free - self._unconfirmed, key=node_order)
-        if None not in by_node or not nodes:
+        nodes = sorted(free, key=node_order)
+        undeleted = by_node.get(None, ())
+        if not (undeleted and nodes) or self._unconfirmed or any((name, shard) in self._fenced for shard in undeleted):
             return []
         node = nodes[0]
         by_node[node] = tuple(sorted({*by_node.get(node, ()), *by_node.pop(None)}))
@@ -343,6 +346,11 @@ class ShardManager:
             for entry in dataset.shard_map.shards:
                 if entry.node is None and entry.epoch and self._ownerless.get((name, entry.shard)) == entry.epoch:
                     yield name, entry
+        for name, deletion in self._deleting.items():
+            for shard in range(deletion.config.num_shards):
+                epoch = self._epochs.get((name, shard), 0)
+                if epoch and self._ownerless.get((name, shard)) == epoch:
+                    yield name, ShardEntry(shard, ShardStatus(StatusKind.DOWN), None, epoch)
 
     def _member_lost(self, node: str, incarnation: int, cause: str, now_ms: int) -> list[ManagerCommand]:
         if self._members.get(node) != incarnation:
@@ -476,7 +484,7 @@ class ShardManager:
         self._unfence(process, let_go)
         dataset = self._datasets.get(name)
         if dataset is None:
-            return []
+            return self._place_deletions(name) if name in self._deleting else []
         for _, shard in is_news:
             self._tell(dataset, shard, now_ms, f"{node} has closed it: another node may have it")
         return self._assign(dataset, f"{node} let go", now_ms)

@@ -20,7 +20,7 @@ WIDE_ROWS = 8
 
 
 def read(cache: DecodedValues, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    out = CountedSamples.room_for(counts.astype(np.int64))
+    out = CountedSamples.room_for(counts.astype(np.int64), int(counts.sum()))
     zeros = np.zeros(len(rows), np.int32)
     times = np.zeros((1, CHUNK_SAMPLES_MAX), np.int64)
     copy_chunks(zeros, rows, zeros.astype(np.int64), Arenas(times, *cache.arenas), out)

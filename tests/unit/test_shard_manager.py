@@ -293,16 +293,35 @@ def test_a_shard_of_a_dataset_made_anew_waits_for_the_end_of_a_returning_node_th
     assert kinds(manager)[0] == "Assigned"
 
 
-def test_a_dataset_made_anew_waits_for_the_end_of_a_lost_node_that_may_have_the_old_one() -> None:
-    """It was deleted while nobody knew of that node, and set up again after the node was given up."""
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_deletion_is_not_over_before_every_node_that_may_have_a_shard_of_it(returns: bool) -> None:
+    """The last coordinator ordered a node to start a shard and died; the order may come after all it says of itself."""
     restored = RestoredState((), (config(),), {("metrics", 0): 4}, {"node-0": 1, "node-1": 1}, {"metrics": 0})
     manager = ShardManager(2, restored)
-    feed(manager, MembersJoined((MemberJoined("node-0", 1),)), ShardsDeleted("node-0", 1, "metrics", 0))
-    assert not manager.is_deleting("metrics")
-    feed(manager, MemberLost("node-1", 1, "no answer"), joined("node-2"), DatasetSetUp(config()))
-    assert kinds(manager) == ["Unassigned", "Assigned", "Assigned", "Assigned"]
-    feed(manager, MemberGone("node-1", 1))
-    assert kinds(manager)[0] == "Assigned"
+    late = ((0, 4),)
+    commands = feed(manager, MembersJoined((MemberJoined("node-0", 1),)))
+    assert commands == [StopShards("node-0", 1, "metrics", late)], "node-1 has not been heard of"
+    assert feed(manager, ShardsReleased("node-0", 1, "metrics", late)) == []
+    if returns:
+        commands = feed(manager, MembersJoined((MemberJoined("node-1", 1),)))
+        assert commands == [StopShards("node-1", 1, "metrics", late)]
+        commands = feed(manager, ShardsReleased("node-1", 1, "metrics", late))
+    else:
+        assert feed(manager, MemberLost("node-1", 1, "no answer"), joined("node-2")) == [], "its process may still run"
+        commands = feed(manager, MemberGone("node-1", 1))
+    assert commands == [DeleteShards("node-0", 1, "metrics", (0, 1, 2, 3), 0)]
+    with pytest.raises(Unavailable, match="still being deleted"):
+        manager.handle(DatasetSetUp(config()), 0)
+    assert feed(manager, ShardsDeleted("node-0", 1, "metrics", 0)) == [ForgetDataset("metrics")]
+
+
+def test_files_of_a_lost_nodes_shards_stay_until_its_process_is_gone() -> None:
+    manager = running()
+    feed(manager, DatasetDeleted("metrics"), MemberLost("node-1", 1, "heartbeats missed"))
+    for node in ("node-0", "node-2"):
+        assert feed(manager, ShardsDeleted(node, 1, "metrics", 0)) == []
+    assert feed(manager, joined("node-3")) == []
+    assert feed(manager, MemberGone("node-1", 1)) == [DeleteShards("node-0", 1, "metrics", (1,), 0)]
 
 
 @pytest.mark.parametrize(
@@ -343,18 +362,20 @@ def test_a_deleted_dataset_is_forgotten_when_all_files_are_gone() -> None:
     feed(manager, ShardsStopped("metrics", (1,)))
     commands = feed(manager, DatasetDeleted("metrics"))
     assert commands[:2] == [PersistDataset(config(), is_deleting=True), PublishShardMap("metrics", None)]
-    assert commands[2:] == [DeleteShards("node-0", 1, "metrics", (0, 1, 3)), DeleteShards("node-2", 1, "metrics", (2,))]
+    assert commands[2:] == [DeleteShards("node-0", 1, "metrics", (0, 3)), DeleteShards("node-2", 1, "metrics", (2,))]
+    assert manager.undeleted_shards("metrics")[None] == (1,), "node-1 may still answer for it"
+    released = feed(manager, ShardsReleased("node-1", 1, "metrics", ((1, 1),)))
+    assert released == [DeleteShards("node-1", 1, "metrics", (1,))]
     with pytest.raises(Unavailable, match="still being deleted"):
         manager.handle(DatasetSetUp(config()), 0)
-    assert feed(manager, ShardsDeleted("node-0", 1, "metrics")) == []
+    for node in ("node-0", "node-1"):
+        assert feed(manager, ShardsDeleted(node, 1, "metrics")) == []
     moved = feed(manager, MemberLost("node-2", 1, "killed"), MemberGone("node-2", 1))
     assert moved == [DeleteShards("node-0", 1, "metrics", (2,))]
     assert feed(manager, ShardsDeleted("node-0", 1, "metrics")) == [ForgetDataset("metrics")]
 
     feed(manager, DatasetSetUp(dataclasses.replace(config(), num_shards=8)))
     assert manager.datasets["metrics"][0].generation == 1
-    assert manager.shard_map("metrics")[1].node is None, "node-1 may still answer for the old one"
-    feed(manager, ShardsReleased("node-1", 1, "metrics", ((1, 1),)))
     assert [entry.epoch for entry in manager.shard_map("metrics").shards][:4] == [2, 2, 2, 2], "an epoch is used once"
 
 
@@ -382,18 +403,6 @@ def test_late_words_on_a_deletion_say_nothing_of_the_next_dataset_of_that_name()
     assert set(manager.undeleted_shards("metrics")) == {order.node for order in orders}
     feed(manager, *(dataclasses.replace(one, generation=1) for one in done))
     assert not manager.is_deleting("metrics")
-
-
-def test_the_next_data_set_of_a_name_waits_for_a_lost_owner_of_the_last() -> None:
-    """It may go on answering gateways that have not heard of the deletion."""
-    manager = running()
-    feed(manager, DatasetDeleted("metrics"), MemberLost("node-1", 1, "silent"), joined("node-3"))
-    feed(manager, *(ShardsDeleted(node, 1, "metrics") for node in ("node-0", "node-2", "node-3")))
-    assert not manager.is_deleting("metrics"), "others deleted what it had"
-    feed(manager, DatasetSetUp(config()))
-    assert [shard for shard, owner in enumerate(owners(manager)) if owner is None] == [1]
-    feed(manager, MemberGone("node-1", 1))
-    assert None not in owners(manager)
 
 
 def test_generations_outlive_their_dataset_and_the_coordinator() -> None:
