@@ -241,7 +241,7 @@ class ShardManager:
         for entry in dataset.shard_map.shards:
             by_node[entry.node] = (*by_node.get(entry.node, ()), entry.shard)
             if entry.node is not None:  # if it is lost before it has closed the shard, the next of that name waits
-                self._fence(name, entry, (entry.node, self._members[entry.node]))
+                self._fence((name, entry.shard), entry.epoch, (entry.node, self._members[entry.node]))
         self._deleting[name] = _Deletion(dataset.config, by_node)
         orders = self._place_deletions(name, self._members)
         orders += [
@@ -321,7 +321,7 @@ class ShardManager:
             astray.setdefault(name, []).append((number, shard.epoch))
             known = self._datasets.get(name)
             if known is None or number >= len(known.shard_map) or known.shard_map[number].node is None:
-                self._fenced.setdefault((name, number), {})[node, incarnation] = shard.epoch
+                self._fence((name, number), shard.epoch, (node, incarnation))
         return commands + [
             StopShards(node, incarnation, name, tuple(sorted(shards))) for name, shards in sorted(astray.items())
         ]
@@ -334,23 +334,21 @@ class ShardManager:
         """
         astray: dict[str, list[ShardEpoch]] = {}
         if node in self._unconfirmed:
-            for name, entry in self._entries_of_unknown_owners():
-                if (name, entry.shard) not in says:
-                    self._fence(name, entry, (node, self._members[node]))
-                    astray.setdefault(name, []).append((entry.shard, entry.epoch))
+            for key, epoch in self._epochs_of_unknown_owners():
+                name, shard = key
+                if key not in says and (name in self._datasets or name in self._deleting):
+                    self._fence(key, epoch, (node, self._members[node]))
+                    astray.setdefault(name, []).append((shard, epoch))
         return astray
 
-    def _entries_of_unknown_owners(self) -> Iterator[tuple[str, ShardEntry]]:
-        """With their datasets: any node that lived before the last restart may have them at their epochs."""
-        for name, dataset in self._datasets.items():
-            for entry in dataset.shard_map.shards:
-                if entry.node is None and entry.epoch and self._ownerless.get((name, entry.shard)) == entry.epoch:
-                    yield name, entry
-        for name, deletion in self._deleting.items():
-            for shard in range(deletion.config.num_shards):
-                epoch = self._epochs.get((name, shard), 0)
-                if epoch and self._ownerless.get((name, shard)) == epoch:
-                    yield name, ShardEntry(shard, ShardStatus(StatusKind.DOWN), None, epoch)
+    def _epochs_of_unknown_owners(self) -> Iterator[tuple[ShardKey, int]]:
+        """Shards that nobody was given since the last restart: any node that lived before may have one at its epoch.
+
+        Also those of datasets that are no more: one that is set up again goes on with its epochs.
+        """
+        for key, epoch in self._ownerless.items():
+            if epoch and self._epochs[key] == epoch:
+                yield key, epoch
 
     def _member_lost(self, node: str, incarnation: int, cause: str, now_ms: int) -> list[ManagerCommand]:
         if self._members.get(node) != incarnation:
@@ -361,17 +359,14 @@ class ShardManager:
             # Who held a shard that was Down already when the last coordinator died is not remembered: fence them all.
             for name, dataset in self._datasets.items():
                 for entry in dataset.shard_map.with_status(StatusKind.DOWN):
-                    self._fence(name, entry, (node, incarnation))
-            for name, entry in self._entries_of_unknown_owners():
-                self._fence(name, entry, (node, incarnation))
-            for key, epoch in self._ownerless.items():  # a dataset that is set up again goes on with its epochs
-                if key[0] not in self._datasets and self._epochs[key] == epoch:
-                    self._fenced.setdefault(key, {})[node, incarnation] = epoch
+                    self._fence((name, entry.shard), entry.epoch, (node, incarnation))
+            for key, epoch in self._epochs_of_unknown_owners():
+                self._fence(key, epoch, (node, incarnation))
         commands: list[ManagerCommand] = []
         for name, dataset in self._datasets.items():
             owned = dataset.shard_map.owned_by(node)
             for entry in owned:
-                self._fence(name, entry, (node, incarnation))
+                self._fence((name, entry.shard), entry.epoch, (node, incarnation))
             if owned:
                 changed = [self._moved(dataset, entry, ShardDown(), f"{node} lost: {cause}", now_ms) for entry in owned]
                 self._change(dataset, changed)
@@ -464,7 +459,7 @@ class ShardManager:
         entries = [dataset.shard_map[shard] for shard in shards]
         for entry in entries:
             assert entry.node is not None, "checked above"
-            self._fence(name, entry, (entry.node, self._members[entry.node]))
+            self._fence((name, entry.shard), entry.epoch, (entry.node, self._members[entry.node]))
         why = "stopped by an operator"
         self._change(dataset, [self._moved(dataset, entry, IngestionStopped(), why, now_ms) for entry in entries])
         orders: list[ManagerCommand] = [
@@ -489,9 +484,9 @@ class ShardManager:
             self._tell(dataset, shard, now_ms, f"{node} has closed it: another node may have it")
         return self._assign(dataset, f"{node} let go", now_ms)
 
-    def _fence(self, name: str, entry: ShardEntry, process: Process) -> None:
+    def _fence(self, key: ShardKey, epoch: int, process: Process) -> None:
         """``process`` may hold that shard at that epoch: nobody else gets it before it let go or is gone."""
-        self._fenced.setdefault((name, entry.shard), {})[process] = entry.epoch
+        self._fenced.setdefault(key, {})[process] = epoch
 
     def _unfence(self, process: Process, shards: Iterable[ShardKey]) -> None:
         for key in list(shards):

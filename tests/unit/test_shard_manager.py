@@ -313,6 +313,8 @@ def test_a_deletion_is_not_over_before_every_node_that_may_have_a_shard_of_it(re
     with pytest.raises(Unavailable, match="still being deleted"):
         manager.handle(DatasetSetUp(config()), 0)
     assert feed(manager, ShardsDeleted("node-0", 1, "metrics", 0)) == [ForgetDataset("metrics")]
+    feed(manager, DatasetSetUp(config()), joined("node-3"))
+    assert kinds(manager) == ["Assigned"] * 4
 
 
 def test_files_of_a_lost_nodes_shards_stay_until_its_process_is_gone() -> None:
@@ -321,7 +323,11 @@ def test_files_of_a_lost_nodes_shards_stay_until_its_process_is_gone() -> None:
     for node in ("node-0", "node-2"):
         assert feed(manager, ShardsDeleted(node, 1, "metrics", 0)) == []
     assert feed(manager, joined("node-3")) == []
+    with pytest.raises(Unavailable, match="still being deleted"):  # it may go on answering for the old one
+        manager.handle(DatasetSetUp(config()), 0)
     assert feed(manager, MemberGone("node-1", 1)) == [DeleteShards("node-0", 1, "metrics", (1,), 0)]
+    feed(manager, ShardsDeleted("node-0", 1, "metrics", 0), DatasetSetUp(config()))
+    assert None not in owners(manager)
 
 
 @pytest.mark.parametrize(
