@@ -20,7 +20,7 @@ from filoray.cluster.errors import BadData, Unavailable
 from filoray.nodes.data.part_key import decode_part_key, hash_part_keys
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import AppendReply, RefusalReason, UnknownSeries, WriteOutcome
-from filoray.nodes.kernels.arrays import uint64s
+from filoray.nodes.kernels.arrays import floats, int32s, ints, uint64s
 from filoray.nodes.kernels.storage.column_bounds import newest_of
 from filoray.nodes.kernels.storage.write_buffers import NewSamples
 from filoray.nodes.memstore.late_arrival import LateArrival
@@ -144,8 +144,9 @@ class Ingestion:
         container = RecordContainer.decode(data)
         limit_ms = NEVER_SHUT_MS if self._max_future_ms is None else now_ms + self._max_future_ms
         partitions, missing = self._memory.index.find(uint64s(container.hash_high), uint64s(container.hash_low))
-        times = container.timestamps
-        new = NewSamples(partitions, container.counts, times, container.values).aligned()
+        # Columns of received bytes may be at an odd address.
+        times = ints(container.timestamps)
+        new = NewSamples(partitions, int32s(container.counts), times, floats(container.values))
         prepared = Prepared(container, offset, new)
         if len(times):
             prepared.newest_ms = int(times.max())

@@ -39,17 +39,22 @@ def newest_of(partitions: Int32s, newest_ms: Ints) -> int:
     return newest
 
 
+@njit(types.void(READ_I64, I64), cache=True, nogil=True)
+def _find_ends(column: Ints, ends: Ints) -> None:
+    """``ends`` int64[2], out: the least and the greatest of a column that is not empty."""
+    least = greatest = column[0]
+    for value in column:
+        least = min(least, value)
+        greatest = max(greatest, value)
+    ends[0] = least
+    ends[1] = greatest
+
+
 @njit(types.void(READ_I64, READ_I64, READ_I32, I64), cache=True, nogil=True)
 def log_bounds(times: Ints, ids: Ints, counts: Int32s, bounds: Ints) -> None:
     """``bounds`` int64[LOG_BOUNDS], out: the ends of times and ids, neither empty, and 1 if every count is 1."""
-    bounds[FIRST_TIME] = bounds[LAST_TIME] = times[0]
-    for time in times:
-        bounds[FIRST_TIME] = min(bounds[FIRST_TIME], time)
-        bounds[LAST_TIME] = max(bounds[LAST_TIME], time)
-    bounds[FIRST_ID] = bounds[LAST_ID] = ids[0]
-    for number in ids:
-        bounds[FIRST_ID] = min(bounds[FIRST_ID], number)
-        bounds[LAST_ID] = max(bounds[LAST_ID], number)
+    _find_ends(times, bounds[FIRST_TIME : LAST_TIME + 1])
+    _find_ends(ids, bounds[FIRST_ID : LAST_ID + 1])
     bounds[IS_SINGLE] = 1
     for count in counts:
         if count != 1:

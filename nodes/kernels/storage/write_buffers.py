@@ -5,11 +5,10 @@ All but a chain's last block are full. Who calls makes sure that the pool has bl
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, types
-from numpy.typing import NDArray
 
 from filoray.nodes.kernels.array_types import F64_ROWS, I32, I64, READ_F64, READ_I32, READ_I64, U32_ROWS
 from filoray.nodes.kernels.arrays import Floats, Int32s, Ints, UInt32s
@@ -77,13 +76,6 @@ class NewSamples(NamedTuple):
     counts: Int32s
     times: Ints
     values: Floats
-
-    def aligned(self) -> NewSamples:
-        """As kernels take them: a column at an odd address, as those of received bytes may be, is copied."""
-        if all(column.flags.aligned for column in self):
-            return self
-        columns: list[NDArray[Any]] = [np.require(column, requirements="A") for column in self]
-        return NewSamples(*columns)
 
 
 NEW_SAMPLES = record_type(NewSamples, READ_I32, READ_I32, READ_I64, READ_F64)
