@@ -15,6 +15,11 @@ def gateway_name(index: int) -> str:
     return f"gateway-{index}"
 
 
+def gateway_index(gateway: str) -> int:
+    """The index of a gateway's name; raises ValueError if it is none."""
+    return int(gateway.removeprefix("gateway-"))
+
+
 def node_actor_name(node: str, incarnation: int) -> str:
     """Every incarnation is an actor of its own, so a name never means two processes."""
     return f"{node}#{incarnation}"

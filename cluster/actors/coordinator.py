@@ -33,6 +33,7 @@ from filoray.cluster.control.coordinator_events import (
 )
 from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.patience import Patience
+from filoray.cluster.control.placement import Placement
 from filoray.cluster.node_protocol import ShardReport
 from filoray.cluster.store.meta_store import MetaStore
 
@@ -51,9 +52,10 @@ class Coordinator:
         actors: ActorPort,
         abort: Callable[[], None] = _end_process,
         patience: Patience | None = None,
+        placement: Placement | None = None,
     ) -> None:
         self._world = RealWorld(config, store, actors, abort)
-        self._dispatcher = CoordinatorDispatcher(config, self._world, patience)
+        self._dispatcher = CoordinatorDispatcher(config, self._world, patience, placement)
         self._requests = itertools.count(1)
         self._shutdown: asyncio.Future[AnswerValue] | None = None
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from filoray.cluster.actor_names import COORDINATOR
-from filoray.cluster.actors.placement import Placement, place_nodes
+from filoray.cluster.actors.gateway_actors import only_on
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.placement import Machine, Placement, first_placement
 from filoray.cluster.errors import Unavailable
 from filoray.cluster.node_protocol import NodeSpec, ShardReport
 from filoray.cluster.process.directory_lock import DirectoryInUse, DirectoryLock
@@ -71,7 +71,8 @@ class CoordinatorActor:
         from filoray.cluster.actors.coordinator import Coordinator
         from filoray.cluster.actors.ray_actors import RayActors
 
-        coordinator = Coordinator(config, store, RayActors(config, node_spec, placement))
+        actors = RayActors(config, node_spec, placement.home.id)
+        coordinator = Coordinator(config, store, actors, placement=placement)
         coordinator.start()
         return coordinator
 
@@ -137,10 +138,11 @@ def start_coordinator(
     ``config.data_dir`` must be absolute.
     """
     assert config.data_dir.is_absolute(), "actors have other working directories than the launcher"
-    home = ray.get_runtime_context().get_node_id()
-    placement = placement or place_nodes(config.node_count, home, [home], is_bound=True)
-    # Its own store is a file in the data directory, unless it is a database that other machines reach too.
-    where = NodeAffinitySchedulingStrategy(placement.home, soft=config.meta_store_url is not None)
+    home = Machine(ray.get_runtime_context().get_node_id())
+    placement = placement or first_placement(config.node_count, home, [home], is_bound=True)
+    # Its own store is a file in the data directory, unless it is a database that other machines reach too: then Ray
+    # starts it anew on any machine when its own is lost.
+    where = "DEFAULT" if config.meta_store_url is not None else only_on(placement.home.id)
     actor_class: Any = ray.remote(CoordinatorActor)
     options = actor_class.options(
         name=COORDINATOR, namespace=config.namespace, lifetime="detached", num_cpus=0, max_restarts=-1,

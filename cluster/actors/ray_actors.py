@@ -10,19 +10,21 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from filoray.cluster.actor_names import SEED_DISCOVERY, node_actor_name, slot_index
+from filoray.cluster.actor_names import SEED_DISCOVERY, gateway_index, node_actor_name
+from filoray.cluster.actors.gateway_actors import make_gateway, only_on
 from filoray.cluster.actors.node_actor import CONCURRENCY_GROUPS, NodeActor
-from filoray.cluster.actors.placement import Placement
 from filoray.cluster.addresses import is_any_interface
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.coordinator_effects import MachineList
+from filoray.cluster.control.placement import Machine
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeSpec, ShardEpoch
 from filoray.cluster.process.observed_clock import finished_within
 from filoray.cluster.process.process_identity import ProcessIdentity, process_name, started_after_boot_s
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 _GONE_POLL_S = 0.01
 _GONE_WARNING_S = 5.0
 _KILL_THERE_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 1.0
+_GATEWAY_TIMEOUT_S = 5.0
 _TICK_TOLERANCE_S = 0.005
 
 
@@ -43,7 +47,7 @@ class ActorPort(Protocol):
     """Nodes are named by (slot, incarnation). Calls raise ActorCallFailed, ValueError (no such actor), TimeoutError."""
 
     async def launch(
-        self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
+        self, node: str, incarnation: int, port: int, gateways_key: bytes, machine: str, timeout_s: float
     ) -> NodeAnnouncement: ...
     async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement: ...
     async def heartbeat(self, node: str, incarnation: int, grant: LeaseGrant, timeout_s: float) -> HeartbeatAnswer: ...
@@ -65,23 +69,28 @@ class ActorPort(Protocol):
     def process_started_s(self, announcement: NodeAnnouncement) -> float | None: ...
     async def push_view(self, gateway: str, view: ClusterView, timeout_s: float) -> None: ...
     async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None: ...
+    async def machines(self, timeout_s: float) -> MachineList: ...
+    async def place_gateway(self, gateway: str, machine: str) -> None: ...
 
 
 class RayActors:
-    """``ActorPort`` over Ray, in the cluster's namespace."""
+    """``ActorPort`` over Ray, in the cluster's namespace. ``home``: the machine where the cluster was launched."""
 
-    def __init__(self, config: ServerConfig, spec: NodeSpec, placement: Placement) -> None:
+    def __init__(self, config: ServerConfig, spec: NodeSpec, home: str) -> None:
         self._config = config
         self._spec = spec
-        self._placement = placement
+        self._home = home
         self._handles: dict[str, ActorHandle[Any]] = {}
         self._elsewhere: dict[str, NodeAnnouncement] = {}
+        self._listing: asyncio.Future[list[_RayNode]] | None = None
+        """One at a time: it does not come back while Ray's GCS is away."""
 
     # ---- nodes
 
     async def launch(
-        self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
+        self, node: str, incarnation: int, port: int, gateways_key: bytes, machine: str, timeout_s: float
     ) -> NodeAnnouncement:
+        """On ``machine``; "": at home."""
         name = node_actor_name(node, incarnation)
         actor_class = ray.remote(concurrency_groups=CONCURRENCY_GROUPS)(NodeActor)  # type: ignore[call-overload]  # Ray knows it
         handle = await asyncio.to_thread(
@@ -91,7 +100,7 @@ class RayActors:
                 lifetime="detached",
                 num_cpus=0,
                 max_restarts=0,
-                scheduling_strategy=beside(self._placement, slot_index(node)),
+                scheduling_strategy=only_on(machine or self._home),
             ).remote,
             self._spec,
             node,
@@ -175,7 +184,7 @@ class RayActors:
         announcement = self._elsewhere.pop(name, None)
         if announcement is None or announcement.process is None:
             return False
-        there = NodeAffinitySchedulingStrategy(announcement.ray_node_id, soft=False)
+        there = only_on(announcement.ray_node_id)
         task = ray.remote(num_cpus=0, max_retries=0)(_end_process).options(scheduling_strategy=there)
         try:
             return bool(await completed(task.remote(announcement.process), _KILL_THERE_TIMEOUT_S))
@@ -197,6 +206,49 @@ class RayActors:
 
     async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None:
         await self._call(SEED_DISCOVERY, "update_members", tuple(addresses), timeout_s)
+
+    async def machines(self, timeout_s: float) -> MachineList:
+        """Those that Ray knows and whose raylet takes connections: Ray itself believes in a lost one for a minute."""
+        if self._listing is None:
+            self._listing = asyncio.ensure_future(asyncio.to_thread(_ray_nodes))
+        listed = await asyncio.wait_for(asyncio.shield(self._listing), timeout_s)
+        self._listing = None
+        answering = await asyncio.gather(*(_takes_connections(*row.raylet) for row in listed))
+        return MachineList(tuple(row.machine for row, answers in zip(listed, answering, strict=True) if answers))
+
+    async def place_gateway(self, gateway: str, machine: str) -> None:
+        try:
+            handle = await self._handle(gateway)
+            found = await self._machine_of(handle)
+            if found == machine:
+                return
+            if found is not None:
+                await self._end_in_order(handle)
+            await asyncio.to_thread(ray.kill, handle, no_restart=True)
+            self._handles.pop(gateway, None)
+            waited_s = 0.0
+            while await self._is_known(gateway):
+                waited_s = await _pause(waited_s, gateway)
+        except ValueError:
+            pass  # it is nowhere
+        self._handles.pop(gateway, None)
+        await asyncio.to_thread(make_gateway, self._config, gateway_index(gateway), machine)
+
+    async def _machine_of(self, gateway: ActorHandle[Any]) -> object:
+        """None: it does not answer."""
+        try:
+            return await completed(gateway.machine.remote(), _GATEWAY_TIMEOUT_S)
+        except (ActorCallFailed, TimeoutError):
+            return None
+
+    async def _end_in_order(self, gateway: ActorHandle[Any]) -> None:
+        """It finishes what it does, as far as it has time for that."""
+        try:
+            await completed(
+                gateway.shutdown.remote(), self._config.http.shutdown_timeout_ms / 1000 + _GATEWAY_TIMEOUT_S
+            )
+        except (ActorCallFailed, TimeoutError) as error:
+            logger.warning("a gateway did not close in order error=%s", error)
 
     async def _call(self, name: str, method: str, argument: object, timeout_s: float) -> None:
         handle = await self._handle(name)
@@ -225,9 +277,9 @@ class RayActors:
         return True
 
 
-def beside(placement: Placement, index: int) -> NodeAffinitySchedulingStrategy:
-    """Where node ``index`` and its gateway go."""
-    return NodeAffinitySchedulingStrategy(placement.machines[index], soft=not placement.is_bound)
+def living_machines() -> list[Machine]:
+    """Those that Ray thinks alive."""
+    return [row.machine for row in _ray_nodes()]
 
 
 def reachable_host(host: str) -> str:
@@ -256,6 +308,32 @@ def first_line(error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return lines[-1] if isinstance(error, ray.exceptions.ActorDiedError) and "Error" in lines[-1] else lines[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _RayNode:
+    """``raylet``: host and port where its raylet listens."""
+
+    machine: Machine
+    raylet: tuple[str, int]
+
+
+def _ray_nodes() -> list[_RayNode]:
+    rows = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
+    return [
+        _RayNode(Machine(row["NodeID"], row["NodeManagerAddress"]), (row["NodeManagerAddress"], row["NodeManagerPort"]))
+        for row in rows
+        if row["Alive"]
+    ]
+
+
+async def _takes_connections(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _CONNECT_TIMEOUT_S)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 def _end_process(process: ProcessIdentity) -> bool:

@@ -19,7 +19,9 @@ from filoray.cluster.control.coordinator_effects import (
     GiveOrder,
     KillProcess,
     LaunchProcess,
+    LookAtMachines,
     NodeProcess,
+    PlaceGateway,
     PushView,
     ReadSourceConfig,
     Say,
@@ -122,8 +124,8 @@ class RealWorld:
     def _begin(self, call: Call) -> Coroutine[object, object, CallResult]:
         actors = self._actors
         match call:
-            case LaunchProcess(node, incarnation, port, gateways_key, timeout_ms):
-                return self._come(actors.launch(node, incarnation, port, gateways_key, timeout_ms / 1000))
+            case LaunchProcess(node, incarnation, port, gateways_key, timeout_ms, machine):
+                return self._come(actors.launch(node, incarnation, port, gateways_key, machine, timeout_ms / 1000))
             case AdoptProcess(node, incarnation, timeout_ms):
                 return self._come(actors.adopt(node, incarnation, timeout_ms / 1000))
             case WatchProcess(node, incarnation):
@@ -144,6 +146,10 @@ class RealWorld:
                 return actors.push_view(gateway, view, timeout_ms / 1000)
             case TellMembers(addresses, timeout_ms):
                 return actors.push_members(addresses, timeout_ms / 1000)
+            case LookAtMachines(timeout_ms):
+                return actors.machines(timeout_ms / 1000)
+            case PlaceGateway(gateway, machine):
+                return actors.place_gateway(gateway, machine)
             case ReadSourceConfig(_, dataset, text):
                 return asyncio.to_thread(parse_for_cluster, self._config, dataset, text)
         raise AssertionError(f"a call that nobody makes: {call}")

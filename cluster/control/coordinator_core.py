@@ -6,7 +6,8 @@ What this class does is to put the parts together; each has its own state and ru
 
     ShardManager        who owns which shard           Membership       which nodes are members
     ShardOrders         orders until they are done     NodeKeeper       processes: start, watch, beat, end
-    ViewBoard           what gateways are to know      OperatorRequests  what operators wait for
+    ViewBoard           what gateways are to know      MachineKeeper    which machine runs what
+    OperatorRequests    what operators wait for
     LaunchVerdict       when a launch is over          Conversations    requests that are answered later
 
 It may be lost at any moment: everything it needs is in the MetaStore (``Remembered``), and nodes say themselves what
@@ -26,11 +27,16 @@ from filoray.cluster.control.coordinator_events import (
     CoordinatorEvent,
     DeletionOrdered,
     GatewayDue,
+    GatewayNotPlaced,
+    GatewayPlaced,
     HeartbeatDue,
     HeartbeatHeard,
     HeartbeatMissed,
     KillDue,
     KillFailed,
+    LookDue,
+    MachinesSeen,
+    MachinesUnknown,
     MembersTold,
     Moment,
     NodeAbsent,
@@ -38,10 +44,12 @@ from filoray.cluster.control.coordinator_events import (
     NodeClosed,
     NodeDied,
     NodeKilled,
+    NodeMisplaced,
     OrderDone,
     OrderDue,
     OrderFailed,
     PatienceEnded,
+    PlacingDue,
     PublishDue,
     ReadyAsked,
     SetUpOrdered,
@@ -61,10 +69,12 @@ from filoray.cluster.control.coordinator_events import (
     WatchFailed,
 )
 from filoray.cluster.control.launch_verdict import LaunchVerdict
+from filoray.cluster.control.machine_keeper import MachineKeeper
 from filoray.cluster.control.membership import Membership, MembershipLimits
 from filoray.cluster.control.node_keeper import KnownProcess, NodeKeeper
 from filoray.cluster.control.operator_requests import OperatorRequests
 from filoray.cluster.control.patience import Patience
+from filoray.cluster.control.placement import Placement
 from filoray.cluster.control.shard_manager import RestoredState, ShardManager
 from filoray.cluster.control.shard_messages import StoryLine
 from filoray.cluster.control.shard_orders import ShardOrders
@@ -97,7 +107,12 @@ def tick_ms(config: ServerConfig) -> int:
 
 class CoordinatorCore:
     def __init__(
-        self, config: ServerConfig, remembered: Remembered, moment: Moment, patience: Patience | None = None
+        self,
+        config: ServerConfig,
+        remembered: Remembered,
+        moment: Moment,
+        patience: Patience | None = None,
+        placement: Placement | None = None,
     ) -> None:
         patience = patience or Patience()
         keys = remembered.gateway_keys
@@ -107,7 +122,8 @@ class CoordinatorCore:
         self._membership = membership = _membership(config, remembered, moment)
         self._views = views = ViewBoard(turn, manager, membership, remembered.generation, keys, patience)
         self._shards = shards = ShardOrders(turn, manager, views, dict(remembered.opened), patience)
-        self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, keys.public, patience)
+        self._machines = machines = MachineKeeper(turn, config, membership, placement, keys.public, patience)
+        self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, machines, patience)
         launch = LaunchVerdict(turn, config, manager, membership, shards, views, patience)
         self._launch = launch
         self._requests = OperatorRequests(turn, config, manager, membership, shards, views, launch, patience)
@@ -213,6 +229,26 @@ class CoordinatorCore:
                 nodes.kill_due(event)
             case NodeClosed():
                 nodes.closed(event)
+            case NodeMisplaced():
+                nodes.misplaced(event)
+            case _:
+                self._take_of_machines(event)
+
+    def _take_of_machines(self, event: CoordinatorEvent) -> None:
+        machines = self._machines
+        match event:
+            case MachinesSeen():
+                machines.seen(event)
+            case MachinesUnknown():
+                machines.unknown(event)
+            case LookDue():
+                machines.look_due(event)
+            case GatewayPlaced():
+                machines.gateway_placed(event)
+            case GatewayNotPlaced():
+                machines.gateway_not_placed(event)
+            case PlacingDue():
+                machines.placing_due(event)
             case _:
                 raise AssertionError(f"an event that nobody takes: {event}")
 
@@ -238,6 +274,7 @@ class CoordinatorCore:
     def _start(self) -> None:
         """Adopt what lives, launch what does not, and keep watching."""
         self._views.add(gateway_name(index) for index in range(self._config.node_count))
+        self._machines.begin()
         self._nodes.begin()
         self._tick()
         self._conversations.begin(NOBODY, self._requests.set_up_configured())

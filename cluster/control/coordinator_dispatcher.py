@@ -9,6 +9,7 @@ as what is in memory would be ahead of the store. What becomes of an effect that
     KillProcess       NodeKilled           KillFailed           CloseNode       NodeClosed         NodeClosed
     GiveOrder         OrderDone            OrderFailed          PushView        ViewTaken          ViewRefused
     TellMembers       MembersTold          MembersTold          ReadSourceConfig  SourceConfigRead   SourceConfigRefused
+    LookAtMachines    MachinesSeen         MachinesUnknown      PlaceGateway    GatewayPlaced      GatewayNotPlaced
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ from filoray.cluster.control.coordinator_effects import (
     GiveOrder,
     KillProcess,
     LaunchProcess,
+    LookAtMachines,
+    MachineList,
     NodeProcess,
     Persist,
+    PlaceGateway,
     PushView,
     ReadSourceConfig,
     Refuse,
@@ -46,9 +50,13 @@ from filoray.cluster.control.coordinator_effects import (
 )
 from filoray.cluster.control.coordinator_events import (
     CoordinatorEvent,
+    GatewayNotPlaced,
+    GatewayPlaced,
     HeartbeatHeard,
     HeartbeatMissed,
     KillFailed,
+    MachinesSeen,
+    MachinesUnknown,
     MembersTold,
     Moment,
     NodeAbsent,
@@ -69,6 +77,7 @@ from filoray.cluster.control.coordinator_events import (
 )
 from filoray.cluster.control.one_at_a_time import OneAtATime
 from filoray.cluster.control.patience import Patience
+from filoray.cluster.control.placement import Placement
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer
 from filoray.cluster.process.observed_clock import ObservedClock
@@ -106,12 +115,21 @@ class World(Protocol):
 
 
 class CoordinatorDispatcher:
-    """Belongs to one thread, or one event loop. Begins a coordinator on the store of ``world``."""
+    """Belongs to one thread, or one event loop. Begins a coordinator on the store of ``world``.
 
-    def __init__(self, config: ServerConfig, world: World, patience: Patience | None = None) -> None:
+    ``placement``: of the launch; None: all is on one machine.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        world: World,
+        patience: Patience | None = None,
+        placement: Placement | None = None,
+    ) -> None:
         self._world = world
         self._clock = ObservedClock(2 * tick_ms(config), world.monotonic_ms)
-        self._core = CoordinatorCore(config, remember(world.store), self._moment(), patience)
+        self._core = CoordinatorCore(config, remember(world.store), self._moment(), patience, placement)
         self._events = OneAtATime(self._handle)
 
     @property
@@ -203,6 +221,10 @@ def end_of(call: Call, result: CallResult) -> CoordinatorEvent:
             return ViewTaken(gateway, view.version, cause=cause)
         case TellMembers(), None:
             return MembersTold(cause=cause)
+        case LookAtMachines(), MachineList(machines):
+            return MachinesSeen(machines, cause=cause)
+        case PlaceGateway(gateway), None:
+            return GatewayPlaced(gateway, cause=cause)
         case ReadSourceConfig(request), DatasetConfig():
             return SourceConfigRead(request, result, cause=cause)
     raise AssertionError(f"{result} is no end of {call}")
@@ -230,6 +252,10 @@ def failure_of(call: Call, error: Exception) -> CoordinatorEvent:
             return ViewRefused(gateway, view.version, problem, cause=cause)
         case TellMembers():
             return MembersTold(problem or type(error).__name__, cause=cause)
+        case LookAtMachines():
+            return MachinesUnknown(problem or type(error).__name__, cause=cause)
+        case PlaceGateway(gateway):
+            return GatewayNotPlaced(gateway, problem or type(error).__name__, cause=cause)
         case ReadSourceConfig(request):
             refusal = error if isinstance(error, FilorayError) else FilorayError(problem)
             return SourceConfigRefused(request, refusal, cause=cause)

@@ -16,6 +16,7 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_events import CoordinatorEvent, RequestId, ShardOrder
 from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.membership import PersistIncarnation
+from filoray.cluster.control.placement import Machine
 from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistShardMap
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement
@@ -58,11 +59,14 @@ class Persist(CoordinatorEffect):
 
 @dataclass(frozen=True, slots=True)
 class LaunchProcess(CoordinatorEffect):
+    """``machine``: the id of the one it must run on; "": where the cluster was launched."""
+
     node: str
     incarnation: int
     port: int
     gateways_key: bytes
     timeout_ms: int
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,21 @@ class TellMembers(CoordinatorEffect):
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtMachines(CoordinatorEffect):
+    """Which machines of this Ray are there, and can be reached."""
+
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceGateway(CoordinatorEffect):
+    """Make sure that it is on the machine of that id: one that is elsewhere ends, one that is nowhere is made."""
+
+    gateway: str
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadSourceConfig(CoordinatorEffect):
     """Texts come from anybody and may take long to read."""
 
@@ -151,6 +170,8 @@ Call = (
     | GiveOrder
     | PushView
     | TellMembers
+    | LookAtMachines
+    | PlaceGateway
     | ReadSourceConfig
 )
 
@@ -163,7 +184,14 @@ class NodeProcess:
     pid_started_s: float | None
 
 
-CallResult = NodeProcess | HeartbeatAnswer | DatasetConfig | str | bool | None
+@dataclass(frozen=True, slots=True)
+class MachineList:
+    """What a look at the machines ends with."""
+
+    machines: tuple[Machine, ...]
+
+
+CallResult = NodeProcess | HeartbeatAnswer | DatasetConfig | MachineList | str | bool | None
 
 
 # ---- what is done at once

@@ -32,6 +32,7 @@ from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import Unavailable
 from filoray.cluster.simulation.checkers import Checkers, FileKey
 from filoray.cluster.simulation.faults import FaultRates
+from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.simulated_coordinator import (
@@ -75,10 +76,18 @@ def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> Serve
 
 
 class SimulatedCluster:
-    """``rates``: what goes wrong by itself. ``store``: what the coordinator remembers is kept there."""
+    """``rates``: what goes wrong by itself. ``store``: what the coordinator remembers is kept there.
+
+    ``machine_count``: machines between which nodes are moved; 0: all nodes stay where they are launched.
+    """
 
     def __init__(
-        self, seed: int, node_count: int, rates: FaultRates | None = None, store: CoordinatorStore | None = None
+        self,
+        seed: int,
+        node_count: int,
+        rates: FaultRates | None = None,
+        store: CoordinatorStore | None = None,
+        machine_count: int = 0,
     ) -> None:
         self.node_count = node_count
         rates = rates or FaultRates()
@@ -88,7 +97,8 @@ class SimulatedCluster:
         self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
         files: dict[FileKey, ShardFile] = {}
         faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
-        self._around = Surroundings(self.world, self.checkers, faulty, files)
+        self._machines = SimulatedMachines(machine_count, node_count)
+        self._around = Surroundings(self.world, self.checkers, faulty, files, self._machines)
         self._requests = itertools.count(1)
         self._asking: set[str] = set()
         self._gateways = tuple(gateway_name(index) for index in range(node_count))
@@ -145,6 +155,17 @@ class SimulatedCluster:
                 kill_process(self._around, node, "its machine is back")
             else:
                 node.go_on()
+
+    def lose_machine(self, index: int) -> None:
+        machine = self._machines.lose(index)
+        if machine is not None:
+            self.world.note("machine %s is lost", machine.address)
+            for node in [node for node in self._around.nodes.values() if node.machine == machine.id]:
+                kill_process(self._around, node, "with its machine")
+
+    def join_machine(self, index: int) -> None:
+        self._machines.join(index)
+        self.world.note("machine %d joins", index)
 
     def kill_coordinator(self) -> None:
         if self.coordinator is not None:
@@ -236,6 +257,8 @@ class SimulatedCluster:
         members = core.membership.members()
         if len(members) != self.node_count:
             return f"the members are {sorted(members)}"
+        if uneven := self._machines.uneven({node: one.ray_node_id for node, one in members.items()}):
+            return uneven
         wanted = set()
         for name, (config, shard_map) in core.manager.datasets.items():
             for gateway in self._around.gateways.values():

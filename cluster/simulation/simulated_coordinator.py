@@ -23,7 +23,10 @@ from filoray.cluster.control.coordinator_effects import (
     GiveOrder,
     KillProcess,
     LaunchProcess,
+    LookAtMachines,
+    MachineList,
     NodeProcess,
+    PlaceGateway,
     PushView,
     ReadSourceConfig,
     Say,
@@ -35,6 +38,7 @@ from filoray.cluster.control.coordinator_events import CoordinatorEvent, Request
 from filoray.cluster.control.shard_messages import DeleteShards, StartShards, StopShards
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.simulation.checkers import Checkers, FileKey, Process
+from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.pending_call import PendingCall
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
@@ -59,6 +63,7 @@ class Surroundings:
     checkers: Checkers
     store: FaultyStore
     files: dict[FileKey, ShardFile]
+    machines: SimulatedMachines
     nodes: dict[Process, SimulatedNode] = field(default_factory=dict)
     gateways: dict[str, SimulatedGateway] = field(default_factory=dict)
     answers: dict[RequestId, Callable[[AnswerValue], None]] = field(default_factory=dict)
@@ -89,7 +94,7 @@ class SimulatedCoordinator:
         self._has_moved = False
         """A line was said: shards or members may be others."""
         self._stuck: list[Action] = []
-        self._dispatcher = CoordinatorDispatcher(config, self)
+        self._dispatcher = CoordinatorDispatcher(config, self, placement=around.machines.placement)
         self._guarded(self._dispatcher.start)
 
     @property
@@ -204,7 +209,7 @@ class SimulatedCoordinator:
         self._maybe_crash()
         match call:
             case LaunchProcess(node, incarnation):
-                self._launch((node, incarnation), self._pending((node, incarnation), ended, failed), call.timeout_ms)
+                self._launch((node, incarnation), self._pending((node, incarnation), ended, failed), call)
             case AdoptProcess(node, incarnation, timeout_ms):
                 pending = self._pending((node, incarnation), ended, failed, timeout_ms=timeout_ms)
                 self._ask((node, incarnation), pending, _announce)
@@ -224,6 +229,10 @@ class SimulatedCoordinator:
                 self._push(call, ended, failed)
             case ReadSourceConfig(_, dataset, text):
                 self.after(1, lambda: self._read(dataset, text, ended, failed))
+            case PlaceGateway(gateway, machine):
+                self.after(1, lambda: self._place(gateway, machine, ended, failed))
+            case LookAtMachines():
+                self.after(1, lambda: ended(MachineList(self._around.machines.present())))
             case TellMembers() | CloseNode():
                 self.after(1, lambda: ended(None))
 
@@ -272,22 +281,35 @@ class SimulatedCoordinator:
         asked_ms = self._world.now_ms + self._world.rates.latency_ms + self._config.node.heartbeat_interval_ms
         node.heard_since_ms = max(node.heard_since_ms, asked_ms + 2 * self._world.rates.latency_ms)
 
-    def _launch(self, process: Process, call: PendingCall, timeout_ms: int) -> None:
+    def _launch(self, process: Process, call: PendingCall, launch: LaunchProcess) -> None:
         around = self._around
+        if not around.machines.is_there(launch.machine):
+            call.fail(ValueError("there is no such machine"))
+            return
         node = around.nodes[process] = SimulatedNode(
             self._world, self._checkers, around.files, process, self._send_reports
         )
+        node.machine = launch.machine
 
         def come_up() -> None:
             if around.nodes.get(process) is not node:
                 return
             if self._world.happens(self._world.rates.fail_launch):
-                call.fail(TimeoutError(f"no answer within {timeout_ms} ms"))
+                call.fail(TimeoutError(f"no answer within {launch.timeout_ms} ms"))
             else:
                 node.is_up = True
                 _announce(node, call)
 
         self._world.after(self._world.between(START_MS, 2 * START_MS), come_up)
+
+    def _place(
+        self, gateway: str, machine: str, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]
+    ) -> None:
+        if not self._around.machines.is_there(machine):
+            failed(ValueError("there is no such machine"))
+            return
+        self._around.machines.gateways[gateway] = machine
+        ended(None)
 
     def _watch(self, process: Process, call: PendingCall) -> None:
         node = self._around.nodes.get(process)

@@ -9,20 +9,18 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY, gateway_name
 from filoray.cluster.actors.coordinator_actor import start_coordinator
-from filoray.cluster.actors.placement import Placement, place_nodes
-from filoray.cluster.actors.ray_actors import beside, first_line
+from filoray.cluster.actors.gateway_actors import make_gateway, only_on
+from filoray.cluster.actors.ray_actors import first_line, living_machines
 from filoray.cluster.actors.seed_discovery import start_seed_discovery
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.launch_report import ReadyReport
+from filoray.cluster.control.placement import Placement, first_placement
 from filoray.cluster.errors import FilorayError
 from filoray.command.kernel_warm_up import warm_up_kernels
-from filoray.http.server.gateway import Gateway
 
-_GATEWAY_CONCURRENCY = 4  # a call that waits for the server to start must not keep views waiting
 _SHUTDOWN_TIMEOUT_S = 60
 _KILL_TIMEOUT_S = 10
 _KILL_POLL_S = 0.05
@@ -39,16 +37,13 @@ class ClusterActors:
     @property
     def left_out_machine_count(self) -> int:
         """Machines of this Ray that get no nodes because the shards' files are here."""
-        return len(_machines()) - 1 if self._placement.is_bound else 0
+        return len(living_machines()) - 1 if self._placement.is_bound else 0
 
     def prepare_other_machines(self) -> None:
         """Fill their kernels' compile caches, once each, before several actors would do so at the same time."""
-        others = {machine for machine in self._placement.machines if machine != self._placement.home}
+        others = {machine.id for machine in self._placement.seats if machine.id != self._placement.home.id}
         warm_up = ray.remote(num_cpus=0)(warm_up_kernels)
-        calls = [
-            warm_up.options(scheduling_strategy=NodeAffinitySchedulingStrategy(machine, soft=False)).remote()
-            for machine in sorted(others)
-        ]
+        calls = [warm_up.options(scheduling_strategy=only_on(machine)).remote() for machine in sorted(others)]
         try:
             ray.get(calls)
         except RayError as error:
@@ -64,7 +59,9 @@ class ClusterActors:
         """Make the other actors; returns before they are ready. Raises FilorayError if their names are in use."""
         with self._name_is_free():
             self._coordinator = start_coordinator(self._config, placement=self._placement)
-            self._gateways = [self._make_gateway(index) for index in range(self._config.node_count)]
+            self._gateways = [
+                make_gateway(self._config, index, seat.id) for index, seat in enumerate(self._placement.seats)
+            ]
 
     @contextlib.contextmanager
     def _name_is_free(self) -> Iterator[None]:
@@ -98,17 +95,6 @@ class ClusterActors:
     def _timeout_s(self) -> float:
         return self._config.seed.timeout_ms / 1000 + 30
 
-    def _make_gateway(self, index: int) -> Any:
-        options = ray.remote(Gateway).options(
-            name=gateway_name(index),
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=-1,
-            max_concurrency=_GATEWAY_CONCURRENCY,
-            scheduling_strategy=beside(self._placement, index),
-        )
-        return options.remote(index, self._config)
-
 
 def _said(error: Exception) -> str:
     """What an actor's constructor raised, without Ray's tale of it and the name of our class."""
@@ -117,15 +103,11 @@ def _said(error: Exception) -> str:
     return text if name.startswith("filoray.") else first_line(error)
 
 
-def _machines() -> list[str]:
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
-    return [node["NodeID"] for node in nodes if node["Alive"]]
-
-
 def _placement(config: ServerConfig) -> Placement:
-    home = ray.get_runtime_context().get_node_id()
+    machines, here = living_machines(), ray.get_runtime_context().get_node_id()
+    home = next(machine for machine in machines if machine.id == here)
     # A node elsewhere must be reachable, and find the shards that it takes over.
-    return place_nodes(config.node_count, home, _machines(), is_bound=config.is_bound)
+    return first_placement(config.node_count, home, machines, is_bound=config.is_bound)
 
 
 def stop_actors(gateway_count: int) -> None:

@@ -29,10 +29,13 @@ from filoray.cluster.control.coordinator_effects import (
     GiveOrder,
     KillProcess,
     LaunchProcess,
+    LookAtMachines,
+    MachineList,
     NodeProcess,
     Persist,
     PersistOpened,
     PersistProcess,
+    PlaceGateway,
     PushView,
     ReadSourceConfig,
     Refuse,
@@ -82,6 +85,7 @@ from filoray.cluster.control.coordinator_events import (
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.node_keeper import KnownProcess
 from filoray.cluster.control.patience import Patience
+from filoray.cluster.control.placement import Machine
 from filoray.cluster.control.shard_manager import RestoredState
 from filoray.cluster.control.shard_messages import (
     DeleteShards,
@@ -487,6 +491,8 @@ ENDINGS = (
     Ending(GiveOrder(order(DeleteShards)), None),
     Ending(PushView("gateway-0", VIEW, 1), None),
     Ending(TellMembers((), 1), None),
+    Ending(LookAtMachines(1), MachineList((Machine("a", "10.0.0.1"),))),
+    Ending(PlaceGateway("gateway-0", "a"), None),
     Ending(ReadSourceConfig(5, "d", ""), DATASET),
 )
 STATES = {
