@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 COORDINATOR = "coordinator"
+COORDINATORS = ("coordinator-0", "coordinator-1")
+"""Where one stands by for the other: on many machines, with a store that all reach."""
 SEED_DISCOVERY = "seed-discovery"
 
 

@@ -113,6 +113,10 @@ class Unavailable(FilorayError):
     retry_after_s = 1
 
 
+class NotLeading(Unavailable):
+    """This coordinator stands by: another one leads, or will in a moment."""
+
+
 class TooManyRequests(Unavailable):
     """A queue is full. 503, not 429: on that Prometheus's remote write drops what it was about to send."""
 

@@ -43,7 +43,10 @@ def _end_process() -> None:
 
 
 class Coordinator:
-    """Belongs to one event loop; ``start`` must be called on it first."""
+    """Belongs to one event loop; ``start`` must be called on it first.
+
+    ``may_act``: whether it leads, where another coordinator stands by.
+    """
 
     def __init__(
         self,
@@ -53,8 +56,9 @@ class Coordinator:
         abort: Callable[[], None] = _end_process,
         patience: Patience | None = None,
         placement: Placement | None = None,
+        may_act: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._world = RealWorld(config, store, actors, abort)
+        self._world = RealWorld(config, store, actors, abort, may_act)
         self._dispatcher = CoordinatorDispatcher(config, self._world, patience, placement)
         self._requests = itertools.count(1)
         self._shutdown: asyncio.Future[AnswerValue] | None = None

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -17,6 +17,7 @@ import ray
 from ray.actor import ActorHandle
 
 from filoray.cluster.actor_names import SEED_DISCOVERY, gateway_index, node_actor_name
+from filoray.cluster.actors.coordinator_actor import make_coordinator
 from filoray.cluster.actors.gateway_actors import make_gateway, only_on
 from filoray.cluster.actors.node_actor import CONCURRENCY_GROUPS, NodeActor
 from filoray.cluster.addresses import is_any_interface
@@ -24,7 +25,7 @@ from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.coordinator_effects import MachineList
-from filoray.cluster.control.placement import Machine
+from filoray.cluster.control.placement import Machine, Placement
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeSpec, ShardEpoch
 from filoray.cluster.process.observed_clock import finished_within
 from filoray.cluster.process.process_identity import ProcessIdentity, process_name, started_after_boot_s
@@ -33,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 _GONE_POLL_S = 0.01
 _GONE_WARNING_S = 5.0
-_KILL_THERE_TIMEOUT_S = 10.0
+_KILL_THERE_TIMEOUT_S = 3.0
+"""A machine that cannot be reached is not waited for: its node's lease has ended by then."""
 _CONNECT_TIMEOUT_S = 1.0
 _GATEWAY_TIMEOUT_S = 5.0
 _TICK_TOLERANCE_S = 0.005
@@ -71,15 +73,17 @@ class ActorPort(Protocol):
     async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None: ...
     async def machines(self, timeout_s: float) -> MachineList: ...
     async def place_gateway(self, gateway: str, machine: str) -> None: ...
+    async def place_standby(self, machine: str) -> None: ...
 
 
 class RayActors:
-    """``ActorPort`` over Ray, in the cluster's namespace. ``home``: the machine where the cluster was launched."""
+    """``ActorPort`` over Ray, in the cluster's namespace. ``name``: this coordinator's."""
 
-    def __init__(self, config: ServerConfig, spec: NodeSpec, home: str) -> None:
+    def __init__(self, config: ServerConfig, spec: NodeSpec, placement: Placement, name: str) -> None:
         self._config = config
         self._spec = spec
-        self._home = home
+        self._placement = placement
+        self._name = name
         self._handles: dict[str, ActorHandle[Any]] = {}
         self._elsewhere: dict[str, NodeAnnouncement] = {}
         self._listing: asyncio.Future[list[_RayNode]] | None = None
@@ -100,7 +104,7 @@ class RayActors:
                 lifetime="detached",
                 num_cpus=0,
                 max_restarts=0,
-                scheduling_strategy=only_on(machine or self._home),
+                scheduling_strategy=only_on(machine or self._placement.home.id),
             ).remote,
             self._spec,
             node,
@@ -214,30 +218,43 @@ class RayActors:
         listed = await asyncio.wait_for(asyncio.shield(self._listing), timeout_s)
         self._listing = None
         answering = await asyncio.gather(*(_takes_connections(*row.raylet) for row in listed))
-        return MachineList(tuple(row.machine for row, answers in zip(listed, answering, strict=True) if answers))
+        machines = tuple(row.machine for row, answers in zip(listed, answering, strict=True) if answers)
+        return MachineList(machines, ray.get_runtime_context().get_node_id())
 
     async def place_gateway(self, gateway: str, machine: str) -> None:
+        if not await self._is_at(gateway, machine, self._end_in_order):
+            await asyncio.to_thread(make_gateway, self._config, gateway_index(gateway), machine)
+
+    async def place_standby(self, machine: str) -> None:
+        (name,) = (name for name in self._config.coordinators if name != self._name)
+        if not await self._is_at(name, machine):
+            await asyncio.to_thread(make_coordinator, self._config, self._spec, self._placement, name, machine)
+
+    async def _is_at(
+        self, name: str, machine: str, end_in_order: Callable[[ActorHandle[Any]], Awaitable[None]] | None = None
+    ) -> bool:
+        """Whether the actor of that name is on that machine; if not it is nowhere any more."""
         try:
-            handle = await self._handle(gateway)
+            handle = await self._handle(name)
             found = await self._machine_of(handle)
             if found == machine:
-                return
-            if found is not None:
-                await self._end_in_order(handle)
+                return True
+            if found is not None and end_in_order is not None:
+                await end_in_order(handle)
             await asyncio.to_thread(ray.kill, handle, no_restart=True)
-            self._handles.pop(gateway, None)
+            self._handles.pop(name, None)
             waited_s = 0.0
-            while await self._is_known(gateway):
-                waited_s = await _pause(waited_s, gateway)
+            while await self._is_known(name):
+                waited_s = await _pause(waited_s, name)
         except ValueError:
             pass  # it is nowhere
-        self._handles.pop(gateway, None)
-        await asyncio.to_thread(make_gateway, self._config, gateway_index(gateway), machine)
+        self._handles.pop(name, None)
+        return False
 
-    async def _machine_of(self, gateway: ActorHandle[Any]) -> object:
+    async def _machine_of(self, actor: ActorHandle[Any]) -> object:
         """None: it does not answer."""
         try:
-            return await completed(gateway.machine.remote(), _GATEWAY_TIMEOUT_S)
+            return await completed(actor.machine.remote(), _GATEWAY_TIMEOUT_S)
         except (ActorCallFailed, TimeoutError):
             return None
 

@@ -57,6 +57,7 @@ from filoray.cluster.control.coordinator_events import (
     ShutdownOrdered,
     SourceConfigRead,
     SourceConfigRefused,
+    StandbyPlaced,
     Started,
     StartOrdered,
     StopOrdered,
@@ -249,6 +250,8 @@ class CoordinatorCore:
                 machines.gateway_not_placed(event)
             case PlacingDue():
                 machines.placing_due(event)
+            case StandbyPlaced():
+                machines.standby_placed(event)
             case _:
                 raise AssertionError(f"an event that nobody takes: {event}")
 

@@ -10,6 +10,7 @@ as what is in memory would be ahead of the store. What becomes of an effect that
     GiveOrder         OrderDone            OrderFailed          PushView        ViewTaken          ViewRefused
     TellMembers       MembersTold          MembersTold          ReadSourceConfig  SourceConfigRead   SourceConfigRefused
     LookAtMachines    MachinesSeen         MachinesUnknown      PlaceGateway    GatewayPlaced      GatewayNotPlaced
+    PlaceStandby      StandbyPlaced        StandbyPlaced
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from filoray.cluster.control.coordinator_effects import (
     NodeProcess,
     Persist,
     PlaceGateway,
+    PlaceStandby,
     PushView,
     ReadSourceConfig,
     Refuse,
@@ -69,6 +71,7 @@ from filoray.cluster.control.coordinator_events import (
     RequestId,
     SourceConfigRead,
     SourceConfigRefused,
+    StandbyPlaced,
     Started,
     StoreFailed,
     ViewRefused,
@@ -95,6 +98,9 @@ class World(Protocol):
     def monotonic_ms(self) -> int: ...
 
     def calendar_ms(self) -> int: ...
+
+    def may_act(self) -> bool:
+        """Whether this coordinator still leads, by its own clock (``leadership.py``); always, where it is alone."""
 
     def call(self, call: Call, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]) -> None:
         """Begin it, in the order of the calls to one process, and return; later tell how it ended or failed."""
@@ -145,12 +151,22 @@ class CoordinatorDispatcher:
         self._events.take(event)
 
     def _handle(self, event: CoordinatorEvent) -> None:
+        if self._is_deposed():
+            return
         try:
             effects = self._core.handle(event, self._moment())
         except Exception:
             self._carry_out_all(self._core.unfinished())
             raise
         self._carry_out_all(effects)
+
+    def _is_deposed(self) -> bool:
+        """Whether another coordinator may lead, so that this one must end."""
+        if self._world.may_act():
+            return False
+        self._events.end()
+        self._world.abort("its lease has ended: another coordinator may lead")
+        return True
 
     def _moment(self) -> Moment:
         before_ms = self._clock.absent_ms
@@ -164,6 +180,8 @@ class CoordinatorDispatcher:
 
     def _carry_out_all(self, effects: list[Effect]) -> None:
         for effect in effects:
+            if self._is_deposed():  # what was persisted before may have taken long
+                return
             if isinstance(effect, Persist):
                 try:
                     persist(self._world.store, effect.what)
@@ -221,8 +239,10 @@ def end_of(call: Call, result: CallResult) -> CoordinatorEvent:
             return ViewTaken(gateway, view.version, cause=cause)
         case TellMembers(), None:
             return MembersTold(cause=cause)
-        case LookAtMachines(), MachineList(machines):
-            return MachinesSeen(machines, cause=cause)
+        case LookAtMachines(), MachineList(machines, here):
+            return MachinesSeen(machines, here, cause=cause)
+        case PlaceStandby(machine), None:
+            return StandbyPlaced(machine, cause=cause)
         case PlaceGateway(gateway), None:
             return GatewayPlaced(gateway, cause=cause)
         case ReadSourceConfig(request), DatasetConfig():
@@ -254,6 +274,8 @@ def failure_of(call: Call, error: Exception) -> CoordinatorEvent:
             return MembersTold(problem or type(error).__name__, cause=cause)
         case LookAtMachines():
             return MachinesUnknown(problem or type(error).__name__, cause=cause)
+        case PlaceStandby(machine):
+            return StandbyPlaced(machine, problem or type(error).__name__, cause=cause)
         case PlaceGateway(gateway):
             return GatewayNotPlaced(gateway, problem or type(error).__name__, cause=cause)
         case ReadSourceConfig(request):

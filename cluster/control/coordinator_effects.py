@@ -152,6 +152,13 @@ class PlaceGateway(CoordinatorEffect):
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceStandby(CoordinatorEffect):
+    """Make sure that the other coordinator, which stands by, is on the machine of that id."""
+
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadSourceConfig(CoordinatorEffect):
     """Texts come from anybody and may take long to read."""
 
@@ -172,6 +179,7 @@ Call = (
     | TellMembers
     | LookAtMachines
     | PlaceGateway
+    | PlaceStandby
     | ReadSourceConfig
 )
 
@@ -186,9 +194,10 @@ class NodeProcess:
 
 @dataclass(frozen=True, slots=True)
 class MachineList:
-    """What a look at the machines ends with."""
+    """What a look at the machines ends with. ``here``: the id of the one that looks."""
 
     machines: tuple[Machine, ...]
+    here: str
 
 
 CallResult = NodeProcess | HeartbeatAnswer | DatasetConfig | MachineList | str | bool | None

@@ -207,9 +207,10 @@ class NodeClosed(CoordinatorEvent):
 
 @dataclass(frozen=True, slots=True)
 class MachinesSeen(CoordinatorEvent):
-    """Those of this Ray that can be reached."""
+    """Those of this Ray that can be reached. ``here``: the id of the coordinator's own."""
 
     machines: tuple[Machine, ...]
+    here: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,14 @@ class GatewayPlaced(CoordinatorEvent):
 class GatewayNotPlaced(CoordinatorEvent):
     gateway: str
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyPlaced(CoordinatorEvent):
+    """``problem``: why it is not known to be on that machine, or ""."""
+
+    machine: str
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""On which machine each node is launched, and that it has its gateway beside it: a part of the CoordinatorCore.
+"""On which machine each node is launched, that its gateway is beside it, and where the other coordinator stands by: a
+
+part of the CoordinatorCore.
 
 Where nodes may be on many machines it looks at them regularly. What is launched goes where ``placement.seats_now``
 says. A node moves only when that is not even any more and has not been for a while: one at a time, when all nodes are
@@ -9,7 +11,12 @@ from __future__ import annotations
 
 from filoray.cluster.actor_names import gateway_index, gateway_name, node_name, slot_index
 from filoray.cluster.config.server_config import ServerConfig
-from filoray.cluster.control.coordinator_effects import LaunchProcess, LookAtMachines, PlaceGateway
+from filoray.cluster.control.coordinator_effects import (
+    LaunchProcess,
+    LookAtMachines,
+    PlaceGateway,
+    PlaceStandby,
+)
 from filoray.cluster.control.coordinator_events import (
     GatewayNotPlaced,
     GatewayPlaced,
@@ -18,6 +25,7 @@ from filoray.cluster.control.coordinator_events import (
     MachinesUnknown,
     NodeMisplaced,
     PlacingDue,
+    StandbyPlaced,
 )
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.patience import Patience
@@ -47,6 +55,8 @@ class MachineKeeper:
         self._seats: list[Machine | None] = [None for _ in self._first]
         self._placing: dict[str, str] = {}
         """Gateways that are being put on the machine of that id."""
+        self._standby = ""
+        """The id of the machine where the other coordinator stands by, or is being put; "": not known."""
         self._gateways_key = gateways_key
         self._patience = patience
 
@@ -89,6 +99,7 @@ class MachineKeeper:
         self._machines = machines or self._machines  # the one that looks is there, whatever it sees
         if turn.now_ms - self._same_since_ms >= self._patience.even_ms:
             self._even_out()
+            self._place_standby(event.here)
         self._look_later()
 
     def unknown(self, event: MachinesUnknown) -> None:
@@ -117,6 +128,22 @@ class MachineKeeper:
                 where = NodeMisplaced(node, members[node].incarnation, chosen.address, cause=self._turn.cause)
                 self._turn.remind(0, where)
                 return
+
+    # ---- the other coordinator
+
+    def _place_standby(self, here: str) -> None:
+        """On the first machine beside this one, if it is not on one already."""
+        others = sorted(
+            (machine for machine in self._machines.values() if machine.id != here), key=lambda one: one.address
+        )
+        if self._config.has_standby and others and self._standby not in {machine.id for machine in others}:
+            self._standby = others[0].id
+            self._turn.emit(PlaceStandby(self._standby, cause=self._turn.cause))
+
+    def standby_placed(self, event: StandbyPlaced) -> None:
+        if event.problem:  # it is tried again at the next look
+            self._turn.warn("no coordinator stands by machine=%s error=%s", event.machine, event.problem)
+            self._standby = ""
 
     # ---- gateways
 

@@ -21,6 +21,19 @@ RETRY_MIN_MS = 100
 """Less than any delay before a retry."""
 
 
+class OneCoordinatorActs:
+    """Once a coordinator has begun, none that began before does anything any more, whatever it knows."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+
+    def began(self, generation: int) -> None:
+        self._newest = max(generation, self._newest)
+
+    def acts(self, generation: int, what: object) -> None:
+        assert generation >= self._newest, f"coordinator {generation} does {what} while {self._newest} leads"
+
+
 class HandedOnOnlyWhenLetGo:
     """A shard goes to a new owner only when no other process holds it: one that does would answer with old data."""
 
@@ -178,6 +191,7 @@ class Checkers:
     """One of each."""
 
     def __init__(self, heartbeat_timeout_ms: int) -> None:
+        self.one_leads = OneCoordinatorActs()
         self.handed_on = HandedOnOnlyWhenLetGo()
         self.one_owner = OneOwnerAcknowledges()
         self.kept = AcknowledgedIsKept()

@@ -30,6 +30,7 @@ from filoray.cluster.control.coordinator_events import (
 )
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import Unavailable
+from filoray.cluster.simulation.candidates import Candidate, Candidates
 from filoray.cluster.simulation.checkers import Checkers, FileKey
 from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.machines import SimulatedMachines
@@ -79,6 +80,7 @@ class SimulatedCluster:
     """``rates``: what goes wrong by itself. ``store``: what the coordinator remembers is kept there.
 
     ``machine_count``: machines between which nodes are moved; 0: all nodes stay where they are launched.
+    ``has_standby``: two coordinators are there, of which one may lead.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class SimulatedCluster:
         rates: FaultRates | None = None,
         store: CoordinatorStore | None = None,
         machine_count: int = 0,
+        *,
+        has_standby: bool = False,
     ) -> None:
         self.node_count = node_count
         rates = rates or FaultRates()
@@ -104,7 +108,9 @@ class SimulatedCluster:
         self._gateways = tuple(gateway_name(index) for index in range(node_count))
         for name in self._gateways:
             self._begin_gateway(name)
-        self._start_coordinator()
+        self._candidates = Candidates(self.world, self._lead, self._leader_ended) if has_standby else None
+        if self._candidates is None:
+            self._start_coordinator()
         self.world.after(rates.work_every_ms, self._work)
 
     # ---- the scenario's verbs
@@ -168,15 +174,32 @@ class SimulatedCluster:
         self.world.note("machine %d joins", index)
 
     def kill_coordinator(self) -> None:
-        if self.coordinator is not None:
+        if (candidate := self._leader()) is not None:
+            candidate.end()
+        elif self.coordinator is not None:
             self.coordinator.end()
 
     def hang_coordinator(self) -> None:
         if self.coordinator is not None:
             self.world.note("the coordinator hangs")
-            self.coordinator.hang()
+            (self._leader() or self.coordinator).hang()
+
+    def cut_coordinator(self, *, from_store: bool, from_nodes: bool) -> None:
+        """For clusters with a standby."""
+        if (candidate := self._leader()) is not None:
+            self.world.note("%s is cut off", candidate.name)
+            candidate.cut(from_store=from_store, from_nodes=from_nodes)
+
+    def mend_coordinators(self) -> None:
+        for candidate in self._candidates.all() if self._candidates is not None else ():
+            candidate.mend()
+
+    def _leader(self) -> Candidate | None:
+        return self._candidates.of(self.coordinator) if self._candidates and self.coordinator else None
 
     def resume_coordinator(self) -> None:
+        for candidate in self._candidates.all() if self._candidates is not None else ():
+            candidate.go_on()
         if self.coordinator is not None and self.coordinator.is_hung:
             self.world.note("the coordinator goes on")
             self.coordinator.go_on()
@@ -295,18 +318,40 @@ class SimulatedCluster:
             self.coordinator = None
 
     def _coordinator_ended(self) -> None:
+        self._forget_coordinator()
+        self.world.after(RESTART_MS, self._start_coordinator)
+
+    def _forget_coordinator(self) -> None:
         self.world.note("the coordinator is no more")
         self.coordinator = None
         self._around.answers.clear()
         self._asking.clear()
         for node in list(self._around.nodes.values()):
             node.reports.lost_all()
-        self.world.after(RESTART_MS, self._start_coordinator)
+
+    def _lead(self, candidate: Candidate) -> SimulatedCoordinator | None:
+        """The one that led before may still think that it does."""
+        if self.coordinator is not None:
+            self._forget_coordinator()
+        try:
+            life = SimulatedCoordinator(
+                self._config, self._around, self._send_reports, candidate.end, candidate.may_act
+            )
+        except Unavailable:
+            return None
+        if life.is_over:
+            return None
+        self.coordinator = life
+        return life
+
+    def _leader_ended(self, candidate: Candidate) -> None:
+        if self.coordinator is candidate.life:
+            self._forget_coordinator()
 
     def _ask(
         self, event: Callable[[RequestId], CoordinatorEvent], heard: Callable[[AnswerValue], None] | None = None
     ) -> None:
-        if self.coordinator is None or self.coordinator.is_hung:
+        if self.coordinator is None or self.coordinator.is_hung or self.coordinator.is_cut:
             return
         request = next(self._requests)
         if heard is not None:
@@ -321,7 +366,7 @@ class SimulatedCluster:
                 node.hear(give)
 
         def give() -> None:
-            if life is None or life.is_over or self.world.happens(self.world.rates.lose):
+            if life is None or life.is_over or life.is_cut or self.world.happens(self.world.rates.lose):
                 node.reports.lost(reports)
             else:
                 life.run(take)
@@ -345,7 +390,7 @@ class SimulatedCluster:
             self.world.send("coordinator", gateway.name, lambda: gateway.hear(lambda: gateway.take_view(view)))
 
         def arrive() -> None:
-            if self.coordinator is None or self.coordinator.is_hung:
+            if self.coordinator is None or self.coordinator.is_hung or self.coordinator.is_cut:
                 self._asking.discard(gateway.name)
             else:
                 self._ask(lambda request: ViewAsked(request, gateway.name), take)

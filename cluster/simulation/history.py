@@ -16,7 +16,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filoray.cluster.actor_names import slot_index
 from filoray.cluster.control.shard_status import StatusKind
@@ -30,7 +30,9 @@ _PEACE_MS = 5000
 
 @dataclass(frozen=True, slots=True)
 class HistoryShape:
-    """``node_count`` None: drawn. ``faults_max``: after as many the phase of faults is over before its time.
+    """``has_standby``: two coordinators, of which one may lead; nodes then are on machines that may be cut off.
+
+    ``node_count`` None: drawn. ``faults_max``: after as many the phase of faults is over before its time.
 
     ``calendar_jump_ms_max``: how far calendars are set wrong, ahead or behind.
     """
@@ -41,6 +43,7 @@ class HistoryShape:
     num_shards: int = 4
     faults_max: int | None = None
     calendar_jump_ms_max: int = 10 * 3_600_000
+    has_standby: bool = False
 
 
 def run_history(
@@ -66,7 +69,10 @@ def _uncollected() -> Iterator[None]:
 def _run(seed: int, shape: HistoryShape, store: CoordinatorStore | None) -> SimulatedCluster:
     dice = random.Random(f"faults {seed}")
     node_count = shape.node_count or dice.randint(1, 5)
-    cluster = SimulatedCluster(seed, node_count, draw_rates(dice), store)
+    rates = draw_rates(dice)
+    if shape.has_standby:
+        rates = replace(rates, lease_ms=rates.lease_ms or 8000)
+    cluster = SimulatedCluster(seed, node_count, rates, store, has_standby=shape.has_standby)
     try:
         _live_through_faults(cluster, dice, shape)
         _heal(cluster)
@@ -91,6 +97,7 @@ def _heal(cluster: SimulatedCluster) -> None:
     cluster.world.rates = cluster.world.rates.calm()
     cluster.empty_store()
     cluster.resume_coordinator()
+    cluster.mend_coordinators()
     cluster.advance(2 * RESTART_MS)
     for index in range(cluster.node_count):
         cluster.resume_node(index)
@@ -142,6 +149,12 @@ def _fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) 
         (3, lambda: cluster.delete_dataset(dataset)),
         (1, lambda: cluster.set_calendar(calendar_ahead_ms)),
     ]
+    if shape.has_standby:
+        kind = dice.choice(((True, True), (True, False), (False, True)))
+        actions += [
+            (6, lambda: cluster.cut_coordinator(from_store=kind[0], from_nodes=kind[1])),
+            (4, cluster.mend_coordinators),
+        ]
     dice.choices([action for _, action in actions], [weight for weight, _ in actions])[0]()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from filoray.cluster.control.coordinator_effects import MachineList
 from filoray.cluster.control.placement import Machine, Placement, first_placement
 
 
@@ -22,6 +23,9 @@ class SimulatedMachines:
 
     def present(self) -> tuple[Machine, ...]:
         return tuple(self._machines.values())
+
+    def seen(self) -> MachineList:
+        return MachineList(self.present(), self.present()[0].id)
 
     def is_there(self, machine: str) -> bool:
         return not machine or any(one.id == machine for one in self._machines.values())

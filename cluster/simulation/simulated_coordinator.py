@@ -24,9 +24,9 @@ from filoray.cluster.control.coordinator_effects import (
     KillProcess,
     LaunchProcess,
     LookAtMachines,
-    MachineList,
     NodeProcess,
     PlaceGateway,
+    PlaceStandby,
     PushView,
     ReadSourceConfig,
     Say,
@@ -44,11 +44,12 @@ from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
 from filoray.cluster.simulation.simulated_node import SimulatedNode
-from filoray.cluster.simulation.simulated_store import FaultyStore
+from filoray.cluster.simulation.simulated_store import FaultyStore, LifeStore
 from filoray.cluster.simulation.world import Action, SimulatedWorld
 
 START_MS = 2000
 LATE_ORDER_MS = 20_000
+CUT_MS = 2000
 
 
 class CoordinatorCrashed(BaseException):
@@ -71,7 +72,10 @@ class Surroundings:
 
 
 class SimulatedCoordinator:
-    """A ``World`` of the dispatcher. ``ended``: called once, when this life is over."""
+    """A ``World`` of the dispatcher. ``ended``: called once, when this life is over.
+
+    ``leads``: whether its candidate may act; None: it is the only one.
+    """
 
     def __init__(
         self,
@@ -79,10 +83,15 @@ class SimulatedCoordinator:
         around: Surroundings,
         send_reports: Callable[[SimulatedNode, Batch], None],
         ended: Callable[[], None],
+        leads: Callable[[], bool] | None = None,
     ) -> None:
         self.is_over = False
         self.is_hung = False
-        self.store = around.store
+        self.is_cut = False
+        """It cannot reach nodes and gateways, nor they it."""
+        self.store: FaultyStore | LifeStore = around.store if leads is None else LifeStore(around.store)
+        self._leads = leads
+        self._generation = 0
         self._config = config
         self._around = around
         self._world = around.world
@@ -94,7 +103,10 @@ class SimulatedCoordinator:
         self._has_moved = False
         """A line was said: shards or members may be others."""
         self._stuck: list[Action] = []
+        self._unheard: list[Action] = []
         self._dispatcher = CoordinatorDispatcher(config, self, placement=around.machines.placement)
+        self._generation = around.store.generation
+        self._checkers.one_leads.began(self._generation)
         self._guarded(self._dispatcher.start)
 
     @property
@@ -134,6 +146,28 @@ class SimulatedCoordinator:
         for action in self._world.shuffled(stuck):
             self.run(action)
 
+    def cut(self, *, from_store: bool, from_nodes: bool) -> None:
+        if isinstance(self.store, LifeStore):
+            self.store.is_cut = from_store
+        self.is_cut = from_nodes
+
+    def mend(self) -> None:
+        """What it was to hear meanwhile comes now, in any order."""
+        if self.is_cut:
+            for node in self._around.nodes.values():
+                node.heard_since_ms = self._world.now_ms
+        self.cut(from_store=False, from_nodes=False)
+        unheard, self._unheard = self._unheard, []
+        for action in self._world.shuffled(unheard):
+            self.run(action)
+
+    def hear(self, action: Action) -> None:
+        """From a node or gateway."""
+        if self.is_cut:
+            self._unheard.append(action)
+        else:
+            self.run(action)
+
     def end(self) -> None:
         if not self.is_over:
             self.is_over = True
@@ -166,6 +200,9 @@ class SimulatedCoordinator:
 
     def calendar_ms(self) -> int:
         return self._world.calendar_ms
+
+    def may_act(self) -> bool:
+        return self._leads is None or self._leads()
 
     def after(self, delay_ms: int, action: Action) -> None:
         self._maybe_crash()
@@ -200,13 +237,17 @@ class SimulatedCoordinator:
     def _check_silence(self, line: Say) -> None:
         node, why = self._around.nodes.get(_process_of(line)), line.values[2]
         if node is not None and node.is_up:
-            silent_ms = 0 if node.is_hung or node.is_cut else self._world.now_ms - node.heard_since_ms
+            silent_ms = 0 if node.is_hung or node.is_cut or self.is_cut else self._world.now_ms - node.heard_since_ms
             self._checkers.silence.lost(node.process, str(why), silent_ms)
 
     # ---- calls
 
     def call(self, call: Call, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]) -> None:
         self._maybe_crash()
+        self._checkers.one_leads.acts(self._generation, call)
+        if self.is_cut:
+            self._world.after(CUT_MS, lambda: self.run(lambda: failed(TimeoutError("it cannot be reached"))))
+            return
         match call:
             case LaunchProcess(node, incarnation):
                 self._launch((node, incarnation), self._pending((node, incarnation), ended, failed), call)
@@ -232,8 +273,8 @@ class SimulatedCoordinator:
             case PlaceGateway(gateway, machine):
                 self.after(1, lambda: self._place(gateway, machine, ended, failed))
             case LookAtMachines():
-                self.after(1, lambda: ended(MachineList(self._around.machines.present())))
-            case TellMembers() | CloseNode():
+                self.after(1, lambda: ended(self._around.machines.seen()))
+            case TellMembers() | CloseNode() | PlaceStandby():
                 self.after(1, lambda: ended(None))
 
     def _pending(
@@ -246,7 +287,7 @@ class SimulatedCoordinator:
         keeps_order: bool = False,
     ) -> PendingCall:
         name = node_actor_name(*process)
-        return PendingCall(self._world, name, self.run, ended, failed, timeout_ms=timeout_ms, keeps_order=keeps_order)
+        return PendingCall(self._world, name, self.hear, ended, failed, timeout_ms=timeout_ms, keeps_order=keeps_order)
 
     def _ask(self, process: Process, call: PendingCall, act: Callable[[SimulatedNode, PendingCall], None]) -> None:
         """``act`` on the process when the call arrives there; it then ends the call, now or later."""
@@ -372,7 +413,7 @@ class SimulatedCoordinator:
             retries.failed(what, self._world.now_ms)
             failed(error)
 
-        pending = PendingCall(self._world, call.gateway, self.run, ended, fail, timeout_ms=call.timeout_ms)
+        pending = PendingCall(self._world, call.gateway, self.hear, ended, fail, timeout_ms=call.timeout_ms)
         if gateway is None:
             pending.fail(ValueError("there is no such actor"))
             return

@@ -10,19 +10,24 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY, gateway_name
-from filoray.cluster.actors.coordinator_actor import start_coordinator
+from filoray.cluster.actor_names import COORDINATOR, COORDINATORS, SEED_DISCOVERY, gateway_name
+from filoray.cluster.actors.coordinator_actor import start_coordinators
 from filoray.cluster.actors.gateway_actors import make_gateway, only_on
+from filoray.cluster.actors.leading_coordinator import LeadingCoordinator
 from filoray.cluster.actors.ray_actors import first_line, living_machines
 from filoray.cluster.actors.seed_discovery import start_seed_discovery
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.placement import Placement, first_placement
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.command.kernel_warm_up import warm_up_kernels
 
 _SHUTDOWN_TIMEOUT_S = 60
 _KILL_TIMEOUT_S = 10
+_LEADER_LEASES = 3
+_LEADER_START_S = 30
+_LEADER_TIMEOUT_S = 5
+_LEADER_POLL_S = 0.1
 _KILL_POLL_S = 0.05
 
 
@@ -31,7 +36,8 @@ class ClusterActors:
         self._config = config
         self._placement = _placement(config)
         self._has_name = False
-        self._coordinator: Any = None
+        self._leader = LeadingCoordinator(config.coordinators, config.namespace)
+        self._coordinators: list[Any] = []
         self._gateways: list[Any] = []
 
     @property
@@ -58,7 +64,7 @@ class ClusterActors:
     def start(self) -> None:
         """Make the other actors; returns before they are ready. Raises FilorayError if their names are in use."""
         with self._name_is_free():
-            self._coordinator = start_coordinator(self._config, placement=self._placement)
+            self._coordinators = start_coordinators(self._config, placement=self._placement)
             self._gateways = [
                 make_gateway(self._config, index, seat.id) for index, seat in enumerate(self._placement.seats)
             ]
@@ -80,12 +86,35 @@ class ClusterActors:
         """
         try:
             urls = ray.get([gateway.start.remote() for gateway in self._gateways], timeout=self._timeout_s())
-            report = ray.get(self._coordinator.ready.remote(), timeout=self._timeout_s())
+            report = self._ready_report()
         except RayTaskError as error:
             raise FilorayError(str(error.cause or error)) from None
         except (RayActorError, GetTimeoutError) as error:
             raise FilorayError(f"the cluster's actors did not come up: {_said(error)}") from None
         return report, urls
+
+    def _ready_report(self) -> ReadyReport:
+        if len(self._config.coordinators) == 1:
+            (coordinator,) = self._coordinators
+            alone: ReadyReport = ray.get(coordinator.ready.remote(), timeout=self._timeout_s())
+            return alone
+        ray.get([coordinator.ping.remote() for coordinator in self._coordinators], timeout=self._timeout_s())
+        self._wait_for_a_leader()
+        report: ReadyReport = self._leader.ask("ready", timeout_s=self._timeout_s())
+        return report
+
+    def _wait_for_a_leader(self) -> None:
+        """One takes the lead at once, or when the lease of one that ended without a word is over."""
+        deadline_s = time.monotonic() + _LEADER_LEASES * self._config.coordinator_lease_ms / 1000 + _LEADER_START_S
+        while True:
+            try:
+                self._leader.ask("members", timeout_s=_LEADER_TIMEOUT_S)
+            except Unavailable as error:
+                if time.monotonic() > deadline_s:
+                    raise Unavailable(f"{error.message}; another cluster may use {self._config.store_name}") from None
+                time.sleep(_LEADER_POLL_S)
+            else:
+                return
 
     def kill(self) -> None:
         """End all actors that ``start`` made and those made by them; not those of another cluster of the same name."""
@@ -116,14 +145,16 @@ def stop_actors(gateway_count: int) -> None:
         with contextlib.suppress(ValueError, ray.exceptions.RayError):
             ray.get(ray.get_actor(gateway_name(index)).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
     try:
-        ray.get(ray.get_actor(COORDINATOR).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
+        names = [name for name in (COORDINATOR, *COORDINATORS) if name in ray.util.list_named_actors()]
+        namespace = ray.get_runtime_context().namespace
+        LeadingCoordinator(names, namespace).ask("shutdown", timeout_s=_SHUTDOWN_TIMEOUT_S)
     finally:
         kill_actors(gateway_count)
 
 
 def kill_actors(gateway_count: int) -> None:
-    """End all actors of the namespace; the coordinator first, so that it makes no new nodes meanwhile."""
-    for name in [COORDINATOR, SEED_DISCOVERY, *(gateway_name(index) for index in range(gateway_count))]:
+    """End all actors of the namespace; the coordinators first, so that they make no new nodes meanwhile."""
+    for name in [COORDINATOR, *COORDINATORS, SEED_DISCOVERY, *(gateway_name(index) for index in range(gateway_count))]:
         _kill(name)
     deadline_s = time.monotonic() + _KILL_TIMEOUT_S
     while (names := ray.util.list_named_actors()) and time.monotonic() < deadline_s:

@@ -137,5 +137,8 @@ class FakeActors:
     async def machines(self, timeout_s: float) -> MachineList:
         raise AssertionError("one machine is not looked at")
 
+    async def place_standby(self, machine: str) -> None:
+        raise AssertionError("on one machine nobody stands by")
+
     async def place_gateway(self, gateway: str, machine: str) -> None:
         raise AssertionError("gateways of one machine stay there")

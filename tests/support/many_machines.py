@@ -14,7 +14,7 @@ from pathlib import Path
 
 import requests
 from hosts import Host, Hosts
-from postgres_server import ServerPlace, running_postgres
+from postgres_server import PostgresServer, ServerPlace, running_postgres
 from running_cluster import RunningCluster, wait_until
 
 from filoray.cluster.addresses import NodeAddress
@@ -33,7 +33,10 @@ _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1
 class ManyMachines(RunningCluster):
     """A RunningCluster whose node and gateway i may be on any of ``machines``, the first of which is Ray's head."""
 
-    def __init__(self, hosts: Hosts, machines: Sequence[str], url: str, settings: str = "") -> None:
+    def __init__(self, hosts: Hosts, machines: Sequence[str], server: PostgresServer, settings: str = "") -> None:
+        url = server.new_database()
+        self.server = server
+        self._database = url.rpartition("/")[2]
         self.hosts = hosts
         self.machines = tuple(machines)
         self.nodes = len(machines)
@@ -80,6 +83,17 @@ class ManyMachines(RunningCluster):
             if self.hosts[name].is_running and self.runs(name, process):
                 return name
         raise AssertionError(f"{process} runs nowhere")
+
+    def leading_host(self) -> str:
+        """The name of the host whose coordinator leads, as the store says."""
+        ((holder,),) = self.server.sql("SELECT holder FROM coordinator_leader", self._database)
+        return next(name for name in self.machines if self._candidate_at(name) == holder)
+
+    def _candidate_at(self, name: str) -> str:
+        """The candidate whose log is written there, newest first."""
+        logs = self.hosts[name].path(DATA_DIR).glob("coordinator-*.log")
+        newest = sorted(logs, key=lambda log: log.stat().st_mtime)
+        return newest[-1].stem if newest else ""
 
     def runs(self, name: str, process: str) -> bool:
         return self.hosts[name].run("pgrep", "-f", f"ray::{process}").returncode == 0
@@ -137,6 +151,6 @@ def many_machines(directory: Path, machines: Sequence[str], settings: str = "") 
         database = hosts[DATABASE]
         place = ServerPlace(database.address, database.entering, database.disk)
         with running_postgres(place) as server, database.network():
-            cluster = ManyMachines(hosts, machines, server.new_database(), settings)
+            cluster = ManyMachines(hosts, machines, server, settings)
             cluster.start()
             yield cluster

@@ -36,6 +36,7 @@ from filoray.cluster.control.coordinator_effects import (
     PersistOpened,
     PersistProcess,
     PlaceGateway,
+    PlaceStandby,
     PushView,
     ReadSourceConfig,
     Refuse,
@@ -491,7 +492,8 @@ ENDINGS = (
     Ending(GiveOrder(order(DeleteShards)), None),
     Ending(PushView("gateway-0", VIEW, 1), None),
     Ending(TellMembers((), 1), None),
-    Ending(LookAtMachines(1), MachineList((Machine("a", "10.0.0.1"),))),
+    Ending(LookAtMachines(1), MachineList((Machine("a", "10.0.0.1"),), "a")),
+    Ending(PlaceStandby("a"), None),
     Ending(PlaceGateway("gateway-0", "a"), None),
     Ending(ReadSourceConfig(5, "d", ""), DATASET),
 )
