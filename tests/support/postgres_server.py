@@ -32,11 +32,15 @@ log_min_messages = warning
 
 @dataclass(frozen=True, slots=True)
 class ServerPlace:
-    """Where a server runs. ``entering``: what a command begins with that runs there; ``tmp``: its /tmp, from here."""
+    """Where a server runs. ``entering``: what a command begins with that runs there; ``tmp``: its /tmp, from here.
+
+    ``port``: 0 for a free one.
+    """
 
     address: str = "127.0.0.1"
     entering: Sequence[str] = ()
     tmp: Path = Path("/tmp")
+    port: int = 0
 
 
 _HERE = ServerPlace()
@@ -53,7 +57,7 @@ class PostgresServer:
     def __enter__(self) -> PostgresServer:
         self._dir = Path(tempfile.mkdtemp(prefix="filoray-pg-", dir=self._place.tmp))  # sockets' paths must be short
         self._dir_there = Path("/tmp") / self._dir.name
-        self.port = _free_port()
+        self.port = self._place.port or _free_port()
         password_file = self._dir / "password"
         password_file.write_text(_PASSWORD)
         if self._account is not None:
