@@ -65,9 +65,10 @@ from filoray.cluster.control.membership import Membership, MembershipLimits
 from filoray.cluster.control.node_keeper import KnownProcess, NodeKeeper
 from filoray.cluster.control.operator_requests import OperatorRequests
 from filoray.cluster.control.patience import Patience
-from filoray.cluster.control.shard_manager import RestoredState, ShardManager
+from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import StoryLine
 from filoray.cluster.control.shard_orders import ShardOrders
+from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.control.turn import Turn
 from filoray.cluster.control.view_board import ViewBoard
 from filoray.cluster.data_plane_keys import KeyPair

@@ -16,7 +16,7 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_events import CoordinatorEvent, RequestId, ShardOrder
 from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.membership import PersistIncarnation
-from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistShardMap
+from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistDrained, PersistShardMap
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement
 
@@ -45,7 +45,15 @@ class PersistOpened:
     generations: Mapping[tuple[str, int], int]
 
 
-Durable = PersistDataset | ForgetDataset | PersistShardMap | PersistIncarnation | PersistProcess | PersistOpened
+Durable = (
+    PersistDataset
+    | ForgetDataset
+    | PersistDrained
+    | PersistShardMap
+    | PersistIncarnation
+    | PersistProcess
+    | PersistOpened
+)
 
 
 @dataclass(frozen=True, slots=True)

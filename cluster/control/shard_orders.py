@@ -18,6 +18,7 @@ from filoray.cluster.control.shard_messages import (
     ForgetDataset,
     ManagerEvent,
     PersistDataset,
+    PersistDrained,
     PersistShardMap,
     PublishShardMap,
     ShardReported,
@@ -57,7 +58,7 @@ class ShardOrders:
         turn = self._turn
         for command in self._manager.handle(event, turn.calendar_ms, turn.cause):
             match command:
-                case PersistDataset() | ForgetDataset() | PersistShardMap():
+                case PersistDataset() | ForgetDataset() | PersistDrained() | PersistShardMap():
                     turn.emit(Persist(command, cause=turn.cause))
                 case StartShards() | StopShards() | DeleteShards():
                     self._give(command)

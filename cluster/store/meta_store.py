@@ -10,6 +10,7 @@ and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresq
     opened_shards dataset, shard, the last generation in which it was Active: what it stored then must be there
     gateway_keys  one row: the key pair by which nodes know gateways
     identity      one row: the cluster's id, and path and inode of the store's file when it was opened last
+    drained_nodes slot of each node that is to have no shards
     nodes         slot, last incarnation given out, process id and its start time while it is thought alive
 """
 
@@ -27,9 +28,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from filoray.cluster.config.dataset import DatasetConfig
-from filoray.cluster.control.shard_manager import RestoredState
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind, parse_status
+from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import Unavailable
 from filoray.cluster.store.postgres import (
@@ -93,6 +94,7 @@ _IDENTITY = sa.Table(
     sa.Column("inode", sa.BigInteger, nullable=False),
 )
 _HOLDER_LOCK = 0x66696C6F726A  # the advisory lock of the coordinator that uses a database
+_DRAINED_NODES = sa.Table("drained_nodes", _TABLES, sa.Column("name", sa.Text, primary_key=True))
 _NODES = sa.Table(
     "nodes",
     _TABLES,
@@ -256,6 +258,7 @@ class MetaStore:
             dataset_rows = connection.execute(sa.select(_DATASETS).order_by(_DATASETS.c.name)).all()
             epoch_rows = connection.execute(sa.select(_SHARD_EPOCHS)).all()
             generation_rows = connection.execute(sa.select(_DATASET_GENERATIONS)).all()
+            drained = frozenset(connection.execute(sa.select(_DRAINED_NODES.c.name)).scalars())
         epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
         # A name with epochs and without generation is one of a store from before there were generations: it had one.
         generations = dict.fromkeys((row.dataset for row in epoch_rows), 0)
@@ -267,7 +270,7 @@ class MetaStore:
                 deleting.append(config)
             else:
                 maps.append((config, _map_from_json(config, row.shard_map, epochs, members)))
-        return RestoredState(tuple(maps), tuple(deleting), epochs, members, generations)
+        return RestoredState(tuple(maps), tuple(deleting), epochs, members, drained, generations)
 
     def opened_shards(self) -> dict[tuple[str, int], int]:
         """(dataset, shard) to the last generation in which it was Active."""
@@ -321,6 +324,16 @@ class MetaStore:
                     ),
                     rows,
                 )
+
+    def put_drained(self, node: str, *, is_drained: bool) -> None:
+        """Whether the node is to have no shards."""
+        row = {"name": node}
+        with self._writing() as connection:
+            if is_drained:
+                insert = self._insert(_DRAINED_NODES).values(row)
+                connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
+            else:
+                connection.execute(sa.delete(_DRAINED_NODES).where(_DRAINED_NODES.c.name == node))
 
     def put_incarnation(self, node: str, incarnation: int) -> None:
         """Before the process exists."""
