@@ -18,7 +18,7 @@ from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistDrained, PersistShardMap
 from filoray.cluster.errors import FilorayError
-from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement
+from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeProcessId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,13 @@ class PersistOpened:
     generations: Mapping[tuple[str, int], int]
 
 
+@dataclass(frozen=True, slots=True)
+class PersistRestart:
+    """Remember which node processes a rolling restart has still to replace; none: no restart is under way."""
+
+    left: tuple[NodeProcessId, ...]
+
+
 Durable = (
     PersistDataset
     | ForgetDataset
@@ -53,6 +60,7 @@ Durable = (
     | PersistIncarnation
     | PersistProcess
     | PersistOpened
+    | PersistRestart
 )
 
 

@@ -208,6 +208,11 @@ class ShardPlacement:
         self.nodes_changed()
         return [PersistDrained(node, is_drained=False), *self.assign_all(f"{node} may have shards again")]
 
+    def has_nowhere_to_go(self, node: str) -> bool:
+        """Whether the shards of a drained node can move no more: others have taken the room."""
+        is_full = next_move(self._spreads(), self._table.members, self._table.drained, evens_out=False) is None
+        return is_full and not self._unsettled() and any(spread.owned.get(node) for spread in self._spreads())
+
     def spread(self, moves_max: int, *, evens_out: bool) -> list[ManagerCommand]:
         """As many moves as may begin now. Nothing healthy moves while shards are still on their way."""
         table = self._table
@@ -217,7 +222,7 @@ class ShardPlacement:
         for _ in range(moves_max - self._unsettled()):
             move = next_move(self._spreads(), table.members, table.drained, evens_out=evens_out)
             if move is None:
-                self._is_even = not self._unsettled()
+                self._is_even = evens_out and not self._unsettled()
                 break
             commands += self._begin(move)
         return commands

@@ -14,6 +14,7 @@ from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind
 from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import Unavailable
+from filoray.cluster.node_protocol import NodeProcessId
 from filoray.cluster.simulation.checkers import Checkers, FileKey
 from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.world import SimulatedWorld
@@ -34,6 +35,7 @@ class ModelStore:
         self._epochs: dict[tuple[str, int], int] = {}
         self._opened: dict[tuple[str, int], int] = {}
         self._drained: set[str] = set()
+        self._restart_left: tuple[NodeProcessId, ...] = ()
 
     def next_generation(self) -> int:
         self._generation += 1
@@ -82,6 +84,12 @@ class ModelStore:
         if (known := self._datasets.get(shard_map.dataset)) is not None:
             self._datasets[shard_map.dataset] = (known[0], shard_map, known[2])
         self._epochs |= {(shard_map.dataset, entry.shard): entry.epoch for entry in shard_map.shards if entry.epoch}
+
+    def restart_left(self) -> tuple[NodeProcessId, ...]:
+        return self._restart_left
+
+    def put_restart(self, left: tuple[NodeProcessId, ...]) -> None:
+        self._restart_left = left
 
     def put_drained(self, node: str, *, is_drained: bool) -> None:
         (self._drained.add if is_drained else self._drained.discard)(node)
@@ -155,6 +163,12 @@ class FaultyStore:
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
         self._write(lambda: self._inner.put_shard_map(shard_map))
+
+    def restart_left(self) -> tuple[NodeProcessId, ...]:
+        return self._inner.restart_left()
+
+    def put_restart(self, left: tuple[NodeProcessId, ...]) -> None:
+        self._write(lambda: self._inner.put_restart(left))
 
     def put_drained(self, node: str, *, is_drained: bool) -> None:
         self._write(lambda: self._inner.put_drained(node, is_drained=is_drained))
