@@ -22,7 +22,7 @@ from ray.actor import ActorHandle
 from filoray.cluster.actors.gateway_actors import only_on
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.server_config import ServerConfig
-from filoray.cluster.control.placement import Machine, Placement, first_placement
+from filoray.cluster.control.machine_placement import Machine, Placement, first_placement
 from filoray.cluster.errors import NotLeading, Unavailable
 from filoray.cluster.node_protocol import NodeSpec, ShardReport
 from filoray.cluster.process.directory_lock import DirectoryInUse, DirectoryLock
@@ -120,6 +120,21 @@ class CoordinatorActor:
 
     async def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
         await self._run(self._leading().stop_shards(dataset, shards))
+
+    async def move_shards(self, dataset: str, node: str, shards: Sequence[int]) -> None:
+        await self._run(self._leading().move_shards(dataset, node, shards))
+
+    async def drain_node(self, node: str) -> None:
+        await self._run(self._leading().drain_node(node))
+
+    async def undrain_node(self, node: str) -> None:
+        await self._run(self._leading().undrain_node(node))
+
+    async def restart_nodes(self) -> None:
+        await self._run(self._leading().restart_nodes())
+
+    async def restart_state(self) -> tuple[tuple[str, ...], str]:
+        return await self._call(self._leading().restart_state)
 
     async def story(self, dataset: str, shard: int) -> tuple[str, ...]:
         return await self._call(lambda: self._leading().story(dataset, shard))

@@ -25,7 +25,7 @@ from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.coordinator_effects import MachineList
-from filoray.cluster.control.placement import Machine, Placement
+from filoray.cluster.control.machine_placement import Machine, Placement
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeSpec, ShardEpoch
 from filoray.cluster.process.observed_clock import finished_within
 from filoray.cluster.process.process_identity import ProcessIdentity, process_name, started_after_boot_s

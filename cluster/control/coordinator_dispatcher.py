@@ -78,9 +78,9 @@ from filoray.cluster.control.coordinator_events import (
     ViewTaken,
     WatchFailed,
 )
+from filoray.cluster.control.machine_placement import Placement
 from filoray.cluster.control.one_at_a_time import OneAtATime
 from filoray.cluster.control.patience import Patience
-from filoray.cluster.control.placement import Placement
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer
 from filoray.cluster.process.observed_clock import ObservedClock

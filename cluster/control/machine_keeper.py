@@ -1,10 +1,9 @@
-"""On which machine each node is launched, that its gateway is beside it, and where the other coordinator stands by: a
+"""On which machine each node is launched, that its gateway is beside it, and where the other coordinator stands by.
 
-part of the CoordinatorCore.
-
-Where nodes may be on many machines it looks at them regularly. What is launched goes where ``placement.seats_now``
-says. A node moves only when that is not even any more and has not been for a while: one at a time, when all nodes are
-there, since to move is to end and be launched elsewhere. A gateway follows its node.
+A part of the CoordinatorCore. Where nodes may be on many machines it looks at them regularly. What is launched goes
+where ``machine_placement.seats_now`` says. A node moves only when that is not even any more and has not been for a
+while: one at a time, when all nodes are there, since to move is to end and be launched elsewhere. A gateway follows
+its node.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from filoray.cluster.control.coordinator_events import (
     PlacingDue,
     StandbyPlaced,
 )
+from filoray.cluster.control.machine_placement import Machine, Placement, seats_now
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.patience import Patience
-from filoray.cluster.control.placement import Machine, Placement, seats_now
 from filoray.cluster.control.turn import Turn
 from filoray.cluster.node_protocol import NodeAnnouncement
 

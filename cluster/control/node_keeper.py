@@ -209,7 +209,11 @@ class NodeKeeper:
     def misplaced(self, event: NodeMisplaced) -> None:
         """To move is to end, and to be launched elsewhere."""
         if self._membership.is_up(event.node, event.incarnation):
-            self._tell(DeathNoticed(event.node, event.incarnation, f"it is to move to {event.address}"))
+            self.replace(event.node, event.incarnation, f"it is to move to {event.address}")
+
+    def replace(self, node: str, incarnation: int, why: str) -> None:
+        """End a process that nobody needs any more; the next takes its place."""
+        self._tell(DeathNoticed(node, incarnation, why))
 
     def watch_failed(self, event: WatchFailed) -> None:
         node, incarnation = event.node, event.incarnation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from filoray.cluster.control.coordinator_effects import MachineList
-from filoray.cluster.control.placement import Machine, Placement, first_placement
+from filoray.cluster.control.machine_placement import Machine, Placement, first_placement
 
 
 class SimulatedMachines:

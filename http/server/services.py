@@ -117,6 +117,22 @@ class RayClusterControl:
     async def start_shards(self, dataset: str, address: str, shards: Sequence[int]) -> None:
         await self._order("start_shards", dataset, address, tuple(shards))
 
+    async def move_shards(self, dataset: str, node: str, shards: Sequence[int]) -> None:
+        await self._order("move_shards", dataset, node, tuple(shards))
+
+    async def drain_node(self, node: str) -> None:
+        await self._order("drain_node", node)
+
+    async def undrain_node(self, node: str) -> None:
+        await self._order("undrain_node", node)
+
+    async def restart_nodes(self) -> None:
+        await self._order("restart_nodes")
+
+    async def restart_state(self) -> tuple[Sequence[str], str]:
+        state: tuple[Sequence[str], str] = await self._order("restart_state")
+        return state
+
     async def story(self, dataset: str, shard: int) -> Sequence[str]:
         lines: Sequence[str] = await self._order("story", dataset, shard)
         return lines

@@ -18,7 +18,7 @@ from filoray.cluster.actors.ray_actors import first_line, living_machines
 from filoray.cluster.actors.seed_discovery import start_seed_discovery
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.launch_report import ReadyReport
-from filoray.cluster.control.placement import Placement, first_placement
+from filoray.cluster.control.machine_placement import Placement, first_placement
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.command.kernel_warm_up import warm_up_kernels
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from filoray.cluster.control.machine_keeper import MachineKeeper
-from filoray.cluster.control.placement import Machine
+from filoray.cluster.control.machine_placement import Machine
 from filoray.cluster.simulation.cluster import SimulatedCluster
 from filoray.cluster.simulation.faults import FaultRates
 

@@ -32,7 +32,7 @@ from filoray.cluster.control.coordinator_events import (
     Started,
     Ticked,
 )
-from filoray.cluster.control.placement import Machine, first_placement
+from filoray.cluster.control.machine_placement import Machine, first_placement
 from filoray.cluster.control.shard_manager import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import NodeAnnouncement

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filoray.cluster.control.placement import Machine, seats_now
+from filoray.cluster.control.machine_placement import Machine, seats_now
 
 ADDRESSES = st.integers(1, 6)
 MACHINES = st.dictionaries(ADDRESSES, st.integers(1, 3), min_size=1).map(

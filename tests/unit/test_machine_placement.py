@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from filoray.cluster.addresses import is_any_interface, is_loopback
-from filoray.cluster.control.placement import Machine, Placement, first_placement, seats_now
+from filoray.cluster.control.machine_placement import Machine, Placement, first_placement, seats_now
 
 HOME, A, B = Machine("h1", "10.0.0.2"), Machine("a1", "10.0.0.1"), Machine("b1", "10.0.0.3")
 A2, NEW = Machine("a2", "10.0.0.1"), Machine("n1", "10.0.0.4")
