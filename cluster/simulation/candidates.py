@@ -95,7 +95,7 @@ class Candidate:
                 self._run(action)
 
     def cut(self, *, from_store: bool, from_nodes: bool) -> None:
-        self.is_store_cut = from_store
+        self.is_store_cut |= from_store
         if self.life is not None:
             self.life.cut(from_store=from_store, from_nodes=from_nodes)
 

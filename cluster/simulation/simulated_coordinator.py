@@ -147,16 +147,19 @@ class SimulatedCoordinator:
             self.run(action)
 
     def cut(self, *, from_store: bool, from_nodes: bool) -> None:
+        """Also from what it was not cut off from before."""
         if isinstance(self.store, LifeStore):
-            self.store.is_cut = from_store
-        self.is_cut = from_nodes
+            self.store.is_cut |= from_store
+        self.is_cut |= from_nodes
 
     def mend(self) -> None:
         """What it was to hear meanwhile comes now, in any order."""
         if self.is_cut:
             for node in self._around.nodes.values():
                 node.heard_since_ms = self._world.now_ms
-        self.cut(from_store=False, from_nodes=False)
+        if isinstance(self.store, LifeStore):
+            self.store.is_cut = False
+        self.is_cut = False
         unheard, self._unheard = self._unheard, []
         for action in self._world.shuffled(unheard):
             self.run(action)
