@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ray
 from ray.actor import ActorHandle
 
+from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.actors.gateway_actors import only_on
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.server_config import ServerConfig
@@ -55,8 +56,10 @@ class CoordinatorActor:
         self._coordinator: Coordinator | None = None
         self._candidate: Candidate | None = None
         try:
-            # Whatever its store: two clusters in one directory would open the same shards' files.
-            self._lock = DirectoryLock(config.data_dir, name)
+            # Whatever its store: two clusters in one directory would open the same shards' files. A supervisor looks at
+            # the lock of the first, and there may be a file system under several machines.
+            lock = COORDINATOR if name == config.coordinators[0] else name
+            self._lock = DirectoryLock(config.data_dir, lock)
             if config.has_standby:
                 self._stand(config, node_spec, placement, name)
             else:

@@ -33,9 +33,8 @@ from filoray.cluster.control.coordinator_events import (
     ViewAsked,
 )
 from filoray.cluster.control.shard_status import StatusKind
-from filoray.cluster.errors import Unavailable
-from filoray.cluster.simulation.candidates import Candidate, Candidates
 from filoray.cluster.simulation.checkers import Checkers, FileKey
+from filoray.cluster.simulation.coordinator_lives import CoordinatorLives
 from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.report_outbox import Batch
@@ -53,7 +52,6 @@ from filoray.cluster.store.coordinator_store import CoordinatorStore
 
 HEARTBEATS_MISSED_MAX = 5
 START_TIMEOUT_MS = 16_000
-RESTART_MS = 1500
 
 
 @functools.lru_cache
@@ -101,7 +99,6 @@ class SimulatedCluster:
         rates = rates or FaultRates()
         self.world = SimulatedWorld(seed, rates)
         self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms)
-        self.coordinator: SimulatedCoordinator | None = None
         self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
         files: dict[FileKey, ShardFile] = {}
         faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
@@ -112,9 +109,13 @@ class SimulatedCluster:
         self._gateways = tuple(gateway_name(index) for index in range(node_count))
         for name in self._gateways:
             self._begin_gateway(name)
-        self._candidates = Candidates(self.world, self._lead, self._leader_ended) if has_standby else None
-        if self._candidates is None:
-            self._start_coordinator()
+        self._lives = CoordinatorLives(
+            self.world,
+            lambda ended, leads: SimulatedCoordinator(self._config, self._around, self._send_reports, ended, leads),
+            self._coordinator_lost,
+            has_standby=has_standby,
+        )
+        self._lives.begin()
         self.world.after(rates.work_every_ms, self._work)
 
     # ---- the scenario's verbs
@@ -190,35 +191,20 @@ class SimulatedCluster:
         self.world.note("machine %d joins", index)
 
     def kill_coordinator(self) -> None:
-        if (candidate := self._leader()) is not None:
-            candidate.end()
-        elif self.coordinator is not None:
-            self.coordinator.end()
+        self._lives.kill()
 
     def hang_coordinator(self) -> None:
-        if self.coordinator is not None:
-            self.world.note("the coordinator hangs")
-            (self._leader() or self.coordinator).hang()
+        self._lives.hang()
+
+    def resume_coordinator(self) -> None:
+        self._lives.resume()
 
     def cut_coordinator(self, *, from_store: bool, from_nodes: bool) -> None:
         """For clusters with a standby."""
-        if (candidate := self._leader()) is not None:
-            self.world.note("%s is cut off", candidate.name)
-            candidate.cut(from_store=from_store, from_nodes=from_nodes)
+        self._lives.cut(from_store=from_store, from_nodes=from_nodes)
 
     def mend_coordinators(self) -> None:
-        for candidate in self._candidates.all() if self._candidates is not None else ():
-            candidate.mend()
-
-    def _leader(self) -> Candidate | None:
-        return self._candidates.of(self.coordinator) if self._candidates and self.coordinator else None
-
-    def resume_coordinator(self) -> None:
-        for candidate in self._candidates.all() if self._candidates is not None else ():
-            candidate.go_on()
-        if self.coordinator is not None and self.coordinator.is_hung:
-            self.world.note("the coordinator goes on")
-            self.coordinator.go_on()
+        self._lives.mend()
 
     def statuses(self) -> dict[str, list[StatusKind]]:
         datasets = self.gateway.view.datasets
@@ -343,60 +329,29 @@ class SimulatedCluster:
                 return f"{name} is spread unevenly: {counts}"
         return ""
 
-    # ---- the coordinator's lives
+    # ---- the coordinator
 
-    def _start_coordinator(self) -> None:
-        self.world.note("a coordinator starts")
-        try:
-            self.coordinator = SimulatedCoordinator(
-                self._config, self._around, self._send_reports, self._coordinator_ended
-            )
-        except Unavailable:  # its store fails as it begins
-            self._coordinator_ended()
-            return
-        if self.coordinator.is_over:
-            self.coordinator = None
+    @property
+    def coordinator(self) -> SimulatedCoordinator | None:
+        """The one that leads."""
+        return self._lives.present
 
-    def _coordinator_ended(self) -> None:
-        self._forget_coordinator()
-        self.world.after(RESTART_MS, self._start_coordinator)
-
-    def _forget_coordinator(self) -> None:
-        self.world.note("the coordinator is no more")
-        self.coordinator = None
+    def _coordinator_lost(self) -> None:
         self._around.answers.clear()
         self._asking.clear()
         for node in list(self._around.nodes.values()):
             node.reports.lost_all()
 
-    def _lead(self, candidate: Candidate) -> SimulatedCoordinator | None:
-        """The one that led before may still think that it does."""
-        if self.coordinator is not None:
-            self._forget_coordinator()
-        try:
-            life = SimulatedCoordinator(
-                self._config, self._around, self._send_reports, candidate.end, candidate.may_act
-            )
-        except Unavailable:
-            return None
-        if life.is_over:
-            return None
-        self.coordinator = life
-        return life
-
-    def _leader_ended(self, candidate: Candidate) -> None:
-        if self.coordinator is candidate.life:
-            self._forget_coordinator()
-
     def _ask(
         self, event: Callable[[RequestId], CoordinatorEvent], heard: Callable[[AnswerValue], None] | None = None
     ) -> None:
-        if self.coordinator is None or self.coordinator.is_hung or self.coordinator.is_cut:
+        listening = self._lives.listening()
+        if listening is None:
             return
         request = next(self._requests)
         if heard is not None:
             self._around.answers[request] = heard
-        self.coordinator.take(event(request))
+        listening.take(event(request))
 
     # ---- what reaches the coordinator by itself
 
@@ -430,7 +385,7 @@ class SimulatedCluster:
             self.world.send("coordinator", gateway.name, lambda: gateway.hear(lambda: gateway.take_view(view)))
 
         def arrive() -> None:
-            if self.coordinator is None or self.coordinator.is_hung or self.coordinator.is_cut:
+            if self._lives.listening() is None:
                 self._asking.discard(gateway.name)
             else:
                 self._ask(lambda request: ViewAsked(request, gateway.name), take)

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 
 from filoray.cluster.actor_names import slot_index
 from filoray.cluster.control.shard_status import StatusKind
-from filoray.cluster.simulation.cluster import RESTART_MS, SimulatedCluster
+from filoray.cluster.simulation.candidates import RESTART_MS
+from filoray.cluster.simulation.cluster import SimulatedCluster
 from filoray.cluster.simulation.faults import draw_rates
 from filoray.cluster.store.coordinator_store import CoordinatorStore
 
