@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 _GONE_POLL_S = 0.01
 _GONE_WARNING_S = 5.0
 _KILL_THERE_TIMEOUT_S = 3.0
-"""A machine that cannot be reached is not waited for: its node's lease has ended by then."""
+_KILL_ELSEWHERE_TIMEOUT_S = 5.0
+"""Neither a machine that cannot be reached nor a GCS that does not answer is waited for: leases end."""
 _CONNECT_TIMEOUT_S = 1.0
 _GATEWAY_TIMEOUT_S = 5.0
 _TICK_TOLERANCE_S = 0.005
@@ -163,25 +164,40 @@ class RayActors:
 
         Ray alone cannot be trusted with a stopped process: it forgets an actor when it has sent word to its machine. So
         the process is also killed by its id, which its start time guards against reuse: from here, or by a task on
-        its machine. False: that machine could not be reached.
+        its machine. False: that machine could not be reached, or Ray's GCS.
         """
         name = node_actor_name(node, incarnation)
-        try:
-            handle = await self._handle(name)
-            await asyncio.to_thread(ray.kill, handle, no_restart=True)
-        except ValueError:
-            pass  # Ray has buried it already
-        self._handles.pop(name, None)
-        waited_s = 0.0
         if pid is None or pid_started_s is None:  # it never announced itself, or runs on another machine
-            while await self._is_known(name):
-                waited_s = await _pause(waited_s, name)
-            return await self._kill_there(name)
+            limit_s = _KILL_ELSEWHERE_TIMEOUT_S if self._config.lease_ms else None
+            try:
+                async with asyncio.timeout(limit_s):
+                    await self._kill_by_name(name)
+                    await self._until_forgotten(name)
+                    return await self._kill_there(name)
+            except TimeoutError:
+                logger.warning("Ray did not end a node in time; its lease will node=%s", name)
+                return False
+        await self._kill_by_name(name)
+        waited_s = 0.0
         process = _process(pid, pid_started_s)
         while process is not None and process.is_running():
             process.send(signal.SIGKILL)
             waited_s = await _pause(waited_s, f"{name} with pid {pid}")
         return True
+
+    async def _kill_by_name(self, name: str) -> None:
+        try:
+            handle = await self._handle(name)
+            await asyncio.to_thread(ray.kill, handle, no_restart=True)
+        except ValueError:
+            pass  # Ray has buried it already
+        finally:
+            self._handles.pop(name, None)
+
+    async def _until_forgotten(self, name: str) -> None:
+        waited_s = 0.0
+        while await self._is_known(name):
+            waited_s = await _pause(waited_s, name)
 
     async def _kill_there(self, name: str) -> bool:
         """On its own machine; False if it did not announce to this coordinator, or that machine does not answer."""
@@ -241,14 +257,10 @@ class RayActors:
                 return True
             if found is not None and end_in_order is not None:
                 await end_in_order(handle)
-            await asyncio.to_thread(ray.kill, handle, no_restart=True)
-            self._handles.pop(name, None)
-            waited_s = 0.0
-            while await self._is_known(name):
-                waited_s = await _pause(waited_s, name)
         except ValueError:
-            pass  # it is nowhere
-        self._handles.pop(name, None)
+            return False  # it is nowhere
+        await self._kill_by_name(name)
+        await self._until_forgotten(name)
         return False
 
     async def _machine_of(self, actor: ActorHandle[Any]) -> object:

@@ -33,16 +33,6 @@ def samples(cluster: ManyMachines) -> Iterator[SteadySamples]:
         yield writing
 
 
-def lead_from(cluster: ManyMachines, *names: str) -> str:
-    """Have the coordinator of one of those hosts lead; returns its name."""
-    while (leader := cluster.leading_host()) not in names:
-        cluster.hosts[leader].run("pkill", "-9", "-f", "ray::CoordinatorActor")
-        wait_until(lambda former=leader: cluster.leading_host() != former, 60, "the other coordinator leads")
-    wait_until(lambda: cluster.addresses(cluster.any_gateway()).count("") == 0, 60, "all nodes are members")
-    cluster.wait_active()
-    return leader
-
-
 def wait_answered(cluster: ManyMachines, samples: SteadySamples, without: str) -> None:
     """Until a gateway elsewhere answers with all samples, from owners that are elsewhere."""
     lost = cluster.hosts[without].address
@@ -59,7 +49,7 @@ def wait_answered(cluster: ManyMachines, samples: SteadySamples, without: str) -
 
 
 def test_the_host_of_the_coordinator_that_leads_is_cut_off(cluster: ManyMachines, samples: SteadySamples) -> None:
-    leader = lead_from(cluster, "two", "three")
+    leader = cluster.lead_from("two", "three")
     samples.wait_for_more()
     cluster.hosts.isolate(leader)
     wait_answered(cluster, samples, leader)
@@ -73,7 +63,7 @@ def test_the_host_of_the_coordinator_that_leads_is_cut_off(cluster: ManyMachines
 
 @long
 def test_another_host_is_cut_off(cluster: ManyMachines, samples: SteadySamples) -> None:
-    leader = lead_from(cluster, "one", "two")
+    leader = cluster.lead_from("one", "two")
     cluster.hosts.isolate("three")
     wait_answered(cluster, samples, "three")
     assert cluster.leading_host() == leader
@@ -84,7 +74,7 @@ def test_another_host_is_cut_off(cluster: ManyMachines, samples: SteadySamples) 
 @long
 @pytest.mark.parametrize("is_heard", [True, False], ids=["it is heard and hears nothing", "it hears and is not heard"])
 def test_a_host_is_cut_off_in_one_direction(cluster: ManyMachines, samples: SteadySamples, is_heard: bool) -> None:
-    lead_from(cluster, "one", "two")
+    cluster.lead_from("one", "two")
     for other in (*MACHINES[:2], "database"):
         cluster.hosts.cut(*((other, "three") if is_heard else ("three", other)))
     wait_answered(cluster, samples, "three")

@@ -87,13 +87,18 @@ class ManyMachines(RunningCluster):
     def leading_host(self) -> str:
         """The name of the host whose coordinator leads, as the store says."""
         ((holder,),) = self.server.sql("SELECT holder FROM coordinator_leader", self._database)
-        return next(name for name in self.machines if self._candidate_at(name) == holder)
+        logs = {name: self.hosts[name].path(f"{DATA_DIR}/{holder}.log") for name in self.machines}
+        # One that moved has left its log where it was.
+        return max((name for name, log in logs.items() if log.exists()), key=lambda name: logs[name].stat().st_mtime)
 
-    def _candidate_at(self, name: str) -> str:
-        """The candidate whose log is written there, newest first."""
-        logs = self.hosts[name].path(DATA_DIR).glob("coordinator-*.log")
-        newest = sorted(logs, key=lambda log: log.stat().st_mtime)
-        return newest[-1].stem if newest else ""
+    def lead_from(self, *names: str) -> str:
+        """Have the coordinator of one of those hosts lead; returns its name."""
+        while (leader := self.leading_host()) not in names:
+            self.hosts[leader].run("pkill", "-9", "-f", "ray::CoordinatorActor")
+            wait_until(lambda former=leader: self.leading_host() != former, 60, "the other coordinator leads")
+        wait_until(lambda: self.addresses(self.any_gateway()).count("") == 0, 60, "all nodes are members")
+        self.wait_active()
+        return leader
 
     def runs(self, name: str, process: str) -> bool:
         return self.hosts[name].run("pgrep", "-f", f"ray::{process}").returncode == 0
