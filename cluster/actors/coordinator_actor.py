@@ -95,6 +95,8 @@ class CoordinatorActor:
 
         store = MetaStore.open(config.meta_store_url, config.data_dir)
         claim(store, config)
+        if not config.has_standby and not ray.get_runtime_context().was_current_actor_reconstructed:
+            store.put_node_count(None)  # the launch says how many
         begun = self._begin(config, store, node_spec, placement, name)
         self._coordinator = asyncio.run_coroutine_threadsafe(begun, self._loop).result()
 
@@ -132,6 +134,12 @@ class CoordinatorActor:
 
     async def undrain_node(self, node: str) -> None:
         await self._run(self._leading().undrain_node(node))
+
+    async def scale(self, count: int) -> None:
+        await self._run(self._leading().scale(count))
+
+    async def surplus_nodes(self) -> tuple[str, ...]:
+        return await self._call(self._leading().surplus_nodes)
 
     async def restart_nodes(self) -> None:
         await self._run(self._leading().restart_nodes())
@@ -200,12 +208,23 @@ def start_coordinators(
     assert config.data_dir.is_absolute(), "actors have other working directories than the launcher"
     home = Machine(ray.get_runtime_context().get_node_id())
     placement = placement or first_placement(config.node_count, home, [home], is_bound=True)
+    if config.has_standby:  # who leads may have been made long after the launch
+        _forget_node_count(config)
     machines = [placement.home, *(seat for seat in placement.seats if seat != placement.home)]
     spec = node_spec or NodeSpec()
     return [
         make_coordinator(config, spec, placement, name, machine.id)
         for name, machine in zip(config.coordinators, machines, strict=False)
     ]
+
+
+def _forget_node_count(config: ServerConfig) -> None:
+    """A launch says how many nodes there are, whatever the last one was told while it ran."""
+    from filoray.cluster.store.meta_store import MetaStore
+
+    store = MetaStore.open(config.meta_store_url, config.data_dir)
+    store.put_node_count(None)
+    store.close()
 
 
 def make_coordinator(

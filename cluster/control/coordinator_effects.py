@@ -53,6 +53,13 @@ class PersistRestart:
     left: tuple[NodeProcessId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PersistNodeCount:
+    """Remember how many nodes there are to be, whatever the launch said."""
+
+    count: int
+
+
 Durable = (
     PersistDataset
     | ForgetDataset
@@ -62,6 +69,7 @@ Durable = (
     | PersistProcess
     | PersistOpened
     | PersistRestart
+    | PersistNodeCount
 )
 
 

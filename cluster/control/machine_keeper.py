@@ -51,7 +51,8 @@ class MachineKeeper:
         self._first = placement.seats if placement is not None and not placement.is_bound else ()
         self._machines = {machine.id: machine for machine in self._first}
         self._same_since_ms = turn.now_ms
-        self._seats: list[Machine | None] = [None for _ in self._first]
+        self._seats: dict[int, Machine] = {}
+        """Where the node of that index is, or is being launched."""
         self._placing: dict[str, str] = {}
         """Gateways that are being put on the machine of that id."""
         self._standby = ""
@@ -70,7 +71,7 @@ class MachineKeeper:
         node_config, index = self._config.node, slot_index(node)
         machine = ""
         if self._first:
-            chosen = seats_now(self._first, self._seats, tuple(self._machines.values()))[index]
+            chosen = self._seats_now()[index]
             self._seats[index] = chosen
             machine = chosen.id
             self._turn.say("node launches node=%s#%d machine=%s", node, incarnation, chosen.address)
@@ -87,6 +88,13 @@ class MachineKeeper:
             index, machine = slot_index(announcement.node), announcement.ray_node_id
             self._seats[index] = self._machines.get(machine, Machine(machine))
             self._place_gateway(index)
+
+    def _seats_now(self) -> dict[int, Machine]:
+        """Where the node of each index should be. Those that came later go on round the machines of the launch."""
+        indexes = sorted({slot_index(node) for node in self._membership.slots})
+        first = [self._first[index % len(self._first)] for index in indexes]
+        present = [self._seats.get(index) for index in indexes]
+        return dict(zip(indexes, seats_now(first, present, tuple(self._machines.values())), strict=True))
 
     # ---- machines
 
@@ -117,11 +125,14 @@ class MachineKeeper:
     def _even_out(self) -> None:
         """Move one node, if that makes them more even."""
         members = self._membership.members()
-        seats = [seat for seat in self._seats if seat is not None and seat.id in self._machines]
-        if len(members) != len(self._first) or len(seats) != len(self._first):
+        are_all_seated = all(
+            node in members and (seat := self._seats.get(slot_index(node))) is not None and seat.id in self._machines
+            for node in self._membership.slots
+        )
+        if not are_all_seated:
             return
-        for index, chosen in enumerate(seats_now(self._first, seats, tuple(self._machines.values()))):
-            if chosen.id != seats[index].id:
+        for index, chosen in self._seats_now().items():
+            if chosen.id != self._seats[index].id:
                 self._seats[index] = chosen
                 node = node_name(index)
                 where = NodeMisplaced(node, members[node].incarnation, chosen.address, cause=self._turn.cause)
@@ -147,14 +158,15 @@ class MachineKeeper:
     # ---- gateways
 
     def _place_gateway(self, index: int) -> None:
-        seat, gateway = self._seats[index], gateway_name(index)
-        if seat is not None and gateway not in self._placing:
+        """Unless its node is not there any more."""
+        seat, gateway = self._seats.get(index), gateway_name(index)
+        if seat is not None and node_name(index) in self._membership.slots and gateway not in self._placing:
             self._placing[gateway] = seat.id
             self._turn.emit(PlaceGateway(gateway, seat.id, cause=self._turn.cause))
 
     def gateway_placed(self, event: GatewayPlaced) -> None:
         machine, index = self._placing.pop(event.gateway, None), gateway_index(event.gateway)
-        seat = self._seats[index] if self._first else None
+        seat = self._seats.get(index)
         if seat is not None and seat.id != machine:  # its node has moved meanwhile
             self._place_gateway(index)
 
@@ -164,5 +176,4 @@ class MachineKeeper:
 
     def placing_due(self, event: PlacingDue) -> None:
         self._placing.pop(event.gateway, None)
-        if self._first:
-            self._place_gateway(gateway_index(event.gateway))
+        self._place_gateway(gateway_index(event.gateway))

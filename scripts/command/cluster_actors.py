@@ -23,6 +23,7 @@ from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.command.kernel_warm_up import warm_up_kernels
 
 _SHUTDOWN_TIMEOUT_S = 60
+_CALL_TIMEOUT_S = 60
 _KILL_TIMEOUT_S = 10
 _LEADER_LEASES = 3
 _LEADER_START_S = 30
@@ -39,6 +40,10 @@ class ClusterActors:
         self._leader = LeadingCoordinator(config.coordinators, config.namespace)
         self._coordinators: list[Any] = []
         self._gateways: list[Any] = []
+
+    @property
+    def config(self) -> ServerConfig:
+        return self._config
 
     @property
     def left_out_machine_count(self) -> int:
@@ -116,6 +121,49 @@ class ClusterActors:
             else:
                 return
 
+    # ---- of a cluster that runs
+
+    def scale(self, count: int) -> None:
+        """Raises FilorayError if fewer nodes could not hold all shards."""
+        self._ask_leader("scale", count)
+
+    def surplus_nodes(self) -> tuple[str, ...]:
+        """Those that are to go and have not gone yet."""
+        left: tuple[str, ...] = self._ask_leader("surplus_nodes")
+        return left
+
+    def members(self) -> tuple[str, ...]:
+        """Addresses of the nodes that are members."""
+        members: tuple[str, ...] = self._ask_leader("members")
+        return members
+
+    def add_gateway(self, index: int) -> str:
+        """Its URL, when it serves; one that was made before counts. On many machines the coordinator makes it."""
+        deadline_s = time.monotonic() + _CALL_TIMEOUT_S
+        while (gateway := _gateway(index)) is None:
+            if self._placement.is_bound:
+                gateway = make_gateway(self._config, index, self._placement.home.id)
+                break
+            if time.monotonic() > deadline_s:
+                raise FilorayError(f"{gateway_name(index)} was not made within {_CALL_TIMEOUT_S} s")
+            time.sleep(_LEADER_POLL_S)
+        url: str = _answer(gateway.start.remote())
+        return url
+
+    def _ask_leader(self, method: str, *arguments: object) -> Any:
+        """Raises FilorayError as the coordinator did, or that none leads."""
+        try:
+            return self._leader.ask(method, *arguments, timeout_s=_CALL_TIMEOUT_S)
+        except RayTaskError as error:
+            raise FilorayError(str(error.cause or error)) from None
+
+    def end_gateway(self, index: int) -> None:
+        """It finishes what runs."""
+        _shut_down_gateway(index)
+        _kill(gateway_name(index))
+
+    # ---- the end
+
     def kill(self) -> None:
         """End all actors that ``start`` made and those made by them; not those of another cluster of the same name."""
         if self._has_name:
@@ -123,6 +171,22 @@ class ClusterActors:
 
     def _timeout_s(self) -> float:
         return self._config.seed.timeout_ms / 1000 + 30
+
+
+def running_config() -> ServerConfig:
+    """That of the cluster that runs, but for the number of its nodes."""
+    config: ServerConfig = _answer(ray.get_actor(gateway_name(0)).config.remote())
+    return config
+
+
+def _answer(reference: Any) -> Any:
+    """Raises FilorayError as the actor did, or that it does not answer."""
+    try:
+        return ray.get(reference, timeout=_CALL_TIMEOUT_S)
+    except RayTaskError as error:
+        raise FilorayError(str(error.cause or error)) from None
+    except (RayActorError, GetTimeoutError) as error:
+        raise FilorayError(f"an actor does not answer: {first_line(error)}") from None
 
 
 def _said(error: Exception) -> str:
@@ -142,14 +206,26 @@ def _placement(config: ServerConfig) -> Placement:
 def stop_actors(gateway_count: int) -> None:
     """Gateways finish what runs, nodes flush and close, then all are ended."""
     for index in range(gateway_count):
-        with contextlib.suppress(ValueError, ray.exceptions.RayError):
-            ray.get(ray.get_actor(gateway_name(index)).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
+        _shut_down_gateway(index)
     try:
         names = [name for name in (COORDINATOR, *COORDINATORS) if name in ray.util.list_named_actors()]
         namespace = ray.get_runtime_context().namespace
         LeadingCoordinator(names, namespace).ask("shutdown", timeout_s=_SHUTDOWN_TIMEOUT_S)
     finally:
         kill_actors(gateway_count)
+
+
+def _gateway(index: int) -> Any:
+    """None: there is none."""
+    try:
+        return ray.get_actor(gateway_name(index))
+    except ValueError:
+        return None
+
+
+def _shut_down_gateway(index: int) -> None:
+    with contextlib.suppress(ValueError, ray.exceptions.RayError):
+        ray.get(ray.get_actor(gateway_name(index)).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
 
 
 def kill_actors(gateway_count: int) -> None:
