@@ -79,3 +79,23 @@ def test_the_checks_notice_gateways_that_do_not_follow_their_node(monkeypatch: p
     made.advance(HEALING_MS)
     made._machines.gateways = {"gateway-1": Machine("ray-2").id}
     assert "gateways" in made.ailment()
+
+
+def test_nodes_that_come_and_go_are_even_too() -> None:
+    made = cluster(1, nodes=5, machines=2)
+    for count in (3, 5, 2):
+        made.scale(count)
+        made.advance(HEALING_MS)
+        assert_even(made, count)
+        made.lose_machine(1)
+        made.advance(HEALING_MS)
+        made.join_machine(1)
+        made.advance(HEALING_MS)
+        assert_even(made, count)
+
+
+def assert_even(made: SimulatedCluster, count: int) -> None:
+    assert made.coordinator is not None
+    members = made.coordinator.core.membership.members()
+    assert len(members) == count
+    assert made._machines.uneven({node: one.ray_node_id for node, one in members.items()}) == ""
