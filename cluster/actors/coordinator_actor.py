@@ -23,7 +23,7 @@ from filoray.cluster.actor_names import COORDINATOR
 from filoray.cluster.actors.gateway_actors import only_on
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.server_config import ServerConfig
-from filoray.cluster.control.machine_placement import Machine, Placement, first_placement
+from filoray.cluster.control.machine_placement import Machine, Placement, coordinator_machines, first_placement
 from filoray.cluster.errors import NotLeading, Unavailable
 from filoray.cluster.node_protocol import NodeSpec, ShardReport
 from filoray.cluster.process.directory_lock import DirectoryInUse, DirectoryLock
@@ -210,7 +210,7 @@ def start_coordinators(
     placement = placement or first_placement(config.node_count, home, [home], is_bound=True)
     if config.has_standby:  # who leads may have been made long after the launch
         _forget_node_count(config)
-    machines = [placement.home, *(seat for seat in placement.seats if seat != placement.home)]
+    machines = coordinator_machines({*placement.seats, placement.home}) if config.has_standby else [placement.home]
     spec = node_spec or NodeSpec()
     return [
         make_coordinator(config, spec, placement, name, machine.id)

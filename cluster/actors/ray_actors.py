@@ -38,6 +38,7 @@ _KILL_THERE_TIMEOUT_S = 3.0
 _KILL_ELSEWHERE_TIMEOUT_S = 5.0
 """Neither a machine that cannot be reached nor a GCS that does not answer is waited for: leases end."""
 _CONNECT_TIMEOUT_S = 1.0
+_HEAD_RESOURCE = "node:__internal_head__"  # Ray's own word for it
 _GATEWAY_TIMEOUT_S = 5.0
 _TICK_TOLERANCE_S = 0.005
 
@@ -350,7 +351,10 @@ class _RayNode:
 def _ray_nodes() -> list[_RayNode]:
     rows = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
     return [
-        _RayNode(Machine(row["NodeID"], row["NodeManagerAddress"]), (row["NodeManagerAddress"], row["NodeManagerPort"]))
+        _RayNode(
+            Machine(row["NodeID"], row["NodeManagerAddress"], _HEAD_RESOURCE in row["Resources"]),
+            (row["NodeManagerAddress"], row["NodeManagerPort"]),
+        )
         for row in rows
         if row["Alive"]
     ]

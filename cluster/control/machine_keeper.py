@@ -26,7 +26,7 @@ from filoray.cluster.control.coordinator_events import (
     PlacingDue,
     StandbyPlaced,
 )
-from filoray.cluster.control.machine_placement import Machine, Placement, seats_now
+from filoray.cluster.control.machine_placement import Machine, Placement, coordinator_machines, seats_now
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.turn import Turn
@@ -142,10 +142,8 @@ class MachineKeeper:
     # ---- the other coordinator
 
     def _place_standby(self, here: str) -> None:
-        """On the first machine beside this one, if it is not on one already."""
-        others = sorted(
-            (machine for machine in self._machines.values() if machine.id != here), key=lambda one: one.address
-        )
+        """On the best machine beside this one, if it is not on one already."""
+        others = coordinator_machines(machine for machine in self._machines.values() if machine.id != here)
         if self._config.has_standby and others and self._standby not in {machine.id for machine in others}:
             self._standby = others[0].id
             self._turn.emit(PlaceStandby(self._standby, cause=self._turn.cause))

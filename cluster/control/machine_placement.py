@@ -11,16 +11,20 @@ made here, and made anew when a machine goes or comes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``id``: Ray's, another one for each time that the machine joins. ``address``: stays the machine's own."""
+    """``id``: Ray's, another one for each time that the machine joins. ``address``: stays the machine's own.
+
+    ``is_head``: Ray's GCS runs there.
+    """
 
     id: str
     address: str = ""
+    is_head: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,11 @@ def seats_now(
         index, machine = move
         settled[index] = machine
     return tuple(settled)
+
+
+def coordinator_machines(machines: Iterable[Machine]) -> list[Machine]:
+    """Where coordinators should be, best first: without Ray's head, they still do what needs none of its GCS."""
+    return sorted(machines, key=lambda machine: (machine.is_head, *_order(machine)))
 
 
 def _evening_move(

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 _REPORT_TIMEOUT_S = 3
 _REPORT_RETRY_S = 0.5
+_LOOK_UP_S = 10
+"""Between two looks for coordinators that were not there before."""
 
 
 class Node:
@@ -139,11 +141,12 @@ class _Reporter:
 
     def _run(self) -> None:
         while True:
+            self._coordinator.look_up()
             with self._changed:
-                while not self._waiting:
-                    self._changed.wait()
+                if not self._waiting:
+                    self._changed.wait(_LOOK_UP_S)
                 reports, self._waiting = tuple(self._waiting), []
-            while not self._send(reports):
+            while reports and not self._send(reports):
                 threading.Event().wait(_REPORT_RETRY_S)
 
     def _send(self, reports: tuple[ShardReport, ...]) -> bool:

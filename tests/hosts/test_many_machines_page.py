@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import requests
 from hosts import Host, Hosts
 from many_machines import NODE_PORT
@@ -33,22 +34,31 @@ def typed(host: Host, text: str) -> None:
     assert done.returncode == 0, f"on {host.name}:\n{text}\n{done.stdout}\n{done.stderr}"
 
 
-def test_the_page_makes_a_cluster_of_three_machines(tmp_path: Path) -> None:
+def test_the_page_makes_a_cluster_of_three_machines_and_stops_it(tmp_path: Path) -> None:
     with Hosts(tmp_path, [*MACHINES, "database"]) as hosts:
-        by_address = {hosts[name].address: hosts[name] for name in hosts.names()}
         database = hosts["database"]
         place = ServerPlace(database.address, database.entering, database.disk, port=5432)
         with running_postgres(place) as server, database.network():
-            for kind, text in blocks():
+            *making, stopping = blocks()
+            for kind, text in making:
                 if kind == "sql":
-                    for statement in text.split(";\n"):
-                        server.sql(statement) if statement.strip() else None
-                    continue
-                on = _ON.match(text)
-                assert on is not None, f"it is not said where this is typed:\n{text}"
-                for address in on[1].split():
-                    typed(by_address[address], text)
+                    for statement in text.strip().splitlines():
+                        server.sql(statement)
+                else:
+                    follow(hosts, text)
             assert_serves(hosts)
+            assert "filoray down" in stopping[1]
+            follow(hosts, stopping[1])
+            with pytest.raises(requests.ConnectionError):
+                requests.get(f"http://{hosts['one'].address}:8080/__health", timeout=10)
+
+
+def follow(hosts: Hosts, text: str) -> None:
+    on = _ON.match(text)
+    assert on is not None, f"it is not said where this is typed:\n{text}"
+    by_address = {hosts[name].address: hosts[name] for name in hosts.names()}
+    for address in on[1].split():
+        typed(by_address[address], text)
 
 
 def assert_serves(hosts: Hosts) -> None:
