@@ -16,7 +16,7 @@ from filoray.cluster.errors import NotLeading, Unavailable
 
 
 class LeadingCoordinator:
-    """``names``: of the coordinators' actors. The one that answered last is asked first. One thread uses it.
+    """``names``: of the coordinators' actors. The one that answered last is asked first. One thread asks.
 
     Actors are looked up once, as that needs Ray's GCS and asking them does not.
     """
@@ -28,7 +28,7 @@ class LeadingCoordinator:
 
     def look_up(self) -> None:
         """Those that are not known yet, so that they can be asked when Ray's GCS is away."""
-        for name in self._names:
+        for name in self._names if ray.is_initialized() else ():
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 self._actor(name)
 
@@ -43,7 +43,7 @@ class LeadingCoordinator:
                 answer = ray.get(getattr(self._actor(name), method).remote(*arguments), timeout=timeout_s)
             except ray.exceptions.RayTaskError as error:
                 if not isinstance(error.cause, NotLeading):
-                    self._prefer(name)
+                    self.prefer(name)
                     raise
                 problems.append(f"{name} stands by")
             except (ray.exceptions.RayError, ValueError) as error:
@@ -51,7 +51,7 @@ class LeadingCoordinator:
                     self._actors.pop(name, None)
                 problems.append(f"{name}: {error or type(error).__name__}")
             else:
-                self._prefer(name)
+                self.prefer(name)
                 return answer
         raise Unavailable(f"no coordinator leads: {'; '.join(problems)}")
 
@@ -62,5 +62,7 @@ class LeadingCoordinator:
             actor = self._actors[name] = ray.get_actor(name, self._namespace)
         return actor
 
-    def _prefer(self, name: str) -> None:
-        self._names.sort(key=lambda known: known != name)
+    def prefer(self, name: str) -> None:
+        """It leads, as far as is known. Any thread may say so."""
+        if self._names[:1] != [name]:
+            self._names = sorted(self._names, key=lambda known: known != name)

@@ -124,7 +124,7 @@ class RayActors:
 
     async def heartbeat(self, node: str, incarnation: int, grant: LeaseGrant, timeout_s: float) -> HeartbeatAnswer:
         handle = await self._node(node, incarnation)
-        return cast(HeartbeatAnswer, await completed(handle.heartbeat.remote(grant), timeout_s))
+        return cast(HeartbeatAnswer, await completed(handle.heartbeat.remote(grant, self._name), timeout_s))
 
     async def wait_until_death(self, node: str, incarnation: int) -> str:
         """Returns, once the process is dead, what Ray says of it.

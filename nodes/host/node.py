@@ -101,7 +101,8 @@ class Node:
     def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
         self._host.delete_shards(dataset, generation, shards)
 
-    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer:
+    def heartbeat(self, grant: LeaseGrant, coordinator: str) -> HeartbeatAnswer:
+        self._reporter.report_to(coordinator)
         self._lease.renew(grant.from_ms, grant.duration_ms)
         return HeartbeatAnswer(self._watch.problem(), self._lease.reading_ms())
 
@@ -138,6 +139,10 @@ class _Reporter:
         with self._changed:
             self._waiting.append(ShardReport(dataset, shard, epoch, event))
             self._changed.notify()
+
+    def report_to(self, coordinator: str) -> None:
+        """That one leads."""
+        self._coordinator.prefer(coordinator)
 
     def _run(self) -> None:
         while True:
