@@ -17,6 +17,7 @@ from filoray.cluster.errors import (
     NotFound,
 )
 from filoray.http.access.web_config_file import WebConfigFile
+from filoray.http.fanout.cluster_figures import ClusterFigures, GatewayReading, Presence, Standing
 from filoray.http.fanout.requests import (
     Names,
     QueryOutcome,
@@ -100,6 +101,14 @@ class Control:
         if self.error:
             raise self.error
         return answer
+
+
+class Figures:
+    """A cluster of this one gateway."""
+
+    async def figures(self, own):
+        up = Standing(Presence.UP)
+        return ClusterFigures("gateway-0", 1_000, up, (GatewayReading("gateway-0", up, own),), (), ())
 
 
 class Queries:
@@ -234,7 +243,7 @@ class Gateways:
         )
         control, queries, writes = Control(*names), Queries(), Writes()
         services = GatewayServices(
-            queries, queries, writes, control, config, RemoteWriteDecoder(config.write), version="1.2"
+            queries, queries, writes, control, config, RemoteWriteDecoder(config.write), Figures(), version="1.2"
         )
         access = access or WebConfigFile(None)
         server = HttpServer(build_application(services, access), config.http, 0, tls=access.listening_context())
