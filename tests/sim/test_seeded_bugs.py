@@ -139,7 +139,7 @@ def a_deletion_that_forgets_a_node(patch: pytest.MonkeyPatch) -> None:
 
     def forgetful(manager: ShardManager, name: str) -> list[ManagerCommand]:
         commands = delete(manager, name)
-        by_node = manager._deleting[name].by_node
+        by_node = manager._deletions._by_name[name].by_node
         if len(by_node) > 1 and None not in by_node:
             forgotten = next(reversed(by_node))
             del by_node[forgotten]
