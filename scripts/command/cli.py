@@ -81,6 +81,7 @@ def _add_down(parser: argparse.ArgumentParser) -> None:
 def _add_status(parser: argparse.ArgumentParser) -> None:
     cli_access.add_client_options(parser)
     _add_data_dir(parser)
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=_status)
 
 
@@ -177,9 +178,10 @@ def _down(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from filoray.command import cli_client
+    from filoray.command import cluster_status
 
-    return cli_client.status(cli_access.client_access_of(options), options.data_dir or Path(DEFAULT_DATA_DIR))
+    access = cli_access.client_access_of(options)
+    return cluster_status.status(access, options.data_dir or Path(DEFAULT_DATA_DIR), as_json=options.json)
 
 
 def _top(options: argparse.Namespace) -> int:
