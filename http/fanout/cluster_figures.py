@@ -72,10 +72,14 @@ class NodeReading:
 
 @dataclass(frozen=True, slots=True)
 class ShardReading:
-    """What the gateway's view says: ``node`` is the owner, None while there is none. Figures are with their node."""
+    """What the gateway's view says: ``node`` is the owner, None while there is none. Figures are with their node.
+
+    ``reason``: why, of one in Error.
+    """
 
     shard: int
     status: str
+    reason: str
     node: str | None
     epoch: int
 

@@ -121,7 +121,7 @@ class FanOutFiguresService:
             DatasetReading(
                 name,
                 tuple([
-                    ShardReading(entry.shard, str(entry.status), entry.node, entry.epoch)
+                    ShardReading(entry.shard, str(entry.status), entry.status.reason, entry.node, entry.epoch)
                     for entry in dataset.shard_map.shards
                 ]),
             )

@@ -51,6 +51,15 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardError:
+    """Shards of a data set that are in Error for one reason."""
+
+    dataset: str
+    shards: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Over all that is known. Rates are None while none is. ``gateway``: who was asked."""
 
@@ -111,6 +120,7 @@ class ShardRow:
 class Overview:
     totals: Totals
     troubles: tuple[Trouble, ...]
+    errors: tuple[ShardError, ...]
     nodes: tuple[NodeRow, ...]
     shards: tuple[ShardRow, ...]
 
@@ -119,7 +129,9 @@ def overview(before: Snapshot | None, now: Snapshot) -> Overview:
     """Rows in the order of their names."""
     shards = tuple(_shard_rows(before, now))
     nodes = tuple([_node_row(before, now, reading, shards) for reading in now.figures.nodes])
-    return Overview(_totals(before, now, shards), tuple(_troubles(now.figures)), nodes, shards)
+    return Overview(
+        _totals(before, now, shards), tuple(_troubles(now.figures)), tuple(_errors(now.figures)), nodes, shards
+    )
 
 
 def chosen_nodes(rows: Sequence[NodeRow], room: int | None) -> list[NodeRow]:
@@ -334,6 +346,16 @@ def _troubles(figures: ClusterFigures) -> Iterator[Trouble]:
     for name, standing in named:
         if standing.presence is not Presence.UP:
             yield Trouble(name, standing)
+
+
+def _errors(figures: ClusterFigures) -> Iterator[ShardError]:
+    for dataset in figures.datasets:
+        by_reason: dict[str, list[int]] = {}
+        for shard in dataset.shards:
+            if shard.reason:
+                by_reason.setdefault(shard.reason, []).append(shard.shard)
+        for reason, shards in by_reason.items():
+            yield ShardError(dataset.dataset, tuple(shards), reason)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

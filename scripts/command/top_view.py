@@ -18,6 +18,7 @@ from filoray.command.top_rows import (
     ACTIVE,
     NodeRow,
     Overview,
+    ShardError,
     ShardRow,
     SortBy,
     Totals,
@@ -32,6 +33,8 @@ _PRESENCE_WORDS = {Presence.UP: "up", Presence.AWAY: "away", Presence.SILENT: "h
 _PRESENCE_STYLES = {Presence.UP: "", Presence.AWAY: "red", Presence.SILENT: "yellow"}
 _STATUS_STYLES = {ACTIVE: "", "Error": "red", "Down": "red", "Unassigned": "red"}
 _TROUBLES_SHOWN = 4
+_ERRORS_SHOWN = 2
+_ERROR_SHARDS_SHOWN = 8
 _GAP = 2
 _AGE_UNITS = ((60_000, 1_000, "s"), (3_600_000, 60_000, "min"), (172_800_000, 3_600_000, "h"))
 _DAY_MS = 86_400_000
@@ -105,8 +108,8 @@ _SHARD_COLUMNS: tuple[_Column[ShardRow], ...] = (
 
 
 def render(shown: Overview, frame: Frame) -> RenderableType:
-    """The whole view, no higher than ``frame.height`` where that is 16 or more."""
-    head = [_head(shown.totals), *_trouble_lines(shown.troubles)]
+    """The whole view, no higher than ``frame.height`` where that is 19 or more."""
+    head = [_head(shown.totals), *_trouble_lines(shown.troubles), *_error_lines(shown.errors)]
     if frame.note:
         head.append(Text(frame.note, frame.note_style))
     room = None
@@ -165,6 +168,17 @@ def _trouble_lines(troubles: Sequence[Trouble]) -> list[Text]:
         lines.append(Text(words, _PRESENCE_STYLES[standing.presence]))
     if len(troubles) > _TROUBLES_SHOWN:
         lines.append(Text(f"and {len(troubles) - _TROUBLES_SHOWN} others away or hung", "red"))
+    return lines
+
+
+def _error_lines(errors: Sequence[ShardError]) -> list[Text]:
+    lines = []
+    for error in errors[:_ERRORS_SHOWN]:
+        listed = ", ".join(map(str, error.shards[:_ERROR_SHARDS_SHOWN]))
+        more = ", …" if len(error.shards) > _ERROR_SHARDS_SHOWN else ""
+        lines.append(Text(f"{error.dataset} shard {listed}{more}: {error.reason}", "red"))
+    if len(errors) > _ERRORS_SHOWN:
+        lines.append(Text(f"and {len(errors) - _ERRORS_SHOWN} other reasons for which shards are in Error", "red"))
     return lines
 
 

@@ -101,8 +101,8 @@ async def test_all_is_told_of_a_cluster_in_which_all_is_well() -> None:
     )
     (shop,) = told.datasets
     assert shop.shards[1:3] == (
-        ShardReading(1, "ShardStatusRecovery(94)", "node-1", 1),
-        ShardReading(2, "ShardStatusDown", None, 1),
+        ShardReading(1, "ShardStatusRecovery(94)", "", "node-1", 1),
+        ShardReading(2, "ShardStatusDown", "", None, 1),
     )
     assert read_cluster_figures(orjson.loads(orjson.dumps(told))) == told
 

@@ -13,6 +13,7 @@ from filoray.cluster.process.process_figures import ProcessFigures
 from filoray.command.top_rows import (
     NodeRow,
     Overview,
+    ShardError,
     ShardRow,
     Snapshot,
     SortBy,
@@ -71,7 +72,8 @@ def snapshot(
     coordinator: Standing = UP,
 ) -> Snapshot:
     shards = tuple(
-        ShardReading(i, f"ShardStatus{status}", name, epoch) for i, (status, name, epoch) in enumerate(owners)
+        ShardReading(i, f"ShardStatus{status}", "no broker answers" if status == "Error" else "", name, epoch)
+        for i, (status, name, epoch) in enumerate(owners)
     )
     datasets = (DatasetReading("shop", shards),)
     return Snapshot(ClusterFigures("gateway-0", NOW_MS, coordinator, tuple(gateways), nodes, datasets), taken_ms)
@@ -284,6 +286,13 @@ def many(nodes: int, shards: int) -> Overview:
     return overview(None, snapshot(*answers, NodeReading(f"node-{nodes - 1}", AWAY), owners=owners, coordinator=SILENT))
 
 
+def test_why_shards_are_in_error_is_said_once_for_each_reason() -> None:
+    owners = [*[("Error", "node-0", 1)] * 10, ("Active", "node-0", 1)]
+    shown = overview(None, snapshot(node("node-0"), owners=owners))
+    assert shown.errors == (ShardError("shop", tuple(range(10)), "no broker answers"),)
+    assert drawn(shown, Frame())[2].rstrip() == "shop shard 0, 1, 2, 3, 4, 5, 6, 7, …: no broker answers"
+
+
 def test_what_is_wrong_is_said_above_the_tables() -> None:
     lines = drawn(many(3, 4), Frame())
     assert lines[0].split("   ") == [
@@ -298,7 +307,7 @@ def test_what_is_wrong_is_said_above_the_tables() -> None:
     assert down == ["shop", "3", "Down", "–", "1", *"–––––––––"[: len(down) - 5]]
 
 
-@pytest.mark.parametrize("height", [16, 24, 40])
+@pytest.mark.parametrize("height", [19, 24, 40])
 @pytest.mark.parametrize("width", [40, 80, 200])
 @pytest.mark.parametrize(("nodes", "shards"), [(1, 0), (3, 4), (3, 64), (60, 4), (60, 256)])
 def test_it_fits_the_terminal_and_says_what_is_not_shown(nodes: int, shards: int, width: int, height: int) -> None:
