@@ -141,7 +141,8 @@ def _shared_room(room: int | None, nodes: int, shards: int) -> tuple[int | None,
 
 
 def _head(totals: Totals) -> Text:
-    text = Text("filoray", "bold")
+    text = Text()
+    text.append("filoray", "bold")
     names = ", ".join(totals.datasets[:3]) + (" …" if len(totals.datasets) > 3 else "")
     for words, is_well in (
         (f"  by {totals.gateway}", True),
@@ -183,7 +184,9 @@ def _error_lines(errors: Sequence[ShardError]) -> list[Text]:
 
 
 def _not_shown(count: int, noun: str) -> list[RenderableType]:
-    return [Text(f"{count} more {noun} are not shown", "dim")] if count else []
+    return (
+        [Text(f"{count} more {noun} are not shown; those where something is wrong come first", "dim")] if count else []
+    )
 
 
 def _table(columns: Sequence[_Column[Row]], rows: Sequence[Row], width: int | None) -> Table:

@@ -317,7 +317,7 @@ def test_it_fits_the_terminal_and_says_what_is_not_shown(nodes: int, shards: int
     nodes_there = sum(line.startswith("node-") and ": " not in line for line in lines)
     shards_there = sum(line.startswith("shop") for line in lines)
     for count, there, noun in ((nodes, nodes_there, "nodes"), (shards, shards_there, "shards")):
-        said = [line for line in lines if line.endswith(f"more {noun} are not shown") or f"more {noun} are not" in line]
+        said = [line for line in lines if f"more {noun} are not" in line]
         assert bool(said) == (there < count)
         if said:
             assert said[0].split()[0] == str(count - there)
