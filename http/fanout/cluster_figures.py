@@ -92,8 +92,9 @@ class DatasetReading:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFigures:
-    """``gateway``: who was asked, at ``time_ms`` of its calendar."""
+    """``cluster``: its name. ``gateway``: who was asked, at ``time_ms`` of its calendar."""
 
+    cluster: str
     gateway: str
     time_ms: int
     coordinator: Standing
@@ -112,6 +113,7 @@ def read_cluster_figures(plain: object) -> ClusterFigures:
 
 def _cluster_figures(plain: Any) -> ClusterFigures:
     return ClusterFigures(
+        str(plain["cluster"]),
         str(plain["gateway"]),
         int(plain["time_ms"]),
         _standing(plain["coordinator"]),

@@ -90,8 +90,9 @@ class ProblemTimes:
 class FanOutFiguresService:
     """FiguresOfCluster over a gateway's ViewHolder. ``node_count``: so many nodes and gateways there ought to be."""
 
-    def __init__(self, views: ViewHolder, peers: Peers, gateway: str, node_count: int) -> None:
+    def __init__(self, views: ViewHolder, peers: Peers, cluster: str, gateway: str, node_count: int) -> None:
         self._views = views
+        self._cluster = cluster
         self._peers = peers
         self._gateway = gateway
         self._nodes = [node_name(index) for index in range(node_count)]
@@ -128,7 +129,13 @@ class FanOutFiguresService:
             for name, dataset in sorted(self._views.view.datasets.items())
         ]  # fmt: skip
         return ClusterFigures(
-            self._gateway, wall_ms(), coordinator, tuple(gateway_readings), tuple(node_readings), tuple(datasets)
+            self._cluster,
+            self._gateway,
+            wall_ms(),
+            coordinator,
+            tuple(gateway_readings),
+            tuple(node_readings),
+            tuple(datasets),
         )
 
     async def _ask_gateway(self, gateway: str) -> GatewayReading:

@@ -246,7 +246,7 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
         control=control,
         config=config,
         remote_write_decoder=decoder,
-        figures=FanOutFiguresService(views, control, gateway_name, config.node_count),
+        figures=FanOutFiguresService(views, control, config.cluster_name, gateway_name, config.node_count),
         gateway_name=gateway_name,
         node_name=node_name,
         version=_project_version(),

@@ -17,11 +17,11 @@ from rich.live import Live
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.process.clocks import steady_ms
 from filoray.command.client_access import ClientAccess
-from filoray.command.http_client import NoAnswer, NotTrusted, send
+from filoray.command.http_client import Answer, send
 from filoray.command.terminal_keys import TerminalKeys
 from filoray.command.top_rows import Snapshot, SortBy, overview
 from filoray.command.top_view import Frame, age_text, render
-from filoray.http.fanout.cluster_figures import read_cluster_figures
+from filoray.http.fanout.cluster_figures import ClusterFigures, read_cluster_figures
 
 PATH = "/admin/figures"
 _TIMEOUT_S = 2.0
@@ -34,31 +34,39 @@ class Gateways:
 
     def __init__(self, access: ClientAccess) -> None:
         self._access = access
-        self._urls = [access.url.rstrip("/")]
+        self.urls = [access.url.rstrip("/")]
 
     def snapshot(self) -> Snapshot:
-        """From the first that answers. Raises NoAnswer if none does, FilorayError for what one that does answers."""
+        """From the first that tells it. Raises FilorayError, the first one's, if none does."""
         problems: list[FilorayError] = []
-        for url in list(self._urls):
+        for url in list(self.urls):
             try:
                 answer = send(dataclasses.replace(self._access, url=url), PATH, timeout_s=_TIMEOUT_S)
-            except (NoAnswer, NotTrusted) as error:
+                snapshot = Snapshot(_figures_in(answer, url), steady_ms())
+            except FilorayError as error:
                 problems.append(error)
-                continue
-            if answer.status == 404:
-                raise FilorayError(f"the gateway at {url} knows no {PATH}: it is of an older version")
-            if not answer.is_good:
-                raise FilorayError(answer.error or f"{url}{PATH} answered {answer.status} {answer.reason}")
-            snapshot = Snapshot(read_cluster_figures(orjson.loads(answer.body)["data"]), steady_ms())
-            self._learn(url, snapshot)
-            return snapshot
+            else:
+                self._learn(url, snapshot)
+                return snapshot
         raise problems[0]
 
     def _learn(self, answered: str, snapshot: Snapshot) -> None:
         told = [reading.figures.url for reading in snapshot.figures.gateways if reading.figures is not None]
         # Never from https to http: what proves who asks would be for all to see.
         same = [url for url in told if urlsplit(url).scheme == urlsplit(answered).scheme]
-        self._urls = list(dict.fromkeys([answered, *same, *self._urls]))
+        self.urls = list(dict.fromkeys([answered, *same, *self.urls]))
+
+
+def _figures_in(answer: Answer, url: str) -> ClusterFigures:
+    if answer.status == 404:
+        raise FilorayError(f"the gateway at {url} knows no {PATH}: it is of an older version")
+    if not answer.is_good:
+        raise FilorayError(answer.error or f"{url}{PATH} answered {answer.status} {answer.reason}")
+    try:
+        plain = orjson.loads(answer.body)["data"]
+    except (ValueError, KeyError, TypeError):
+        raise FilorayError(f"what answers at {url}{PATH} is no gateway") from None
+    return read_cluster_figures(plain)
 
 
 def top(access: ClientAccess, interval_s: float, *, once: bool) -> int:
@@ -110,7 +118,7 @@ def _show(gateways: Gateways, console: Console, interval_s: float) -> None:
             asked_s = time.monotonic()
             try:
                 newer = gateways.snapshot()
-            except (NoAnswer, NotTrusted) as error:
+            except FilorayError as error:
                 problem = error.message
             else:
                 before, now, problem = now, newer, ""

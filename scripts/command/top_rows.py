@@ -63,6 +63,7 @@ class ShardError:
 class Totals:
     """Over all that is known. Rates are None while none is. ``gateway``: who was asked."""
 
+    cluster: str
     gateway: str
     nodes_up: int
     nodes: int
@@ -310,6 +311,7 @@ def _status(shard: ShardReading) -> str:
 def _totals(before: Snapshot | None, now: Snapshot, shards: Sequence[ShardRow]) -> Totals:
     figures = now.figures
     return Totals(
+        cluster=figures.cluster,
         gateway=figures.gateway,
         nodes_up=sum(reading.standing.presence is Presence.UP for reading in figures.nodes),
         nodes=len(figures.nodes),

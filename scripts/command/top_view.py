@@ -142,7 +142,7 @@ def _shared_room(room: int | None, nodes: int, shards: int) -> tuple[int | None,
 
 def _head(totals: Totals) -> Text:
     text = Text()
-    text.append("filoray", "bold")
+    text.append(totals.cluster, "bold")
     names = ", ".join(totals.datasets[:3]) + (" …" if len(totals.datasets) > 3 else "")
     for words, is_well in (
         (f"  by {totals.gateway}", True),

@@ -100,7 +100,7 @@ def test_every_gateway_tells_the_figures_of_all(cluster, other):
     assert cluster.write([({"__name__": "figures_0"}, [START_MS], [7.0])], dataset=other).status_code == 400
     for gateway in range(3):
         told = cluster.get("/admin/figures", gateway).json()["data"]
-        assert told["gateway"] == f"gateway-{gateway}"
+        assert (told["cluster"], told["gateway"]) == ("filoray", f"gateway-{gateway}")
         standings = [told["coordinator"], *(entry["standing"] for entry in told["gateways"] + told["nodes"])]
         assert [standing["presence"] for standing in standings] == ["up"] * 7
         assert [entry["figures"]["url"] for entry in told["gateways"]] == [cluster.gateway(i) for i in range(3)]

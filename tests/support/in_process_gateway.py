@@ -104,11 +104,18 @@ class Control:
 
 
 class Figures:
-    """A cluster of this one gateway."""
+    """A cluster of this one gateway, or of ``others`` too."""
+
+    def __init__(self):
+        self.others = []
+        self.error = None
 
     async def figures(self, own):
+        if self.error:
+            raise self.error
         up = Standing(Presence.UP)
-        return ClusterFigures("gateway-0", 1_000, up, (GatewayReading("gateway-0", up, own),), (), ())
+        gateways = (GatewayReading("gateway-0", up, own), *self.others)
+        return ClusterFigures("here", "gateway-0", 1_000, up, gateways, (), ())
 
 
 class Queries:
@@ -205,6 +212,7 @@ class Api:
     def __init__(self, server, client, services):
         self.server, self.url = server, server.url
         self.services = services
+        self.figures = services.figures
         self.client = client
         self.control, self.queries, self.writes = services.control, services.query, services.write
 

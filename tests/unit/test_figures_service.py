@@ -84,12 +84,12 @@ class Cluster:
             return self.clients[info.name]
 
         self.views = ViewHolder(VIEW, client)
-        self.service = FanOutFiguresService(self.views, self.peers, "gateway-0", node_count)
+        self.service = FanOutFiguresService(self.views, self.peers, "here", "gateway-0", node_count)
 
 
 async def test_all_is_told_of_a_cluster_in_which_all_is_well() -> None:
     told = await Cluster().service.figures(OWN)
-    assert told.gateway == "gateway-0"
+    assert (told.cluster, told.gateway) == ("here", "gateway-0")
     assert told.coordinator == UP
     assert [(reading.gateway, reading.standing, reading.figures) for reading in told.gateways] == [
         ("gateway-0", UP, OWN),
@@ -188,7 +188,9 @@ def test_one_that_was_silent_and_then_left_is_absent_since_it_left() -> None:
     assert standing(times, Presence.AWAY, 60_000) == 57_000
 
 
-@pytest.mark.parametrize("plain", [None, [], {}, {"gateway": "g", "time_ms": 1, "coordinator": {"presence": "odd"}}])
+@pytest.mark.parametrize(
+    "plain", [None, [], {}, {"cluster": "c", "gateway": "g", "time_ms": 1, "coordinator": {"presence": "odd"}}]
+)
 def test_what_are_no_figures_is_said_so(plain: Any) -> None:
     with pytest.raises(BadData, match="no figures that this version reads"):
         read_cluster_figures(plain)

@@ -76,7 +76,9 @@ def snapshot(
         for i, (status, name, epoch) in enumerate(owners)
     )
     datasets = (DatasetReading("shop", shards),)
-    return Snapshot(ClusterFigures("gateway-0", NOW_MS, coordinator, tuple(gateways), nodes, datasets), taken_ms)
+    return Snapshot(
+        ClusterFigures("here", "gateway-0", NOW_MS, coordinator, tuple(gateways), nodes, datasets), taken_ms
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,7 @@ def test_why_shards_are_in_error_is_said_once_for_each_reason() -> None:
 def test_what_is_wrong_is_said_above_the_tables() -> None:
     lines = drawn(many(3, 4), Frame())
     assert lines[0].split("   ") == [
-        "filoray  by gateway-0", "nodes 2/3", "gateways 0/0", "shards 3/4 Active", "data sets 1 (shop)",
+        "here  by gateway-0", "nodes 2/3", "gateways 0/0", "shards 3/4 Active", "data sets 1 (shop)",
     ]  # fmt: skip
     assert lines[2].rstrip() == "coordinator hung 12s: no answer within 700 ms"
     assert lines[3].rstrip() == "node-2 away 3.2s: it is no member"

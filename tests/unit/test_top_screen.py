@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import pty
 import re
@@ -9,12 +10,22 @@ import select
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from certificates import Authority
 from gateway_thread import GatewayThread
 from running_cluster import filoray
+
+from filoray.cluster.errors import FilorayError, Unavailable
+from filoray.cluster.process.process_figures import ProcessFigures
+from filoray.command.client_access import ClientAccess
+from filoray.command.top import Gateways
+from filoray.http.access.web_config_file import WebConfigFile
+from filoray.http.fanout.cluster_figures import GatewayFigures, GatewayReading, Presence, Standing
 
 _CONTROLS = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
 
@@ -78,7 +89,7 @@ def terminal(gateway: GatewayThread) -> Iterator[Terminal]:
 
 def test_keys_sort_and_quit_and_the_terminal_is_left_as_it_was(terminal: Terminal) -> None:
     shown = terminal.wait_for("by name; q quits")
-    assert "filoray  by gateway-0" in shown
+    assert "by gateway-0" in shown
     terminal.press("s")
     terminal.wait_for("by samples/s; q quits")
     terminal.press("q")
@@ -101,7 +112,7 @@ def test_when_nobody_answers_any_more_it_says_so_and_how_old_is_what_it_shows() 
         gateway.stop()
         shown = terminal.wait_for(f"no gateway answers at {gateway.api.url}")
         assert re.search(r"this is [0-9.]+s old: no gateway", shown)
-        assert "filoray  by gateway-0" in shown
+        assert "by gateway-0" in shown
         terminal.press("q")
         assert terminal.end() == 0
     finally:
@@ -111,7 +122,7 @@ def test_when_nobody_answers_any_more_it_says_so_and_how_old_is_what_it_shows() 
 def test_where_the_output_is_no_terminal_one_view_is_printed(gateway: GatewayThread) -> None:
     done = filoray("top", "--interval", "200ms", "--url", gateway.api.url)
     assert done.returncode == 0
-    assert done.stdout.startswith("filoray  by gateway-0")
+    assert done.stdout.startswith("here  by gateway-0")
     assert "\x1b" not in done.stdout
 
 
@@ -126,3 +137,63 @@ def test_where_the_output_is_no_terminal_one_view_is_printed(gateway: GatewayThr
 def test_what_cannot_be_shown_is_said(arguments: list[str], code: int, says: str) -> None:
     done = filoray("top", "--once", *arguments)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+
+
+# ---- which gateway is asked
+
+
+def told(url: str) -> GatewayReading:
+    figures = GatewayFigures(url, ProcessFigures(1, 1_000, 0, 0), 0, 0, 0)
+    return GatewayReading("gateway-1", Standing(Presence.UP), figures)
+
+
+def test_when_a_gateway_is_gone_or_refuses_the_next_that_it_named_is_asked() -> None:
+    first, second = GatewayThread("shop"), GatewayThread("shop")
+    try:
+        first.api.figures.others = [told(second.api.url)]
+        gateways = Gateways(ClientAccess(first.api.url))
+        gateways.snapshot()
+        assert gateways.urls[0] == first.api.url
+        first.api.figures.error = Unavailable("not now")
+        gateways.snapshot()
+        assert gateways.urls[0] == second.api.url
+        second.api.figures.error = Unavailable("nor here")
+        with pytest.raises(FilorayError, match="nor here"):
+            gateways.snapshot()
+    finally:
+        first.stop()
+        second.stop()
+
+
+def test_a_name_and_a_password_never_go_from_https_to_http(tmp_path: Path, authority: Authority) -> None:
+    web = tmp_path / "web.yml"
+    pair = authority.sign("gateway", "127.0.0.1")
+    web.write_text(f"tls_server_config: {{cert_file: {pair.certificate}, key_file: {pair.key}}}")
+    web.chmod(0o600)
+    gateway = GatewayThread("shop", access=WebConfigFile(web))
+    try:
+        gateway.api.figures.others = [told("http://127.0.0.1:9"), told("https://127.0.0.1:9")]
+        gateways = Gateways(ClientAccess(gateway.api.url, ca_file=authority.certificate))
+        gateways.snapshot()
+        assert gateways.urls == [gateway.api.url, "https://127.0.0.1:9"]
+    finally:
+        gateway.stop()
+
+
+def test_what_is_no_gateway_is_said_so(tmp_path: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(FilorayError, match=f"what answers at {url}/admin/figures is no gateway"):
+            Gateways(ClientAccess(url)).snapshot()
+        server.shutdown()
+
+
+class _Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>hello</html>")
+
+    def log_message(self, *words: object) -> None:
+        """Tests need no log."""
