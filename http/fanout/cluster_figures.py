@@ -61,12 +61,16 @@ class GatewayReading:
 
 @dataclass(frozen=True, slots=True)
 class NodeReading:
-    """``address`` and ``incarnation`` are the view's: "" and 0 of a node that is no member now."""
+    """``address`` and ``incarnation`` are the view's: "" and 0 of a node that is no member now.
+
+    ``is_drained``: it is to have no shards.
+    """
 
     node: str
     standing: Standing
     address: str = ""
     incarnation: int = 0
+    is_drained: bool = False
     figures: NodeFigures | None = None
 
 
@@ -148,7 +152,7 @@ def _node(plain: Any) -> NodeReading:
             shards=tuple([_record(ShardFigures, shard) for shard in figures["shards"]]),
         )
     standing = _standing(plain["standing"])
-    return NodeReading(str(plain["node"]), standing, str(plain["address"]), int(plain["incarnation"]), figures)
+    return _record(NodeReading, plain, standing=standing, figures=figures)
 
 
 def _record(kind: type[T], plain: Mapping[str, Any], **read: object) -> T:

@@ -159,7 +159,9 @@ class FanOutFiguresService:
             found.append(decode_node_figures(reply.body))
 
         standing = await self._standing(node, ask())
-        return NodeReading(node, standing, str(info.address), info.incarnation, found[0] if found else None)
+        return NodeReading(
+            node, standing, str(info.address), info.incarnation, info.is_drained, found[0] if found else None
+        )
 
     async def _standing(self, name: str, asking: Awaitable[None]) -> Standing:
         presence, problem = Presence.UP, ""

@@ -85,6 +85,7 @@ class NodeRow:
     node: str
     standing: Standing
     incarnation: int
+    is_drained: bool
     shards: int
     uptime_ms: int | None = None
     series: int | None = None
@@ -195,7 +196,7 @@ def _node_row(before: Snapshot | None, now: Snapshot, reading: NodeReading, shar
     owned = [row for row in shards if row.node == reading.node]
     figures = reading.figures
     if figures is None:
-        return NodeRow(reading.node, reading.standing, reading.incarnation, len(owned))
+        return NodeRow(reading.node, reading.standing, reading.incarnation, reading.is_drained, len(owned))
     old = _node_figures(before, reading.node)
     passed = _node_passed(before, now, old, figures)
     process, requests = figures.process, figures.requests
@@ -208,6 +209,7 @@ def _node_row(before: Snapshot | None, now: Snapshot, reading: NodeReading, shar
         reading.node,
         reading.standing,
         figures.incarnation,
+        reading.is_drained,
         len(owned),
         uptime_ms=process.uptime_ms,
         series=sum(shard.series for shard in figures.shards),

@@ -68,7 +68,9 @@ _NODE_COLUMNS: tuple[_Column[NodeRow], ...] = (
     _Column("node", lambda row: row.node, 99, is_number=False),
     _Column(
         "status",
-        lambda row: standing_text(row.standing.presence, row.standing.problem_ms),
+        lambda row: (
+            standing_text(row.standing.presence, row.standing.problem_ms) + (", drained" if row.is_drained else "")
+        ),
         98,
         lambda row: _PRESENCE_STYLES[row.standing.presence],
         is_number=False,

@@ -96,7 +96,7 @@ async def test_all_is_told_of_a_cluster_in_which_all_is_well() -> None:
         ("gateway-1", UP, dataclasses.replace(OWN, url="http://gateway-1")),
     ]
     assert told.nodes == tuple(
-        NodeReading(name, UP, f"akka://filo-server@127.0.0.1:{port}", 1, FIGURES)
+        NodeReading(name, UP, f"akka://filo-server@127.0.0.1:{port}", 1, figures=FIGURES)
         for name, port in (("node-0", 2552), ("node-1", 2553))
     )
     (shop,) = told.datasets

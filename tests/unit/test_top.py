@@ -57,7 +57,7 @@ def node(
 ) -> NodeReading:  # fmt: skip
     requests = RequestFigures(queries, 0, 0, 2, 0, 0)
     figures = NodeFigures(incarnation, process(at_ms, cpu_ms, pid), requests, queue, tuple(shards))
-    return NodeReading(name, UP, f"akka://filo-server@{name}:1", incarnation, figures)
+    return NodeReading(name, UP, f"akka://filo-server@{name}:1", incarnation, figures=figures)
 
 
 def gateway(queries: int, at_ms: int = 10_000, name: str = "gateway-0", pid: int = 8) -> GatewayReading:
@@ -177,8 +177,8 @@ def test_a_node_that_was_started_anew_has_the_rates_of_its_new_life() -> None:
 def test_a_node_without_an_answer_keeps_its_row_and_its_shards() -> None:
     owners = [("Active", "node-1", 1), ("Active", "node-0", 1)]
     well = node("node-0", [open_shard(1, 1, 0)])
-    shown = overview(None, snapshot(well, NodeReading("node-1", SILENT, "akka://x", 3), owners=owners))
-    assert shown.nodes[1] == NodeRow("node-1", SILENT, 3, 1)
+    shown = overview(None, snapshot(well, NodeReading("node-1", SILENT, "akka://x", 3, is_drained=True), owners=owners))
+    assert shown.nodes[1] == NodeRow("node-1", SILENT, 3, True, 1)
     assert [(row.shard, row.status, row.series) for row in shown.shards] == [(0, "Active", None), (1, "Active", 100)]
     assert (shown.totals.nodes_up, shown.totals.nodes) == (1, 2)
     assert [(trouble.name, trouble.standing) for trouble in shown.troubles] == [("node-1", SILENT)]
@@ -231,8 +231,8 @@ def test_shards_that_are_not_active_are_shown_first_where_not_all_are(
 
 
 def test_nodes_that_are_not_up_are_shown_first_where_not_all_are() -> None:
-    rows = [NodeRow(f"node-{i}", UP, 1, 1, samples_per_s=rate) for i, rate in enumerate([1.0, 5.0, None])]
-    rows.append(NodeRow("node-3", AWAY, 0, 0))
+    rows = [NodeRow(f"node-{i}", UP, 1, False, 1, samples_per_s=rate) for i, rate in enumerate([1.0, 5.0, None])]
+    rows.append(NodeRow("node-3", AWAY, 0, False, 0))
     assert [row.node for row in chosen_nodes(rows, 2)] == ["node-3", "node-1"]
     assert [row.node for row in chosen_nodes(rows, 4)] == ["node-0", "node-1", "node-2", "node-3"]
 
@@ -327,6 +327,12 @@ def test_it_fits_the_terminal_and_says_what_is_not_shown(nodes: int, shards: int
         assert any("Down" in line for line in lines), "what is not Active is shown first"
     if height == 40 and shards == 64:
         assert shards_there > 20
+
+
+def test_a_drained_node_is_said_to_be() -> None:
+    drained = dataclasses.replace(node("node-0"), is_drained=True)
+    (line,) = [line for line in drawn(overview(None, snapshot(drained, node("node-1"))), Frame()) if "drained" in line]
+    assert line.split()[:3] == ["node-0", "up,", "drained"]
 
 
 def test_columns_that_are_looked_at_least_go_where_there_is_no_room() -> None:
