@@ -70,7 +70,9 @@ class ProblemTimes:
         self._round_ms = now_ms
 
     def see_members(self, expected: Sequence[str], present: Sequence[str], now_ms: int) -> None:
-        """Whoever is expected and not present is absent from now on, if it was not before."""
+        """Whoever is expected and not present is absent from now on, if it was not before; nobody else is."""
+        for name in [name for name, problem in self._problems.items() if problem.is_absence and name not in expected]:
+            del self._problems[name]
         for name in expected:
             problem = self._problems.get(name)
             if name not in present and (problem is None or not problem.is_absence):
@@ -88,15 +90,17 @@ class ProblemTimes:
 
 
 class FanOutFiguresService:
-    """FiguresOfCluster over a gateway's ViewHolder. ``node_count``: so many nodes and gateways there ought to be."""
+    """FiguresOfCluster over a gateway's ViewHolder.
+
+    ``node_count``: so many nodes and gateways there ought to be, until a view says which.
+    """
 
     def __init__(self, views: ViewHolder, peers: Peers, cluster: str, gateway: str, node_count: int) -> None:
         self._views = views
         self._cluster = cluster
         self._peers = peers
         self._gateway = gateway
-        self._nodes = [node_name(index) for index in range(node_count)]
-        self._other_gateways = [name for index in range(node_count) if (name := gateway_name(index)) != gateway]
+        self._first_gateways = tuple([gateway_name(index) for index in range(node_count)])
         self._problems = ProblemTimes()
         self._round = SharedCall(self._ask_all)
         views.on_update(self._see_view)
@@ -108,14 +112,23 @@ class FanOutFiguresService:
         return replace(others, gateways=tuple(sorted(gateways, key=lambda reading: _slot(reading.gateway))))
 
     def _see_view(self, view: ClusterView) -> None:
-        self._problems.see_members(self._nodes, list(view.nodes), steady_ms())
+        self._problems.see_members(self._expected_nodes(view), list(view.nodes), steady_ms())
+
+    def _expected_gateways(self, view: ClusterView) -> tuple[str, ...]:
+        return view.gateways or self._first_gateways
+
+    def _expected_nodes(self, view: ClusterView) -> list[str]:
+        """Each gateway is beside a node."""
+        return [node_name(_slot(gateway)[1]) for gateway in self._expected_gateways(view)]
 
     async def _ask_all(self) -> ClusterFigures:
         self._problems.begin_round(steady_ms())
-        nodes = sorted({*self._nodes, *self._views.view.nodes}, key=_slot)
+        view = self._views.view
+        nodes = sorted({*self._expected_nodes(view), *view.nodes}, key=_slot)
+        other_gateways = [name for name in self._expected_gateways(view) if name != self._gateway]
         coordinator, gateway_readings, node_readings = await asyncio.gather(
             self._standing(COORDINATOR, self._peers.ping_coordinator(DEADLINE_MS)),
-            asyncio.gather(*map(self._ask_gateway, self._other_gateways)),
+            asyncio.gather(*map(self._ask_gateway, other_gateways)),
             asyncio.gather(*map(self._ask_node, nodes)),
         )
         datasets = [

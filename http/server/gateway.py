@@ -77,6 +77,10 @@ class Gateway:
         """What it says of itself to another gateway; None while it does not serve."""
         return self._edge.figures() if self._edge is not None and self._server is not None else None
 
+    def config(self) -> ServerConfig:
+        """What it was made with."""
+        return self._config
+
     def ping(self) -> int:
         """This process' id."""
         return os.getpid()

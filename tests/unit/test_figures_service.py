@@ -136,6 +136,18 @@ async def test_a_node_that_is_no_member_is_named_and_read_back() -> None:
     assert read_cluster_figures(orjson.loads(orjson.dumps(told))) == told
 
 
+async def test_who_ought_to_be_there_is_the_views_word() -> None:
+    cluster = Cluster(node_count=1)
+    cluster.views.update(dataclasses.replace(VIEW, version=8, gateways=("gateway-0", "gateway-1", "gateway-2")))
+    told = await cluster.service.figures(OWN)
+    assert [reading.gateway for reading in told.gateways] == ["gateway-0", "gateway-1", "gateway-2"]
+    assert [(reading.node, reading.standing.presence) for reading in told.nodes] == [
+        ("node-0", Presence.UP), ("node-1", Presence.UP), ("node-2", Presence.AWAY),
+    ]  # fmt: skip
+    cluster.views.update(dataclasses.replace(VIEW, version=9, gateways=("gateway-0", "gateway-1")))
+    assert [reading.node for reading in (await cluster.service.figures(OWN)).nodes] == ["node-0", "node-1"]
+
+
 async def test_coordinator_and_gateways_that_do_not_answer_are_named() -> None:
     cluster = Cluster()
     cluster.peers.errors = {"coordinator": Unavailable("it is not there"), "gateway-1": AnswerOverdue("no answer")}
@@ -162,6 +174,14 @@ def test_since_when_a_member_has_been_absent_counts_from_when_it_left() -> None:
     assert standing(times, Presence.AWAY, 4_000) == 3_000
     times.see_members(["a", "b"], ["a", "b"], 5_000)
     assert standing(times, Presence.SILENT, 6_000) == 0, "it is there again, and this is another problem"
+
+
+def test_one_that_was_not_expected_meanwhile_is_absent_since_it_is_expected_again() -> None:
+    times = ProblemTimes()
+    times.see_members(["a"], [], 1_000)
+    times.see_members([], [], 2_000)
+    times.see_members(["a"], [], 5_000)
+    assert standing(times, Presence.AWAY, 6_000) == 1_000
 
 
 def test_since_when_one_has_been_silent_counts_from_the_first_round_without_its_answer() -> None:
