@@ -117,6 +117,10 @@ class NotLeading(Unavailable):
     """This coordinator stands by: another one leads, or will in a moment."""
 
 
+class AnswerOverdue(Unavailable):
+    """Somebody is there, or seems to be, and gave no answer in time (503)."""
+
+
 class TooManyRequests(Unavailable):
     """A queue is full. 503, not 429: on that Prometheus's remote write drops what it was about to send."""
 
