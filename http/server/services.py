@@ -77,19 +77,21 @@ class RayClusterControl:
 
     async def _subscribed_view(self) -> ClusterView:
         """Of the coordinator that leads, which is found by that."""
-        problems = []
+        problems: list[Unavailable] = []
         for name in list(self._coordinators):
             try:
                 view: ClusterView = await self._call(
                     "subscribe", self._gateway_name, actor=name, timeout_s=_FIRST_VIEW_TIMEOUT_S
                 )
             except Unavailable as error:
-                problems.append(error.message)
+                problems.append(error)
                 continue
             self._coordinators.sort(key=lambda known: known != name)  # done before the next
             self._asked_of = coordinator_number(view)
             return view
-        raise Unavailable("; ".join(problems))
+        if len(problems) == 1:
+            raise problems[0]
+        raise Unavailable("; ".join(problem.message for problem in problems))
 
     async def _order(self, method: str, *args: Any) -> Any:
         """What the coordinator that leads is to do. It is looked for first if another one's view has come meanwhile."""
