@@ -34,6 +34,7 @@ from filoray.cluster.simulation.checkers import Checkers, FileKey
 from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
+from filoray.cluster.simulation.shard_watch import HistoryRecord, ShardWatch
 from filoray.cluster.simulation.simulated_coordinator import (
     SimulatedCoordinator,
     Surroundings,
@@ -75,20 +76,29 @@ def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> Serve
 
 
 class SimulatedCluster:
-    """``rates``: what goes wrong by itself. ``store``: what the coordinator remembers is kept there."""
+    """``rates``: what goes wrong by itself. ``store``: what the coordinator remembers is kept there.
+
+    ``record``: filled with what happens to shards.
+    """
 
     def __init__(
-        self, seed: int, node_count: int, rates: FaultRates | None = None, store: CoordinatorStore | None = None
+        self,
+        seed: int,
+        node_count: int,
+        rates: FaultRates | None = None,
+        store: CoordinatorStore | None = None,
+        record: HistoryRecord | None = None,
     ) -> None:
         self.node_count = node_count
-        rates = rates or FaultRates()
+        rates = self.drawn_rates = rates or FaultRates()
         self.world = SimulatedWorld(seed, rates)
+        self.watch = ShardWatch(self.world, record)
         self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms)
         self.coordinator: SimulatedCoordinator | None = None
         self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
         files: dict[FileKey, ShardFile] = {}
         faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
-        self._around = Surroundings(self.world, self.checkers, faulty, files)
+        self._around = Surroundings(self.world, self.checkers, faulty, files, self.watch)
         self._requests = itertools.count(1)
         self._asking: set[str] = set()
         self._gateways = tuple(gateway_name(index) for index in range(node_count))

@@ -1,11 +1,8 @@
 """Random histories of a simulated cluster: a phase of faults, then healing, then everything must become well.
 
 Which faults come, and how often, is drawn from the seed (``faults.py``). Safety is checked at every step
-(``checkers.py``), liveness in the end.
-
-    python -m filoray.cluster.simulation.history [NODES SHARDS FAULTS SEEDS]
-
-says how many histories it plays in a second on one core.
+(``checkers.py``), liveness in the end. The dice of faults are not those of the world: a fault that is left out changes
+no other.
 """
 
 from __future__ import annotations
@@ -13,15 +10,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
-import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filoray.cluster.actor_names import slot_index
 from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken, ShardKey
 from filoray.cluster.simulation.cluster import RESTART_MS, SimulatedCluster
-from filoray.cluster.simulation.faults import draw_rates
+from filoray.cluster.simulation.faults import FaultRates, draw_rates
+from filoray.cluster.simulation.shard_watch import HistoryRecord
 from filoray.cluster.store.coordinator_store import CoordinatorStore
 
 _LOOK_MS = 500
@@ -32,23 +29,71 @@ _PEACE_MS = 5000
 class HistoryShape:
     """``node_count`` None: drawn. ``faults_max``: after as many the phase of faults is over before its time.
 
-    ``calendar_jump_ms_max``: how far calendars are set wrong, ahead or behind.
+    ``duration_ms``: of the phase of faults; None: as long as ``faults_max`` take. ``calendar_jump_ms_max``: how far
+    calendars are set wrong, ahead or behind. ``chosen_faults``: numbers (from 1) of those that happen; None: all.
+    ``without``: names of troubles (``faults.TROUBLES``) that do not come, whatever is drawn.
     """
 
-    duration_ms: int = 60_000
+    duration_ms: int | None = 60_000
     recovery_ms: int = 60_000
     node_count: int | None = None
     num_shards: int = 4
     faults_max: int | None = None
     calendar_jump_ms_max: int = 10 * 3_600_000
+    chosen_faults: frozenset[int] | None = None
+    without: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        assert self.duration_ms is not None or self.faults_max is not None, "faults for ever"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultMark:
+    """A fault that happened. ``number``: its place among all that were drawn, from 1; ``where``: to what."""
+
+    at_ms: int
+    number: int
+    kind: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"fault {self.number}: {self.kind}{f' {self.where}' if self.where else ''}"
+
+
+class HistoryFailed(AssertionError):
+    """``rule``: the one that was broken; ``shard``: where, if it is about one. ``faults``: those up to then."""
+
+    def __init__(self, seed: int, error: Exception, cluster: SimulatedCluster, faults: list[FaultMark]) -> None:
+        self.problem = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+        super().__init__(f"seed {seed}: {self.problem}\n" + "\n".join(cluster.trace[-60:]))
+        self.seed = seed
+        self.rule = error.rule if isinstance(error, RuleBroken) else NOTHING_UNFORESEEN
+        self.shard: ShardKey | None = error.shard if isinstance(error, RuleBroken) else None
+        self.cluster = cluster
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One that has ended well. ``faults``: what happened, in order."""
+
+    cluster: SimulatedCluster
+    faults: list[FaultMark]
 
 
 def run_history(
     seed: int, duration_ms: int = 60_000, shape: HistoryShape | None = None, store: CoordinatorStore | None = None
 ) -> SimulatedCluster:
-    """Raises AssertionError with the seed and the trace of what was done."""
+    """Raises HistoryFailed with the seed and the trace of what was done."""
+    return play_history(seed, shape or HistoryShape(duration_ms), store).cluster
+
+
+def play_history(
+    seed: int, shape: HistoryShape, store: CoordinatorStore | None = None, record: HistoryRecord | None = None
+) -> History:
+    """As ``run_history``, with what went wrong. ``record``: filled."""
     with _uncollected():
-        return _run(seed, shape or HistoryShape(duration_ms), store)
+        return _play(seed, shape, store, record)
 
 
 @contextlib.contextmanager
@@ -63,27 +108,40 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _run(seed: int, shape: HistoryShape, store: CoordinatorStore | None) -> SimulatedCluster:
+def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record: HistoryRecord | None) -> History:
     dice = random.Random(f"faults {seed}")
     node_count = shape.node_count or dice.randint(1, 5)
-    cluster = SimulatedCluster(seed, node_count, draw_rates(dice), store)
+    rates = _without(draw_rates(dice), shape.without)
+    cluster = SimulatedCluster(seed, node_count, rates, store, record)
+    faults: list[FaultMark] = []
     try:
-        _live_through_faults(cluster, dice, shape)
+        _live_through_faults(cluster, dice, shape, faults)
         _heal(cluster)
         _demand_health(cluster, shape)
-    except AssertionError as error:
-        raise AssertionError(f"seed {seed}: {error}\n" + "\n".join(cluster.trace[-60:])) from error
-    return cluster
+    except Exception as error:
+        raise HistoryFailed(seed, error, cluster, faults) from error
+    return History(cluster, faults)
 
 
-def _live_through_faults(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) -> None:
+def _without(rates: FaultRates, troubles: frozenset[str]) -> FaultRates:
+    return replace(rates, **dict.fromkeys(troubles, 0))
+
+
+def _live_through_faults(
+    cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape, faults: list[FaultMark]
+) -> None:
     fault_every_ms = cluster.world.rates.fault_every_ms
-    faults = 0
     cluster.advance(dice.randrange(5000))
     cluster.set_up_dataset("alpha", shape.num_shards, dice.randint(1, cluster.node_count))
-    while cluster.now_ms < shape.duration_ms and faults != shape.faults_max:
-        _fault(cluster, dice, shape)
-        faults += 1
+    number = 0
+    while (shape.duration_ms is None or cluster.now_ms < shape.duration_ms) and number != shape.faults_max:
+        number += 1
+        fault = _draw_fault(cluster, dice, shape)
+        if shape.chosen_faults is None or number in shape.chosen_faults:
+            mark = FaultMark(cluster.now_ms, number, fault.kind, fault.where)
+            faults.append(mark)
+            cluster.world.note("%s", mark)
+            fault.happen()
         cluster.advance(1 + dice.randrange(fault_every_ms))
 
 
@@ -108,41 +166,57 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
         if not last:
             cluster.delete_dataset("beta")
         cluster.advance(_PEACE_MS)
-    assert cluster.statuses(), "no dataset could be set up"
+    healed = cluster.checkers.healed
+    healed.looked("" if cluster.statuses() else "no dataset could be set up")
     ailment = cluster.ailment()
-    assert not ailment, f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}"
+    healed.looked(ailment and f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}")
 
 
-def _fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) -> None:
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """``weight``: how often it is drawn, compared with others."""
+
+    weight: int
+    kind: str
+    where: str
+    happen: Callable[[], None]
+
+
+def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) -> _Fault:
     num_shards = shape.num_shards
     index = dice.randrange(cluster.node_count)
     dataset = dice.choice(("alpha", "beta"))
-    shard = dice.randrange(num_shards)
+    number = dice.randrange(num_shards)
     min_num_nodes = dice.randint(1, cluster.node_count)
     calendar_ahead_ms = int((2 * dice.random() - 1) * shape.calendar_jump_ms_max)
-    actions: list[tuple[int, Callable[[], None]]] = [
-        (4, lambda: cluster.kill_node(index)),
-        (3, lambda: cluster.hang_node(index)),
-        (6, lambda: cluster.resume_node(index)),
-        (3, cluster.kill_coordinator),
-        (2, cluster.hang_coordinator),
-        (6, cluster.resume_coordinator),
-        (10, lambda: cluster.set_up_dataset(dataset, num_shards, min_num_nodes)),
-        (2, lambda: cluster.stop_shard(dataset, shard)),
-        (2, lambda: cluster.start_shard(dataset, shard, index)),
-        (5, lambda: _move(cluster, dataset, shard, index)),
-        (5, lambda: _move(cluster, dataset, shard, _owner(cluster, dataset, shard, index))),
-        (5, lambda: cluster.mend_node(index)),
-        (6, lambda: cluster.cut_node(index)) if cluster.world.rates.lease_ms else (3, lambda: cluster.hang_node(index)),
-        (2, lambda: cluster.hang_gateway(index)),
-        (3, lambda: cluster.cut_gateway(index)),
-        (4, lambda: cluster.resume_gateway(index)),
-        (1, lambda: cluster.kill_gateway(index)),
-        (1, lambda: cluster.fill_store(5000)),
-        (3, lambda: cluster.delete_dataset(dataset)),
-        (1, lambda: cluster.set_calendar(calendar_ahead_ms)),
+    node, shard, on_node = str(index), f"{dataset}/{number}", f"{dataset}/{number} on {index}"
+    faults = [
+        _Fault(4, "kill node", node, lambda: cluster.kill_node(index)),
+        _Fault(3, "hang node", node, lambda: cluster.hang_node(index)),
+        _Fault(6, "resume node", node, lambda: cluster.resume_node(index)),
+        _Fault(3, "kill coordinator", "", cluster.kill_coordinator),
+        _Fault(2, "hang coordinator", "", cluster.hang_coordinator),
+        _Fault(6, "resume coordinator", "", cluster.resume_coordinator),
+        _Fault(10, "set up dataset", dataset, lambda: cluster.set_up_dataset(dataset, num_shards, min_num_nodes)),
+        _Fault(2, "stop shard", shard, lambda: cluster.stop_shard(dataset, number)),
+        _Fault(2, "start shard", on_node, lambda: cluster.start_shard(dataset, number, index)),
+        _Fault(5, "move shard", on_node, lambda: _move(cluster, dataset, number, index)),
+        _Fault(
+            5, "reopen shard", shard, lambda: _move(cluster, dataset, number, _owner(cluster, dataset, number, index))
+        ),
+        _Fault(5, "mend node", node, lambda: cluster.mend_node(index)),
+        _Fault(6, "cut node", node, lambda: cluster.cut_node(index))
+        if cluster.world.rates.lease_ms
+        else _Fault(3, "hang node", node, lambda: cluster.hang_node(index)),
+        _Fault(2, "hang gateway", node, lambda: cluster.hang_gateway(index)),
+        _Fault(3, "cut gateway", node, lambda: cluster.cut_gateway(index)),
+        _Fault(4, "resume gateway", node, lambda: cluster.resume_gateway(index)),
+        _Fault(1, "kill gateway", node, lambda: cluster.kill_gateway(index)),
+        _Fault(1, "fill the coordinator's store", "", lambda: cluster.fill_store(5000)),
+        _Fault(3, "delete dataset", dataset, lambda: cluster.delete_dataset(dataset)),
+        _Fault(1, "set the calendar", "", lambda: cluster.set_calendar(calendar_ahead_ms)),
     ]
-    dice.choices([action for _, action in actions], [weight for weight, _ in actions])[0]()
+    return dice.choices(faults, [fault.weight for fault in faults])[0]
 
 
 def _move(cluster: SimulatedCluster, dataset: str, shard: int, node_index: int) -> None:
@@ -171,16 +245,3 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape) -> None
             node = next((node for node in manager.members if len(owned(node)) < config.shards_per_node_max), None)
             if node is not None:
                 cluster.start_shard(name, entry.shard, slot_index(node))
-
-
-def _measure(node_count: int = 5, num_shards: int = 32, faults_max: int = 200, seeds: int = 20) -> None:
-    shape = HistoryShape(600_000, 60_000, node_count, num_shards, faults_max)
-    begun_s = time.process_time()
-    for seed in range(seeds):
-        run_history(seed, shape=shape)
-    elapsed_s = time.process_time() - begun_s
-    print(f"{seeds / elapsed_s:.1f} histories/s: {node_count} nodes x {num_shards} shards x {faults_max} faults")
-
-
-if __name__ == "__main__":
-    _measure(*map(int, sys.argv[1:]))

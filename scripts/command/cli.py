@@ -1,4 +1,4 @@
-"""The ``filoray`` command: ``up``, ``down``, ``status``, ``query``, ``write-demo``, ``tsdb`` and two small ones.
+"""The ``filoray`` command: ``up``, ``down``, ``status``, ``query``, ``simulate``, ``tsdb`` and more (``--help``).
 
 Arguments in, exit code out (0 done, 1 it failed and said why, 2 the arguments are wrong). What a command
 does lives in a module of its own, imported only when asked for: ``filoray query`` needs no Ray.
@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     hashing.set_defaults(run=lambda _: cli_access.password_hash())
     token = commands.add_parser("new-token", help="make a bearer token, and its hash for filoray.tokens")
     token.set_defaults(run=lambda _: cli_access.new_token())
+    _add_simulate(commands.add_parser("simulate", help="play random histories of simulated clusters"))
     _add_tsdb(commands.add_parser("tsdb", help="look into, check, export and import stored data"))
     return parser
 
@@ -105,6 +106,12 @@ def _add_tsdb(parser: argparse.ArgumentParser) -> None:
     from filoray.command import cli_tsdb
 
     cli_tsdb.add_arguments(parser)
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    from filoray.command import cli_simulate
+
+    cli_simulate.add_arguments(parser)
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
