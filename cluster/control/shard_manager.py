@@ -20,11 +20,14 @@ Versions of shard maps grow over restarts too: they start at ``generation << 32`
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.assignment import NodeLoad, assign_shards, node_order
+from filoray.cluster.control.deletions import Deletions
+from filoray.cluster.control.fences import Fences, ShardKey
+from filoray.cluster.control.shard_epochs import ShardEpochs
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_messages import (
     DatasetDeleted,
@@ -69,10 +72,6 @@ STORY_LINES_MAX = 100
 _GENERATION_SHIFT = 32
 _AWAITS_OWNER = (StatusKind.UNASSIGNED, StatusKind.DOWN)
 
-ShardKey = tuple[str, int]
-Process = tuple[str, int]
-"""(node, incarnation)."""
-
 
 @dataclass(slots=True)
 class _Dataset:
@@ -95,42 +94,30 @@ class RestoredState:
     generations: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Deletion:
-    """``by_node``: what each was told to delete; None: nobody yet."""
-
-    config: DatasetConfig
-    by_node: dict[str | None, tuple[int, ...]]
-
-
 class ShardManager:
     """``generation`` must be higher than that of any earlier manager of this cluster."""
 
     def __init__(self, generation: int = 1, restored: RestoredState | None = None) -> None:
         restored = restored or RestoredState()
         self._version = generation << _GENERATION_SHIFT
-        self._epochs: dict[ShardKey, int] = dict(restored.epochs)
         self._members: dict[str, int] = dict(restored.members)
         self._unconfirmed: set[str] = set(restored.members)
-        self._fenced: dict[ShardKey, dict[Process, int]] = {}
+        self._fences = Fences()
+        self._deletions = Deletions(restored.deleting)
         self._datasets: dict[str, _Dataset] = {}
         self._overtaken: set[ShardKey] = set()
-        self._deleting: dict[str, _Deletion] = {}
         self._generations = dict(restored.generations)
         self._cause = ""
-        owned: set[ShardKey] = set()
+        epochs, owned = dict(restored.epochs), set()
         for config, shard_map in restored.shard_maps:
             self._datasets[config.name] = _Dataset(config, replace(shard_map, version=self._next_version()))
             for entry in shard_map.shards:
                 key = (config.name, entry.shard)
-                self._epochs[key] = max(self._epochs.get(key, 0), entry.epoch)
+                epochs[key] = max(epochs.get(key, 0), entry.epoch)
                 assert entry.node is None or entry.node in self._members, f"owner is no restored member: {entry}"
                 if entry.node is not None:
                     owned.add(key)
-        self._ownerless = {key: epoch for key, epoch in self._epochs.items() if key not in owned}
-        """Shards whose last owner, at that epoch, is not remembered; also of datasets that are no more."""
-        for config in restored.deleting:
-            self._deleting[config.name] = _Deletion(config, {None: tuple(range(config.num_shards))})
+        self._epochs = ShardEpochs(epochs, frozenset(owned))
         for config in (*restored.deleting, *(config for config, _ in restored.shard_maps)):
             self._generations[config.name] = max(config.generation, self._generations.get(config.name, 0))
 
@@ -182,17 +169,15 @@ class ShardManager:
 
     def is_deleting(self, dataset: str) -> bool:
         """Whether files of a deleted dataset of that name are still to be removed."""
-        return dataset in self._deleting
+        return dataset in self._deletions
 
     def undeleted_shards(self, dataset: str) -> Mapping[str | None, tuple[int, ...]]:
         """Shards whose files are still to be removed, by the node that was told to; None: they wait for one."""
-        deletion = self._deleting.get(dataset)
-        return dict(deletion.by_node) if deletion is not None else {}
+        return self._deletions.undeleted(dataset)
 
     def unreleased_by(self, dataset: str, shards: Iterable[int]) -> tuple[str, ...]:
         """Former owners that may still hold one of those shards."""
-        fences = [self._fenced.get((dataset, shard), {}) for shard in shards]
-        return tuple(sorted({node for fence in fences for node, _ in fence}, key=node_order))
+        return tuple(sorted(self._fences.nodes((dataset, shard) for shard in shards), key=node_order))
 
     def shards_without_room(self, dataset: str) -> tuple[int, ...]:
         """Shards that wait for a node because every member is full. Raises DatasetUnknown."""
@@ -213,20 +198,20 @@ class ShardManager:
                 assert node is None or load <= capacity, f"{node} holds more than {capacity} of {name}"
             for entry in dataset.shard_map.shards:
                 assert entry.node is None or entry.node in self._members, f"{name}: {entry} is owned by no member"
-                assert self._epochs.get((name, entry.shard), 0) == entry.epoch, f"{name}: {entry} has a forgotten epoch"
-                assert (name, entry.shard) not in self._fenced or entry.node is None, f"{name}: {entry} handed on early"
+                assert self._epochs[name, entry.shard] == entry.epoch, f"{name}: {entry} has a forgotten epoch"
+                assert (name, entry.shard) not in self._fences or entry.node is None, f"{name}: {entry} handed on early"
 
     # ---- datasets
 
     def _set_up(self, config: DatasetConfig, now_ms: int) -> list[ManagerCommand]:
         if config.name in self._datasets:
             raise DatasetExists(config.name)
-        if config.name in self._deleting:
+        if config.name in self._deletions:
             raise Unavailable(f"the dataset {config.name} is still being deleted")
         generation = self._generations[config.name] = self._generations.get(config.name, -1) + 1
         config = replace(config, generation=generation)
         entries = tuple(
-            replace(entry, epoch=self._epochs.get((config.name, entry.shard), 0))
+            replace(entry, epoch=self._epochs[config.name, entry.shard])
             for entry in ShardMap.initial(config.name, config.num_shards).shards
         )
         dataset = _Dataset(config, ShardMap(config.name, self._next_version(), entries))
@@ -241,43 +226,43 @@ class ShardManager:
         for entry in dataset.shard_map.shards:
             by_node[entry.node] = (*by_node.get(entry.node, ()), entry.shard)
             if entry.node is not None:  # if it is lost before it has closed the shard, the next of that name waits
-                self._fence((name, entry.shard), entry.epoch, (entry.node, self._members[entry.node]))
-        self._deleting[name] = _Deletion(dataset.config, by_node)
-        orders = self._place_deletions(name, self._members)
+                self._fences.put((name, entry.shard), entry.epoch, (entry.node, self._members[entry.node]))
+        self._deletions.begin(dataset.config, by_node)
+        orders = self._place_deletions(name, sorted(self._members, key=node_order))
+        told = {order.node for order in orders}
         orders += [
-            DeleteShards(node, self._members[node], name, shards, dataset.config.generation)
+            self._deletion_order(name, node, shards)
             for node, shards in by_node.items()
-            if node is not None and not any(isinstance(order, DeleteShards) and order.node == node for order in orders)
+            if node is not None and node not in told
         ]
         return [PersistDataset(dataset.config, is_deleting=True), PublishShardMap(name, None), *orders]
 
-    def _place_deletions(self, name: str, nodes: Iterable[str] | None = None) -> list[ManagerCommand]:
+    def _place_deletions(self, name: str, nodes: list[str] | None = None) -> list[DeleteShards]:
         """Give deletions that no node was told of to the first of ``nodes``: the members that have no order now.
 
-        A node that has one says only that it is done; what it was told in between would count as done with it. Nothing
-        is given out while a node may still start or hold such a shard: a deletion that was over before would be
-        forgotten, and that node with it.
+        Nothing is given out while a node may still start or hold such a shard: a deletion that was over before would
+        be forgotten, and that node with it.
         """
-        deletion = self._deleting[name]
-        by_node = deletion.by_node
-        free = self._members.keys() - by_node.keys() if nodes is None else set(nodes)
-        nodes = sorted(free, key=node_order)
-        undeleted = by_node.get(None, ())
-        if not (undeleted and nodes) or self._unconfirmed or any((name, shard) in self._fenced for shard in undeleted):
+        nodes = self._deletions.free(name, self._members) if nodes is None else nodes
+        waiting = self._deletions.waiting(name)
+        if not (waiting and nodes) or self._unconfirmed or any((name, shard) in self._fences for shard in waiting):
             return []
-        node = nodes[0]
-        by_node[node] = tuple(sorted({*by_node.get(node, ()), *by_node.pop(None)}))
-        return [DeleteShards(node, self._members[node], name, by_node[node], deletion.config.generation)]
+        return [self._deletion_order(name, nodes[0], self._deletions.give(name, nodes[0]))]
+
+    def _deletion_order(self, name: str, node: str, shards: tuple[int, ...]) -> DeleteShards:
+        return DeleteShards(node, self._members[node], name, shards, self._deletions.config(name).generation)
+
+    def _place_all_deletions(self) -> list[ManagerCommand]:
+        return [order for name in self._deletions for order in self._place_deletions(name)]
 
     def _shards_deleted(self, node: str, incarnation: int, name: str, generation: int) -> list[ManagerCommand]:
-        deletion = self._deleting.get(name)
-        if deletion is None or deletion.config.generation != generation or self._members.get(node) != incarnation:
+        is_known = name in self._deletions and self._deletions.config(name).generation == generation
+        if not is_known or self._members.get(node) != incarnation:
             return []
-        closed = deletion.by_node.pop(node, ())
-        self._unfence((node, incarnation), [(name, shard) for shard in closed])
-        if deletion.by_node:
-            return self._place_deletions(name)
-        del self._deleting[name]
+        self._fences.closed((node, incarnation), [(name, shard) for shard in self._deletions.done(name, node)])
+        if not self._deletions.is_over(name):
+            return [*self._place_deletions(name)]
+        self._deletions.forget(name)
         return [ForgetDataset(name)]
 
     # ---- members
@@ -290,8 +275,7 @@ class ShardManager:
             self._members[member.node] = member.incarnation
             commands += self._reconcile(member.node, member.incarnation, member.held, now_ms)
             self._unconfirmed.discard(member.node)
-        for name in self._deleting:
-            commands += self._place_deletions(name)
+        commands += self._place_all_deletions()
         names = ", ".join(member.node for member in members)
         return commands + self._assign_all(f"{names} joined", now_ms)
 
@@ -321,7 +305,7 @@ class ShardManager:
             astray.setdefault(name, []).append((number, shard.epoch))
             known = self._datasets.get(name)
             if known is None or number >= len(known.shard_map) or known.shard_map[number].node is None:
-                self._fence((name, number), shard.epoch, (node, incarnation))
+                self._fences.put((name, number), shard.epoch, (node, incarnation))
         return commands + [
             StopShards(node, incarnation, name, tuple(sorted(shards))) for name, shards in sorted(astray.items())
         ]
@@ -334,21 +318,12 @@ class ShardManager:
         """
         astray: dict[str, list[ShardEpoch]] = {}
         if node in self._unconfirmed:
-            for key, epoch in self._epochs_of_unknown_owners():
+            for key, epoch in self._epochs.of_unknown_owners():
                 name, shard = key
-                if key not in says and (name in self._datasets or name in self._deleting):
-                    self._fence(key, epoch, (node, self._members[node]))
+                if key not in says and (name in self._datasets or name in self._deletions):
+                    self._fences.put(key, epoch, (node, self._members[node]))
                     astray.setdefault(name, []).append((shard, epoch))
         return astray
-
-    def _epochs_of_unknown_owners(self) -> Iterator[tuple[ShardKey, int]]:
-        """Shards that nobody was given since the last restart: any node that lived before may have one at its epoch.
-
-        Also those of datasets that are no more: one that is set up again goes on with its epochs.
-        """
-        for key, epoch in self._ownerless.items():
-            if epoch and self._epochs[key] == epoch:
-                yield key, epoch
 
     def _member_lost(self, node: str, incarnation: int, cause: str, now_ms: int) -> list[ManagerCommand]:
         if self._members.get(node) != incarnation:
@@ -359,30 +334,24 @@ class ShardManager:
             # Who held a shard that was Down already when the last coordinator died is not remembered: fence them all.
             for name, dataset in self._datasets.items():
                 for entry in dataset.shard_map.with_status(StatusKind.DOWN):
-                    self._fence((name, entry.shard), entry.epoch, (node, incarnation))
-            for key, epoch in self._epochs_of_unknown_owners():
-                self._fence(key, epoch, (node, incarnation))
+                    self._fences.put((name, entry.shard), entry.epoch, (node, incarnation))
+            for key, epoch in self._epochs.of_unknown_owners():
+                self._fences.put(key, epoch, (node, incarnation))
         commands: list[ManagerCommand] = []
         for name, dataset in self._datasets.items():
             owned = dataset.shard_map.owned_by(node)
             for entry in owned:
-                self._fence((name, entry.shard), entry.epoch, (node, incarnation))
+                self._fences.put((name, entry.shard), entry.epoch, (node, incarnation))
             if owned:
                 changed = [self._moved(dataset, entry, ShardDown(), f"{node} lost: {cause}", now_ms) for entry in owned]
                 self._change(dataset, changed)
                 commands += [PersistShardMap(dataset.shard_map), *self._publish(dataset)]
-        for deletion in self._deleting.values():
-            by_node = deletion.by_node
-            if node in by_node:
-                by_node[None] = tuple(sorted({*by_node.get(None, ()), *by_node.pop(node)}))
+        self._deletions.lost(node)
         return commands
 
     def _member_gone(self, node: str, incarnation: int, now_ms: int) -> list[ManagerCommand]:
-        self._unfence((node, incarnation), self._fenced)
-        commands: list[ManagerCommand] = []
-        for name in self._deleting:
-            commands += self._place_deletions(name)
-        return commands + self._assign_all(f"{node} is gone", now_ms)
+        self._fences.gone((node, incarnation))
+        return self._place_all_deletions() + self._assign_all(f"{node} is gone", now_ms)
 
     # ---- shards
 
@@ -420,7 +389,7 @@ class ShardManager:
         self._overtaken.add(key)
         why = f"its store has epoch {stored_epoch}"
         self._change(dataset, [self._moved(dataset, entry, ShardDown(), why, now_ms)])
-        self._epochs[key] = stored_epoch
+        self._epochs.overtaken(key, stored_epoch)
         return self._hand_over(dataset, {entry.shard: node}, why, now_ms)
 
     def _start(self, name: str, node: str, shards: tuple[int, ...], now_ms: int) -> list[ManagerCommand]:
@@ -459,7 +428,7 @@ class ShardManager:
         entries = [dataset.shard_map[shard] for shard in shards]
         for entry in entries:
             assert entry.node is not None, "checked above"
-            self._fence((name, entry.shard), entry.epoch, (entry.node, self._members[entry.node]))
+            self._fences.put((name, entry.shard), entry.epoch, (entry.node, self._members[entry.node]))
         why = "stopped by an operator"
         self._change(dataset, [self._moved(dataset, entry, IngestionStopped(), why, now_ms) for entry in entries])
         orders: list[ManagerCommand] = [
@@ -470,30 +439,13 @@ class ShardManager:
     def _released(
         self, node: str, incarnation: int, name: str, shards: Iterable[ShardEpoch], now_ms: int
     ) -> list[ManagerCommand]:
-        process = (node, incarnation)
-        # A late word on an earlier epoch says nothing of a later one.
-        let_go = [
-            (name, shard) for shard, epoch in shards if self._fenced.get((name, shard), {}).get(process, 0) <= epoch
-        ]
-        is_news = [key for key in let_go if process in self._fenced.get(key, {})]
-        self._unfence(process, let_go)
+        let_go = self._fences.let_go((node, incarnation), [((name, shard), epoch) for shard, epoch in shards])
         dataset = self._datasets.get(name)
         if dataset is None:
-            return self._place_deletions(name) if name in self._deleting else []
-        for _, shard in is_news:
+            return [*self._place_deletions(name)] if name in self._deletions else []
+        for _, shard in let_go:
             self._tell(dataset, shard, now_ms, f"{node} has closed it: another node may have it")
         return self._assign(dataset, f"{node} let go", now_ms)
-
-    def _fence(self, key: ShardKey, epoch: int, process: Process) -> None:
-        """``process`` may hold that shard at that epoch: nobody else gets it before it let go or is gone."""
-        self._fenced.setdefault(key, {})[process] = epoch
-
-    def _unfence(self, process: Process, shards: Iterable[ShardKey]) -> None:
-        for key in list(shards):
-            fence = self._fenced.get(key, {})
-            fence.pop(process, None)
-            if not fence:
-                self._fenced.pop(key, None)
 
     # ---- assignment
 
@@ -519,7 +471,7 @@ class ShardManager:
     def _unowned(self, dataset: _Dataset) -> tuple[int, ...]:
         """Shards that may be given to a node now."""
         entries = dataset.shard_map.with_status(*_AWAITS_OWNER)
-        return tuple(entry.shard for entry in entries if (dataset.config.name, entry.shard) not in self._fenced)
+        return tuple(entry.shard for entry in entries if (dataset.config.name, entry.shard) not in self._fences)
 
     def _hand_over(self, dataset: _Dataset, chosen: Mapping[int, str], cause: str, now_ms: int) -> list[ManagerCommand]:
         changed = []
@@ -527,7 +479,7 @@ class ShardManager:
         for shard, node in chosen.items():
             entry = dataset.shard_map[shard]
             key = (dataset.config.name, shard)
-            epoch = self._epochs[key] = self._epochs.get(key, 0) + 1
+            epoch = self._epochs.next(key)
             status = next_status(entry.status, ShardAssignmentStarted())
             changed.append(ShardEntry(shard, status, node, epoch))
             self._tell(dataset, shard, now_ms, f"{entry.status} -> {status}: {node}, epoch {epoch}; {cause}")

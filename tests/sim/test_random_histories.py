@@ -83,7 +83,7 @@ def test_the_checks_notice_shards_that_are_handed_on_too_early(monkeypatch: pyte
 
     def forgetful(manager: ShardManager, *args: object) -> object:
         commands = lose(manager, *args)  # type: ignore[arg-type]
-        manager._fenced.clear()
+        manager._fences._epochs.clear()
         return commands + manager._assign_all("too early", 0)
 
     monkeypatch.setattr(ShardManager, "_member_lost", forgetful)
@@ -113,7 +113,7 @@ def test_the_checks_notice_shards_that_move_before_their_owner_let_go(monkeypatc
 
     def forgetful(manager: ShardManager, *args: object) -> object:
         commands = stop(manager, *args)  # type: ignore[arg-type]
-        manager._fenced.clear()
+        manager._fences._epochs.clear()
         return commands
 
     monkeypatch.setattr(ShardManager, "_stop", forgetful)

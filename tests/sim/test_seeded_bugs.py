@@ -1,23 +1,168 @@
-"""The simulator finds each of the planted bugs.
+"""Ten faults, each planted in the code for one test: the simulator must find every one of them.
 
-.venv/bin/python tests/sim/test_seeded_bugs.py [SEEDS]     says in how many of so many seeds each is found, and how
+    .venv/bin/python tests/sim/test_seeded_bugs.py [SEEDS]     says in how many of so many seeds each is found, and how
+
+A patch replaces a method of the product where the product has it, else of the simulated node or gateway, which stand
+for what they have in common with the real ones.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "support"))  # where pytest looks by itself
-
-from planted_bugs import BUGS, SEEDS, Patch
-
+from filoray.cluster.cluster_view import ClusterView
+from filoray.cluster.control import coordinator_dispatcher
+from filoray.cluster.control.coordinator_core import Remembered
+from filoray.cluster.control.coordinator_dispatcher import CoordinatorDispatcher
+from filoray.cluster.control.membership import ProcessGone
+from filoray.cluster.control.node_effects import OpenShard
+from filoray.cluster.control.node_keeper import NodeKeeper
+from filoray.cluster.control.patience import Patience
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_messages import DeleteShards, ManagerCommand, StartShards
+from filoray.cluster.simulation import simulated_coordinator, simulated_gateway
+from filoray.cluster.simulation.checkers import ShardKey
 from filoray.cluster.simulation.history import run_history
+from filoray.cluster.simulation.shard_file import ShardFile
+from filoray.cluster.simulation.simulated_node import SimulatedNode
+from filoray.cluster.simulation.simulated_store import FaultyStore, ModelStore
+from filoray.cluster.simulation.world import Action
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def a_node_that_checks_no_epoch(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SimulatedNode, "holds", lambda node, served, epoch: True)
+
+
+def acknowledged_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    take_write = SimulatedNode.take_write
+
+    def too_early(node: SimulatedNode, key: ShardKey, epoch: int, refuse: Action) -> None:
+        served = node.serving.get(key)
+        if served is not None and served.epoch == epoch and node.may_answer():
+            node.acknowledge(key, served, served.samples + 1)
+        take_write(node, key, epoch, refuse)
+
+    patch.setattr(SimulatedNode, "take_write", too_early)
+
+
+def views_that_are_taken_as_they_come(patch: pytest.MonkeyPatch) -> None:
+    def last(held: ClusterView, offered: ClusterView) -> ClusterView:
+        return held if offered.version == held.version else offered
+
+    patch.setattr(simulated_gateway, "newest_view", last)
+
+
+def a_shard_that_is_given_out_twice(patch: pytest.MonkeyPatch) -> None:
+    hand_over = ShardManager._hand_over
+
+    def twice(manager: ShardManager, *args: object) -> list[ManagerCommand]:
+        commands = hand_over(manager, *args)  # type: ignore[arg-type]
+        order = next((command for command in commands if isinstance(command, StartShards)), None)
+        others = [node for node in manager.members if order is not None and node != order.node]
+        if order is not None and others:
+            commands.append(StartShards(others[0], manager.members[others[0]], order.config, order.shards))
+        return commands
+
+    patch.setattr(ShardManager, "_hand_over", twice)
+
+
+def a_checkpoint_ahead_of_its_flush(patch: pytest.MonkeyPatch) -> None:
+    def in_two_steps(node: SimulatedNode, stored: ShardFile) -> None:
+        samples = stored.committed - stored.checkpoint
+        stored.checkpoint = stored.committed
+
+        def write_chunks() -> None:
+            stored.flushed += samples
+
+        node.later(500, write_chunks)
+
+    patch.setattr(SimulatedNode, "flush", in_two_steps)
+
+
+def a_reopened_shard_that_forgets_its_epoch(patch: pytest.MonkeyPatch) -> None:
+    open_shard = SimulatedNode.open_shard
+
+    def forgetful(node: SimulatedNode, order: OpenShard) -> None:
+        is_again = any(one.order.key == order.key for one in node._openings.values())
+        open_shard(node, dataclasses.replace(order, epoch=1) if is_again else order)
+
+    patch.setattr(SimulatedNode, "open_shard", forgetful)
+
+
+def a_coordinator_that_trusts_its_memory_over_the_store(patch: pytest.MonkeyPatch) -> None:
+    remember = coordinator_dispatcher.remember
+    memories: dict[int, ModelStore] = {}
+
+    def as_it_was(store: FaultyStore) -> Remembered:
+        remembered, inner = remember(store), store._inner
+        assert isinstance(inner, ModelStore)
+        memory = memories.get(id(inner))
+        copy = memories[id(inner)] = ModelStore()
+        for name, value in vars(inner).items():
+            setattr(copy, name, dict(value) if isinstance(value, dict) else value)
+        if memory is None:
+            return remembered
+        return dataclasses.replace(remembered, shards=memory.restored_state(dict(remembered.incarnations)))
+
+    patch.setattr(coordinator_dispatcher, "remember", as_it_was)
+
+
+def a_killed_incarnation_that_is_not_waited_for(patch: pytest.MonkeyPatch) -> None:
+    kill = NodeKeeper._kill
+
+    def impatient(keeper: NodeKeeper, node: str, incarnation: int) -> None:
+        kill(keeper, node, incarnation)
+        keeper._tell(ProcessGone(node, incarnation))
+
+    patch.setattr(NodeKeeper, "_kill", impatient)
+
+
+def a_retry_without_backoff(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        simulated_coordinator,
+        "CoordinatorDispatcher",
+        functools.partial(CoordinatorDispatcher, patience=Patience(retry_ms=0)),
+    )
+
+
+def a_deletion_that_forgets_a_node(patch: pytest.MonkeyPatch) -> None:
+    delete = ShardManager._delete
+
+    def forgetful(manager: ShardManager, name: str) -> list[ManagerCommand]:
+        commands = delete(manager, name)
+        by_node = manager._deletions._by_name[name].by_node
+        if len(by_node) > 1 and None not in by_node:
+            forgotten = next(reversed(by_node))
+            del by_node[forgotten]
+            commands = [one for one in commands if not (isinstance(one, DeleteShards) and one.node == forgotten)]
+        return commands
+
+    patch.setattr(ShardManager, "_delete", forgetful)
+
+
+SEEDS = 60
+BUGS: dict[Patch, int] = {
+    a_node_that_checks_no_epoch: 3,
+    acknowledged_before_the_commit: 3,
+    views_that_are_taken_as_they_come: 15,
+    a_shard_that_is_given_out_twice: 8,
+    a_checkpoint_ahead_of_its_flush: 6,
+    a_reopened_shard_that_forgets_its_epoch: 8,
+    a_coordinator_that_trusts_its_memory_over_the_store: 15,
+    a_killed_incarnation_that_is_not_waited_for: 10,
+    a_retry_without_backoff: 5,
+    a_deletion_that_forgets_a_node: 10,
+}
+"""In how many of the first ``SEEDS`` histories each is found at least."""
 
 
 def findings(seeds: int) -> Iterator[tuple[int, str]]:

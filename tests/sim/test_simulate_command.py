@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from planted_bugs import BUGS, Patch
 
 from filoray.cluster.simulation.checkers import Checkers
 from filoray.cluster.simulation.history import HistoryShape
 from filoray.cluster.simulation.shrinking import shrink
 from filoray.cluster.simulation.tally import HistoryResult, Tally
 from filoray.command.cli import main
+
+BUGS = runpy.run_path(str(Path(__file__).with_name("test_seeded_bugs.py")))["BUGS"]
+"""Each a function that plants one."""
 
 
 def lines_after(head: str, output: str) -> str:
@@ -25,7 +29,7 @@ def lines_after(head: str, output: str) -> str:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_a_planted_bug_is_found_shortened_and_made_again(
-    bug: Patch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bug(monkeypatch)
     assert main(["simulate", "--histories", "30"]) == 1
