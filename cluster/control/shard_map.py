@@ -107,9 +107,10 @@ class ShardEntries(Sequence[ShardEntry]):
                     if node is not None:
                         moved.setdefault(node, set()).add(entry.shard)
         changed = ShardEntries()
-        changed._blocks = tuple(
-            tuple(blocks[number]) if number in blocks else block for number, block in enumerate(self._blocks)
-        )
+        every = list(self._blocks)
+        for number, block in blocks.items():
+            every[number] = tuple(block)
+        changed._blocks = tuple(every)
         changed._counts = counts
         changed._owned = self._owned_after(moved, changed) if moved else self.owners()
         return changed

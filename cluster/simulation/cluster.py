@@ -49,6 +49,8 @@ from filoray.cluster.store.coordinator_store import CoordinatorStore
 HEARTBEATS_MISSED_MAX = 5
 START_TIMEOUT_MS = 16_000
 RESTART_MS = 1500
+SHARDS_MAX = 1 << 21
+"""Of all datasets of a cluster: more than any simulation asks for."""
 
 
 @functools.lru_cache
@@ -69,6 +71,7 @@ def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> Serve
     return dataclasses.replace(
         default,
         node_count=node_count,
+        dataset_limits=dataclasses.replace(default.dataset_limits, max_shards=SHARDS_MAX),
         node=node,
         seed=seed,
         column_store_url="postgresql+psycopg://simulated" if lease_ms else None,
