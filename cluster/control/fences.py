@@ -24,6 +24,10 @@ class Fences:
         """That may still hold one of those shards."""
         return frozenset(node for key in keys for node, _ in self._epochs.get(key, ()))
 
+    def has_node(self, node: str) -> bool:
+        """Whether it may still hold some shard."""
+        return any(node == holder for fence in self._epochs.values() for holder, _ in fence)
+
     def put(self, key: ShardKey, epoch: int, process: Process) -> None:
         """``process`` may hold that shard at that epoch: nobody else gets it before it let go or is gone."""
         self._epochs.setdefault(key, {})[process] = epoch

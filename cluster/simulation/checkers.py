@@ -266,6 +266,16 @@ class HealedBecomesWhole(Checker):
             raise self.broken(ailment)
 
 
+class EndsEven(Checker):
+    rule = "Nodes that stay end with shards spread evenly over them, and then no healthy shard moves."
+
+    def looked(self, problem: str) -> None:
+        """In the end. ``problem``: what is uneven or moves, or ""."""
+        self.count += 1
+        if problem:
+            raise self.broken(problem)
+
+
 class Checkers:
     """One of each."""
 
@@ -282,6 +292,7 @@ class Checkers:
         self.retries = RetriesWait()
         self.cores = CoresKeepTheirRules()
         self.healed = HealedBecomesWhole()
+        self.even = EndsEven()
 
     def counts(self) -> dict[str, int]:
         """How often each rule was put to the test, by its words."""

@@ -35,7 +35,7 @@ class HistoryShape:
     """
 
     duration_ms: int | None = 60_000
-    recovery_ms: int = 60_000
+    recovery_ms: int = 120_000
     node_count: int | None = None
     num_shards: int = 4
     faults_max: int | None = None
@@ -157,19 +157,28 @@ def _heal(cluster: SimulatedCluster) -> None:
 
 
 def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
-    """Also of a cluster that is told to delete a dataset when all is well."""
+    """Also of a cluster that is told to delete a dataset, and loses a node, when all is well."""
+    healed = cluster.checkers.healed
     for last in (False, True):
         deadline_ms = cluster.now_ms + shape.recovery_ms
-        while cluster.now_ms < deadline_ms and not (cluster.is_healthy() and cluster.statuses()):
+        is_well = False
+        while cluster.now_ms < deadline_ms and not is_well:
             _heal_operators_work(cluster, shape)
             cluster.advance(_LOOK_MS)
+            is_well = cluster.is_healthy() and bool(cluster.statuses())
+        healed.looked("" if cluster.statuses() else "no dataset could be set up")
+        ailment = cluster.ailment()
+        healed.looked(ailment and f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}")
         if not last:
             cluster.delete_dataset("beta")
-        cluster.advance(_PEACE_MS)
-    healed = cluster.checkers.healed
-    healed.looked("" if cluster.statuses() else "no dataset could be set up")
-    ailment = cluster.ailment()
-    healed.looked(ailment and f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}")
+            cluster.kill_node(0)
+            cluster.advance(_PEACE_MS)
+    even = cluster.checkers.even
+    even.looked(cluster.unevenness())
+    before = cluster.owners()
+    cluster.advance(_PEACE_MS)
+    after = cluster.owners()
+    even.looked("" if after == before else f"healthy shards move though nothing happens: {before} to {after}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +210,10 @@ def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistorySh
         _Fault(2, "stop shard", shard, lambda: cluster.stop_shard(dataset, number)),
         _Fault(2, "start shard", on_node, lambda: cluster.start_shard(dataset, number, index)),
         _Fault(5, "move shard", on_node, lambda: _move(cluster, dataset, number, index)),
+        _Fault(5, "hand shard over", on_node, lambda: cluster.move_shard(dataset, number, index)),
+        _Fault(3, "drain node", node, lambda: cluster.drain_node(index)),
+        _Fault(4, "undrain node", node, lambda: cluster.undrain_node(index)),
+        _Fault(1, "restart all in turn", "", cluster.restart_rolling),
         _Fault(
             5, "reopen shard", shard, lambda: _move(cluster, dataset, number, _owner(cluster, dataset, number, index))
         ),
@@ -236,7 +249,11 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape) -> None
     """Stopped shards stay stopped until somebody starts them, and datasets deleted until somebody sets them up."""
     if cluster.coordinator is None:
         return
-    manager = cluster.coordinator.core.manager
+    core = cluster.coordinator.core
+    manager = core.manager
+    if not core.restart.left:
+        for drained in manager.drained:
+            cluster.undrain_node(slot_index(drained))
     if not manager.datasets:
         cluster.set_up_dataset("alpha", shape.num_shards, 1)
     for name, (config, shard_map) in list(manager.datasets.items()):
