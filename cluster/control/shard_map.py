@@ -35,8 +35,8 @@ class ShardEntry:
         assert (self.node is not None) == (self.status.kind in OWNED), f"owner and status disagree: {self}"
 
 
-_BLOCK_LENGTH = 256
-"""About the square root of the largest datasets: a change copies one block, and the list of blocks."""
+_BLOCK_LENGTH = 64
+"""A change copies one block, and the list of blocks; a comparison looks through the blocks that differ."""
 
 
 class ShardEntries(Sequence[ShardEntry]):
@@ -53,7 +53,7 @@ class ShardEntries(Sequence[ShardEntry]):
     # ---- a sequence
 
     def __len__(self) -> int:
-        return sum(map(len, self._blocks))
+        return (len(self._blocks) - 1) * _BLOCK_LENGTH + len(self._blocks[-1]) if self._blocks else 0
 
     @overload
     def __getitem__(self, shard: int) -> ShardEntry: ...

@@ -82,10 +82,23 @@ def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> Serve
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attention:
+    """How closely a cluster is looked at: a large one does so much that not all can be kept and checked.
+
+    ``lines_max``: of the trace. ``audit_every_ms``: how seldom a core's own rules are checked; ``look_every_ms``: how
+    seldom the coordinator's maps are looked at; 0: after every event.
+    """
+
+    lines_max: int | None = None
+    audit_every_ms: int = 0
+    look_every_ms: int = 0
+
+
 class SimulatedCluster:
     """``rates``: what goes wrong by itself. ``store``: what the coordinator remembers is kept there.
 
-    ``record``: filled with what happens to shards.
+    ``record``: filled with what happens to shards. ``attention``: all there is, by default.
     """
 
     def __init__(
@@ -95,12 +108,14 @@ class SimulatedCluster:
         rates: FaultRates | None = None,
         store: CoordinatorStore | None = None,
         record: HistoryRecord | None = None,
+        attention: Attention | None = None,
     ) -> None:
         self.node_count = node_count
         rates = self.drawn_rates = rates or FaultRates()
-        self.world = SimulatedWorld(seed, rates)
-        self.watch = ShardWatch(self.world, record)
-        self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms)
+        attention = attention or Attention()
+        self.world = SimulatedWorld(seed, rates, attention.lines_max)
+        self.watch = ShardWatch(self.world, record, attention.look_every_ms)
+        self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms, attention.audit_every_ms)
         self.coordinator: SimulatedCoordinator | None = None
         self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
         files: dict[FileKey, ShardFile] = {}
@@ -279,18 +294,28 @@ class SimulatedCluster:
             return f"a rolling restart has still to replace {core.restart.left}"
         if not core.manager.is_even:
             return "shards are still to move"
-        wanted = set()
-        for name, (config, shard_map) in core.manager.datasets.items():
+        for name, (_, shard_map) in core.manager.datasets.items():
             for gateway in self._around.gateways.values():
                 known = gateway.view.datasets.get(name)
                 if known is None or known.shard_map != shard_map:
                     return f"{gateway.name} does not know {name} as it is"
+        return self.service_ailment()
+
+    def service_ailment(self) -> str:
+        """Which shard is not Active at an owner that really holds it, or what else is left of any dataset, or ""."""
+        if self.coordinator is None:
+            return "there is no coordinator"
+        core = self.coordinator.core
+        members = core.membership.members()
+        wanted = set()
+        for name, (config, shard_map) in core.manager.datasets.items():
             for entry in shard_map.shards:
                 file = (name, entry.shard, config.generation)
                 wanted.add(file)
                 if entry.status.kind is not StatusKind.ACTIVE or entry.node is None:
                     return f"{name}: {entry}"
-                node = self._around.nodes.get((entry.node, members[entry.node].incarnation))
+                member = members.get(entry.node)
+                node = self._around.nodes.get((entry.node, member.incarnation)) if member is not None else None
                 served = node.serving.get((name, entry.shard)) if node is not None else None
                 stored = self._around.files.get(file)
                 if served is None or served.epoch != entry.epoch or served.file != file:

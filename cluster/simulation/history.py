@@ -92,12 +92,12 @@ def play_history(
     seed: int, shape: HistoryShape, store: CoordinatorStore | None = None, record: HistoryRecord | None = None
 ) -> History:
     """As ``run_history``, with what went wrong. ``record``: filled."""
-    with _uncollected():
+    with uncollected():
         return _play(seed, shape, store, record)
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """A third of a history's time would go into looking for cycles, of which it makes few and soon ends."""
     was_enabled = gc.isenabled()
     gc.disable()

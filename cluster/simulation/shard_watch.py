@@ -72,13 +72,15 @@ class _Gap:
 
 
 class ShardWatch:
-    """``record``: filled as things happen."""
+    """``record``: filled as things happen. ``look_every_ms``: how seldom it looks at the coordinator's maps."""
 
-    def __init__(self, world: SimulatedWorld, record: HistoryRecord | None = None) -> None:
+    def __init__(self, world: SimulatedWorld, record: HistoryRecord | None = None, look_every_ms: int = 0) -> None:
         self.record = record
         self.moves = 0
         """Assignments of a shard beyond its first."""
         self._world = world
+        self._look_every_ms = look_every_ms
+        self._look_due_ms = 0
         self._maps: dict[str, tuple[int, ShardMap]] = {}
         self._serving: dict[ShardKey, list[Process]] = {}
         self._served: set[ShardKey] = set()
@@ -116,6 +118,9 @@ class ShardWatch:
 
     def look(self, datasets: Mapping[str, tuple[DatasetConfig, ShardMap]], cause: str = "") -> None:
         """Its datasets may be others than before."""
+        if self._world.now_ms < self._look_due_ms:
+            return
+        self._look_due_ms = self._world.now_ms + self._look_every_ms
         for name in self._maps.keys() - datasets.keys():
             self._forget(name, cause)
         for name, (config, shard_map) in datasets.items():

@@ -146,7 +146,7 @@ class SimulatedCoordinator:
             assert self.is_over, "only its store may fail, and that ends it"
         if self._has_moved:
             self._has_moved = False
-            self._checkers.cores.check(self.core.manager.check_invariants)
+            self._checkers.cores.check("ShardManager", self.core.manager.check_invariants, self._world.now_ms)
             self._around.watch.look(self.core.manager.datasets, self._cause)
         if self.store.lag_ms:
             self._busy_until_ms = self._world.now_ms + self.store.lag_ms

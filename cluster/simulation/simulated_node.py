@@ -79,16 +79,17 @@ class _Opening:
 class _CheckedCore(NodeCore):
     """Keeps what is wrong for the simulation, as a node's dispatcher would only have it told in the log."""
 
-    def __init__(self, checkers: Checkers) -> None:
+    def __init__(self, process: Process, checkers: Checkers) -> None:
         super().__init__(LIMITS)
         self.violation: Exception | None = None
+        self._process = process
         self._checkers = checkers
 
     def handle(self, event: NodeEvent, now_ms: int) -> list[NodeEffect]:
         try:
             effects = super().handle(event, now_ms)
             if effects:
-                self._checkers.cores.check(self.check_invariants)
+                self._checkers.cores.check(self._process, self.check_invariants, now_ms)
         except Exception as error:
             self.violation = error
             raise
@@ -111,7 +112,7 @@ class SimulatedNode(SimulatedProcess):
         watch: ShardWatch,
     ) -> None:
         super().__init__(world, process)
-        self.core = _CheckedCore(checkers)
+        self.core = _CheckedCore(process, checkers)
         self.serving: dict[ShardKey, ServedShard] = {}
         self.reports = ReportOutbox(
             lambda batch: send_reports(self, batch), lambda again: world.after(REPORT_RETRY_MS, lambda: self.run(again))

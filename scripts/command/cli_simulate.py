@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from filoray.cluster.config.dataset import MAX_SHARDS
 from filoray.cluster.simulation.faults import TROUBLES
 
 _HISTORIES = 100
 _SHARDS = 4
 _MINUTES = 1.0
-_SHARDS_MAX = 1 << 20
 _NODES_MAX = 10_000
 
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--nodes", type=_number_to(_NODES_MAX), metavar="N", help="nodes of each cluster (1 to 5)")
     parser.add_argument(
-        "--shards", type=_number_to(_SHARDS_MAX), default=_SHARDS, metavar="S", help=f"of a data set ({_SHARDS})"
+        "--shards", type=_power_of_two, default=_SHARDS, metavar="S", help=f"of a data set, a power of two ({_SHARDS})"
     )
     parser.add_argument(
         "--faults", type=_count, metavar="F", help="how many in each history (as many as --minutes has)"
@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TROUBLES",
         help=f"whatever is drawn, not these: {', '.join(map(_hyphened, TROUBLES))}",
     )
+    parser.add_argument(
+        "--lose",
+        type=_number_to(_NODES_MAX),
+        metavar="K",
+        help="instead: one cluster of --nodes and --shards, however large, of which K nodes are killed, half of them "
+        "at once and the others one after another",
+    )
     parser.set_defaults(run=lambda options: _run(parser, options))
 
 
@@ -55,6 +62,12 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from filoray.cluster.simulation.history import HistoryShape
     from filoray.command import simulate
 
+    if options.lose is not None:
+        if options.nodes is None or options.nodes <= options.lose:
+            parser.error("--lose needs --nodes, and more of them than are lost")
+        if (options.faults, options.minutes, options.histories, options.only_faults) != (None,) * 4 or options.without:
+            parser.error("--lose has its own faults: only --nodes, --shards, --seed and --report go with it")
+        return simulate.great_loss(options.seed, options.nodes, options.shards, options.lose, options.report)
     minutes = options.minutes
     if minutes is None and options.faults is None:
         minutes = _MINUTES
@@ -78,6 +91,13 @@ def _number_to(largest: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {largest}")
         return int(text)
 
+    return number
+
+
+def _power_of_two(text: str) -> int:
+    number = _number_to(MAX_SHARDS)(text)
+    if number & (number - 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a power of two")
     return number
 
 

@@ -21,12 +21,13 @@ from rich.text import Text
 
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.simulation.campaign import play_all
+from filoray.cluster.simulation.great_loss import GreatLoss, Phase
 from filoray.cluster.simulation.history import HistoryShape
-from filoray.cluster.simulation.report.simulation_report import Campaign, report_of
+from filoray.cluster.simulation.report.simulation_report import Campaign, loss_report_of, report_of
 from filoray.cluster.simulation.shrinking import ShortestFailure, shrink
 from filoray.cluster.simulation.story import tell
 from filoray.cluster.simulation.tally import Tally
-from filoray.command.simulate_words import campaign_command, in_time, replay_command, tally_lines
+from filoray.command.simulate_words import campaign_command, in_time, phase_line, replay_command, tally_lines
 
 INTERRUPTED = 130
 _LINE_EVERY_S = 5.0
@@ -60,6 +61,34 @@ def random_histories(
     if report is not None and tally.histories:
         again = replay_command(shortest.failed.seed, shortest.shape) if shortest is not None else ""
         _write(report, report_of(Campaign(campaign_command(shape, seeds), shape, tally, elapsed_s, shortest, again)))
+        console.print(f"the report is in {report}", markup=False)
+    return 1 if tally.failures else INTERRUPTED if is_interrupted else 0
+
+
+def great_loss(seed: int, node_count: int, num_shards: int, lost_count: int, report: Path | None) -> int:
+    """Returns the exit code."""
+    console = Console(highlight=False, soft_wrap=True)
+    command = f"filoray simulate --nodes {node_count} --shards {num_shards} --lose {lost_count} --seed {seed}"
+    begun_s, begun_cpu_s = time.monotonic(), time.process_time()
+    loss = GreatLoss(seed, node_count, num_shards, lost_count)
+    phases: list[tuple[Phase, float]] = []
+    is_interrupted = False
+    try:
+        for phase in loss.play():
+            phases.append((phase, time.process_time() - begun_cpu_s - sum(cpu_s for _, cpu_s in phases)))
+            console.print(phase_line(*phases[-1]), markup=False)
+    except KeyboardInterrupt:
+        is_interrupted = True
+    cpu_s = time.process_time() - begun_cpu_s
+    tally, elapsed_s = Tally(), time.monotonic() - begun_s
+    tally.add(loss.result())
+    console.print(f"{cpu_s:.1f} s of one core, {in_time(elapsed_s)} in all", markup=False)
+    for line in tally_lines(tally, elapsed_s):
+        console.print(line, markup=False)
+    for failure in tally.failures.values():
+        console.print(f"\nbroken: {failure.rule}\n  {failure.problem}\n\nagain: {command}", markup=False)
+    if report is not None:
+        _write(report, loss_report_of(command, tally, [(phase.what, phase.lasted_ms, cpu) for phase, cpu in phases]))
         console.print(f"the report is in {report}", markup=False)
     return 1 if tally.failures else INTERRUPTED if is_interrupted else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from filoray.cluster.simulation.faults import TROUBLES
+from filoray.cluster.simulation.great_loss import Phase
 from filoray.cluster.simulation.history import HistoryShape
 from filoray.cluster.simulation.tally import Tally
 
@@ -33,15 +34,21 @@ def campaign_command(shape: HistoryShape, seeds: Sequence[int]) -> str:
     return " ".join(words)
 
 
+def phase_line(phase: Phase, cpu_s: float) -> str:
+    return f"{cpu_s:7.1f} s of one core, {phase.lasted_ms / 1000:6.2f} s of the cluster's: {phase.what}"
+
+
 def tally_lines(tally: Tally, elapsed_s: float) -> Iterator[str]:
     gaps = tally.gaps
+    histories = "1 history" if tally.histories == 1 else f"{tally.histories:,} histories"
     yield (
-        f"{tally.histories:,} histories in {in_time(elapsed_s)}, {tally.histories / max(elapsed_s, 1e-9):.1f}/s: "
+        f"{histories} in {in_time(elapsed_s)}, {tally.histories / max(elapsed_s, 1e-9):.1f}/s: "
         f"{in_time(tally.lasted_ms / 1000)} of the clusters' time, {tally.faults.total():,} faults"
     )
     for rule, checks in tally.checks.items():
         seeds = tally.broken.get(rule, [])
-        verdict = f"BROKEN  by seed {_listed(seeds)}" if seeds else f"held    {checks:>12,} checks"
+        held = f"held    {checks:>12,} checks" if checks else "not put to the test"
+        verdict = f"BROKEN  by seed {_listed(seeds)}" if seeds else f"{held:<27}"
         yield f"  {verdict}  {rule}"
     yield (
         f"without an owner: {gaps.count:,} times a shard; median {gaps.median_ms / 1000:.2f} s, "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from filoray.cluster.control.node_keeper import NodeKeeper
 from filoray.cluster.simulation.checkers import Checkers
 from filoray.cluster.simulation.history import HistoryShape
 from filoray.cluster.simulation.shrinking import shrink
@@ -41,14 +42,14 @@ def test_a_planted_bug_is_found_shortened_and_made_again(
     assert main(shlex.split(command)) == 1
     again = capsys.readouterr().out
     assert lines_after("broken: ", again) == lines_after("broken: ", found)
-    assert f", {faults} faults" in again.splitlines()[0]
+    assert re.search(rf"^1 history in .*, {faults} faults$", again, re.MULTILINE)
 
 
 def test_histories_that_hold_are_told_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     assert main(["simulate", "--histories", "8", "--seed", "5", "--report", str(report)]) == 0
     output = capsys.readouterr().out
-    assert output.startswith("8 histories in ")
+    assert re.search("^8 histories in ", output, re.MULTILINE)
     for rule in Checkers(1000).counts():
         assert re.search(rf"held +[\d,]+ checks  {re.escape(rule)}", output)
     assert re.search(r"without an owner: \d+ times a shard; median [\d.]+ s, p99 [\d.]+ s, longest", output)
@@ -74,7 +75,7 @@ def test_several_processes_come_to_the_same(capsys: pytest.CaptureFixture[str]) 
     said = []
     for processes in ("1", "2"):
         assert main(["simulate", "--histories", "10", "--minutes", "0.3", "--processes", processes]) == 0
-        said.append(capsys.readouterr().out.partition("/s: ")[2])
+        said.append(capsys.readouterr().out.rpartition("/s: ")[2])
     assert said[0] == said[1]
 
 
@@ -93,8 +94,36 @@ def test_an_interrupt_ends_with_what_was_done(
     options = ["--histories", "1000", "--minutes", "0.1", "--processes", processes]
     assert main(["simulate", *options]) == 130
     output = capsys.readouterr().out
-    assert output.startswith("3 histories in ")
+    assert re.search("^3 histories in ", output, re.MULTILINE)
     assert "interrupted after 3 of 1000 histories" in output
+
+
+def test_a_large_cluster_does_with_a_great_loss(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    options = ["--nodes", "100", "--shards", "4096", "--lose", "10", "--report", str(report)]
+    assert main(["simulate", *options]) == 0
+    output = capsys.readouterr().out
+    for phase in (
+        "100 nodes come up",
+        "4,096 shards are set",
+        "5 nodes are killed at once",
+        "5 nodes are killed one",
+    ):
+        assert re.search(rf"^ +[\d.]+ s of one core, +[\d.]+ s of the cluster's: {phase}", output, re.MULTILINE)
+    assert re.search(r"^spread in the end: 4\d to 4\d shards a node", output, re.MULTILINE)
+    assert "every shard was Active again" in report.read_text(encoding="utf-8")
+
+
+def test_a_great_loss_that_is_not_made_good_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(NodeKeeper, "killed", lambda keeper, event: None)
+    assert main(["simulate", "--nodes", "8", "--shards", "16", "--lose", "2"]) == 1
+    output = capsys.readouterr().out
+    assert re.search(
+        r"^broken: When all that went wrong is healed.*\n  1 nodes are killed at once", output, re.MULTILINE
+    )
+    assert "again: filoray simulate --nodes 8 --shards 16 --lose 2 --seed 0" in output
 
 
 def test_a_history_that_holds_has_nothing_to_shorten() -> None:
@@ -110,9 +139,20 @@ def test_a_history_that_holds_has_nothing_to_shorten() -> None:
         ["--only-faults", "1,b"],
         ["--without", "rain"],
         ["--processes", "none"],
+        ["--shards", "48"],
     ],
 )
 def test_what_is_no_option_is_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["simulate", *options])
     assert options[-1].split(",")[-1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [([], "needs --nodes"), (["--nodes", "3"], "needs --nodes"), (["--nodes", "9", "--faults", "1"], "its own faults")],
+)
+def test_a_great_loss_takes_what_goes_with_it(options: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["simulate", "--lose", "3", *options])
+    assert why in capsys.readouterr().err

@@ -53,6 +53,23 @@ def report_of(campaign: Campaign) -> str:
     return page("filoray simulate", campaign.command, verdict(says, is_good=not count), sections)
 
 
+def loss_report_of(command: str, tally: Tally, phases: Sequence[tuple[str, int, float]]) -> str:
+    """The HTML file of a great loss. ``phases``: (what, how long in the cluster's ms, CPU seconds)."""
+    count = len(tally.failures)
+    says = next(iter(tally.failures.values())).problem if count else "every shard was Active again"
+    longest_s = max((cpu_s for _, _, cpu_s in phases), default=1.0)
+    rows = [
+        (what, f"{lasted_ms / 1000:.2f} s", f"{cpu_s:.1f} s", bar(cpu_s / longest_s))
+        for what, lasted_ms, cpu_s in phases
+    ]
+    course = Section("The course", [table(("what", "#cluster's time", "#one core's", ""), rows)])
+    figures = [("moves", f"{tally.moves:,}"), ("checks", f"{tally.checks.total():,}")]
+    if tally.spread is not None:
+        figures.append(("shards a node, in the end", f"{tally.spread.fewest} to {tally.spread.most}"))
+    sections = [course, _verdicts(tally), _gaps(tally), Section("Moves", [tiles(figures)])]
+    return page("filoray simulate", command, verdict(says, is_good=not count), sections)
+
+
 def _figures(campaign: Campaign) -> Section:
     tally = campaign.tally
     figures = [
@@ -72,8 +89,8 @@ def _verdicts(tally: Tally) -> Section:
     rows: list[Sequence[Content]] = []
     for rule, checks in tally.checks.items():
         seeds = tally.broken.get(rule, [])
-        says = badge(f"broken by seed {seeds[0]}", is_good=False) if seeds else badge("held", is_good=True)
-        rows.append((says, rule, f"{checks:,}"))
+        says: Content = badge(f"broken by seed {seeds[0]}", is_good=False) if seeds else badge("held", is_good=True)
+        rows.append((says if seeds or checks else "not tested", rule, f"{checks:,}"))
     return Section("Verdicts", [table(("verdict", "rule", "#checks"), rows)])
 
 
