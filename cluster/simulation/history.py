@@ -214,6 +214,7 @@ def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistorySh
         _Fault(3, "drain node", node, lambda: cluster.drain_node(index)),
         _Fault(4, "undrain node", node, lambda: cluster.undrain_node(index)),
         _Fault(1, "restart all in turn", "", cluster.restart_rolling),
+        _Fault(1, "scale the cluster", f"to {index + 1}", lambda: cluster.scale(index + 1)),
         _Fault(
             5, "reopen shard", shard, lambda: _move(cluster, dataset, number, _owner(cluster, dataset, number, index))
         ),
@@ -251,6 +252,7 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape) -> None
         return
     core = cluster.coordinator.core
     manager = core.manager
+    cluster.scale(cluster.node_count)
     if not core.restart.left:
         for drained in manager.drained:
             cluster.undrain_node(slot_index(drained))
