@@ -23,6 +23,9 @@ from filoray.cluster.store.coordinator_store import CoordinatorStore
 
 _LOOK_MS = 500
 _PEACE_MS = 5000
+_FEW_SHARDS = 4
+_MOVES_MS = 10_000
+"""For a shard more of each data set: where one moves after the other until all is even, many take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +162,9 @@ def _heal(cluster: SimulatedCluster) -> None:
 def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
     """Also of a cluster that is told to delete a dataset, and loses a node, when all is well."""
     healed = cluster.checkers.healed
+    patience_ms = shape.recovery_ms + _MOVES_MS * max(0, shape.num_shards - _FEW_SHARDS)
     for last in (False, True):
-        deadline_ms = cluster.now_ms + shape.recovery_ms
+        deadline_ms = cluster.now_ms + patience_ms
         is_well = False
         while cluster.now_ms < deadline_ms and not is_well:
             _heal_operators_work(cluster, shape)
@@ -168,7 +172,7 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
             is_well = cluster.is_healthy() and bool(cluster.statuses())
         healed.looked("" if cluster.statuses() else "no dataset could be set up")
         ailment = cluster.ailment()
-        healed.looked(ailment and f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}")
+        healed.looked(ailment and f"not healthy after {patience_ms} ms of peace: {ailment}")
         if not last:
             cluster.delete_dataset("beta")
             cluster.kill_node(0)

@@ -17,7 +17,12 @@ def tell(failed: HistoryFailed) -> list[str]:
 
     Of a failure that is about no shard, what happened to all of them.
     """
-    lines = [_in_words(line) for line in failed.cluster.world.lines if _matters(line, failed.shard)]
+    lines: list[str] = []
+    last: tuple[object, ...] = ()
+    for line in failed.cluster.world.lines:
+        if _matters(line, failed.shard) and (line.text, line.values) != last:  # once of what is said again and again
+            last = (line.text, line.values)
+            lines.append(_in_words(line))
     left_out = len(lines) - LINES_MAX
     if left_out > 0:
         lines = [f"          … {left_out} lines before these", *lines[left_out:]]

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_troubles,
         default=frozenset(),
         metavar="TROUBLES",
-        help=f"whatever is drawn, not these: {', '.join(map(_hyphened, TROUBLES))}",
+        help=f"whatever is drawn, none of these: all, or some of {', '.join(map(_hyphened, TROUBLES))}",
     )
     parser.add_argument(
         "--lose",
@@ -122,6 +122,8 @@ def _numbers(text: str) -> frozenset[int]:
 
 
 def _troubles(text: str) -> frozenset[str]:
+    if text == "all":
+        return frozenset(TROUBLES)
     names = frozenset(name.replace("-", "_") for name in text.split(",") if name)
     for name in sorted(names - set(TROUBLES)):
         raise argparse.ArgumentTypeError(f"{_hyphened(name)!r} is none of {', '.join(map(_hyphened, TROUBLES))}")

@@ -30,7 +30,8 @@ def campaign_command(shape: HistoryShape, seeds: Sequence[int]) -> str:
     if shape.chosen_faults:
         words.append(f"--only-faults {','.join(map(str, sorted(shape.chosen_faults)))}")
     if shape.without:
-        words.append(f"--without {','.join(name.replace('_', '-') for name in TROUBLES if name in shape.without)}")
+        names = [name.replace("_", "-") for name in TROUBLES if name in shape.without]
+        words.append(f"--without {'all' if len(names) == len(TROUBLES) else ','.join(names)}")
     return " ".join(words)
 
 

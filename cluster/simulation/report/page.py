@@ -146,7 +146,7 @@ th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); ver
 .badge.good { color: var(--good); }
 .badge.bad { color: var(--bad); }
 .bar { display: inline-block; height: .7rem; min-width: 2px; background: var(--accent); border-radius: 2px; }
-pre { margin: 0; font: .8rem/1.45 ui-monospace, monospace; }
+pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: .8rem/1.45 ui-monospace, monospace; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--faint); }
 svg .strong { fill: var(--ink); }

@@ -34,10 +34,15 @@ LEGEND = [
 ]
 
 
-def bands_of(record: HistoryRecord, end_ms: int) -> list[Band]:
-    """A band for each shard, or, of many, for each node."""
+NODES_LEGEND = [("background:var(--owner-0)", "shards that a node serves: the more, the stronger its colour")]
+
+
+def bands_of(record: HistoryRecord, end_ms: int) -> tuple[list[Band], list[tuple[str, str]]]:
+    """A band for each shard, or, of many, for each node; and the legend of their colours."""
     shards = sorted({change.shard for change in record.entries})
-    return list(_shard_bands(record, shards, end_ms) if len(shards) <= SHARDS_MAX else _node_bands(record, end_ms))
+    if len(shards) <= SHARDS_MAX:
+        return list(_shard_bands(record, shards, end_ms)), LEGEND
+    return list(_node_bands(record, end_ms)), NODES_LEGEND
 
 
 def _shard_bands(record: HistoryRecord, shards: Sequence[ShardKey], end_ms: int) -> Iterator[Band]:

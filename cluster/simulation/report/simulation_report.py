@@ -20,7 +20,7 @@ from filoray.cluster.simulation.report.page import (
     tiles,
     verdict,
 )
-from filoray.cluster.simulation.report.shard_bands import LEGEND, bands_of
+from filoray.cluster.simulation.report.shard_bands import bands_of
 from filoray.cluster.simulation.report.timeline import Mark, legend, timeline
 from filoray.cluster.simulation.shard_watch import HistoryRecord
 from filoray.cluster.simulation.shrinking import ShortestFailure
@@ -142,7 +142,8 @@ def _one_history(campaign: Campaign) -> Section:
 
 def _drawn(record: HistoryRecord, faults: Sequence[FaultMark], end_ms: int) -> list[Html]:
     marks = [Mark(fault.at_ms, f"{fault.kind} {fault.where}".strip()) for fault in faults]
-    return [timeline(bands_of(record, end_ms), marks, end_ms), legend(LEGEND)]
+    bands, meanings = bands_of(record, end_ms)
+    return [timeline(bands, marks, end_ms), legend(meanings)]
 
 
 def _faults(tally: Tally) -> Section:
