@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 import pytest
 from fake_actors import FakeActors
-from in_process_gateway import Control, Queries, Writes
+from in_process_gateway import Control, Figures, Queries, Writes
 from in_process_node import InProcessNode
 from shards import container
 
@@ -28,6 +28,7 @@ from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import IngestionStarted, ShardStatus, StatusKind
 from filoray.cluster.errors import BadData, NotFound
+from filoray.http.fanout.figures_service import FanOutFiguresService, FiguresOfCluster, Peers
 from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.query_service import FanOutQueryService
 from filoray.http.fanout.requests import (
@@ -63,6 +64,9 @@ IMPLEMENTATIONS = [
     (WriteService, Writes),
     (ClusterControl, RayClusterControl),
     (ClusterControl, Control),
+    (FiguresOfCluster, FanOutFiguresService),
+    (FiguresOfCluster, Figures),
+    (Peers, RayClusterControl),
     (ActorPort, RayActors),
     (ActorPort, FakeActors),
     (NodeClient, ZmqNodeClient),
