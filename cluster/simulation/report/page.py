@@ -137,6 +137,7 @@ section p { margin: 0 0 .75rem; color: var(--faint); max-width: 60rem; }
 .tiles dt { color: var(--faint); font-size: .8rem; }
 .tiles dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
+.wide + p { margin-top: .75rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th { text-align: left; color: var(--faint); font-weight: 500; }
 th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
