@@ -44,7 +44,8 @@ _SOURCES: Mapping[str, HasEffect] = {
 SOURCE_FACTORIES = tuple(_SOURCES)
 """Known ingestion streams by the names FiloDB and filoray give them. A node whose stream cannot run says why."""
 
-MAX_SHARDS = 1024
+MAX_SHARDS = 65_536
+"""Far more than ``datasets.max-shards`` allows by default."""
 _DEFAULT_SCHEMA = "prom-counter"
 
 

@@ -7,6 +7,7 @@ that a failed node's shards move into. Healthy shards are never moved.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -25,17 +26,20 @@ def assign_shards(shards: Iterable[int], loads: Mapping[str, NodeLoad], capacity
     ``loads``: the nodes that may take shards. Each shard goes to the node that holds the fewest of this dataset, then
     the fewest of all, then the first by name.
     """
-    of_dataset = {node: load.of_dataset for node, load in loads.items()}
-    of_all = {node: load.of_all for node, load in loads.items()}
+    with_room = [
+        (load.of_dataset, load.of_all, node_order(node)) for node, load in loads.items() if load.of_dataset < capacity
+    ]
+    heapq.heapify(with_room)
     chosen: dict[int, str] = {}
     for shard in sorted(shards):
-        with_room = [node for node, count in of_dataset.items() if count < capacity]
         if not with_room:
             break
-        node = min(with_room, key=lambda node: (of_dataset[node], of_all[node], node_order(node)))
-        chosen[shard] = node
-        of_dataset[node] += 1
-        of_all[node] += 1
+        of_dataset, of_all, order = with_room[0]
+        _, chosen[shard] = order
+        if of_dataset + 1 < capacity:
+            heapq.heapreplace(with_room, (of_dataset + 1, of_all + 1, order))
+        else:
+            heapq.heappop(with_room)
     return chosen
 
 

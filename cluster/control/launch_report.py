@@ -24,7 +24,11 @@ class ReadyReport:
 
 def is_settled(shard_map: ShardMap, without_room: Sequence[int]) -> bool:
     """Whether all has become of the shards that can; those ``without_room`` wait for more nodes."""
-    return all(entry.status.kind in SETTLED or entry.shard in without_room for entry in shard_map.shards)
+    unsettled = tuple(kind for kind in StatusKind if kind not in SETTLED)
+    if shard_map.count(*unsettled) > len(without_room):
+        return False  # asked at each event while somebody waits, so not shard by shard
+    waiting = frozenset(without_room)
+    return all(entry.shard in waiting for entry in shard_map.with_status(*unsettled))
 
 
 def dataset_problems(

@@ -171,6 +171,7 @@ class Membership:
             slot.state = SlotState.RETURNING
             slot.is_member = True
             slot.lease_end_ms = self._lease_end_ms(now_ms)
+        self._is_adopting = True
         self._formed = any(slot.is_member for slot in self._slots.values())
 
     def handle(self, event: MembershipEvent, now_ms: int) -> list[MembershipCommand]:
@@ -204,8 +205,12 @@ class Membership:
 
     # ---- what can be asked
 
-    def is_wanted(self, node: str) -> bool:
-        return node in self._wanted
+    @property
+    def surplus(self) -> tuple[str, ...]:
+        """Nodes that are not wanted any more and have not gone yet."""
+        if len(self._slots) == len(self._wanted):  # each that is wanted has a slot
+            return ()
+        return tuple(node for node in self._slots if node not in self._wanted)
 
     @property
     def slots(self) -> Mapping[str, Slot]:
@@ -218,7 +223,9 @@ class Membership:
     @property
     def is_adopting(self) -> bool:
         """Whether it is not known yet which of the last coordinator's nodes live."""
-        return any(slot.state is SlotState.RETURNING for slot in self._slots.values())
+        if self._is_adopting:  # asked at each event, and once all have answered it is so no more
+            self._is_adopting = any(slot.state is SlotState.RETURNING for slot in self._slots.values())
+        return self._is_adopting
 
     def is_up(self, node: str, incarnation: int) -> bool:
         slot = self._current(node, incarnation)

@@ -44,7 +44,7 @@ class Scaling:
     @property
     def surplus(self) -> tuple[str, ...]:
         """Nodes that are to go and have not gone yet."""
-        return tuple(node for node in self._membership.slots if not self._membership.is_wanted(node))
+        return self._membership.surplus
 
     def begin(self, count: int) -> None:
         """There are to be ``count`` nodes. Raises BadData, and changes nothing, if the others could not hold all."""

@@ -67,8 +67,9 @@ class ShardPlacement:
         if self._table.unconfirmed or not waiting:
             return []
         capacity, open_nodes = dataset.config.shards_per_node_max, self._table.open_nodes
-        totals = Counter(entry.node for other in self._table.datasets.values() for entry in other.shard_map.shards)
-        of_dataset = Counter(entry.node for entry in dataset.shard_map.shards)
+        maps = [other.shard_map for other in self._table.datasets.values()]
+        totals = Counter({node: sum(shard_map.load_of(node) for shard_map in maps) for node in open_nodes})
+        of_dataset = Counter({node: dataset.shard_map.load_of(node) for node in open_nodes})
         chosen: dict[int, str] = {}
         for shard in waiting:
             node = self._bound_for.get((dataset.name, shard))
@@ -238,9 +239,9 @@ class ShardPlacement:
         """Shards that are on their way to a node; those that no node has room for stay where they are."""
         count = 0
         for name, dataset in self._table.datasets.items():
-            for entry in dataset.shard_map.shards:
-                is_leaving = entry.status.kind in _AWAITS_OWNER and (name, entry.shard) in self._table.fences
-                count += is_leaving or entry.status.kind in _ON_ITS_WAY
+            waiting = dataset.shard_map.with_status(*_AWAITS_OWNER)
+            count += sum((name, entry.shard) in self._table.fences for entry in waiting)
+            count += dataset.shard_map.count(*_ON_ITS_WAY)
         return count
 
     def _spreads(self) -> list[DatasetSpread]:

@@ -24,6 +24,11 @@ from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import NodeAnnouncement
 
 _PUSH_TIMEOUT_MS = 2000
+_ENTRIES_PER_MS = 20_000
+"""Shards that a millisecond suffices to tell a gateway of. In a small cluster every change is told at once; where
+telling takes long, as tens of thousands of shards to a thousand gateways, changes come in batches.
+"""
+_PAUSE_MAX_MS = 250
 
 
 @dataclass(slots=True)
@@ -60,6 +65,7 @@ class ViewBoard:
         self._expected: tuple[str, ...] = ()
         self._is_stale = False
         self._is_due = False
+        self._pause_ends_ms = turn.now_ms
 
     @property
     def view(self) -> ClusterView:
@@ -88,7 +94,8 @@ class ViewBoard:
         self._is_stale = True
         if not self._is_due:
             self._is_due = True
-            self._turn.remind(0, PublishDue(cause=self._turn.cause))
+            delay_ms = max(0, self._pause_ends_ms - self._turn.now_ms)
+            self._turn.remind(delay_ms, PublishDue(cause=self._turn.cause))
 
     def publish_due(self) -> None:
         self._is_due = False
@@ -114,9 +121,15 @@ class ViewBoard:
             for gateway, state in self._gateways.items():
                 state.is_behind = True
                 self._push(gateway, state)
+            self._pause_ends_ms = self._turn.now_ms + self._pause_ms()
             if former != {node: announcement.incarnation for node, announcement in members.items()}:
                 self._turn.emit(TellMembers(self.members(), self._patience.known_ms, cause=self._turn.cause))
         return self._view.version
+
+    def _pause_ms(self) -> int:
+        """After a view, before the next."""
+        entries = sum(len(dataset.shard_map) for dataset in self._view.datasets.values())
+        return min(_PAUSE_MAX_MS, entries * len(self._gateways) // _ENTRIES_PER_MS)
 
     def is_known(self, version: int) -> bool:
         """Whether every gateway that keeps up has the view ``version``."""

@@ -1,12 +1,16 @@
-"""What must hold in every history, each a small class with a name: violations raise AssertionError.
+"""What must hold in every history, each a small class with its rule in words: violations raise RuleBroken.
 
-The simulated parts call the hooks as things happen; a checker takes those that it needs. What is checked only when all
-has been healed is in ``cluster/simulation/cluster.py``.
+The simulated parts call the hooks as things happen; a checker takes those that it needs, and counts how often it has
+looked, as a rule that was never put to the test says nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from filoray.cluster.cluster_view import ClusterView
+from filoray.cluster.control.shard_map import ShardMap
 
 ShardKey = tuple[str, int]
 """(dataset, shard)."""
@@ -20,49 +24,84 @@ Process = tuple[str, int]
 RETRY_MIN_MS = 100
 """Less than any delay before a retry."""
 
+NOTHING_UNFORESEEN = "Nothing raises an error that nobody foresaw."
+"""The rule of whatever else fails in a history."""
 
-class OneCoordinatorActs:
-    """Once a coordinator has begun, none that began before does anything any more, whatever it knows."""
+
+class RuleBroken(AssertionError):
+    """``rule``: in words. ``shard``: the one that it is about, if it is about one."""
+
+    def __init__(self, rule: str, problem: str, shard: ShardKey | None = None) -> None:
+        super().__init__(problem)
+        self.rule = rule
+        self.shard = shard
+
+
+class Checker:
+    """``count``: how often it has looked."""
+
+    rule: ClassVar[str]
 
     def __init__(self) -> None:
+        self.count = 0
+
+    def broken(self, problem: str, shard: ShardKey | None = None) -> RuleBroken:
+        return RuleBroken(self.rule, problem, shard)
+
+
+class OneCoordinatorActs(Checker):
+    """Whatever one that led before knows."""
+
+    rule = "Once a coordinator has begun, none that began before does anything any more."
+
+    def __init__(self) -> None:
+        super().__init__()
         self._newest = 0
 
     def began(self, generation: int) -> None:
         self._newest = max(generation, self._newest)
 
     def acts(self, generation: int, what: object) -> None:
-        assert generation >= self._newest, f"coordinator {generation} does {what} while {self._newest} leads"
+        self.count += 1
+        if generation < self._newest:
+            raise self.broken(f"coordinator {generation} does {what} while {self._newest} leads")
 
 
-class HandedOnOnlyWhenLetGo:
-    """A shard goes to a new owner only when no other process holds it: one that does would answer with old data."""
+class HandedOnOnlyWhenLetGo(Checker):
+    """One that still holds it would answer with old data."""
 
-    @staticmethod
-    def ordered(key: ShardKey, owner: Process, epoch: int, holders: Iterable[Process]) -> None:
+    rule = "A shard goes to a new owner only when no other process holds it."
+
+    def ordered(self, key: ShardKey, owner: Process, epoch: int, holders: Iterable[Process]) -> None:
+        self.count += 1
         for holder in holders:
-            assert holder == owner, f"{key} goes to {owner} at epoch {epoch} while {holder} still holds it"
+            if holder != owner:
+                raise self.broken(f"{key} goes to {owner} at epoch {epoch} while {holder} still holds it", key)
 
 
-class OneOwnerAcknowledges:
-    """An epoch of a shard is acknowledged by one process only, and acknowledged epochs never go back."""
+class OneOwnerAcknowledges(Checker):
+    rule = "An epoch of a shard is acknowledged by one process only, and acknowledged epochs never go back."
 
     def __init__(self) -> None:
-        self.count = 0
+        super().__init__()
         self._owners: dict[tuple[ShardKey, int], Process] = {}
         self._newest: dict[ShardKey, int] = {}
 
     def acknowledged(self, key: ShardKey, epoch: int, process: Process) -> None:
-        owner = self._owners.setdefault((key, epoch), process)
-        assert owner == process, f"{key} epoch {epoch}: {owner} and {process} acknowledged"
-        assert epoch >= self._newest.get(key, 0), f"{key}: epoch {epoch} acknowledged after a newer one"
-        self._newest[key] = epoch
         self.count += 1
+        owner = self._owners.setdefault((key, epoch), process)
+        if owner != process:
+            raise self.broken(f"{key} epoch {epoch}: {owner} and {process} acknowledged", key)
+        if epoch < self._newest.get(key, 0):
+            raise self.broken(f"{key}: epoch {epoch} acknowledged after a newer one", key)
+        self._newest[key] = epoch
 
 
-class AcknowledgedIsKept:
-    """Whoever answers a read has all that was acknowledged for the shard when the read was asked."""
+class AcknowledgedIsKept(Checker):
+    rule = "Whoever answers a read has all that was acknowledged for the shard when the read was asked."
 
     def __init__(self) -> None:
+        super().__init__()
         self._samples: dict[FileKey, int] = {}
 
     def acknowledged(self, file: FileKey, samples: int) -> None:
@@ -72,37 +111,43 @@ class AcknowledgedIsKept:
         """What a read that is asked now must see."""
         return self._samples.get(file, 0)
 
-    @staticmethod
-    def answered(file: FileKey, floor: int, samples: int, process: Process) -> None:
-        assert samples >= floor, f"{process} answers for {file} with {samples} samples of {floor} acknowledged"
+    def answered(self, file: FileKey, floor: int, samples: int, process: Process) -> None:
+        self.count += 1
+        if samples < floor:
+            raise self.broken(f"{process} answers for {file} with {samples} samples of {floor} acknowledged", file[:2])
 
 
-class NewestAnswers:
-    """Whoever may answer has opened the shard at the newest epoch, whatever view the reader has."""
+class NewestAnswers(Checker):
+    rule = "Whoever may answer has opened the shard at the newest epoch, whatever view the reader has."
 
     def __init__(self) -> None:
+        super().__init__()
         self._newest: dict[ShardKey, int] = {}
 
     def opened(self, key: ShardKey, epoch: int) -> None:
         self._newest[key] = max(epoch, self._newest.get(key, 0))
 
     def answers(self, key: ShardKey, epoch: int, process: Process) -> None:
+        self.count += 1
         newest = self._newest.get(key, 0)
-        assert newest <= epoch, f"{process} answers for {key} at epoch {epoch} while {newest} may have newer data"
+        if newest > epoch:
+            raise self.broken(f"{process} answers for {key} at epoch {epoch} while {newest} may have newer data", key)
 
 
-class EpochsAgree:
-    """A node refuses what was routed by another epoch than it holds."""
+class EpochsAgree(Checker):
+    rule = "A node takes nothing that was routed by another epoch than it holds."
 
-    @staticmethod
-    def taken(key: ShardKey, routed: int, held: int, process: Process) -> None:
-        assert routed == held, f"{process} holds {key} at epoch {held} and took what was routed by epoch {routed}"
+    def taken(self, key: ShardKey, routed: int, held: int, process: Process) -> None:
+        self.count += 1
+        if routed != held:
+            raise self.broken(f"{process} holds {key} at epoch {held} and took what was routed by epoch {routed}", key)
 
 
-class NothingServedIsDeleted:
-    """No owner's file is deleted under it, though deletions come late and twice."""
+class NothingServedIsDeleted(Checker):
+    rule = "No owner's file is deleted under it, though deletions come late and twice."
 
     def __init__(self) -> None:
+        super().__init__()
         self._deleted: set[tuple[str, int]] = set()
 
     def set_up(self, dataset: str, generation: int) -> None:
@@ -120,58 +165,86 @@ class NothingServedIsDeleted:
 
     def committed(self, file: FileKey, process: Process, *, is_there: bool) -> None:
         """A file that was removed under its owner takes its writes all the same."""
-        assert is_there or self.is_deleted(file), f"{file} of {process} was deleted under the owner"
+        self.count += 1
+        if not is_there and not self.is_deleted(file):
+            raise self.broken(f"{file} of {process} was deleted under the owner", file[:2])
 
 
-class DeletedIsGone:
-    """When a deletion is forgotten, no file of it is left."""
+class DeletedIsGone(Checker):
+    rule = "When a deletion is forgotten, no file of it is left."
 
-    @staticmethod
-    def forgotten(dataset: str, generation: int, files: Iterable[FileKey]) -> None:
+    def forgotten(self, dataset: str, generation: int, files: Iterable[FileKey]) -> None:
+        self.count += 1
         left = sorted(file for file in files if file[0] == dataset and file[2] <= generation)
-        assert not left, f"the deletion of {dataset}@{generation} is forgotten, and {left} are left"
+        if left:
+            raise self.broken(f"the deletion of {dataset}@{generation} is forgotten, and {left} are left", left[0][:2])
 
 
-class ViewsNeverGoBack:
-    """A gateway's view never goes back, in version or in any shard's epoch."""
+class ViewsNeverGoBack(Checker):
+    rule = "A gateway's view never goes back, in version or in any shard's epoch."
 
     def __init__(self) -> None:
+        super().__init__()
         self._versions: dict[str, int] = {}
-        self._epochs: dict[str, dict[ShardKey, int]] = {}
+        self._maps: dict[str, dict[str, ShardMap]] = {}
+        """Of each gateway, the last of every dataset that it ever knew."""
+        self._compared: set[tuple[int, int]] = set()
+        """Versions of maps that follow each other at some gateway; others see the same ones."""
 
     def began(self, gateway: str) -> None:
         """A gateway's process is another: it has seen nothing yet."""
         self._versions.pop(gateway, None)
-        self._epochs[gateway] = {}
+        self._maps[gateway] = {}
 
-    def seen(self, gateway: str, version: int, epochs: Iterable[tuple[ShardKey, int]]) -> None:
-        """``epochs``: of shards that may have another than in its view before."""
+    def seen(self, gateway: str, view: ClusterView) -> None:
+        self.count += 1
         former = self._versions.get(gateway, 0)
-        assert version > former, f"the view of {gateway} went back: {version} after {former}"
-        self._versions[gateway] = version
-        known = self._epochs[gateway]
-        for shard, epoch in epochs:
-            newest = known.get(shard, 0)
-            assert epoch >= newest, f"a view of {gateway} went back: {shard} at epoch {epoch} after {newest}"
-            known[shard] = epoch
+        if view.version <= former:
+            raise self.broken(f"the view of {gateway} went back: {view.version} after {former}")
+        self._versions[gateway] = view.version
+        known = self._maps[gateway]
+        for name, dataset in view.datasets.items():
+            if name in known:
+                self._compare(gateway, known[name], dataset.shard_map)
+            known[name] = dataset.shard_map
+
+    def _compare(self, gateway: str, former: ShardMap, shard_map: ShardMap) -> None:
+        versions = (former.version, shard_map.version)
+        if former is shard_map or versions in self._compared:
+            return
+        for entry in shard_map.changed_since(former if len(former) == len(shard_map) else None):
+            newest = former[entry.shard].epoch if entry.shard < len(former) else 0
+            if entry.epoch < newest:
+                shard = (shard_map.dataset, entry.shard)
+                raise self.broken(
+                    f"a view of {gateway} went back: {shard} at epoch {entry.epoch} after {newest}", shard
+                )
+        self._compared.add(versions)
 
 
-class SilenceIsNoDeath:
-    """No node that runs and can be reached is lost for its silence, however long the coordinator did not run."""
+class SilenceIsNoDeath(Checker):
+    """However long the coordinator itself did not run."""
+
+    rule = "No node that runs and can be reached is lost for its silence."
 
     def __init__(self, timeout_ms: int) -> None:
+        super().__init__()
         self._timeout_ms = timeout_ms
 
     def lost(self, process: Process, why: str, silent_ms: int) -> None:
         """``silent_ms``: for how long nothing has kept it from being heard."""
-        is_blamed = why.startswith("heartbeats missed") and silent_ms > self._timeout_ms
-        assert not is_blamed, f"{process} was lost though it runs: {why}"
+        self.count += 1
+        if why.startswith("heartbeats missed") and silent_ms > self._timeout_ms:
+            raise self.broken(f"{process} was lost though it runs: {why}")
 
 
-class RetriesWait:
-    """What failed is not tried again at once. Orders to a process are called (kind, node, incarnation, ...)."""
+class RetriesWait(Checker):
+    """Orders to a process are called (kind, node, incarnation, ...)."""
+
+    rule = "What failed is not tried again at once."
 
     def __init__(self) -> None:
+        super().__init__()
         self._failed_ms: dict[tuple[object, ...], int] = {}
 
     def failed(self, what: tuple[object, ...], now_ms: int) -> None:
@@ -183,14 +256,60 @@ class RetriesWait:
 
     def tried(self, what: tuple[object, ...], now_ms: int) -> None:
         failed_ms = self._failed_ms.pop(what, None)
-        is_at_once = failed_ms is not None and now_ms - failed_ms < RETRY_MIN_MS
-        assert not is_at_once, f"{what} is tried again {now_ms - (failed_ms or 0)} ms after it failed"
+        if failed_ms is None:
+            return
+        self.count += 1
+        if now_ms - failed_ms < RETRY_MIN_MS:
+            raise self.broken(f"{what} is tried again {now_ms - failed_ms} ms after it failed")
+
+
+class CoresKeepTheirRules(Checker):
+    """``every_ms``: how seldom it looks at one core of a large cluster; 0: after every event."""
+
+    rule = "The ShardManager and the NodeCores keep the rules that they state of themselves."
+
+    def __init__(self, every_ms: int = 0) -> None:
+        super().__init__()
+        self._every_ms = every_ms
+        self._due_ms: dict[object, int] = {}
+
+    def check(self, core: object, check_invariants: Callable[[], None], now_ms: int) -> None:
+        """``core``: what it is called."""
+        if self._every_ms:
+            if now_ms < self._due_ms.get(core, 0):
+                return
+            self._due_ms[core] = now_ms + self._every_ms
+        self.count += 1
+        try:
+            check_invariants()
+        except AssertionError as error:
+            raise self.broken(str(error)) from error
+
+
+class HealedBecomesWhole(Checker):
+    rule = "When all that went wrong is healed, every shard becomes Active where it is held, and nothing is left over."
+
+    def looked(self, ailment: str) -> None:
+        """In the end. ``ailment``: what is not as it must be, or ""."""
+        self.count += 1
+        if ailment:
+            raise self.broken(ailment)
+
+
+class EndsEven(Checker):
+    rule = "Nodes that stay end with shards spread evenly over them, and then no healthy shard moves."
+
+    def looked(self, problem: str) -> None:
+        """In the end. ``problem``: what is uneven or moves, or ""."""
+        self.count += 1
+        if problem:
+            raise self.broken(problem)
 
 
 class Checkers:
-    """One of each."""
+    """One of each. ``audit_every_ms``: as ``CoresKeepTheirRules`` has it."""
 
-    def __init__(self, heartbeat_timeout_ms: int) -> None:
+    def __init__(self, heartbeat_timeout_ms: int, audit_every_ms: int = 0) -> None:
         self.one_leads = OneCoordinatorActs()
         self.handed_on = HandedOnOnlyWhenLetGo()
         self.one_owner = OneOwnerAcknowledges()
@@ -202,3 +321,10 @@ class Checkers:
         self.views = ViewsNeverGoBack()
         self.silence = SilenceIsNoDeath(heartbeat_timeout_ms)
         self.retries = RetriesWait()
+        self.cores = CoresKeepTheirRules(audit_every_ms)
+        self.healed = HealedBecomesWhole()
+        self.even = EndsEven()
+
+    def counts(self) -> dict[str, int]:
+        """How often each rule was put to the test, by its words."""
+        return {checker.rule: checker.count for checker in vars(self).values()}

@@ -40,6 +40,7 @@ from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
+from filoray.cluster.simulation.shard_watch import HistoryRecord, ShardWatch
 from filoray.cluster.simulation.simulated_coordinator import (
     SimulatedCoordinator,
     Surroundings,
@@ -53,6 +54,8 @@ from filoray.cluster.store.coordinator_store import CoordinatorStore
 
 HEARTBEATS_MISSED_MAX = 5
 START_TIMEOUT_MS = 16_000
+SHARDS_MAX = 1 << 21
+"""Of all datasets of a cluster: more than any simulation asks for."""
 
 
 @functools.lru_cache
@@ -73,15 +76,30 @@ def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> Serve
     return dataclasses.replace(
         default,
         node_count=node_count,
+        dataset_limits=dataclasses.replace(default.dataset_limits, max_shards=SHARDS_MAX),
         node=node,
         seed=seed,
         column_store_url="postgresql+psycopg://simulated" if lease_ms else None,
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attention:
+    """How closely a cluster is looked at: a large one does so much that not all can be kept and checked.
+
+    ``lines_max``: of the trace. ``audit_every_ms``: how seldom a core's own rules are checked; ``look_every_ms``: how
+    seldom the coordinator's maps are looked at; 0: after every event.
+    """
+
+    lines_max: int | None = None
+    audit_every_ms: int = 0
+    look_every_ms: int = 0
+
+
 class SimulatedCluster:
     """``rates``: what goes wrong by itself. ``store``: what the coordinator remembers is kept there.
 
+    ``record``: filled with what happens to shards. ``attention``: all there is, by default.
     ``machine_count``: machines between which nodes are moved; 0: all nodes stay where they are launched.
     ``has_standby``: two coordinators are there, of which one may lead.
     """
@@ -92,19 +110,23 @@ class SimulatedCluster:
         node_count: int,
         rates: FaultRates | None = None,
         store: CoordinatorStore | None = None,
+        record: HistoryRecord | None = None,
+        attention: Attention | None = None,
         machine_count: int = 0,
         *,
         has_standby: bool = False,
     ) -> None:
         self.node_count = node_count
-        rates = rates or FaultRates()
-        self.world = SimulatedWorld(seed, rates)
-        self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms)
+        rates = self.drawn_rates = rates or FaultRates()
+        attention = attention or Attention()
+        self.world = SimulatedWorld(seed, rates, attention.lines_max)
+        self.watch = ShardWatch(self.world, record, attention.look_every_ms)
+        self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms, attention.audit_every_ms)
         self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
         files: dict[FileKey, ShardFile] = {}
         faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
         self._machines = SimulatedMachines(machine_count, node_count)
-        self._around = Surroundings(self.world, self.checkers, faulty, files, self._machines)
+        self._around = Surroundings(self.world, self.checkers, faulty, files, self._machines, self.watch)
         self._requests = itertools.count(1)
         self._asking: set[str] = set()
         self._gateways = tuple(gateway_name(index) for index in range(node_count))
@@ -304,18 +326,28 @@ class SimulatedCluster:
             return f"a rolling restart has still to replace {core.restart.left}"
         if not core.manager.is_even:
             return "shards are still to move"
-        wanted = set()
-        for name, (config, shard_map) in core.manager.datasets.items():
+        for name, (_, shard_map) in core.manager.datasets.items():
             for gateway in self._around.gateways.values():
                 known = gateway.view.datasets.get(name)
                 if known is None or known.shard_map != shard_map:
                     return f"{gateway.name} does not know {name} as it is"
+        return self.service_ailment()
+
+    def service_ailment(self) -> str:
+        """Which shard is not Active at an owner that really holds it, or what else is left of any dataset, or ""."""
+        if self.coordinator is None:
+            return "there is no coordinator"
+        core = self.coordinator.core
+        members = core.membership.members()
+        wanted = set()
+        for name, (config, shard_map) in core.manager.datasets.items():
             for entry in shard_map.shards:
                 file = (name, entry.shard, config.generation)
                 wanted.add(file)
                 if entry.status.kind is not StatusKind.ACTIVE or entry.node is None:
                     return f"{name}: {entry}"
-                node = self._around.nodes.get((entry.node, members[entry.node].incarnation))
+                member = members.get(entry.node)
+                node = self._around.nodes.get((entry.node, member.incarnation)) if member is not None else None
                 served = node.serving.get((name, entry.shard)) if node is not None else None
                 stored = self._around.files.get(file)
                 if served is None or served.epoch != entry.epoch or served.file != file:

@@ -55,6 +55,28 @@ class FaultRates:
         )
 
 
+TROUBLES = (
+    "crash",
+    "lose",
+    "double",
+    "reorder",
+    "fail_kill",
+    "fail_launch",
+    "fail_opening",
+    "hang_opening",
+    "fail_flush",
+    "fail_deletion",
+    "doubt_store",
+    "fail_store",
+    "slow_store",
+)
+"""The rates of what goes wrong by itself: a history may be played without any of them."""
+
+
+def present_troubles(rates: FaultRates) -> tuple[str, ...]:
+    return tuple(name for name in TROUBLES if getattr(rates, name))
+
+
 def draw_rates(dice: random.Random) -> FaultRates:
     """One kind of trouble is often absent, so that none hides the others."""
     is_spread = dice.random() < 0.5  # over machines, which are far from each other

@@ -1,11 +1,8 @@
 """Random histories of a simulated cluster: a phase of faults, then healing, then everything must become well.
 
 Which faults come, and how often, is drawn from the seed (``faults.py``). Safety is checked at every step
-(``checkers.py``), liveness in the end.
-
-    python -m filoray.cluster.simulation.history [NODES SHARDS FAULTS SEEDS]
-
-says how many histories it plays in a second on one core.
+(``checkers.py``), liveness in the end. The dice of faults are not those of the world: a fault that is left out changes
+no other.
 """
 
 from __future__ import annotations
@@ -13,20 +10,23 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from filoray.cluster.actor_names import slot_index
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.candidates import RESTART_MS
+from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken, ShardKey
 from filoray.cluster.simulation.cluster import SimulatedCluster
-from filoray.cluster.simulation.faults import draw_rates
+from filoray.cluster.simulation.faults import FaultRates, draw_rates
+from filoray.cluster.simulation.shard_watch import HistoryRecord
 from filoray.cluster.store.coordinator_store import CoordinatorStore
 
 _LOOK_MS = 500
 _PEACE_MS = 5000
+_FEW_SHARDS = 4
+_MOVES_MS = 10_000
+"""For a shard more of each data set: where one moves after the other until all is even, many take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +35,76 @@ class HistoryShape:
 
     ``node_count`` None: drawn. ``faults_max``: after as many the phase of faults is over before its time.
 
-    ``calendar_jump_ms_max``: how far calendars are set wrong, ahead or behind.
+    ``duration_ms``: of the phase of faults; None: as long as ``faults_max`` take. ``calendar_jump_ms_max``: how far
+    calendars are set wrong, ahead or behind. ``chosen_faults``: numbers (from 1) of those that happen; None: all.
+    ``without``: names of troubles (``faults.TROUBLES``) that do not come, whatever is drawn.
     """
 
-    duration_ms: int = 60_000
+    duration_ms: int | None = 60_000
     recovery_ms: int = 120_000
     node_count: int | None = None
     num_shards: int = 4
     faults_max: int | None = None
     calendar_jump_ms_max: int = 10 * 3_600_000
+    chosen_faults: frozenset[int] | None = None
+    without: frozenset[str] = frozenset()
     has_standby: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.duration_ms is not None or self.faults_max is not None, "faults for ever"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultMark:
+    """A fault that happened. ``number``: its place among all that were drawn, from 1; ``where``: to what."""
+
+    at_ms: int
+    number: int
+    kind: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"fault {self.number}: {self.kind}{f' {self.where}' if self.where else ''}"
+
+
+class HistoryFailed(AssertionError):
+    """``rule``: the one that was broken; ``shard``: where, if it is about one. ``faults``: those up to then."""
+
+    def __init__(self, seed: int, error: Exception, cluster: SimulatedCluster, faults: list[FaultMark]) -> None:
+        self.problem = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+        super().__init__(f"seed {seed}: {self.problem}\n" + "\n".join(cluster.trace[-60:]))
+        self.seed = seed
+        self.rule = error.rule if isinstance(error, RuleBroken) else NOTHING_UNFORESEEN
+        self.shard: ShardKey | None = error.shard if isinstance(error, RuleBroken) else None
+        self.cluster = cluster
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One that has ended well. ``faults``: what happened, in order."""
+
+    cluster: SimulatedCluster
+    faults: list[FaultMark]
 
 
 def run_history(
     seed: int, duration_ms: int = 60_000, shape: HistoryShape | None = None, store: CoordinatorStore | None = None
 ) -> SimulatedCluster:
-    """Raises AssertionError with the seed and the trace of what was done."""
-    with _uncollected():
-        return _run(seed, shape or HistoryShape(duration_ms), store)
+    """Raises HistoryFailed with the seed and the trace of what was done."""
+    return play_history(seed, shape or HistoryShape(duration_ms), store).cluster
+
+
+def play_history(
+    seed: int, shape: HistoryShape, store: CoordinatorStore | None = None, record: HistoryRecord | None = None
+) -> History:
+    """As ``run_history``, with what went wrong. ``record``: filled."""
+    with uncollected():
+        return _play(seed, shape, store, record)
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """A third of a history's time would go into looking for cycles, of which it makes few and soon ends."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -67,30 +115,42 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _run(seed: int, shape: HistoryShape, store: CoordinatorStore | None) -> SimulatedCluster:
+def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record: HistoryRecord | None) -> History:
     dice = random.Random(f"faults {seed}")
     node_count = shape.node_count or dice.randint(1, 5)
-    rates = draw_rates(dice)
+    rates = _without(draw_rates(dice), shape.without)
     if shape.has_standby:
         rates = replace(rates, lease_ms=rates.lease_ms or 8000)
-    cluster = SimulatedCluster(seed, node_count, rates, store, has_standby=shape.has_standby)
+    cluster = SimulatedCluster(seed, node_count, rates, store, record, has_standby=shape.has_standby)
+    faults: list[FaultMark] = []
     try:
-        _live_through_faults(cluster, dice, shape)
+        _live_through_faults(cluster, dice, shape, faults)
         _heal(cluster)
         _demand_health(cluster, shape)
-    except AssertionError as error:
-        raise AssertionError(f"seed {seed}: {error}\n" + "\n".join(cluster.trace[-60:])) from error
-    return cluster
+    except Exception as error:
+        raise HistoryFailed(seed, error, cluster, faults) from error
+    return History(cluster, faults)
 
 
-def _live_through_faults(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) -> None:
+def _without(rates: FaultRates, troubles: frozenset[str]) -> FaultRates:
+    return replace(rates, **dict.fromkeys(troubles, 0))
+
+
+def _live_through_faults(
+    cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape, faults: list[FaultMark]
+) -> None:
     fault_every_ms = cluster.world.rates.fault_every_ms
-    faults = 0
     cluster.advance(dice.randrange(5000))
     cluster.set_up_dataset("alpha", shape.num_shards, dice.randint(1, cluster.node_count))
-    while cluster.now_ms < shape.duration_ms and faults != shape.faults_max:
-        _fault(cluster, dice, shape)
-        faults += 1
+    number = 0
+    while (shape.duration_ms is None or cluster.now_ms < shape.duration_ms) and number != shape.faults_max:
+        number += 1
+        fault = _draw_fault(cluster, dice, shape)
+        if shape.chosen_faults is None or number in shape.chosen_faults:
+            mark = FaultMark(cluster.now_ms, number, fault.kind, fault.where)
+            faults.append(mark)
+            cluster.world.note("%s", mark)
+            fault.happen()
         cluster.advance(1 + dice.randrange(fault_every_ms))
 
 
@@ -108,68 +168,88 @@ def _heal(cluster: SimulatedCluster) -> None:
 
 def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
     """Also of a cluster that is told to delete a dataset, and loses a node, when all is well."""
+    healed = cluster.checkers.healed
+    patience_ms = shape.recovery_ms + _MOVES_MS * max(0, shape.num_shards - _FEW_SHARDS)
     for last in (False, True):
-        deadline_ms = cluster.now_ms + shape.recovery_ms
+        deadline_ms = cluster.now_ms + patience_ms
         is_well = False
         while cluster.now_ms < deadline_ms and not is_well:
             _heal_operators_work(cluster, shape)
             cluster.advance(_LOOK_MS)
             is_well = cluster.is_healthy() and bool(cluster.statuses())
-        assert cluster.statuses(), "no dataset could be set up"
+        healed.looked("" if cluster.statuses() else "no dataset could be set up")
         ailment = cluster.ailment()
-        assert not ailment, f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}"
+        healed.looked(ailment and f"not healthy after {patience_ms} ms of peace: {ailment}")
         if not last:
             cluster.delete_dataset("beta")
             cluster.kill_node(0)
             cluster.advance(_PEACE_MS)
-    unevenness = cluster.unevenness()
-    assert not unevenness, unevenness
+    even = cluster.checkers.even
+    even.looked(cluster.unevenness())
     before = cluster.owners()
     cluster.advance(_PEACE_MS)
-    assert cluster.owners() == before, f"healthy shards move though nothing happens: {before} to {cluster.owners()}"
+    after = cluster.owners()
+    even.looked("" if after == before else f"healthy shards move though nothing happens: {before} to {after}")
 
 
-def _fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) -> None:
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """``weight``: how often it is drawn, compared with others."""
+
+    weight: int
+    kind: str
+    where: str
+    happen: Callable[[], None]
+
+
+def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) -> _Fault:
     num_shards = shape.num_shards
     index = dice.randrange(cluster.node_count)
     dataset = dice.choice(("alpha", "beta"))
-    shard = dice.randrange(num_shards)
+    number = dice.randrange(num_shards)
     min_num_nodes = dice.randint(1, cluster.node_count)
     calendar_ahead_ms = int((2 * dice.random() - 1) * shape.calendar_jump_ms_max)
-    actions: list[tuple[int, Callable[[], None]]] = [
-        (4, lambda: cluster.kill_node(index)),
-        (3, lambda: cluster.hang_node(index)),
-        (6, lambda: cluster.resume_node(index)),
-        (3, cluster.kill_coordinator),
-        (2, cluster.hang_coordinator),
-        (6, cluster.resume_coordinator),
-        (10, lambda: cluster.set_up_dataset(dataset, num_shards, min_num_nodes)),
-        (2, lambda: cluster.stop_shard(dataset, shard)),
-        (2, lambda: cluster.start_shard(dataset, shard, index)),
-        (5, lambda: _move(cluster, dataset, shard, index)),
-        (5, lambda: cluster.move_shard(dataset, shard, index)),
-        (3, lambda: cluster.drain_node(index)),
-        (4, lambda: cluster.undrain_node(index)),
-        (1, cluster.restart_rolling),
-        (1, lambda: cluster.scale(index + 1)),
-        (5, lambda: _move(cluster, dataset, shard, _owner(cluster, dataset, shard, index))),
-        (5, lambda: cluster.mend_node(index)),
-        (6, lambda: cluster.cut_node(index)) if cluster.world.rates.lease_ms else (3, lambda: cluster.hang_node(index)),
-        (2, lambda: cluster.hang_gateway(index)),
-        (3, lambda: cluster.cut_gateway(index)),
-        (4, lambda: cluster.resume_gateway(index)),
-        (1, lambda: cluster.kill_gateway(index)),
-        (1, lambda: cluster.fill_store(5000)),
-        (3, lambda: cluster.delete_dataset(dataset)),
-        (1, lambda: cluster.set_calendar(calendar_ahead_ms)),
+    node, shard, on_node = str(index), f"{dataset}/{number}", f"{dataset}/{number} on {index}"
+    faults = [
+        _Fault(4, "kill node", node, lambda: cluster.kill_node(index)),
+        _Fault(3, "hang node", node, lambda: cluster.hang_node(index)),
+        _Fault(6, "resume node", node, lambda: cluster.resume_node(index)),
+        _Fault(3, "kill coordinator", "", cluster.kill_coordinator),
+        _Fault(2, "hang coordinator", "", cluster.hang_coordinator),
+        _Fault(6, "resume coordinator", "", cluster.resume_coordinator),
+        _Fault(10, "set up dataset", dataset, lambda: cluster.set_up_dataset(dataset, num_shards, min_num_nodes)),
+        _Fault(2, "stop shard", shard, lambda: cluster.stop_shard(dataset, number)),
+        _Fault(2, "start shard", on_node, lambda: cluster.start_shard(dataset, number, index)),
+        _Fault(5, "move shard", on_node, lambda: _move(cluster, dataset, number, index)),
+        _Fault(5, "hand shard over", on_node, lambda: cluster.move_shard(dataset, number, index)),
+        _Fault(3, "drain node", node, lambda: cluster.drain_node(index)),
+        _Fault(4, "undrain node", node, lambda: cluster.undrain_node(index)),
+        _Fault(1, "restart all in turn", "", cluster.restart_rolling),
+        _Fault(1, "scale the cluster", f"to {index + 1}", lambda: cluster.scale(index + 1)),
+        _Fault(
+            5, "reopen shard", shard, lambda: _move(cluster, dataset, number, _owner(cluster, dataset, number, index))
+        ),
+        _Fault(5, "mend node", node, lambda: cluster.mend_node(index)),
+        _Fault(6, "cut node", node, lambda: cluster.cut_node(index))
+        if cluster.world.rates.lease_ms
+        else _Fault(3, "hang node", node, lambda: cluster.hang_node(index)),
+        _Fault(2, "hang gateway", node, lambda: cluster.hang_gateway(index)),
+        _Fault(3, "cut gateway", node, lambda: cluster.cut_gateway(index)),
+        _Fault(4, "resume gateway", node, lambda: cluster.resume_gateway(index)),
+        _Fault(1, "kill gateway", node, lambda: cluster.kill_gateway(index)),
+        _Fault(1, "fill the coordinator's store", "", lambda: cluster.fill_store(5000)),
+        _Fault(3, "delete dataset", dataset, lambda: cluster.delete_dataset(dataset)),
+        _Fault(1, "set the calendar", "", lambda: cluster.set_calendar(calendar_ahead_ms)),
     ]
     if shape.has_standby:
-        kind = dice.choice(((True, True), (True, False), (False, True)))
-        actions += [
-            (6, lambda: cluster.cut_coordinator(from_store=kind[0], from_nodes=kind[1])),
-            (4, cluster.mend_coordinators),
+        from_store, from_nodes = dice.choice(((True, True), (True, False), (False, True)))
+        faults += [
+            _Fault(
+                6, "cut coordinator", "", lambda: cluster.cut_coordinator(from_store=from_store, from_nodes=from_nodes)
+            ),
+            _Fault(4, "mend coordinators", "", cluster.mend_coordinators),
         ]
-    dice.choices([action for _, action in actions], [weight for weight, _ in actions])[0]()
+    return dice.choices(faults, [fault.weight for fault in faults])[0]
 
 
 def _move(cluster: SimulatedCluster, dataset: str, shard: int, node_index: int) -> None:
@@ -203,16 +283,3 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape) -> None
             node = next((node for node in manager.members if len(owned(node)) < config.shards_per_node_max), None)
             if node is not None:
                 cluster.start_shard(name, entry.shard, slot_index(node))
-
-
-def _measure(node_count: int = 5, num_shards: int = 32, faults_max: int = 200, seeds: int = 20) -> None:
-    shape = HistoryShape(600_000, 60_000, node_count, num_shards, faults_max)
-    begun_s = time.process_time()
-    for seed in range(seeds):
-        run_history(seed, shape=shape)
-    elapsed_s = time.process_time() - begun_s
-    print(f"{seeds / elapsed_s:.1f} histories/s: {node_count} nodes x {num_shards} shards x {faults_max} faults")
-
-
-if __name__ == "__main__":
-    _measure(*map(int, sys.argv[1:]))

@@ -42,6 +42,7 @@ from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.pending_call import PendingCall
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
+from filoray.cluster.simulation.shard_watch import ShardWatch
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
 from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import FaultyStore, LifeStore
@@ -65,6 +66,7 @@ class Surroundings:
     store: FaultyStore
     files: dict[FileKey, ShardFile]
     machines: SimulatedMachines
+    watch: ShardWatch
     nodes: dict[Process, SimulatedNode] = field(default_factory=dict)
     gateways: dict[str, SimulatedGateway] = field(default_factory=dict)
     answers: dict[RequestId, Callable[[AnswerValue], None]] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class SimulatedCoordinator:
         self._hung_since_ms = 0
         self._has_moved = False
         """A line was said: shards or members may be others."""
+        self._cause = ""
         self._stuck: list[Action] = []
         self._unheard: list[Action] = []
         self._dispatcher = CoordinatorDispatcher(config, self, placement=around.machines.placement)
@@ -185,7 +188,8 @@ class SimulatedCoordinator:
             assert self.is_over, "only its store may fail, and that ends it"
         if self._has_moved:
             self._has_moved = False
-            self.core.manager.check_invariants()
+            self._checkers.cores.check("ShardManager", self.core.manager.check_invariants, self._world.now_ms)
+            self._around.watch.look(self.core.manager.datasets, self._cause)
         if self.store.lag_ms:
             self._busy_until_ms = self._world.now_ms + self.store.lag_ms
             self.store.lag_ms = 0
@@ -223,8 +227,8 @@ class SimulatedCoordinator:
         self._world.note("refused: %s", error)
 
     def say(self, line: Say) -> None:
-        self._has_moved = True
-        self._world.note(line.text, *line.values)
+        self._has_moved, self._cause = True, line.cause
+        self._world.note(line.text, *line.values, cause=line.cause)
         if line.text.startswith("node lost"):
             self._check_silence(line)
         elif line.text.startswith("node joined"):
@@ -331,7 +335,7 @@ class SimulatedCoordinator:
             call.fail(ValueError("there is no such machine"))
             return
         node = around.nodes[process] = SimulatedNode(
-            self._world, self._checkers, around.files, process, self._send_reports
+            self._world, self._checkers, around.files, process, self._send_reports, around.watch
         )
         node.machine = launch.machine
 
@@ -404,7 +408,8 @@ class SimulatedCoordinator:
     def _check_former_owners(self, order: StartShards) -> None:
         for shard, epoch in order.shards:
             key = (order.config.name, shard)
-            holders = (it.process for it in self._around.nodes.values() if key in it.serving and it.may_answer())
+            serving = self._around.watch.holders(key)
+            holders = (process for process in serving if self._around.nodes[process].may_answer())
             self._checkers.handed_on.ordered(key, (order.node, order.incarnation), epoch, holders)
 
     def _push(self, call: PushView, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]) -> None:

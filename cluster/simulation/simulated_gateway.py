@@ -52,16 +52,7 @@ class SimulatedGateway:
     def take_view(self, offered: ClusterView) -> None:
         held, self.view = self.view, newest_view(self.view, offered)
         if self.view is not held:
-            self._checkers.views.seen(
-                self.name,
-                self.view.version,
-                (
-                    ((name, entry.shard), entry.epoch)
-                    for name, dataset in self.view.datasets.items()
-                    if (former := held.datasets.get(name)) is None or former.shard_map is not dataset.shard_map
-                    for entry in dataset.shard_map.shards
-                ),
-            )
+            self._checkers.views.seen(self.name, self.view)
 
     def work(self) -> None:
         """Write to a shard, or read from one."""

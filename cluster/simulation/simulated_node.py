@@ -40,10 +40,18 @@ from filoray.cluster.control.node_events import Opened as ShardOpened
 from filoray.cluster.control.shard_messages import StartShards, StopShards
 from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.node_protocol import NodeAnnouncement, ShardReport
-from filoray.cluster.simulation.checkers import Checkers, FileKey, Process, ShardKey
+from filoray.cluster.simulation.checkers import (
+    NOTHING_UNFORESEEN,
+    Checkers,
+    FileKey,
+    Process,
+    RuleBroken,
+    ShardKey,
+)
 from filoray.cluster.simulation.pending_call import PendingCall
 from filoray.cluster.simulation.report_outbox import Batch, ReportOutbox
 from filoray.cluster.simulation.shard_file import ServedShard, ShardFile
+from filoray.cluster.simulation.shard_watch import ShardWatch
 from filoray.cluster.simulation.simulated_process import SimulatedProcess
 from filoray.cluster.simulation.world import Action, SimulatedWorld
 
@@ -71,15 +79,17 @@ class _Opening:
 class _CheckedCore(NodeCore):
     """Keeps what is wrong for the simulation, as a node's dispatcher would only have it told in the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: Process, checkers: Checkers) -> None:
         super().__init__(LIMITS)
         self.violation: Exception | None = None
+        self._process = process
+        self._checkers = checkers
 
     def handle(self, event: NodeEvent, now_ms: int) -> list[NodeEffect]:
         try:
             effects = super().handle(event, now_ms)
             if effects:
-                self.check_invariants()
+                self._checkers.cores.check(self._process, self.check_invariants, now_ms)
         except Exception as error:
             self.violation = error
             raise
@@ -99,20 +109,27 @@ class SimulatedNode(SimulatedProcess):
         files: dict[FileKey, ShardFile],
         process: Process,
         send_reports: Callable[[SimulatedNode, Batch], None],
+        watch: ShardWatch,
     ) -> None:
         super().__init__(world, process)
-        self.core = _CheckedCore()
+        self.core = _CheckedCore(process, checkers)
         self.serving: dict[ShardKey, ServedShard] = {}
         self.reports = ReportOutbox(
             lambda batch: send_reports(self, batch), lambda again: world.after(REPORT_RETRY_MS, lambda: self.run(again))
         )
         self._checkers = checkers
         self._files = files
+        self._watch = watch
         self._requests = itertools.count(1)
         self._openings: dict[OpeningId, _Opening] = {}
         self._turns: tuple[FlushTurn, ...] = ()
         self._is_flush_due = False
         self._dispatcher = NodeDispatcher(self.core, self)
+
+    def die(self) -> None:
+        for key in self.serving:
+            self._watch.ended(key, self.process)
+        super().die()
 
     # ---- what the coordinator asks
 
@@ -133,8 +150,9 @@ class SimulatedNode(SimulatedProcess):
 
     def handle(self, event: NodeEvent) -> None:
         self._dispatcher.take(event)
-        if self.core.violation is not None:
-            raise AssertionError(f"{self.name}: {event}: {self.core.violation!r}")
+        if (violation := self.core.violation) is not None:
+            rule = violation.rule if isinstance(violation, RuleBroken) else NOTHING_UNFORESEEN
+            raise RuleBroken(rule, f"{self.name}: {event}: {violation!r}")
 
     # ---- the dispatcher's world
 
@@ -178,6 +196,7 @@ class SimulatedNode(SimulatedProcess):
         stored = self._files.get(file)
         samples = stored.samples if stored is not None else 0
         self.serving[order.key] = ServedShard(opening, order.epoch, file, samples)
+        self._watch.began(order.key, self.process)
         self._checkers.newest.opened(order.key, order.epoch)
 
     def close_shard(self, opening: OpeningId) -> None:
@@ -185,6 +204,7 @@ class SimulatedNode(SimulatedProcess):
         served = self.serving.get(key)
         if served is not None and served.opening == opening:
             del self.serving[key]
+            self._watch.ended(key, self.process)
         self.later(CLOSE_MS, lambda: self.handle(Closed(key, opening)))
 
     def end_opening(self, opening: OpeningId) -> None:

@@ -82,9 +82,12 @@ class ModelStore:
         self._datasets.pop(name, None)
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
+        former = None
         if (known := self._datasets.get(shard_map.dataset)) is not None:
+            former = known[1] if known[1] is not None and len(known[1]) == len(shard_map) else None
             self._datasets[shard_map.dataset] = (known[0], shard_map, known[2])
-        self._epochs |= {(shard_map.dataset, entry.shard): entry.epoch for entry in shard_map.shards if entry.epoch}
+        changed = shard_map.changed_since(former)
+        self._epochs |= {(shard_map.dataset, entry.shard): entry.epoch for entry in changed if entry.epoch}
 
     def node_count(self) -> int | None:
         return self._node_count

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -19,20 +20,21 @@ T = TypeVar("T")
 
 
 class TraceLine(NamedTuple):
-    """Put into words only when somebody reads it."""
+    """Put into words only when somebody reads it. ``cause``: the coordinator's id of what led to it, or ""."""
 
     at_ms: int
     text: str
     values: tuple[object, ...]
+    cause: str = ""
 
     def __str__(self) -> str:
         return f"{self.at_ms:>8} {self.text % self.values if self.values else self.text}"
 
 
 class SimulatedWorld:
-    """``rates``: how often what goes wrong; may be set anew at any time."""
+    """``rates``: how often what goes wrong; may be set anew at any time. ``lines_max``: kept of what was done."""
 
-    def __init__(self, seed: int, rates: FaultRates) -> None:
+    def __init__(self, seed: int, rates: FaultRates, lines_max: int | None = None) -> None:
         self.now_ms = 0
         self.calendar_ahead_ms = 0
         """Of the time that passes; somebody may set the calendar at any time."""
@@ -42,7 +44,7 @@ class SimulatedWorld:
         self._queue: list[tuple[int, int, Action]] = []
         self._sequence = 0
         self._channel_free_ms: dict[tuple[str, str], int] = {}
-        self._lines: list[TraceLine] = []
+        self.lines: deque[TraceLine] = deque(maxlen=lines_max)
 
     # ---- time
 
@@ -100,9 +102,9 @@ class SimulatedWorld:
 
     # ---- what was done
 
-    def note(self, text: str, *values: object) -> None:
-        self._lines.append(TraceLine(self.now_ms, text, values))
+    def note(self, text: str, *values: object, cause: str = "") -> None:
+        self.lines.append(TraceLine(self.now_ms, text, values, cause))
 
     @property
     def trace(self) -> list[str]:
-        return [str(line) for line in self._lines]
+        return [str(line) for line in self.lines]

@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     hashing.set_defaults(run=lambda _: cli_access.password_hash())
     token = commands.add_parser("new-token", help="make a bearer token, and its hash for filoray.tokens")
     token.set_defaults(run=lambda _: cli_access.new_token())
+    _add_simulate(commands.add_parser("simulate", help="play random histories of simulated clusters"))
     cli_nodes.add_commands(commands)
     _add_scale(commands.add_parser("scale", help="have more or fewer nodes while the cluster runs"))
     _add_tsdb(commands.add_parser("tsdb", help="look into, check, export and import stored data"))
@@ -126,6 +127,12 @@ def _add_tsdb(parser: argparse.ArgumentParser) -> None:
     from filoray.command import cli_tsdb
 
     cli_tsdb.add_arguments(parser)
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    from filoray.command import cli_simulate
+
+    cli_simulate.add_arguments(parser)
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:

@@ -89,7 +89,7 @@ def test_a_missing_key_is_named(key: str) -> None:
     [
         (_with(num_shards=6), "num-shards: 6 is not a power of two"),
         (_with(num_shards=0), "num-shards: 0 is out of range"),
-        (_with(num_shards=4096), "num-shards: 4096 is out of range"),
+        (_with(num_shards=131072), "num-shards: 131072 is out of range"),
         (_with(num_shards="four"), "num-shards: 'four' is not a whole number"),
         (_with(num_shards=True), "num-shards: True is not a whole number"),
         (_with(min_num_nodes=0), "min-num-nodes: 0 is out of range"),

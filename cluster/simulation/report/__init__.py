@@ -1,0 +1,1 @@
+"""Reports of what happened to a cluster, each one HTML file that needs nothing else."""
