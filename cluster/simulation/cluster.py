@@ -221,6 +221,16 @@ class SimulatedCluster:
     def gateway(self) -> SimulatedGateway:
         return self._gateway(0)
 
+    def gateway_at(self, index: int) -> SimulatedGateway:
+        """The present process."""
+        return self._gateway(index)
+
+    def is_there(self, part: str, index: int) -> bool:
+        """Whether a `node`, `gateway` or `coordinator` has a process now."""
+        if part == "node":
+            return any(not node.is_dead for node in self._processes(index))
+        return part == "gateway" or self.coordinator is not None
+
     def is_healthy(self) -> bool:
         return not self.ailment()
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import bisect
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from filoray.cluster.control.node_events import OpeningId
 from filoray.cluster.simulation.checkers import FileKey
+
+
+class KeptSample(NamedTuple):
+    """``place``: among all samples of its shard, the first being 1."""
+
+    timestamp_ms: int
+    place: int
+    series: str
+    value: float
 
 
 @dataclass(slots=True)
@@ -13,7 +24,8 @@ class ShardFile:
     """``committed``: samples that the log ever had, up to ``checkpoint`` no more; ``flushed``: those in chunks.
 
     ``is_late``: made anew after it was to be deleted, by an order of a coordinator that is no more. Nobody who goes by
-    a view finds it, and nobody knows of it who could delete it.
+    a view finds it, and nobody knows of it who could delete it. ``contents``: those of the samples that a client knows
+    again, by time.
     """
 
     epoch: int
@@ -21,11 +33,26 @@ class ShardFile:
     committed: int = 0
     checkpoint: int = 0
     flushed: int = 0
+    contents: list[KeptSample] = field(default_factory=list)
 
     @property
     def samples(self) -> int:
         """What is found by whoever opens it."""
         return self.flushed + self.committed - self.checkpoint
+
+    def keep(self, sample: KeptSample) -> None:
+        """Nothing if it is there: it was sent again."""
+        known = self._between(sample.timestamp_ms - 1, sample.timestamp_ms)
+        if all(one.series != sample.series for one in known):
+            bisect.insort(self.contents, sample)
+
+    def found(self, samples: int, after_ms: int, until_ms: int) -> list[KeptSample]:
+        """Of the first ``samples``, those of that time."""
+        return [one for one in self._between(after_ms, until_ms) if one.place <= samples]
+
+    def _between(self, after_ms: int, until_ms: int) -> list[KeptSample]:
+        first, last = (bisect.bisect_left(self.contents, (time_ms + 1,)) for time_ms in (after_ms, until_ms))
+        return self.contents[first:last]
 
 
 @dataclass(slots=True)

@@ -51,6 +51,7 @@ ACCESS_BY_ENDPOINT: dict[tuple[str, str], tuple[Scope, Role]] = {
     ("GET", "/__seeds"): (Scope.KNOWN, Role.NONE),
     ("GET", "/metrics"): (Scope.CLUSTER, Role.READ),
     ("GET", "/admin/actors"): (Scope.CLUSTER, Role.ADMIN),
+    ("GET", "/admin/chaos"): (Scope.CLUSTER, Role.ADMIN),
     ("POST", "/admin/loglevel/{logger}"): (Scope.CLUSTER, Role.ADMIN),
     ("GET", "/api/v1/cluster"): (Scope.KNOWN, Role.NONE),
     ("GET", f"{_CLUSTER_PATH}/status"): (Scope.DATASET, Role.READ),
