@@ -20,6 +20,8 @@ class NodeInfo:
     """A living member. ``name`` is its slot ("node-0"), ``incarnation`` grows with each new process in that slot.
 
     ``public_key``: that of its socket, which is at ``address``; or ``endpoint``: the private one of its machine.
+
+    ``is_drained``: it is to have no shards.
     """
 
     name: str
@@ -29,6 +31,7 @@ class NodeInfo:
     pid: int
     public_key: bytes = b""
     endpoint: str = ""
+    is_drained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ from filoray.cluster.process.process_identity import ProcessIdentity
 ShardEpoch = tuple[int, int]
 """(shard, epoch)."""
 
+NodeProcessId = tuple[str, int]
+"""(node, incarnation)."""
+
 CONTROL_GROUP = "control"
 """Ray concurrency group of heartbeats and announcements: a long order never delays them."""
 

@@ -22,13 +22,17 @@ from filoray.cluster.control.coordinator_effects import AnswerValue
 from filoray.cluster.control.coordinator_events import (
     CoordinatorEvent,
     DeletionOrdered,
+    DrainOrdered,
+    MoveOrdered,
     ReadyAsked,
     RequestId,
+    RollingRestartOrdered,
     SetUpOrdered,
     ShardsReported,
     ShutdownOrdered,
     StartOrdered,
     StopOrdered,
+    UndrainOrdered,
     ViewAsked,
 )
 from filoray.cluster.control.launch_report import ReadyReport
@@ -89,6 +93,30 @@ class Coordinator:
         for the shard any more, but no other node gets it before.
         """
         await self._ask(lambda request: StopOrdered(request, dataset, tuple(shards)))
+
+    async def move_shards(self, dataset: str, node: str, shards: Sequence[int]) -> None:
+        """Have shards go to ``node`` (its name or FiloDB address); returns when they are Active there.
+
+        Raises DatasetUnknown, BadData; Unavailable if they are not after some seconds: the move then goes on by itself.
+        """
+        await self._ask(lambda request: MoveOrdered(request, dataset, node, tuple(shards)))
+
+    async def drain_node(self, node: str) -> None:
+        """It is to have no shards: they move away, and it gets none. Raises BadData if they have nowhere to go."""
+        await self._ask(lambda request: DrainOrdered(request, node))
+
+    async def undrain_node(self, node: str) -> None:
+        """It may have shards again. Raises BadData if it is not drained."""
+        await self._ask(lambda request: UndrainOrdered(request, node))
+
+    async def restart_nodes(self) -> None:
+        """Begin a rolling restart. Raises Unavailable while one is under way."""
+        await self._ask(RollingRestartOrdered)
+
+    def restart_state(self) -> tuple[tuple[str, ...], str]:
+        """The nodes that a rolling restart has still to replace, and why the last ended before its time, or ""."""
+        restart = self._dispatcher.core.restart
+        return tuple(node for node, _ in restart.left), restart.problem
 
     def story(self, dataset: str, shard: int) -> tuple[str, ...]:
         """What happened to a shard and why, oldest first."""

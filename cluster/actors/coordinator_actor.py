@@ -89,6 +89,21 @@ class CoordinatorActor:
     async def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
         await self._run(self._coordinator.stop_shards(dataset, shards))
 
+    async def move_shards(self, dataset: str, node: str, shards: Sequence[int]) -> None:
+        await self._run(self._coordinator.move_shards(dataset, node, shards))
+
+    async def drain_node(self, node: str) -> None:
+        await self._run(self._coordinator.drain_node(node))
+
+    async def undrain_node(self, node: str) -> None:
+        await self._run(self._coordinator.undrain_node(node))
+
+    async def restart_nodes(self) -> None:
+        await self._run(self._coordinator.restart_nodes())
+
+    async def restart_state(self) -> tuple[tuple[str, ...], str]:
+        return await self._call(self._coordinator.restart_state)
+
     async def story(self, dataset: str, shard: int) -> tuple[str, ...]:
         return await self._call(lambda: self._coordinator.story(dataset, shard))
 

@@ -1,4 +1,4 @@
-"""How a cluster comes up and stays up: the ``seed`` and ``supervisor`` blocks of the server's configuration, declared.
+"""How a cluster comes up, stays up and stays even: the ``seed``, ``supervisor`` and ``balance`` blocks, declared.
 
 ``conf/filoray-defaults.conf`` has the defaults and the reasons.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from filoray.cluster.config.setting import Duration, Integer
+from filoray.cluster.config.setting import Duration, Flag, Integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,15 @@ class SeedConfig:
     form_wait_ms: Annotated[int, Duration("form-wait")]
     timeout_ms: Annotated[int, Duration("timeout", minimum=100)]
     stall_timeout_ms: Annotated[int, Duration("stall-timeout", minimum=100)]
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceConfig:
+    """When and how fast healthy shards move so that every node has as many as any other."""
+
+    rebalance: Annotated[bool, Flag("rebalance")]
+    wait_ms: Annotated[int, Duration("wait")]
+    moves_max: Annotated[int, Integer("moves-max", minimum=1)]
 
 
 @dataclass(frozen=True, slots=True)

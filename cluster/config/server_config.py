@@ -23,7 +23,7 @@ from filoray.cluster.config.config_section import ConfigSection, ConfigSource, m
 from filoray.cluster.config.dataset_limits import DatasetLimits
 from filoray.cluster.config.hocon import parse_file, parse_own
 from filoray.cluster.config.http_config import HttpConfig
-from filoray.cluster.config.launch_config import SeedConfig, SupervisorConfig
+from filoray.cluster.config.launch_config import BalanceConfig, SeedConfig, SupervisorConfig
 from filoray.cluster.config.node_config import NodeConfig
 from filoray.cluster.config.request_config import QueryConfig, WriteConfig
 from filoray.cluster.config.setting import Flag, Integer, Nested, Size, Text, read_settings
@@ -104,6 +104,7 @@ class ServerConfig:
     http: Annotated[HttpConfig, Nested("http")]
     node: Annotated[NodeConfig, Nested("node")]
     seed: Annotated[SeedConfig, Nested("seed")]
+    balance: Annotated[BalanceConfig, Nested("balance")]
     supervisor: Annotated[SupervisorConfig, Nested("supervisor")]
     query: Annotated[QueryConfig, Nested("query")]
     write: Annotated[WriteConfig, Nested("write")]

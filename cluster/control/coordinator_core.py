@@ -8,6 +8,7 @@ What this class does is to put the parts together; each has its own state and ru
     ShardOrders         orders until they are done     NodeKeeper       processes: start, watch, beat, end
     ViewBoard           what gateways are to know      OperatorRequests  what operators wait for
     LaunchVerdict       when a launch is over          Conversations    requests that are answered later
+    Spreader            when shards move to even out   RollingRestart   one node after the other replaced
 
 It may be lost at any moment: everything it needs is in the MetaStore (``Remembered``), and nodes say themselves what
 they hold. A new one adopts the nodes that live, without disturbing the shards they serve, and replaces the others.
@@ -25,6 +26,7 @@ from filoray.cluster.control.coordinator_effects import Effect, EndProcess, Reti
 from filoray.cluster.control.coordinator_events import (
     CoordinatorEvent,
     DeletionOrdered,
+    DrainOrdered,
     GatewayDue,
     HeartbeatDue,
     HeartbeatHeard,
@@ -33,6 +35,7 @@ from filoray.cluster.control.coordinator_events import (
     KillFailed,
     MembersTold,
     Moment,
+    MoveOrdered,
     NodeAbsent,
     NodeAnswered,
     NodeClosed,
@@ -44,6 +47,7 @@ from filoray.cluster.control.coordinator_events import (
     PatienceEnded,
     PublishDue,
     ReadyAsked,
+    RollingRestartOrdered,
     SetUpOrdered,
     ShardsReported,
     ShutdownOrdered,
@@ -54,6 +58,7 @@ from filoray.cluster.control.coordinator_events import (
     StopOrdered,
     StoreFailed,
     Ticked,
+    UndrainOrdered,
     ViewAsked,
     ViewRefused,
     ViewTaken,
@@ -65,20 +70,35 @@ from filoray.cluster.control.membership import Membership, MembershipLimits
 from filoray.cluster.control.node_keeper import KnownProcess, NodeKeeper
 from filoray.cluster.control.operator_requests import OperatorRequests
 from filoray.cluster.control.patience import Patience
-from filoray.cluster.control.shard_manager import RestoredState, ShardManager
+from filoray.cluster.control.rolling_restart import RollingRestart
+from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import StoryLine
 from filoray.cluster.control.shard_orders import ShardOrders
+from filoray.cluster.control.shard_table import RestoredState
+from filoray.cluster.control.spreader import Spreader
 from filoray.cluster.control.turn import Turn
 from filoray.cluster.control.view_board import ViewBoard
 from filoray.cluster.data_plane_keys import KeyPair
+from filoray.cluster.node_protocol import NodeProcessId
+
+OperatorOrder = (
+    SetUpOrdered
+    | DeletionOrdered
+    | StartOrdered
+    | StopOrdered
+    | MoveOrdered
+    | DrainOrdered
+    | UndrainOrdered
+    | RollingRestartOrdered
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What the MetaStore has when a coordinator begins. ``generation``: higher than that of any before.
 
-    ``incarnations`` and ``processes``: of each node, the last. ``opened``: of (dataset, shard) the last generation in
-    which it was Active.
+    ``incarnations`` and ``processes``: of each node, the last. ``restart_left``: what a rolling restart has still to
+    replace. ``opened``: of (dataset, shard) the last generation in which it was Active.
     """
 
     generation: int
@@ -87,6 +107,7 @@ class Remembered:
     processes: Mapping[str, KnownProcess]
     opened: Mapping[tuple[str, int], int]
     shards: RestoredState
+    restart_left: tuple[NodeProcessId, ...] = ()
 
 
 def tick_ms(config: ServerConfig) -> int:
@@ -108,9 +129,15 @@ class CoordinatorCore:
         self._views = views = ViewBoard(turn, manager, membership, remembered.generation, keys, patience)
         self._shards = shards = ShardOrders(turn, manager, views, dict(remembered.opened), patience)
         self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, keys.public, patience)
+        self._spreader = Spreader(turn, config.balance, manager, membership, shards)
+        self._restart = RollingRestart(
+            turn, manager, membership, shards, self._nodes, views, self._spreader, remembered.restart_left
+        )
         launch = LaunchVerdict(turn, config, manager, membership, shards, views, patience)
         self._launch = launch
-        self._requests = OperatorRequests(turn, config, manager, membership, shards, views, launch, patience)
+        self._requests = OperatorRequests(
+            turn, config, manager, membership, shards, views, launch, self._restart, patience
+        )
         self._conversations = Conversations(turn)
 
     # ---- what can be asked
@@ -122,6 +149,10 @@ class CoordinatorCore:
     @property
     def membership(self) -> Membership:
         return self._membership
+
+    @property
+    def restart(self) -> RollingRestart:
+        return self._restart
 
     def members(self) -> tuple[str, ...]:
         """Addresses of the members, sorted."""
@@ -137,6 +168,7 @@ class CoordinatorCore:
         """What ``event`` calls for, in the order in which it must be done."""
         self._turn.begin(event, moment)
         self._take(event)
+        self._restart.look()
         self._conversations.look()
         return self._turn.end()
 
@@ -150,6 +182,7 @@ class CoordinatorCore:
                 # Shards that close with the whole cluster were stopped by nobody: the next launch opens them again.
                 if not self._nodes.is_stopping:
                     self._shards.reported(node, incarnation, reports)
+                    self._spreader.reported()
             case OrderDone(order):
                 self._shards.done(order)
             case OrderFailed():
@@ -179,7 +212,10 @@ class CoordinatorCore:
                 self._start()
             case Ticked():
                 self._tick()
-            case SetUpOrdered() | DeletionOrdered() | StartOrdered() | StopOrdered() | ViewAsked() | ReadyAsked():
+            case (
+                SetUpOrdered() | DeletionOrdered() | StartOrdered() | StopOrdered() | MoveOrdered() | DrainOrdered()
+                | UndrainOrdered() | RollingRestartOrdered() | ViewAsked() | ReadyAsked()
+            ):  # fmt: skip
                 self._conversations.begin(event.request, self._steps(event))
             case ShutdownOrdered(request):
                 self._conversations.begin(request, self._shut_down())
@@ -216,9 +252,7 @@ class CoordinatorCore:
             case _:
                 raise AssertionError(f"an event that nobody takes: {event}")
 
-    def _steps(
-        self, event: SetUpOrdered | DeletionOrdered | StartOrdered | StopOrdered | ViewAsked | ReadyAsked
-    ) -> Steps:
+    def _steps(self, event: OperatorOrder | ViewAsked | ReadyAsked) -> Steps:
         match event:
             case SetUpOrdered():
                 return self._requests.set_up(event)
@@ -228,6 +262,14 @@ class CoordinatorCore:
                 return self._requests.start(event)
             case StopOrdered():
                 return self._requests.stop(event)
+            case MoveOrdered():
+                return self._requests.move(event)
+            case DrainOrdered(_, node):
+                return self._requests.drain(node)
+            case UndrainOrdered(_, node):
+                return self._requests.undrain(node)
+            case RollingRestartOrdered():
+                return self._requests.restart()
             case ViewAsked(_, subscriber):
                 if subscriber:
                     self._views.asked(subscriber)
@@ -244,6 +286,8 @@ class CoordinatorCore:
 
     def _tick(self) -> None:
         self._nodes.tick()
+        if not self._nodes.is_stopping:
+            self._spreader.ticked()
         self._turn.remind(tick_ms(self._config), Ticked())  # the next one is a cause of its own
 
     def _shut_down(self) -> Steps:

@@ -16,9 +16,9 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_events import CoordinatorEvent, RequestId, ShardOrder
 from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.membership import PersistIncarnation
-from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistShardMap
+from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistDrained, PersistShardMap
 from filoray.cluster.errors import FilorayError
-from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement
+from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeProcessId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,23 @@ class PersistOpened:
     generations: Mapping[tuple[str, int], int]
 
 
-Durable = PersistDataset | ForgetDataset | PersistShardMap | PersistIncarnation | PersistProcess | PersistOpened
+@dataclass(frozen=True, slots=True)
+class PersistRestart:
+    """Remember which node processes a rolling restart has still to replace; none: no restart is under way."""
+
+    left: tuple[NodeProcessId, ...]
+
+
+Durable = (
+    PersistDataset
+    | ForgetDataset
+    | PersistDrained
+    | PersistShardMap
+    | PersistIncarnation
+    | PersistProcess
+    | PersistOpened
+    | PersistRestart
+)
 
 
 @dataclass(frozen=True, slots=True)

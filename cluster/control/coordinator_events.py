@@ -84,6 +84,39 @@ class StopOrdered(CoordinatorEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class MoveOrdered(CoordinatorEvent):
+    """Shards are to go to a node, by name or by ``akka://`` address; answered when they are Active there."""
+
+    request: RequestId
+    dataset: str
+    node: str
+    shards: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainOrdered(CoordinatorEvent):
+    """A node is to have no shards; answered when that is durable. Its shards then move one after the other."""
+
+    request: RequestId
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class UndrainOrdered(CoordinatorEvent):
+    """A node may have shards again."""
+
+    request: RequestId
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class RollingRestartOrdered(CoordinatorEvent):
+    """Every node is to be drained, replaced and refilled, one after the other; answered when that is durable."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
 class ViewAsked(CoordinatorEvent):
     """Answered with the present view; after a restart only when it is known who lives.
 

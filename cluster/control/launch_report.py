@@ -9,7 +9,7 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.control.shard_status import StatusKind
 
-SETTLED = frozenset({StatusKind.ACTIVE, StatusKind.ERROR, StatusKind.STOPPED, StatusKind.UNASSIGNED})
+SETTLED = frozenset({StatusKind.ACTIVE, StatusKind.ERROR, StatusKind.STOPPED})
 """Nothing more will become of a shard by itself, provided that all nodes are up."""
 
 

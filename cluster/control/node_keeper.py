@@ -208,6 +208,10 @@ class NodeKeeper:
     def died(self, event: NodeDied) -> None:
         self._tell(DeathNoticed(event.node, event.incarnation, event.obituary))
 
+    def replace(self, node: str, incarnation: int, why: str) -> None:
+        """End a process that nobody needs any more; the next takes its place."""
+        self._tell(DeathNoticed(node, incarnation, why))
+
     def watch_failed(self, event: WatchFailed) -> None:
         node, incarnation = event.node, event.incarnation
         self._turn.warn("a node is not watched for a moment node=%s#%d error=%s", node, incarnation, event.problem)

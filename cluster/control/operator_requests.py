@@ -16,6 +16,7 @@ from filoray.cluster.control.conversations import NOBODY, Steps, Until
 from filoray.cluster.control.coordinator_effects import ReadSourceConfig
 from filoray.cluster.control.coordinator_events import (
     DeletionOrdered,
+    MoveOrdered,
     RequestId,
     SetUpOrdered,
     StartOrdered,
@@ -24,9 +25,19 @@ from filoray.cluster.control.coordinator_events import (
 from filoray.cluster.control.launch_verdict import LaunchVerdict
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.patience import Patience
+from filoray.cluster.control.rolling_restart import RollingRestart
 from filoray.cluster.control.shard_manager import ShardManager
-from filoray.cluster.control.shard_messages import DatasetDeleted, DatasetSetUp, ShardsStarted, ShardsStopped
+from filoray.cluster.control.shard_messages import (
+    DatasetDeleted,
+    DatasetSetUp,
+    NodeDrained,
+    NodeUndrained,
+    ShardsMoved,
+    ShardsStarted,
+    ShardsStopped,
+)
 from filoray.cluster.control.shard_orders import ShardOrders
+from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.control.turn import Turn
 from filoray.cluster.control.view_board import ViewBoard
 from filoray.cluster.errors import BadData, DatasetExists, FilorayError, Unavailable
@@ -42,6 +53,7 @@ class OperatorRequests:
         shards: ShardOrders,
         views: ViewBoard,
         launch: LaunchVerdict,
+        restart: RollingRestart,
         patience: Patience,
     ) -> None:
         self._turn = turn
@@ -51,6 +63,7 @@ class OperatorRequests:
         self._shards = shards
         self._views = views
         self._launch = launch
+        self._restart = restart
         self._patience = patience
         self._readings: dict[RequestId, DatasetConfig | FilorayError] = {}
 
@@ -114,6 +127,47 @@ class OperatorRequests:
         yield self._until_released(name, shards)
         if nodes := self._manager.unreleased_by(name, shards):
             raise Unavailable(f"shards of dataset {name} are stopped, but {', '.join(nodes)} has not closed all yet")
+        return None
+
+    def move(self, event: MoveOrdered) -> Steps:
+        """Raises DatasetUnknown, BadData; Unavailable if they are not Active there after some seconds: it goes on."""
+        name, shards = event.dataset, event.shards
+        node = self._node_at(event.node) if event.node.startswith("akka") else event.node
+        self._shards.manage(ShardsMoved(name, node, shards))
+
+        def have_arrived() -> bool:
+            known = self._manager.datasets.get(name)
+            return known is None or all(
+                known[1][shard].node == node and known[1][shard].status.kind is StatusKind.ACTIVE for shard in shards
+            )
+
+        yield Until(have_arrived, self._patience.stop_ms)
+        if not have_arrived():
+            raise Unavailable(f"shards of dataset {name} are on their way to {node}, but not all Active there yet")
+        yield self._views.until_known()
+        return None
+
+    def drain(self, node: str) -> Steps:
+        """Raises BadData; Unavailable while it is not known who lives."""
+        yield Until(lambda: not self._membership.is_adopting, self._patience.stop_ms)
+        self._shards.manage(NodeDrained(node))
+        self._views.changed()
+        yield self._views.until_known()
+        return None
+
+    def undrain(self, node: str) -> Steps:
+        """Raises BadData."""
+        if node not in self._manager.drained:
+            raise BadData(f"{node} is not drained")
+        self._shards.manage(NodeUndrained(node))
+        self._views.changed()
+        yield self._views.until_known()
+        return None
+
+    def restart(self) -> Steps:
+        """Raises Unavailable while another rolling restart is under way."""
+        yield Until(lambda: not self._membership.is_adopting, self._patience.stop_ms)
+        self._restart.begin()
         return None
 
     def view(self) -> Steps:

@@ -109,6 +109,40 @@ class ShardsStopped:
     shards: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ShardsMoved:
+    """An operator has shards go to another node, wherever they are. Refused all or nothing, with BadData."""
+
+    dataset: str
+    node: str
+    shards: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDrained:
+    """A node is to have no shards. Refused with BadData if there is no room for them elsewhere."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUndrained:
+    """A node may have shards again."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadDue:
+    """Shards may be moved so that the map becomes even, and drained nodes empty: at most ``moves_max`` at once.
+
+    ``evens_out``: the former too; else only drained nodes are made empty.
+    """
+
+    moves_max: int
+    evens_out: bool = True
+
+
 ManagerEvent = (
     DatasetSetUp
     | DatasetDeleted
@@ -120,6 +154,10 @@ ManagerEvent = (
     | ShardReported
     | ShardsStarted
     | ShardsStopped
+    | ShardsMoved
+    | NodeDrained
+    | NodeUndrained
+    | SpreadDue
 )
 
 
@@ -136,6 +174,14 @@ class ForgetDataset:
     """Nothing is left of the dataset but its epochs, which must never be used again."""
 
     dataset: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersistDrained:
+    """Remember that the node is to have no shards, or that it may have some again."""
+
+    node: str
+    is_drained: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +229,14 @@ class PublishShardMap:
 
 
 ManagerCommand = (
-    PersistDataset | ForgetDataset | PersistShardMap | StartShards | StopShards | DeleteShards | PublishShardMap
+    PersistDataset
+    | ForgetDataset
+    | PersistDrained
+    | PersistShardMap
+    | StartShards
+    | StopShards
+    | DeleteShards
+    | PublishShardMap
 )
 
 

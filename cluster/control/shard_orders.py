@@ -18,11 +18,13 @@ from filoray.cluster.control.shard_messages import (
     ForgetDataset,
     ManagerEvent,
     PersistDataset,
+    PersistDrained,
     PersistShardMap,
     PublishShardMap,
     ShardReported,
     ShardsDeleted,
     ShardsReleased,
+    SpreadDue,
     StartShards,
     StopShards,
 )
@@ -52,19 +54,22 @@ class ShardOrders:
         self.moved_ms = turn.now_ms
         """When anything was last heard of any shard."""
 
-    def manage(self, event: ManagerEvent) -> None:
-        """Raises what ``ShardManager.handle`` does."""
+    def manage(self, event: ManagerEvent) -> bool:
+        """Whether anything was to be done for it. Raises what ``ShardManager.handle`` does."""
         turn = self._turn
-        for command in self._manager.handle(event, turn.calendar_ms, turn.cause):
+        commands = self._manager.handle(event, turn.calendar_ms, turn.cause)
+        for command in commands:
             match command:
-                case PersistDataset() | ForgetDataset() | PersistShardMap():
+                case PersistDataset() | ForgetDataset() | PersistDrained() | PersistShardMap():
                     turn.emit(Persist(command, cause=turn.cause))
                 case StartShards() | StopShards() | DeleteShards():
                     self._give(command)
                 case PublishShardMap(dataset, shard_map):
                     turn.say("shards dataset=%s %s", dataset, _Statuses(shard_map))
                     self._views.changed()
-        self.moved_ms = turn.now_ms
+        if commands or not isinstance(event, SpreadDue):
+            self.moved_ms = turn.now_ms
+        return bool(commands)
 
     def deletion_problem(self, dataset: str) -> str:
         """What the last order to delete its files failed with, or ""."""

@@ -7,10 +7,11 @@ opens the shard's file and replays what was not flushed: RecoveryStarted, then R
 goes: *Recovery(percent)*. When the shard takes writes and answers queries (IngestionStarted) it is *Active*. What
 can go wrong: the node says why it cannot go on (IngestionError: *Error*, still assigned, queries and writes
 refused); the node is lost (ShardDown: *Down*, to be assigned anew); an operator stops it (IngestionStopped:
-*Stopped*, no owner until started again). An owner that is lost before it acknowledged anything is the same as one
-that is lost later, so every owned status takes ShardDown. An owner in *Error* may try again by itself
+*Stopped*, no owner until started again); the ShardManager takes it from its owner to give it to another
+(HandoverStarted: *Unassigned*, until the owner has closed it). An owner that is lost before it acknowledged anything is
+the same as one that is lost later, so every owned status takes ShardDown. An owner in *Error* may try again by itself
 (RecoveryStarted, IngestionStarted). A new assignment may only follow a status without a living owner; *Error* keeps
-its owner, hence it must be stopped or lost first.
+its owner, hence it must be stopped, handed over or lost first.
 
 An event that the table does not have for a status raises InvalidTransition and leaves the status as it was. Late
 reports of former owners never get here: the ShardManager drops them by epoch.
@@ -96,6 +97,11 @@ class IngestionStopped(ShardEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class HandoverStarted(ShardEvent):
+    """The ShardManager takes the shard from its owner; another node gets it when that has closed it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShardDown(ShardEvent):
     """The owner is lost."""
 
@@ -118,6 +124,7 @@ TRANSITIONS: dict[StatusKind, dict[type[ShardEvent], StatusKind]] = {
         IngestionStarted: ACTIVE,
         IngestionError: ERROR,
         IngestionStopped: STOPPED,
+        HandoverStarted: UNASSIGNED,
         ShardDown: DOWN,
     },
     RECOVERY: {
@@ -125,14 +132,16 @@ TRANSITIONS: dict[StatusKind, dict[type[ShardEvent], StatusKind]] = {
         IngestionStarted: ACTIVE,
         IngestionError: ERROR,
         IngestionStopped: STOPPED,
+        HandoverStarted: UNASSIGNED,
         ShardDown: DOWN,
     },
-    ACTIVE: {IngestionError: ERROR, IngestionStopped: STOPPED, ShardDown: DOWN},
+    ACTIVE: {IngestionError: ERROR, IngestionStopped: STOPPED, HandoverStarted: UNASSIGNED, ShardDown: DOWN},
     ERROR: {
         RecoveryStarted: RECOVERY,
         IngestionStarted: ACTIVE,
         IngestionError: ERROR,
         IngestionStopped: STOPPED,
+        HandoverStarted: UNASSIGNED,
         ShardDown: DOWN,
     },
     STOPPED: {ShardAssignmentStarted: ASSIGNED},
@@ -149,6 +158,7 @@ EVENT_TYPES: tuple[type[ShardEvent], ...] = (
     IngestionStarted,
     IngestionError,
     IngestionStopped,
+    HandoverStarted,
     ShardDown,
 )
 

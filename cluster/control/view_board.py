@@ -102,10 +102,11 @@ class ViewBoard:
         if self._is_stale and not self._membership.is_adopting:
             self._is_stale = False
             members = self._membership.members()
+            drained = self._manager.drained
             former = {node: info.incarnation for node, info in self._view.nodes.items()}
             self._view = ClusterView(
                 self._view.version + 1,
-                {node: _node_info(announcement) for node, announcement in members.items()},
+                {node: _node_info(member, is_drained=node in drained) for node, member in members.items()},
                 {name: DatasetView(config, shard_map) for name, (config, shard_map) in self._manager.datasets.items()},
                 self._gateway_keys,
             )
@@ -154,8 +155,8 @@ class ViewBoard:
             self._turn.emit(PushView(gateway, self._view, _PUSH_TIMEOUT_MS, cause=self._turn.cause))
 
 
-def _node_info(announcement: NodeAnnouncement) -> NodeInfo:
+def _node_info(announcement: NodeAnnouncement, *, is_drained: bool) -> NodeInfo:
     node, incarnation = announcement.node, announcement.incarnation
     actor_name = node_actor_name(node, incarnation)
     address, pid, key = announcement.address, announcement.pid, announcement.public_key
-    return NodeInfo(node, incarnation, address, actor_name, pid, key, announcement.endpoint)
+    return NodeInfo(node, incarnation, address, actor_name, pid, key, announcement.endpoint, is_drained)

@@ -21,11 +21,15 @@ from filoray.cluster.control.coordinator_effects import AnswerValue
 from filoray.cluster.control.coordinator_events import (
     CoordinatorEvent,
     DeletionOrdered,
+    DrainOrdered,
+    MoveOrdered,
     RequestId,
+    RollingRestartOrdered,
     SetUpOrdered,
     ShardsReported,
     StartOrdered,
     StopOrdered,
+    UndrainOrdered,
     ViewAsked,
 )
 from filoray.cluster.control.shard_status import StatusKind
@@ -115,6 +119,18 @@ class SimulatedCluster:
     def start_shard(self, dataset: str, shard: int, node_index: int) -> None:
         address = f"akka://filo-server@127.0.0.1:{2552 + node_index}"
         self._ask(lambda request: StartOrdered(request, dataset, address, (shard,)))
+
+    def move_shard(self, dataset: str, shard: int, node_index: int) -> None:
+        self._ask(lambda request: MoveOrdered(request, dataset, node_name(node_index), (shard,)))
+
+    def drain_node(self, index: int) -> None:
+        self._ask(lambda request: DrainOrdered(request, node_name(index)))
+
+    def undrain_node(self, index: int) -> None:
+        self._ask(lambda request: UndrainOrdered(request, node_name(index)))
+
+    def restart_rolling(self) -> None:
+        self._ask(RollingRestartOrdered)
 
     def kill_node(self, index: int) -> None:
         for node in self._processes(index):
@@ -231,6 +247,16 @@ class SimulatedCluster:
             return any(not node.is_dead for node in self._processes(index))
         return part == "gateway" or self.coordinator is not None
 
+    def owners(self) -> dict[tuple[str, int], tuple[str | None, int]]:
+        """Of each (dataset, shard) the owner and the epoch, as the coordinator has them."""
+        assert self.coordinator is not None, "it lives"
+        datasets = self.coordinator.core.manager.datasets
+        return {
+            (name, entry.shard): (entry.node, entry.epoch)
+            for name, (_, shard_map) in datasets.items()
+            for entry in shard_map.shards
+        }
+
     def is_healthy(self) -> bool:
         return not self.ailment()
 
@@ -246,6 +272,10 @@ class SimulatedCluster:
         members = core.membership.members()
         if len(members) != self.node_count:
             return f"the members are {sorted(members)}"
+        if core.restart.left:
+            return f"a rolling restart has still to replace {core.restart.left}"
+        if not core.manager.is_even:
+            return "shards are still to move"
         wanted = set()
         for name, (config, shard_map) in core.manager.datasets.items():
             for gateway in self._around.gateways.values():
@@ -266,6 +296,16 @@ class SimulatedCluster:
                     return f"{name}: {entry} acknowledges what nobody will find: {stored}"
         left = sorted(file for file, stored in self._around.files.items() if file not in wanted and not stored.is_late)
         return f"files are left: {left}" if left else ""
+
+    def unevenness(self) -> str:
+        """Which nodes have two shards of a dataset more than others, or ""; what operators moved may stay so."""
+        assert self.coordinator is not None, "it lives"
+        manager = self.coordinator.core.manager
+        for name, (_, shard_map) in manager.datasets.items():
+            counts = {node: len(shard_map.owned_by(node)) for node in manager.members}
+            if max(counts.values()) - min(counts.values()) > 1:
+                return f"{name} is spread unevenly: {counts}"
+        return ""
 
     # ---- the coordinator's lives
 

@@ -36,7 +36,7 @@ class HistoryShape:
     """
 
     duration_ms: int = 60_000
-    recovery_ms: int = 60_000
+    recovery_ms: int = 120_000
     node_count: int | None = None
     num_shards: int = 4
     faults_max: int | None = None
@@ -99,18 +99,26 @@ def _heal(cluster: SimulatedCluster) -> None:
 
 
 def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
-    """Also of a cluster that is told to delete a dataset when all is well."""
+    """Also of a cluster that is told to delete a dataset, and loses a node, when all is well."""
     for last in (False, True):
         deadline_ms = cluster.now_ms + shape.recovery_ms
-        while cluster.now_ms < deadline_ms and not (cluster.is_healthy() and cluster.statuses()):
+        is_well = False
+        while cluster.now_ms < deadline_ms and not is_well:
             _heal_operators_work(cluster, shape)
             cluster.advance(_LOOK_MS)
+            is_well = cluster.is_healthy() and bool(cluster.statuses())
+        assert cluster.statuses(), "no dataset could be set up"
+        ailment = cluster.ailment()
+        assert not ailment, f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}"
         if not last:
             cluster.delete_dataset("beta")
-        cluster.advance(_PEACE_MS)
-    assert cluster.statuses(), "no dataset could be set up"
-    ailment = cluster.ailment()
-    assert not ailment, f"not healthy after {shape.recovery_ms} ms of peace: {ailment}; {cluster.statuses()}"
+            cluster.kill_node(0)
+            cluster.advance(_PEACE_MS)
+    unevenness = cluster.unevenness()
+    assert not unevenness, unevenness
+    before = cluster.owners()
+    cluster.advance(_PEACE_MS)
+    assert cluster.owners() == before, f"healthy shards move though nothing happens: {before} to {cluster.owners()}"
 
 
 def _fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) -> None:
@@ -131,6 +139,10 @@ def _fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) 
         (2, lambda: cluster.stop_shard(dataset, shard)),
         (2, lambda: cluster.start_shard(dataset, shard, index)),
         (5, lambda: _move(cluster, dataset, shard, index)),
+        (5, lambda: cluster.move_shard(dataset, shard, index)),
+        (3, lambda: cluster.drain_node(index)),
+        (4, lambda: cluster.undrain_node(index)),
+        (1, cluster.restart_rolling),
         (5, lambda: _move(cluster, dataset, shard, _owner(cluster, dataset, shard, index))),
         (5, lambda: cluster.mend_node(index)),
         (6, lambda: cluster.cut_node(index)) if cluster.world.rates.lease_ms else (3, lambda: cluster.hang_node(index)),
@@ -162,7 +174,11 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape) -> None
     """Stopped shards stay stopped until somebody starts them, and datasets deleted until somebody sets them up."""
     if cluster.coordinator is None:
         return
-    manager = cluster.coordinator.core.manager
+    core = cluster.coordinator.core
+    manager = core.manager
+    if not core.restart.left:
+        for drained in manager.drained:
+            cluster.undrain_node(slot_index(drained))
     if not manager.datasets:
         cluster.set_up_dataset("alpha", shape.num_shards, 1)
     for name, (config, shard_map) in list(manager.datasets.items()):

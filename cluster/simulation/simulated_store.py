@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from filoray.cluster.config.dataset import DatasetConfig
-from filoray.cluster.control.shard_manager import RestoredState
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind
+from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import Unavailable
+from filoray.cluster.node_protocol import NodeProcessId
 from filoray.cluster.simulation.checkers import Checkers, FileKey
 from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.world import SimulatedWorld
@@ -33,6 +34,8 @@ class ModelStore:
         self._generations: dict[str, int] = {}
         self._epochs: dict[tuple[str, int], int] = {}
         self._opened: dict[tuple[str, int], int] = {}
+        self._drained: set[str] = set()
+        self._restart_left: tuple[NodeProcessId, ...] = ()
 
     def next_generation(self) -> int:
         self._generation += 1
@@ -54,7 +57,9 @@ class ModelStore:
                 entries = tuple(self._restored(config.name, entry, members) for entry in shard_map.shards)
                 maps.append((config, ShardMap(config.name, 1, entries)))
         generations = dict.fromkeys((dataset for dataset, _ in self._epochs), 0) | self._generations
-        return RestoredState(tuple(maps), tuple(deleting), dict(self._epochs), members, generations)
+        return RestoredState(
+            tuple(maps), tuple(deleting), dict(self._epochs), members, frozenset(self._drained), generations
+        )
 
     def _restored(self, name: str, entry: ShardEntry, members: dict[str, int]) -> ShardEntry:
         status, node = replace(entry.status, progress_pct=0), entry.node
@@ -79,6 +84,15 @@ class ModelStore:
         if (known := self._datasets.get(shard_map.dataset)) is not None:
             self._datasets[shard_map.dataset] = (known[0], shard_map, known[2])
         self._epochs |= {(shard_map.dataset, entry.shard): entry.epoch for entry in shard_map.shards if entry.epoch}
+
+    def restart_left(self) -> tuple[NodeProcessId, ...]:
+        return self._restart_left
+
+    def put_restart(self, left: tuple[NodeProcessId, ...]) -> None:
+        self._restart_left = left
+
+    def put_drained(self, node: str, *, is_drained: bool) -> None:
+        (self._drained.add if is_drained else self._drained.discard)(node)
 
     def put_incarnation(self, node: str, incarnation: int) -> None:
         self._nodes[node] = NodeRow(node, incarnation, None, None)
@@ -151,6 +165,15 @@ class FaultyStore:
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
         self._write(lambda: self._inner.put_shard_map(shard_map))
+
+    def restart_left(self) -> tuple[NodeProcessId, ...]:
+        return self._inner.restart_left()
+
+    def put_restart(self, left: tuple[NodeProcessId, ...]) -> None:
+        self._write(lambda: self._inner.put_restart(left))
+
+    def put_drained(self, node: str, *, is_drained: bool) -> None:
+        self._write(lambda: self._inner.put_drained(node, is_drained=is_drained))
 
     def put_incarnation(self, node: str, incarnation: int) -> None:
         self._write(lambda: self._inner.put_incarnation(node, incarnation))

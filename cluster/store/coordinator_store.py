@@ -10,13 +10,14 @@ from typing import Protocol
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_core import Remembered
-from filoray.cluster.control.coordinator_effects import Durable, PersistOpened, PersistProcess
+from filoray.cluster.control.coordinator_effects import Durable, PersistOpened, PersistProcess, PersistRestart
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.node_keeper import KnownProcess
-from filoray.cluster.control.shard_manager import RestoredState
 from filoray.cluster.control.shard_map import ShardMap
-from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistShardMap
+from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistDrained, PersistShardMap
+from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
+from filoray.cluster.node_protocol import NodeProcessId
 from filoray.cluster.store.meta_store import NodeRow
 
 
@@ -32,6 +33,9 @@ class CoordinatorStore(Protocol):
     def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None: ...
     def forget_dataset(self, name: str) -> None: ...
     def put_shard_map(self, shard_map: ShardMap) -> None: ...
+    def restart_left(self) -> tuple[NodeProcessId, ...]: ...
+    def put_restart(self, left: tuple[NodeProcessId, ...]) -> None: ...
+    def put_drained(self, node: str, *, is_drained: bool) -> None: ...
     def put_incarnation(self, node: str, incarnation: int) -> None: ...
     def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None: ...
 
@@ -44,6 +48,7 @@ def remember(store: CoordinatorStore) -> Remembered:
         generation=store.next_generation(),
         gateway_keys=store.gateway_keys(),
         incarnations=incarnations,
+        restart_left=store.restart_left(),
         processes={name: KnownProcess(row.pid, row.pid_started_s) for name, row in rows.items()},
         opened=store.opened_shards(),
         shards=store.restored_state(incarnations),
@@ -59,9 +64,13 @@ def persist(store: CoordinatorStore, what: Durable) -> None:
             store.forget_dataset(dataset)
         case PersistShardMap(shard_map):
             store.put_shard_map(shard_map)
+        case PersistDrained(node, is_drained):
+            store.put_drained(node, is_drained=is_drained)
         case PersistIncarnation(node, incarnation):
             store.put_incarnation(node, incarnation)
         case PersistProcess(node, pid, pid_started_s):
             store.put_process(node, pid, pid_started_s)
+        case PersistRestart(left):
+            store.put_restart(left)
         case PersistOpened(generations):
             store.put_opened(generations)

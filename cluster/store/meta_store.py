@@ -1,16 +1,8 @@
 """What the coordinator may not lose: datasets, shard maps, epochs, nodes. A SQLite file, or any database by URL.
 
 Every method is one small transaction that is durable when it returns. Nothing here decides anything; the ShardManager
-and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresql+psycopg://…``) works the same.
-
-    generation    one row: how often a coordinator started on this store
-    datasets      name, source configuration (JSON), last shard map (JSON) or null, whether it is being deleted
-    dataset_generations  name, the last generation of a dataset of that name; rows outlive their dataset
-    shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
-    opened_shards dataset, shard, the last generation in which it was Active: what it stored then must be there
-    gateway_keys  one row: the key pair by which nodes know gateways
-    identity      one row: the cluster's id, and path and inode of the store's file when it was opened last
-    nodes         slot, last incarnation given out, process id and its start time while it is thought alive
+and the Membership say what to keep. SQLAlchemy Core, so PostgreSQL (``postgresql+psycopg://…``) works the same. Its
+tables are in ``meta_tables.py``.
 """
 
 from __future__ import annotations
@@ -27,11 +19,25 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from filoray.cluster.config.dataset import DatasetConfig
-from filoray.cluster.control.shard_manager import RestoredState
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind, parse_status
+from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import Unavailable
+from filoray.cluster.node_protocol import NodeProcessId
+from filoray.cluster.store.meta_tables import (
+    DATASET_GENERATIONS,
+    DATASETS,
+    DRAINED_NODES,
+    GATEWAY_KEYS,
+    GENERATION,
+    IDENTITY,
+    NODES,
+    OPENED_SHARDS,
+    RESTART_LEFT,
+    SHARD_EPOCHS,
+    TABLES,
+)
 from filoray.cluster.store.postgres import (
     create_tables,
     errors_as_unavailable,
@@ -42,65 +48,7 @@ from filoray.cluster.store.postgres import (
 
 SQLITE_FILE = "coordinator.db"
 
-_TABLES = sa.MetaData()
-_GENERATION = sa.Table(
-    "generation",
-    _TABLES,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("number", sa.BigInteger, nullable=False),
-)
-_DATASETS = sa.Table(
-    "datasets",
-    _TABLES,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("config", sa.Text, nullable=False),
-    sa.Column("shard_map", sa.Text),
-    sa.Column("is_deleting", sa.Boolean, nullable=False),
-)
-_SHARD_EPOCHS = sa.Table(
-    "shard_epochs",
-    _TABLES,
-    sa.Column("dataset", sa.Text, primary_key=True),
-    sa.Column("shard", sa.Integer, primary_key=True),
-    sa.Column("epoch", sa.BigInteger, nullable=False),
-)
-_DATASET_GENERATIONS = sa.Table(
-    "dataset_generations",
-    _TABLES,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("generation", sa.BigInteger, nullable=False),
-)
-_OPENED_SHARDS = sa.Table(
-    "opened_shards",
-    _TABLES,
-    sa.Column("dataset", sa.Text, primary_key=True),
-    sa.Column("shard", sa.Integer, primary_key=True),
-    sa.Column("generation", sa.BigInteger, nullable=False),
-)
-_GATEWAY_KEYS = sa.Table(
-    "gateway_keys",
-    _TABLES,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("public", sa.Text, nullable=False),
-    sa.Column("secret", sa.Text, nullable=False),
-)
-_IDENTITY = sa.Table(
-    "identity",
-    _TABLES,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("cluster_id", sa.Text, nullable=False),
-    sa.Column("path", sa.Text, nullable=False),
-    sa.Column("inode", sa.BigInteger, nullable=False),
-)
 _HOLDER_LOCK = 0x66696C6F726A  # the advisory lock of the coordinator that uses a database
-_NODES = sa.Table(
-    "nodes",
-    _TABLES,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("incarnation", sa.BigInteger, nullable=False),
-    sa.Column("pid", sa.BigInteger),
-    sa.Column("pid_started_s", sa.Float),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +92,7 @@ class MetaStore:
             # One event loop uses it. The ping: a server that was restarted meanwhile is no failure.
             self._engine = postgres_engine(self._url, pool_size=1, pool_pre_ping=True)
         with errors_as_unavailable(self._url, "open the coordinator's store"):
-            create_tables(self._engine, _TABLES)
+            create_tables(self._engine, TABLES)
         self._is_new = self._has_no_generation()
 
     @classmethod
@@ -207,32 +155,32 @@ class MetaStore:
 
     def identity(self) -> StoreIdentity | None:
         with self._reading() as connection:
-            row = connection.execute(sa.select(_IDENTITY)).one_or_none()
+            row = connection.execute(sa.select(IDENTITY)).one_or_none()
         return None if row is None else StoreIdentity(row.cluster_id, row.path, row.inode)
 
     def put_identity(self, identity: StoreIdentity) -> None:
         values: dict[str, object] = dataclasses.asdict(identity)
         with self._writing() as connection:
-            self._upsert(connection, _IDENTITY, {"id": 1}, values)
+            self._upsert(connection, IDENTITY, {"id": 1}, values)
 
     def forget_processes(self) -> None:
         """They are another cluster's."""
         with self._writing() as connection:
-            connection.execute(sa.update(_NODES).values(pid=None, pid_started_s=None))
+            connection.execute(sa.update(NODES).values(pid=None, pid_started_s=None))
 
     def _has_no_generation(self) -> bool:
         with self._reading() as connection:
-            return connection.execute(sa.select(_GENERATION.c.number)).first() is None
+            return connection.execute(sa.select(GENERATION.c.number)).first() is None
 
     # ---- reading
 
     def next_generation(self) -> int:
         """A number higher than any given out before. Writes of whoever has an earlier one are refused from now on."""
         with self._writing() as connection:
-            insert = self._insert(_GENERATION).values(id=1, number=1)
-            one_more = {"number": _GENERATION.c.number + 1}
+            insert = self._insert(GENERATION).values(id=1, number=1)
+            one_more = {"number": GENERATION.c.number + 1}
             upsert = insert.on_conflict_do_update(index_elements=["id"], set_=one_more)
-            generation = int(connection.execute(upsert.returning(_GENERATION.c.number)).scalar_one())
+            generation = int(connection.execute(upsert.returning(GENERATION.c.number)).scalar_one())
         self._generation = generation
         return generation
 
@@ -241,21 +189,22 @@ class MetaStore:
         fresh = KeyPair.generate()
         row = {"id": 1, "public": fresh.public.decode(), "secret": fresh.secret.decode()}
         with self._writing() as connection:
-            connection.execute(self._insert(_GATEWAY_KEYS).values(row).on_conflict_do_nothing(index_elements=["id"]))
-            kept = connection.execute(sa.select(_GATEWAY_KEYS)).one()
+            connection.execute(self._insert(GATEWAY_KEYS).values(row).on_conflict_do_nothing(index_elements=["id"]))
+            kept = connection.execute(sa.select(GATEWAY_KEYS)).one()
         return KeyPair(kept.public.encode(), kept.secret.encode())
 
     def nodes(self) -> dict[str, NodeRow]:
         with self._reading() as connection:
-            rows = connection.execute(sa.select(_NODES)).all()
+            rows = connection.execute(sa.select(NODES)).all()
         return {row.name: NodeRow(row.name, row.incarnation, row.pid, row.pid_started_s) for row in rows}
 
     def restored_state(self, members: dict[str, int]) -> RestoredState:
         """Datasets and epochs; ``members`` are the nodes that may still live. A shard of any other has no owner."""
         with self._reading() as connection:
-            dataset_rows = connection.execute(sa.select(_DATASETS).order_by(_DATASETS.c.name)).all()
-            epoch_rows = connection.execute(sa.select(_SHARD_EPOCHS)).all()
-            generation_rows = connection.execute(sa.select(_DATASET_GENERATIONS)).all()
+            dataset_rows = connection.execute(sa.select(DATASETS).order_by(DATASETS.c.name)).all()
+            epoch_rows = connection.execute(sa.select(SHARD_EPOCHS)).all()
+            generation_rows = connection.execute(sa.select(DATASET_GENERATIONS)).all()
+            drained = frozenset(connection.execute(sa.select(DRAINED_NODES.c.name)).scalars())
         epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
         # A name with epochs and without generation is one of a store from before there were generations: it had one.
         generations = dict.fromkeys((row.dataset for row in epoch_rows), 0)
@@ -267,20 +216,34 @@ class MetaStore:
                 deleting.append(config)
             else:
                 maps.append((config, _map_from_json(config, row.shard_map, epochs, members)))
-        return RestoredState(tuple(maps), tuple(deleting), epochs, members, generations)
+        return RestoredState(tuple(maps), tuple(deleting), epochs, members, drained, generations)
 
     def opened_shards(self) -> dict[tuple[str, int], int]:
         """(dataset, shard) to the last generation in which it was Active."""
         with self._reading() as connection:
-            rows = connection.execute(sa.select(_OPENED_SHARDS)).all()
+            rows = connection.execute(sa.select(OPENED_SHARDS)).all()
         return {(row.dataset, row.shard): row.generation for row in rows}
 
+    def restart_left(self) -> tuple[NodeProcessId, ...]:
+        """Node processes that a rolling restart has still to replace, the next first."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(RESTART_LEFT).order_by(RESTART_LEFT.c.place)).all()
+        return tuple((row.name, row.incarnation) for row in rows)
+
     # ---- writing
+
+    def put_restart(self, left: tuple[NodeProcessId, ...]) -> None:
+        """As ``restart_left`` gives them."""
+        rows = [{"place": i, "name": node, "incarnation": incarnation} for i, (node, incarnation) in enumerate(left)]
+        with self._writing() as connection:
+            connection.execute(sa.delete(RESTART_LEFT))
+            if rows:
+                connection.execute(sa.insert(RESTART_LEFT), rows)
 
     def put_opened(self, opened: Mapping[tuple[str, int], int]) -> None:
         """As ``opened_shards`` gives them."""
         rows = [{"dataset": name, "shard": shard, "generation": number} for (name, shard), number in opened.items()]
-        insert = self._insert(_OPENED_SHARDS)
+        insert = self._insert(OPENED_SHARDS)
         newer = {"generation": insert.excluded.generation}
         with self._writing() as connection:
             connection.execute(insert.on_conflict_do_update(index_elements=["dataset", "shard"], set_=newer), rows)
@@ -288,24 +251,24 @@ class MetaStore:
     def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None:
         with self._writing() as connection:
             values: dict[str, object] = {"config": config.to_json(), "shard_map": None, "is_deleting": is_deleting}
-            self._upsert(connection, _DATASETS, {"name": config.name}, values)
-            self._upsert(connection, _DATASET_GENERATIONS, {"name": config.name}, {"generation": config.generation})
+            self._upsert(connection, DATASETS, {"name": config.name}, values)
+            self._upsert(connection, DATASET_GENERATIONS, {"name": config.name}, {"generation": config.generation})
 
     def put_generation(self, name: str, generation: int) -> None:
         """The last that a dataset of that name had."""
         with self._writing() as connection:
-            self._upsert(connection, _DATASET_GENERATIONS, {"name": name}, {"generation": generation})
+            self._upsert(connection, DATASET_GENERATIONS, {"name": name}, {"generation": generation})
 
     def forget_dataset(self, name: str) -> None:
         with self._writing() as connection:
-            connection.execute(sa.delete(_DATASETS).where(_DATASETS.c.name == name))
+            connection.execute(sa.delete(DATASETS).where(DATASETS.c.name == name))
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
         """Owners and epochs, together."""
         with self._writing() as connection:
             connection.execute(
-                sa.update(_DATASETS)
-                .where(_DATASETS.c.name == shard_map.dataset)
+                sa.update(DATASETS)
+                .where(DATASETS.c.name == shard_map.dataset)
                 .values(shard_map=_map_to_json(shard_map))
             )
             rows = [
@@ -314,7 +277,7 @@ class MetaStore:
                 if entry.epoch
             ]
             if rows:
-                insert = self._insert(_SHARD_EPOCHS)
+                insert = self._insert(SHARD_EPOCHS)
                 connection.execute(
                     insert.on_conflict_do_update(
                         index_elements=["dataset", "shard"], set_={"epoch": insert.excluded.epoch}
@@ -322,17 +285,27 @@ class MetaStore:
                     rows,
                 )
 
+    def put_drained(self, node: str, *, is_drained: bool) -> None:
+        """Whether the node is to have no shards."""
+        row = {"name": node}
+        with self._writing() as connection:
+            if is_drained:
+                insert = self._insert(DRAINED_NODES).values(row)
+                connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
+            else:
+                connection.execute(sa.delete(DRAINED_NODES).where(DRAINED_NODES.c.name == node))
+
     def put_incarnation(self, node: str, incarnation: int) -> None:
         """Before the process exists."""
         with self._writing() as connection:
             values: dict[str, object] = {"incarnation": incarnation, "pid": None, "pid_started_s": None}
-            self._upsert(connection, _NODES, {"name": node}, values)
+            self._upsert(connection, NODES, {"name": node}, values)
 
     def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None:
         """The process of the node's last incarnation; None when it is gone."""
         with self._writing() as connection:
             connection.execute(
-                sa.update(_NODES).where(_NODES.c.name == node).values(pid=pid, pid_started_s=pid_started_s)
+                sa.update(NODES).where(NODES.c.name == node).values(pid=pid, pid_started_s=pid_started_s)
             )
 
     # ---- connections and dialects
@@ -346,7 +319,7 @@ class MetaStore:
     def _writing(self) -> Iterator[sa.Connection]:
         with errors_as_unavailable(self._url, "write the coordinator's store"), self._engine.begin() as connection:
             if self._generation is not None:
-                present = sa.select(_GENERATION.c.number).with_for_update(read=True)
+                present = sa.select(GENERATION.c.number).with_for_update(read=True)
                 number = connection.execute(present).scalar()
                 if number != self._generation:
                     raise StoreInUse(

@@ -43,6 +43,7 @@ class ClusterRoutes:
             web.delete(_PATH, self.delete),
             web.post(f"{_PATH}/stopshards", self.stop_shards),
             web.post(f"{_PATH}/startshards", self.start_shards),
+            web.post(f"{_PATH}/moveshards", self.move_shards),
             web.get(f"{_PATH}/shards/{{shard}}/story", self.story),
         ]
 
@@ -97,16 +98,22 @@ class ClusterRoutes:
         address = order.get("address")
         if not isinstance(address, str):
             raise BadData('the body needs "address", the node to start the shards on: akka://filo-server@HOST:PORT')
-        try:
-            # Clients of FiloDB's clusters may still write the older scheme.
-            canonical = str(NodeAddress.parse(re.sub(r"^akka\.tcp://[^@]*@", "akka://filo-server@", address)))
-        except ValueError as error:
-            raise BadData(str(error)) from None
+        canonical = _canonical(address)
         await self._checked(request, lambda name: self._control.start_shards(name, canonical, _shard_list(order)))
         return self._success(request, [])
 
+    async def move_shards(self, request: web.Request) -> web.Response:
+        """Answered when the shards are Active at the node."""
+        order = await _read_order(request)
+        node, address = order.get("node"), order.get("address")
+        if not isinstance(node, str) and not isinstance(address, str):
+            raise BadData('the body needs "node", the one to move the shards to (node-1), or its "address"')
+        target = node if isinstance(node, str) else _canonical(str(address))
+        await self._checked(request, lambda name: self._control.move_shards(name, target, _shard_list(order)))
+        return self._success(request, [])
+
     async def _checked(self, request: web.Request, act: Callable[[str], Awaitable[None]]) -> None:
-        """These two endpoints answer 400, not 404, for what they do not know."""
+        """These endpoints answer 400, not 404, for what they do not know."""
         name = request.match_info["dataset"]
         try:
             await dataset_view(name, self._edge.services)
@@ -128,6 +135,15 @@ class ClusterRoutes:
 def _address(view: ClusterView, node: str | None) -> str:
     info = view.nodes.get(node) if node is not None else None
     return "" if info is None else str(info.address)
+
+
+def _canonical(address: str) -> str:
+    """Raises BadData."""
+    try:
+        # Clients of FiloDB's clusters may still write the older scheme.
+        return str(NodeAddress.parse(re.sub(r"^akka\.tcp://[^@]*@", "akka://filo-server@", address)))
+    except ValueError as error:
+        raise BadData(str(error)) from None
 
 
 async def _read_order(request: web.Request) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from filoray.http.access.web_config_file import WebConfigFile
 from filoray.http.api.routes_admin import AdminRoutes
 from filoray.http.api.routes_cluster import ClusterRoutes
 from filoray.http.api.routes_metadata import MetadataRoutes
+from filoray.http.api.routes_nodes import NodeRoutes
 from filoray.http.api.routes_query import QueryRoutes
 from filoray.http.api.routes_read import ReadRoutes
 from filoray.http.api.routes_write import WriteRoutes
@@ -43,7 +44,7 @@ def build_application(
     application[_PENDING_BODIES] = edge.pending_bodies
     application[BODY_TIMEOUT_MS] = edge.config.http.body_timeout_ms
     application[SEND_TIMEOUT_MS] = edge.config.http.send_timeout_ms
-    groups = (AdminRoutes, ClusterRoutes, QueryRoutes, MetadataRoutes, WriteRoutes, ReadRoutes)
+    groups = (AdminRoutes, NodeRoutes, ClusterRoutes, QueryRoutes, MetadataRoutes, WriteRoutes, ReadRoutes)
     application[_CONTROL] = services.control
     guard.install(application, [route for group in groups for route in group(edge).routes()])
     return application

@@ -95,6 +95,22 @@ class RayClusterControl:
     async def start_shards(self, dataset: str, address: str, shards: Sequence[int]) -> None:
         await self._call("start_shards", dataset, address, tuple(shards))
 
+    async def move_shards(self, dataset: str, node: str, shards: Sequence[int]) -> None:
+        await self._call("move_shards", dataset, node, tuple(shards))
+
+    async def drain_node(self, node: str) -> None:
+        await self._call("drain_node", node)
+
+    async def undrain_node(self, node: str) -> None:
+        await self._call("undrain_node", node)
+
+    async def restart_nodes(self) -> None:
+        await self._call("restart_nodes")
+
+    async def restart_state(self) -> tuple[Sequence[str], str]:
+        state: tuple[Sequence[str], str] = await self._call("restart_state")
+        return state
+
     async def story(self, dataset: str, shard: int) -> Sequence[str]:
         lines: Sequence[str] = await self._call("story", dataset, shard)
         return lines

@@ -1,4 +1,4 @@
-"""The ``filoray`` command: ``up``, ``down``, ``status``, ``query``, ``write-demo``, ``chaos``, ``tsdb`` and two more.
+"""The ``filoray`` command: its parts and their arguments.
 
 Arguments in, exit code out (0 done, 1 it failed and said why, 2 the arguments are wrong). What a command
 does lives in a module of its own, imported only when asked for: ``filoray query`` needs no Ray.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filoray.cluster.errors import FilorayError
-from filoray.command import cli_access, cli_chaos
+from filoray.command import cli_access, cli_chaos, cli_nodes
 from filoray.command.process_environment import without_proxies
 
 DEFAULT_DATA_DIR = "data"
@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     token = commands.add_parser("new-token", help="make a bearer token, and its hash for filoray.tokens")
     token.set_defaults(run=lambda _: cli_access.new_token())
     cli_chaos.add_arguments(commands.add_parser("chaos", help="break a cluster by a scenario, and check it"))
+    cli_nodes.add_commands(commands)
     _add_tsdb(commands.add_parser("tsdb", help="look into, check, export and import stored data"))
     return parser
 

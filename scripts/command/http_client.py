@@ -133,6 +133,13 @@ def get_json(access: ClientAccess, path: str, parameters: Mapping[str, str] | No
     return decoded
 
 
+def post(access: ClientAccess, path: str, body: bytes = b"") -> None:
+    """Order something. Raises FilorayError with the gateway's own words, or that nobody answers."""
+    answer = send(access, path, body, timeout_s=_JSON_TIMEOUT_S)
+    if not answer.is_good:
+        raise FilorayError(answer.error or f"{access.url}{path} answered {answer.status} {answer.reason}")
+
+
 def is_answered(access: ClientAccess, path: str, timeout_s: float) -> bool:
     """Whether anybody is there, whoever it is, and whatever it trusts."""
     try:

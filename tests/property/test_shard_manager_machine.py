@@ -21,13 +21,17 @@ from filoray.cluster.control.shard_messages import (
     MemberJoined,
     MemberLost,
     MembersJoined,
+    NodeDrained,
+    NodeUndrained,
     PersistShardMap,
     PublishShardMap,
     ShardReported,
     ShardsDeleted,
+    ShardsMoved,
     ShardsReleased,
     ShardsStarted,
     ShardsStopped,
+    SpreadDue,
     StartShards,
     StopShards,
 )
@@ -149,6 +153,24 @@ class ShardManagerMachine(RuleBasedStateMachine):
     def stop(self, dataset: str, shard: int) -> None:
         self.feed(ShardsStopped(dataset, (shard,)))
 
+    @rule(dataset=DATASETS, shard=st.integers(0, 8), node=NODES)
+    def move(self, dataset: str, shard: int, node: str) -> None:
+        self.feed(ShardsMoved(dataset, node, (shard,)))
+
+    @rule(node=NODES)
+    def drain(self, node: str) -> None:
+        self.feed(NodeDrained(node))
+
+    @rule(node=NODES)
+    def undrain(self, node: str) -> None:
+        self.feed(NodeUndrained(node))
+
+    @rule(moves_max=st.integers(1, 3), evens_out=st.booleans())
+    def spread(self, moves_max: int, *, evens_out: bool) -> None:
+        before = len(self.stopping)
+        self.feed(SpreadDue(moves_max, evens_out=evens_out))
+        assert len(self.stopping) - before <= moves_max, "more moves begin than may be under way"
+
     @rule(dataset=DATASETS, shard=st.integers(0, 8), node=NODES, epoch=st.integers(1, 6), event=REPORTS)
     def report(self, dataset: str, shard: int, node: str, epoch: int, event: RecoveryStarted) -> None:
         self.feed(ShardReported(node, self.incarnations.get(node, 0), ShardReport(dataset, shard, epoch, event)))
@@ -160,7 +182,8 @@ class ShardManagerMachine(RuleBasedStateMachine):
         if self.leaving or self.stopping:
             return
         for config, shard_map in self.manager.datasets.values():
-            room = sum(config.shards_per_node_max - len(shard_map.owned_by(node)) for node in self.manager.members)
+            open_nodes = self.manager.members.keys() - self.manager.drained
+            room = sum(config.shards_per_node_max - len(shard_map.owned_by(node)) for node in open_nodes)
             assert not room or not shard_map.with_status(StatusKind.UNASSIGNED, StatusKind.DOWN)
 
 

@@ -9,6 +9,7 @@ import pytest
 from filoray.cluster.control.coordinator_events import CoordinatorEvent, Moment
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_placement import ShardPlacement
 from filoray.cluster.control.turn import Turn
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant
 from filoray.cluster.process.observed_clock import ObservedClock
@@ -83,8 +84,8 @@ def test_the_checks_notice_shards_that_are_handed_on_too_early(monkeypatch: pyte
 
     def forgetful(manager: ShardManager, *args: object) -> object:
         commands = lose(manager, *args)  # type: ignore[arg-type]
-        manager._fenced.clear()
-        return commands + manager._assign_all("too early", 0)
+        manager._table.fences._epochs.clear()
+        return commands + manager._placement.assign_all("too early")
 
     monkeypatch.setattr(ShardManager, "_member_lost", forgetful)
     _assert_noticed("still holds it")
@@ -109,14 +110,14 @@ def test_the_checks_notice_deletions_that_do_not_name_their_generation(monkeypat
 
 
 def test_the_checks_notice_shards_that_move_before_their_owner_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = ShardManager._stop
+    stop = ShardPlacement.stop
 
-    def forgetful(manager: ShardManager, *args: object) -> object:
-        commands = stop(manager, *args)  # type: ignore[arg-type]
-        manager._fenced.clear()
+    def forgetful(placement: ShardPlacement, *args: object) -> object:
+        commands = stop(placement, *args)  # type: ignore[arg-type]
+        placement._table.fences._epochs.clear()
         return commands
 
-    monkeypatch.setattr(ShardManager, "_stop", forgetful)
+    monkeypatch.setattr(ShardPlacement, "stop", forgetful)
     _assert_noticed("still holds it")
 
 

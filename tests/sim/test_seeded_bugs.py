@@ -27,6 +27,7 @@ from filoray.cluster.control.node_keeper import NodeKeeper
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import DeleteShards, ManagerCommand, StartShards
+from filoray.cluster.control.shard_placement import ShardPlacement
 from filoray.cluster.simulation import simulated_coordinator, simulated_gateway
 from filoray.cluster.simulation.checkers import ShardKey
 from filoray.cluster.simulation.history import run_history
@@ -62,17 +63,18 @@ def views_that_are_taken_as_they_come(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_shard_that_is_given_out_twice(patch: pytest.MonkeyPatch) -> None:
-    hand_over = ShardManager._hand_over
+    hand_over = ShardPlacement.hand_over
 
-    def twice(manager: ShardManager, *args: object) -> list[ManagerCommand]:
-        commands = hand_over(manager, *args)  # type: ignore[arg-type]
+    def twice(placement: ShardPlacement, *args: object) -> list[ManagerCommand]:
+        commands = hand_over(placement, *args)  # type: ignore[arg-type]
         order = next((command for command in commands if isinstance(command, StartShards)), None)
-        others = [node for node in manager.members if order is not None and node != order.node]
+        members = placement._table.members
+        others = [node for node in members if order is not None and node != order.node]
         if order is not None and others:
-            commands.append(StartShards(others[0], manager.members[others[0]], order.config, order.shards))
+            commands.append(StartShards(others[0], members[others[0]], order.config, order.shards))
         return commands
 
-    patch.setattr(ShardManager, "_hand_over", twice)
+    patch.setattr(ShardPlacement, "hand_over", twice)
 
 
 def a_checkpoint_ahead_of_its_flush(patch: pytest.MonkeyPatch) -> None:
@@ -139,7 +141,7 @@ def a_deletion_that_forgets_a_node(patch: pytest.MonkeyPatch) -> None:
 
     def forgetful(manager: ShardManager, name: str) -> list[ManagerCommand]:
         commands = delete(manager, name)
-        by_node = manager._deleting[name].by_node
+        by_node = manager._deletions._by_name[name].by_node
         if len(by_node) > 1 and None not in by_node:
             forgotten = next(reversed(by_node))
             del by_node[forgotten]

@@ -89,6 +89,21 @@ class Control:
     async def start_shards(self, dataset, address, shards):
         self._called(None, "start", dataset, address, shards)
 
+    async def move_shards(self, dataset, node, shards):
+        self._called(None, "move", dataset, node, shards)
+
+    async def drain_node(self, node):
+        self._called(None, "drain", node)
+
+    async def undrain_node(self, node):
+        self._called(None, "undrain", node)
+
+    async def restart_nodes(self):
+        self._called(None, "restart")
+
+    async def restart_state(self):
+        return self._called((("node-1",), ""), "restart state")
+
     async def story(self, dataset, shard):
         return self._called(["assigned to node-0", "active"], "story", dataset, shard)
 

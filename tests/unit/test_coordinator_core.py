@@ -82,7 +82,6 @@ from filoray.cluster.control.coordinator_events import (
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.node_keeper import KnownProcess
 from filoray.cluster.control.patience import Patience
-from filoray.cluster.control.shard_manager import RestoredState
 from filoray.cluster.control.shard_messages import (
     DeleteShards,
     PersistDataset,
@@ -91,6 +90,7 @@ from filoray.cluster.control.shard_messages import (
     StopShards,
 )
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import BadData, DatasetUnknown, FilorayError, Unavailable
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, ShardReport

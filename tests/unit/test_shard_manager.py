@@ -8,7 +8,7 @@ import pytest
 
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.server_config import default_server_config
-from filoray.cluster.control.shard_manager import RestoredState, ShardManager
+from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import (
     DatasetDeleted,
     DatasetSetUp,
@@ -41,6 +41,7 @@ from filoray.cluster.control.shard_status import (
     ShardStatus,
     StatusKind,
 )
+from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.errors import BadData, DatasetExists, DatasetUnknown, FilorayError, Unavailable
 from filoray.cluster.node_protocol import HeldShard, ShardReport
 

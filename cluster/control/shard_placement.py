@@ -1,0 +1,261 @@
+"""Which node gets which shard, and taking shards from their owners: a part of the ShardManager.
+
+A shard that is taken from its owner is fenced until that has closed it; then it goes to the node that it is bound for,
+or, if that cannot have it any more or none was chosen, to the one that ``assignment.py`` chooses. Which healthy shards
+move by themselves is ``spreading.py``'s to say; here is when.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from filoray.cluster.control.assignment import NodeLoad, assign_shards, node_order
+from filoray.cluster.control.fences import ShardKey
+from filoray.cluster.control.shard_map import ShardEntry
+from filoray.cluster.control.shard_messages import (
+    ManagerCommand,
+    PersistDrained,
+    PersistShardMap,
+    StartShards,
+    StopShards,
+)
+from filoray.cluster.control.shard_status import (
+    HandoverStarted,
+    IngestionStopped,
+    ShardAssignmentStarted,
+    ShardEvent,
+    StatusKind,
+    next_status,
+)
+from filoray.cluster.control.shard_table import KnownDataset, ShardTable
+from filoray.cluster.control.spreading import DatasetSpread, Move, next_move, room_elsewhere
+from filoray.cluster.errors import BadData, Unavailable
+from filoray.cluster.node_protocol import ShardEpoch
+
+_AWAITS_OWNER = (StatusKind.UNASSIGNED, StatusKind.DOWN)
+_ON_ITS_WAY = (StatusKind.ASSIGNED, StatusKind.RECOVERY)
+
+
+class ShardPlacement:
+    def __init__(self, table: ShardTable) -> None:
+        self._table = table
+        self._bound_for: dict[ShardKey, str] = {}
+        """Of shards that were taken from their owner: who is to have them, if it still can by then."""
+        self._is_even = False
+
+    # ---- what can be asked
+
+    @property
+    def is_even(self) -> bool:
+        """Whether no shard is on its way and none is to move."""
+        return self._is_even and not self._unsettled()
+
+    def unowned(self, dataset: KnownDataset) -> tuple[int, ...]:
+        """Shards that may be given to a node now."""
+        entries = dataset.shard_map.with_status(*_AWAITS_OWNER)
+        return tuple(entry.shard for entry in entries if (dataset.name, entry.shard) not in self._table.fences)
+
+    # ---- giving
+
+    def assign_all(self, why: str) -> list[ManagerCommand]:
+        return [command for dataset in self._table.datasets.values() for command in self.assign(dataset, why)]
+
+    def assign(self, dataset: KnownDataset, why: str) -> list[ManagerCommand]:
+        """Give shards without an owner to nodes with room. Nobody is chosen before a restart is sorted out."""
+        waiting = self.unowned(dataset)
+        if self._table.unconfirmed or not waiting:
+            return []
+        capacity, open_nodes = dataset.config.shards_per_node_max, self._table.open_nodes
+        totals = Counter(entry.node for other in self._table.datasets.values() for entry in other.shard_map.shards)
+        of_dataset = Counter(entry.node for entry in dataset.shard_map.shards)
+        chosen: dict[int, str] = {}
+        for shard in waiting:
+            node = self._bound_for.get((dataset.name, shard))
+            if node in open_nodes and of_dataset[node] < capacity:
+                chosen[shard] = node
+                of_dataset[node] += 1
+                totals[node] += 1
+        loads = {node: NodeLoad(of_dataset[node], totals[node]) for node in open_nodes}
+        chosen |= assign_shards((shard for shard in waiting if shard not in chosen), loads, capacity)
+        return self.hand_over(dataset, chosen, why) if chosen else []
+
+    def hand_over(self, dataset: KnownDataset, chosen: Mapping[int, str], why: str) -> list[ManagerCommand]:
+        """Each shard of ``chosen``, which nobody has, to its node, at its next epoch."""
+        table, changed = self._table, []
+        by_node: dict[str, list[ShardEpoch]] = {}
+        for shard, node in chosen.items():
+            entry = dataset.shard_map[shard]
+            self._bound_for.pop((dataset.name, shard), None)
+            epoch = table.epochs.next((dataset.name, shard))
+            status = next_status(entry.status, ShardAssignmentStarted())
+            changed.append(ShardEntry(shard, status, node, epoch))
+            table.tell(dataset, shard, f"{entry.status} -> {status}: {node}, epoch {epoch}; {why}")
+            by_node.setdefault(node, []).append((shard, epoch))
+        table.change(dataset, changed)
+        orders: list[ManagerCommand] = [
+            StartShards(node, table.members[node], dataset.config, tuple(shards))
+            for node, shards in sorted(by_node.items(), key=lambda item: node_order(item[0]))
+        ]
+        return [PersistShardMap(dataset.shard_map), *orders, *table.publish(dataset)]
+
+    def start(self, name: str, node: str, shards: tuple[int, ...]) -> list[ManagerCommand]:
+        """As an operator says; raises as ``ShardsStarted`` has it."""
+        dataset = self._table.known(name)
+        self._table.check_shards(dataset, shards)
+        self._table.check_member(node)
+        for shard in shards:
+            entry = dataset.shard_map[shard]
+            if entry.node is not None:
+                raise BadData(f"shard {shard} of dataset {name} is assigned to {entry.node} already; stop it first")
+        self._check_room(dataset, node, len(shards))
+        for shard in shards:
+            if former := self._table.unreleased_by(name, (shard,)):
+                raise Unavailable(
+                    f"shard {shard} of dataset {name} cannot move before {', '.join(former)}, which had it, "
+                    "has closed it or is gone; try again later"
+                )
+        return self.hand_over(dataset, dict.fromkeys(shards, node), "started by an operator")
+
+    def _check_room(self, dataset: KnownDataset, node: str, count: int) -> None:
+        """Whether the node can have so many more shards. Raises BadData, Unavailable."""
+        table, name = self._table, dataset.name
+        if node in table.drained:
+            raise BadData(f"{node} is drained; undrain it first")
+        room = dataset.config.shards_per_node_max - len(dataset.shard_map.owned_by(node))
+        if count > room:
+            raise BadData(f"{node} has room for {room} more shards of dataset {name}, not for {count}")
+        if table.unconfirmed:
+            raise Unavailable(f"it is not known yet whether {', '.join(sorted(table.unconfirmed))} holds a shard")
+
+    # ---- taking
+
+    def stop(self, name: str, shards: tuple[int, ...]) -> list[ManagerCommand]:
+        """As an operator says; raises as ``ShardsStopped`` has it."""
+        dataset, entries = self._owned(name, shards)
+        return self._take(dataset, entries, IngestionStopped(), "stopped by an operator")
+
+    def move(self, name: str, node: str, shards: tuple[int, ...]) -> list[ManagerCommand]:
+        """As an operator says; raises as ``ShardsMoved`` has it."""
+        dataset, entries = self._owned(name, shards)
+        self._table.check_member(node)
+        others = [entry for entry in entries if entry.node != node]
+        self._check_room(dataset, node, len(others))
+        for entry in others:
+            self._bound_for[name, entry.shard] = node
+        return self._take(dataset, others, HandoverStarted(), f"moved to {node} by an operator") if others else []
+
+    def released(self, dataset: KnownDataset, node: str, shards: Iterable[int]) -> list[ManagerCommand]:
+        """``node`` holds ``shards`` no more, which is news."""
+        for shard in shards:
+            self._table.tell(dataset, shard, f"{node} has closed it: another node may have it")
+        return self.assign(dataset, f"{node} let go")
+
+    def _owned(self, name: str, shards: Sequence[int]) -> tuple[KnownDataset, list[ShardEntry]]:
+        """Raises DatasetUnknown, and BadData if a shard has no owner."""
+        dataset = self._table.known(name)
+        self._table.check_shards(dataset, shards)
+        entries = [dataset.shard_map[shard] for shard in shards]
+        for entry in entries:
+            if entry.node is None:
+                raise BadData(f"shard {entry.shard} of dataset {name} is not assigned to any node")
+        return dataset, entries
+
+    def _take(
+        self, dataset: KnownDataset, entries: Sequence[ShardEntry], event: ShardEvent, why: str
+    ) -> list[ManagerCommand]:
+        """Take shards from their owners, each of which has still to close them."""
+        table = self._table
+        by_node: dict[str, list[ShardEpoch]] = {}
+        for entry in entries:
+            assert entry.node is not None, "it is taken from somebody"
+            by_node.setdefault(entry.node, []).append((entry.shard, entry.epoch))
+            table.fence_owner(dataset, entry)
+        table.change(dataset, [table.moved(dataset, entry, event, why) for entry in entries])
+        orders: list[ManagerCommand] = [
+            StopShards(node, table.members[node], dataset.name, tuple(owned)) for node, owned in sorted(by_node.items())
+        ]
+        return [PersistShardMap(dataset.shard_map), *orders, *table.publish(dataset)]
+
+    # ---- an even spread, and drained nodes
+
+    def nodes_changed(self) -> None:
+        """A node came, went, or may have shards again: the map may have to become even."""
+        self._is_even = False
+
+    def drain(self, node: str) -> list[ManagerCommand]:
+        """The node is to have no shards; raises as ``NodeDrained`` has it."""
+        table = self._table
+        table.check_member(node)
+        open_nodes = table.open_nodes - {node}
+        if not open_nodes:
+            raise BadData(f"{node} is the last node that may have shards")
+        for spread in self._spreads():
+            leaving = sum(spread.owned.get(drained, 0) for drained in {*table.drained, node})
+            room = room_elsewhere(spread, open_nodes)
+            if leaving > room:
+                raise BadData(
+                    f"{node} cannot be drained: {leaving} shards of dataset {spread.dataset} would have to go to nodes "
+                    f"that have room for {room}; a node may have {spread.capacity}"
+                )
+        table.drained.add(node)
+        self.nodes_changed()
+        return [PersistDrained(node, is_drained=True)]
+
+    def undrain(self, node: str) -> list[ManagerCommand]:
+        """The node may have shards again."""
+        self._table.drained.discard(node)
+        self.nodes_changed()
+        return [PersistDrained(node, is_drained=False), *self.assign_all(f"{node} may have shards again")]
+
+    def has_nowhere_to_go(self, node: str) -> bool:
+        """Whether the shards of a drained node can move no more: others have taken the room."""
+        is_full = next_move(self._spreads(), self._table.members, self._table.drained, evens_out=False) is None
+        return is_full and not self._unsettled() and any(spread.owned.get(node) for spread in self._spreads())
+
+    def spread(self, moves_max: int, *, evens_out: bool) -> list[ManagerCommand]:
+        """As many moves as may begin now. Nothing healthy moves while shards are still on their way."""
+        table = self._table
+        if self._is_even or table.unconfirmed or not (evens_out or table.drained):
+            return []
+        commands: list[ManagerCommand] = []
+        for _ in range(moves_max - self._unsettled()):
+            move = next_move(self._spreads(), table.members, table.drained, evens_out=evens_out)
+            if move is None:
+                self._is_even = evens_out and not self._unsettled()
+                break
+            commands += self._begin(move)
+        return commands
+
+    def _begin(self, move: Move) -> list[ManagerCommand]:
+        dataset = self._table.datasets[move.dataset]
+        entry = dataset.shard_map[move.shard]
+        self._bound_for[move.dataset, move.shard] = move.node
+        reason = f"{entry.node} is drained" if entry.node in self._table.drained else "the map becomes even"
+        return self._take(dataset, [entry], HandoverStarted(), f"moves to {move.node}: {reason}")
+
+    def _unsettled(self) -> int:
+        """Shards that are on their way to a node; those that no node has room for stay where they are."""
+        count = 0
+        for name, dataset in self._table.datasets.items():
+            for entry in dataset.shard_map.shards:
+                is_leaving = entry.status.kind in _AWAITS_OWNER and (name, entry.shard) in self._table.fences
+                count += is_leaving or entry.status.kind in _ON_ITS_WAY
+        return count
+
+    def _spreads(self) -> list[DatasetSpread]:
+        """What is on its way to a node counts as that node's. What is not well leaves only a drained node."""
+        spreads = []
+        for name, dataset in self._table.datasets.items():
+            owned: Counter[str] = Counter()
+            movable: dict[str, list[int]] = {}
+            for entry in dataset.shard_map.shards:
+                node = entry.node or self._bound_for.get((name, entry.shard))
+                if node is None:
+                    continue
+                owned[node] += 1
+                is_ill = entry.status.kind is StatusKind.ERROR and node in self._table.drained
+                if entry.status.kind is StatusKind.ACTIVE or is_ill:
+                    movable.setdefault(node, []).append(entry.shard)
+            spreads.append(DatasetSpread(name, dataset.config.shards_per_node_max, owned, movable))
+        return spreads

@@ -1,0 +1,151 @@
+"""The datasets that there are, with shard maps and stories, and the nodes that may have shards: what the ShardManager
+and its parts share.
+
+Versions of shard maps grow over restarts too: they start at ``generation << 32``, and a generation is used once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.assignment import node_order
+from filoray.cluster.control.fences import Fences, ShardKey
+from filoray.cluster.control.shard_epochs import ShardEpochs
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
+from filoray.cluster.control.shard_messages import ManagerCommand, PublishShardMap, StoryLine
+from filoray.cluster.control.shard_status import OWNED, ShardEvent, next_status
+from filoray.cluster.errors import BadData, DatasetUnknown
+
+STORY_LINES_MAX = 100
+"""Per shard; enough to see the last dozen moves."""
+
+_GENERATION_SHIFT = 32
+
+
+@dataclass(slots=True)
+class KnownDataset:
+    config: DatasetConfig
+    shard_map: ShardMap
+    stories: dict[int, deque[StoryLine]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredState:
+    """What the MetaStore remembers. ``members``: nodes (with incarnation) that lived when last heard of.
+
+    ``drained``: nodes that are to have no shards. ``generations``: the last one of each dataset's name, those included
+    that are no more.
+    """
+
+    shard_maps: tuple[tuple[DatasetConfig, ShardMap], ...] = ()
+    deleting: tuple[DatasetConfig, ...] = ()
+    epochs: Mapping[ShardKey, int] = field(default_factory=dict)
+    members: Mapping[str, int] = field(default_factory=dict)
+    drained: frozenset[str] = frozenset()
+    generations: Mapping[str, int] = field(default_factory=dict)
+
+
+class ShardTable:
+    """``members``: node to incarnation. ``unconfirmed``: those of them that have not spoken since the last restart."""
+
+    def __init__(self, generation: int, restored: RestoredState) -> None:
+        self._version = generation << _GENERATION_SHIFT
+        self.members: dict[str, int] = dict(restored.members)
+        self.unconfirmed: set[str] = set(restored.members)
+        self.drained: set[str] = set(restored.drained)
+        self.datasets: dict[str, KnownDataset] = {}
+        self.fences = Fences()
+        self.now_ms = 0
+        self.cause = ""
+        epochs, owned = dict(restored.epochs), set()
+        for config, shard_map in restored.shard_maps:
+            self.datasets[config.name] = KnownDataset(config, replace(shard_map, version=self.next_version()))
+            for entry in shard_map.shards:
+                key = (config.name, entry.shard)
+                epochs[key] = max(epochs.get(key, 0), entry.epoch)
+                assert entry.node is None or entry.node in self.members, f"owner is no restored member: {entry}"
+                if entry.node is not None:
+                    owned.add(key)
+        self.epochs = ShardEpochs(epochs, frozenset(owned))
+
+    # ---- what can be asked
+
+    def known(self, name: str) -> KnownDataset:
+        """Raises DatasetUnknown."""
+        dataset = self.datasets.get(name)
+        if dataset is None:
+            raise DatasetUnknown(name)
+        return dataset
+
+    @property
+    def open_nodes(self) -> set[str]:
+        """The members that may have shards."""
+        return self.members.keys() - self.drained
+
+    def unreleased_by(self, dataset: str, shards: Iterable[int]) -> tuple[str, ...]:
+        """Former owners that may still hold one of those shards."""
+        return tuple(sorted(self.fences.nodes((dataset, shard) for shard in shards), key=node_order))
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError if a rule of the ShardManager does not hold."""
+        for name, dataset in self.datasets.items():
+            capacity = dataset.config.shards_per_node_max
+            for node, load in Counter(entry.node for entry in dataset.shard_map.shards).items():
+                assert node is None or load <= capacity, f"{node} holds more than {capacity} of {name}"
+            for entry in dataset.shard_map.shards:
+                assert entry.node is None or entry.node in self.members, f"{name}: {entry} is owned by no member"
+                assert self.epochs[name, entry.shard] == entry.epoch, f"{name}: {entry} has a forgotten epoch"
+                assert (name, entry.shard) not in self.fences or entry.node is None, f"{name}: {entry} handed on early"
+
+    # ---- what operators say
+
+    @staticmethod
+    def check_shards(dataset: KnownDataset, shards: Iterable[int]) -> None:
+        """Raises BadData."""
+        count = dataset.config.num_shards
+        for shard in shards:
+            if not 0 <= shard < count:
+                raise BadData(f"dataset {dataset.name} has no shard {shard}; it has 0 to {count - 1}")
+
+    def check_member(self, node: str) -> None:
+        """Raises BadData."""
+        if node not in self.members:
+            members = ", ".join(sorted(self.members, key=node_order))
+            raise BadData(f"there is no node {node}; the members are {members}")
+
+    # ---- changes
+
+    def next_version(self) -> int:
+        self._version += 1
+        return self._version
+
+    def fence_owner(self, dataset: KnownDataset, entry: ShardEntry) -> None:
+        """Its owner, if it has one, may hold the shard until it says that it does not, or is gone."""
+        if entry.node is not None:
+            self.fences.put((dataset.name, entry.shard), entry.epoch, (entry.node, self.members[entry.node]))
+
+    def moved(self, dataset: KnownDataset, entry: ShardEntry, event: ShardEvent, why: str) -> ShardEntry:
+        """The entry after ``event``; an owner stays as long as the status has one. Raises InvalidTransition."""
+        status = next_status(entry.status, event)
+        if status.kind is not entry.status.kind:
+            reason = f" ({status.reason})" if status.reason else ""
+            self.tell(dataset, entry.shard, f"{entry.status} -> {status}{reason}: {type(event).__name__}; {why}")
+        return ShardEntry(entry.shard, status, entry.node if status.kind in OWNED else None, entry.epoch)
+
+    def change(self, dataset: KnownDataset, entries: Iterable[ShardEntry]) -> None:
+        dataset.shard_map = replace(dataset.shard_map.with_entries(entries), version=self.next_version())
+
+    @staticmethod
+    def publish(dataset: KnownDataset) -> list[ManagerCommand]:
+        return [PublishShardMap(dataset.name, dataset.shard_map)]
+
+    def tell(self, dataset: KnownDataset, shard: int, text: str) -> None:
+        line = StoryLine(self.now_ms, text, self.cause)
+        dataset.stories.setdefault(shard, deque(maxlen=STORY_LINES_MAX)).append(line)

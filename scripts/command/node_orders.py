@@ -1,0 +1,86 @@
+"""``filoray drain``, ``undrain``, ``move`` and ``restart --rolling``: ordered over HTTP, and watched until done.
+
+What was ordered goes on when whoever watches is interrupted; ``filoray status`` shows it.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.parse
+from typing import Any
+
+import orjson
+
+from filoray.cluster.errors import FilorayError
+from filoray.command.client_access import ClientAccess
+from filoray.command.http_client import NoAnswer, get_json, post
+
+_POLL_S = 0.2
+_NO_ANSWER_S_MAX = 30
+
+
+def drain(access: ClientAccess, node: str) -> int:
+    """Returns when the node has no shards."""
+    post(access, f"/admin/nodes/{urllib.parse.quote(node, safe='')}/drain")
+    print(f"{node} gets no shards any more")
+    watch = _Watch(access)
+    told = -1
+    while left := _shard_count(watch.get("/admin/nodes"), node):
+        if left != told:
+            print(f"{node} has {left} shards left to move", flush=True)
+            told = left
+        time.sleep(_POLL_S)
+    print(f"{node} is empty; filoray undrain {node} lets it have shards again")
+    return 0
+
+
+def undrain(access: ClientAccess, node: str) -> int:
+    post(access, f"/admin/nodes/{urllib.parse.quote(node, safe='')}/undrain")
+    print(f"{node} may have shards again")
+    return 0
+
+
+def move(access: ClientAccess, dataset: str, shard: int, node: str) -> int:
+    """Returns when the shard is Active at the node."""
+    order = orjson.dumps({"node": node, "shardList": [shard]})
+    post(access, f"/api/v1/cluster/{urllib.parse.quote(dataset, safe='')}/moveshards", order)
+    print(f"shard {shard} of {dataset} is on {node}")
+    return 0
+
+
+def restart(access: ClientAccess) -> int:
+    """Returns when every node was replaced. Raises FilorayError if that ended early."""
+    post(access, "/admin/rolling-restart")
+    watch = _Watch(access)
+    left = list(watch.get("/admin/rolling-restart")["left"])
+    print(f"to be replaced, one after the other: {', '.join(left)}", flush=True)
+    while left:
+        time.sleep(_POLL_S)
+        state = watch.get("/admin/rolling-restart")
+        if state["problem"]:
+            raise FilorayError(f"the rolling restart ended early: {state['problem']}")
+        for done in left[: len(left) - len(state["left"])]:
+            print(f"{done} is replaced and has its shards", flush=True)
+        left = list(state["left"])
+    return 0
+
+
+class _Watch:
+    """Asks again while the gateway, or the coordinator behind it, is away for a moment."""
+
+    def __init__(self, access: ClientAccess) -> None:
+        self._access = access
+
+    def get(self, path: str) -> Any:
+        deadline_s = time.monotonic() + _NO_ANSWER_S_MAX
+        while True:
+            try:
+                return get_json(self._access, path)["data"]
+            except (NoAnswer, FilorayError):
+                if time.monotonic() > deadline_s:
+                    raise
+            time.sleep(_POLL_S)
+
+
+def _shard_count(nodes: list[dict[str, Any]], name: str) -> int:
+    return sum(len(shards) for node in nodes if node["node"] == name for shards in node["shards"].values())
