@@ -156,7 +156,31 @@ class StartShard:
     node: int
 
 
-Order: TypeAlias = SetUp | Delete | StopShard | StartShard
+@dataclass(frozen=True, slots=True)
+class MoveShard:
+    dataset: str
+    shard: int
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The node is to have no shards."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undrain:
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollingRestart:
+    """Begins; each node is emptied, replaced and filled again, one after the other."""
+
+
+Order: TypeAlias = SetUp | Delete | StopShard | StartShard | MoveShard | Drain | Undrain | RollingRestart
 
 
 # ---- load
@@ -234,6 +258,28 @@ class ExpectNode:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectEmpty:
+    """That the node has no shard."""
+
+    node: int
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectEven:
+    """Every shard is Active; of no data set has a node two shards more than another; drained nodes have none."""
+
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectRestarted:
+    """No rolling restart is under way any more."""
+
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExpectNoneLost:
     """All that was acknowledged is read once more, and is there."""
 
@@ -243,6 +289,8 @@ class ExpectNoneShort:
     """No answer so far lacked what was acknowledged before it was asked, or had what nobody wrote."""
 
 
-Expectation: TypeAlias = ExpectAll | ExpectShard | ExpectNode | ExpectNoneLost | ExpectNoneShort
+Expectation: TypeAlias = (
+    ExpectAll | ExpectShard | ExpectNode | ExpectEmpty | ExpectEven | ExpectRestarted | ExpectNoneLost | ExpectNoneShort
+)
 
 Action: TypeAlias = Deed | Wait | Every | Expectation

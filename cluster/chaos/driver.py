@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from filoray.cluster.chaos.actions import Deed
 from filoray.cluster.chaos.operations import Operation, Write
 from filoray.cluster.chaos.timeline import StatusSeen
 from filoray.cluster.control.shard_status import StatusKind
+
+
+@dataclass(frozen=True, slots=True)
+class NodeShards:
+    """A member, and how many shards it has of each data set."""
+
+    index: int
+    is_drained: bool
+    shards: Mapping[str, int]
 
 
 class ScenarioDriver(Protocol):
@@ -34,6 +45,12 @@ class ScenarioDriver(Protocol):
 
     def members(self) -> frozenset[int]:
         """Indices of nodes that are members, as a gateway would show them."""
+
+    def nodes(self) -> list[NodeShards]:
+        """The members, as a gateway would show them; none where nobody tells."""
+
+    def is_restarting(self) -> bool:
+        """Whether a rolling restart is under way, or nobody tells."""
 
     def read_everything(self) -> str:
         """Have all that was written so far read once more, as ordinary reads. Why that could not be done, or ""."""

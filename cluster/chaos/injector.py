@@ -29,6 +29,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("slow links {delay_ms}ms", "restore links"),
     ("fill disk", "free disk"),
     ("slow disk {delay_ms}ms", "restore disk"),
+    ("drain node {index}", "undrain node {index}"),
     ("jump clock {jump_min}m ahead", ""),
     ("jump clock {jump_min}m behind", ""),
 )

@@ -7,6 +7,8 @@
     expect all Active within 5s                   every shard of every data set
     kill node 2                                   SIGKILL; likewise `hang` and `resume`; `kill coordinator`, `kill seed`
     expect shard 3 Active within 2s               status names without ShardStatus
+    drain node 1                                  likewise `undrain`; `move shard 3 to node 2`, `rolling restart`
+    expect spread even within 20s
     every 10s for 5m: random fault                drawn from the seed; or any one fault or order
     expect no acknowledged sample lost            reads all that was written once more
     expect no short answer
@@ -27,12 +29,16 @@ from filoray.cluster.chaos.actions import (
     Cut,
     Deed,
     Delete,
+    Drain,
     Every,
     ExpectAll,
     Expectation,
+    ExpectEmpty,
+    ExpectEven,
     ExpectNode,
     ExpectNoneLost,
     ExpectNoneShort,
+    ExpectRestarted,
     ExpectShard,
     FillDisk,
     FreeDisk,
@@ -42,10 +48,12 @@ from filoray.cluster.chaos.actions import (
     Kill,
     Load,
     LoseDisk,
+    MoveShard,
     Part,
     RestoreDisk,
     RestoreLinks,
     Resume,
+    RollingRestart,
     SetUp,
     SlowDisk,
     SlowLinks,
@@ -56,6 +64,7 @@ from filoray.cluster.chaos.actions import (
     StopShard,
     StopWriting,
     Target,
+    Undrain,
     Wait,
 )
 from filoray.cluster.control.shard_status import StatusKind
@@ -103,6 +112,11 @@ def _number(text: str, highest: int, lowest: int = 0) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and lowest <= int(text) <= highest else None
 
 
+def _power_of_two(text: str, highest: int) -> int | None:
+    number = _number(text, highest, 1)
+    return number if number is not None and number.bit_count() == 1 else None
+
+
 def _duration_ms(text: str) -> int | None:
     if re.fullmatch(r"[0-9]{1,9}(?:ms|s|m|h)", text) is None:
         return None
@@ -114,7 +128,7 @@ _SLOTS = {
     "NODE": _Slot(f"a node's or gateway's number (0 to {NODES_MAX - 1})", lambda text: _number(text, NODES_MAX - 1)),
     "SHARD": _Slot("a shard's number", lambda text: _number(text, 65_535)),
     "NODES": _Slot(f"how many nodes (1 to {NODES_MAX})", lambda text: _number(text, NODES_MAX, 1)),
-    "SHARDS": _Slot("how many shards (1 to 65536)", lambda text: _number(text, 65_536, 1)),
+    "SHARDS": _Slot("how many shards (a power of two up to 65536)", lambda text: _power_of_two(text, 65_536)),
     "CLIENTS": _Slot(f"how many (1 to {CLIENTS_MAX})", lambda text: _number(text, CLIENTS_MAX, 1)),
     "RATE": _Slot(f"how many (1 to {SAMPLES_PER_S_MAX})", lambda text: _number(text, SAMPLES_PER_S_MAX, 1)),
     "DURATION": _Slot("a duration up to 24h, such as 500ms, 5s, 10m", _duration_ms),
@@ -170,6 +184,10 @@ FORMS: tuple[Form[Action], ...] = (
     Form("delete dataset NAME", Delete),
     Form("DATASET stop shard SHARD", StopShard),
     Form("DATASET start shard SHARD on node NODE", StartShard),
+    Form("DATASET move shard SHARD to node NODE", MoveShard),
+    Form("drain node NODE", Drain),
+    Form("undrain node NODE", Undrain),
+    Form("rolling restart", RollingRestart),
     Form("DATASET write RATE samples/s with CLIENTS writers", StartWriting),
     Form("DATASET query continuously with CLIENTS readers", StartQuerying),
     Form("stop writing", StopWriting),
@@ -184,6 +202,9 @@ FORMS: tuple[Form[Action], ...] = (
         "expect node NODE away within DURATION",
         lambda node, within_ms: ExpectNode(node, is_up=False, within_ms=within_ms),
     ),
+    Form("expect node NODE empty within DURATION", ExpectEmpty),
+    Form("expect spread even within DURATION", ExpectEven),
+    Form("expect restart done within DURATION", ExpectRestarted),
     Form("expect no acknowledged sample lost", ExpectNoneLost),
     Form("expect no short answer", ExpectNoneShort),
 )

@@ -16,16 +16,19 @@ from filoray.cluster.chaos.actions import (
     Every,
     ExpectAll,
     Expectation,
+    ExpectEmpty,
+    ExpectEven,
     ExpectNode,
     ExpectNoneLost,
     ExpectNoneShort,
+    ExpectRestarted,
     ExpectShard,
     Fault,
     Load,
     Remedy,
     Wait,
 )
-from filoray.cluster.chaos.driver import ScenarioDriver
+from filoray.cluster.chaos.driver import NodeShards, ScenarioDriver
 from filoray.cluster.chaos.injector import FaultInjector
 from filoray.cluster.chaos.language import Scenario, Step
 from filoray.cluster.chaos.ledger import Ledger, Verdicts
@@ -103,18 +106,18 @@ class Player:
                 self.driver.advance(duration_ms)
             case Every():
                 self._repeat(step, step.action)
-            case ExpectAll() | ExpectShard() | ExpectNode() | ExpectNoneLost() | ExpectNoneShort():
-                return self._expect(step, step.action)
+            case expectation if isinstance(expectation, Expectation):
+                return self._expect(step, expectation)
             case deed:
-                self._perform(step.line, step.text, deed)
+                self._perform(step.line, step.text, deed, _kind_of(deed))
         return None
 
-    def _perform(self, line: int, text: str, deed: Deed) -> None:
+    def _perform(self, line: int, text: str, deed: Deed, kind: MarkKind) -> None:
         begun_ms = self.driver.now_ms()
         remark = self.driver.perform(deed)
         if isinstance(deed, Delete):
             self.record.forget_samples(self.driver.now_ms())
-        self._mark(Mark(_kind_of(deed), line, text, begun_ms, self.driver.now_ms(), remark))
+        self._mark(Mark(kind, line, text, begun_ms, self.driver.now_ms(), remark))
 
     def _mark(self, mark: Mark) -> None:
         self.record.timeline.marks.append(mark)
@@ -129,17 +132,17 @@ class Player:
             self._advance_to(next_ms)
             next_ms += every.interval_ms
             if every.deed is not None:
-                self._perform(step.line, step.text.partition(":")[2].strip(), every.deed)
+                self._perform(step.line, step.text.partition(":")[2].strip(), every.deed, _kind_of(every.deed))
             else:
                 self._strike(step, min(every.interval_ms, max(1, end_ms - self.driver.now_ms())))
         self._advance_to(end_ms)
 
     def _strike(self, step: Step, lasting_ms_max: int) -> None:
         drawn = self.injector.draw(lasting_ms_max)
-        self._perform(step.line, drawn.text, drawn.deed)
+        self._perform(step.line, drawn.text, drawn.deed, MarkKind.FAULT)
         if drawn.remedy is not None:
             self.driver.advance(drawn.remedy_after_ms)
-            self._perform(step.line, drawn.remedy_text, drawn.remedy)
+            self._perform(step.line, drawn.remedy_text, drawn.remedy, MarkKind.REMEDY)
 
     def _advance_to(self, at_ms: int) -> None:
         """Nothing if it is past: what took long is made up for."""
@@ -161,6 +164,12 @@ class Player:
                 seen = self._await(lambda: self._has_been(dataset, shard, status), within_ms)
             case ExpectNode(node, is_up, within_ms):
                 seen = self._await(lambda: (node in self.driver.members()) == is_up, within_ms)
+            case ExpectEmpty(node, within_ms):
+                seen = self._await(lambda: _is_empty(self.driver.nodes(), node), within_ms)
+            case ExpectEven(within_ms):
+                seen = self._await(self._is_even, within_ms)
+            case ExpectRestarted(within_ms):
+                seen = self._await(lambda: not self.driver.is_restarting(), within_ms)
         mark = Mark(
             MarkKind.EXPECTATION, step.line, step.text, begun_ms, self.driver.now_ms(), seen, is_failure=bool(seen)
         )
@@ -172,13 +181,20 @@ class Player:
         present = self.driver.statuses().get(dataset, [])
         return shard < len(present) and (present[shard] is status or status in self.driver.passed(dataset, shard))
 
+    def _is_even(self) -> bool:
+        return _all_are(self.driver.statuses(), StatusKind.ACTIVE) and is_even(self.driver.nodes())
+
     def _await(self, condition: Callable[[], bool], within_ms: int) -> str:
         deadline_ms = self.driver.now_ms() + within_ms
         while not condition():
             if self.driver.now_ms() >= deadline_ms:
                 statuses = self.driver.statuses()
                 shown = {name: [kind.value for kind in kinds] for name, kinds in statuses.items()}
-                return f"seen {shown}, members {sorted(self.driver.members())}"
+                nodes = ", ".join(
+                    f"node {node.index} has {dict(node.shards)}" + (" and is drained" if node.is_drained else "")
+                    for node in self.driver.nodes()
+                )
+                return f"seen {shown}, members {sorted(self.driver.members())}" + (f", {nodes}" if nodes else "")
             self.driver.advance(self.driver.poll_ms)
         return ""
 
@@ -193,6 +209,19 @@ def _kind_of(deed: Deed) -> MarkKind:
 
 def _all_are(statuses: dict[str, list[StatusKind]], kind: StatusKind) -> bool:
     return bool(statuses) and all(one is kind for kinds in statuses.values() for one in kinds)
+
+
+def _is_empty(nodes: list[NodeShards], index: int) -> bool:
+    return any(node.index == index and not any(node.shards.values()) for node in nodes)
+
+
+def is_even(nodes: list[NodeShards]) -> bool:
+    """Of each data set no node that may have shards has two more than another, and no drained one has any."""
+    open_nodes = [node for node in nodes if not node.is_drained]
+    datasets = {dataset for node in nodes for dataset in node.shards}
+    counts = [[node.shards.get(dataset, 0) for node in open_nodes] for dataset in datasets]
+    drained = [count for node in nodes if node.is_drained for count in node.shards.values()]
+    return bool(open_nodes) and not any(drained) and all(max(some) - min(some) <= 1 for some in counts)
 
 
 def _lost(verdicts: Verdicts) -> str:

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import get_args
 
 from filoray.cluster.chaos.actions import (
     Action,
     Cut,
     Delete,
+    Drain,
     Every,
-    ExpectAll,
-    ExpectNode,
-    ExpectNoneLost,
-    ExpectNoneShort,
-    ExpectShard,
+    Expectation,
     FillDisk,
     FreeDisk,
     Hang,
@@ -27,10 +25,12 @@ from filoray.cluster.chaos.actions import (
     JumpClock,
     Kill,
     LoseDisk,
+    MoveShard,
     Part,
     RestoreDisk,
     RestoreLinks,
     Resume,
+    RollingRestart,
     SetUp,
     SlowDisk,
     SlowLinks,
@@ -40,6 +40,7 @@ from filoray.cluster.chaos.actions import (
     StopQuerying,
     StopShard,
     StopWriting,
+    Undrain,
     Wait,
 )
 from filoray.cluster.chaos.language import Scenario
@@ -73,6 +74,7 @@ class Word(Enum):
     LOST_DISK = "lose disk"
     CLOCK = "jump clock"
     ORDERS = "dataset, delete, stop shard, start shard"
+    SPREAD = "move shard, drain, undrain, rolling restart"
     LOAD = "write, query"
     EXPECT = "expect"
     COURSE = "wait, every"
@@ -102,6 +104,7 @@ PLAYED: dict[Word, Played] = {
     Word.LOST_DISK: Played(simulated=_ONE_DIRECTORY, real=_ONE_DIRECTORY),
     Word.CLOCK: Played(real="all processes of this machine, not this cluster's alone, have one calendar"),
     Word.ORDERS: Played(),
+    Word.SPREAD: Played(),
     Word.LOAD: Played(),
     Word.EXPECT: Played(),
     Word.COURSE: Played(),
@@ -115,8 +118,9 @@ _WORDS: dict[type, Word] = {
     LoseDisk: Word.LOST_DISK,
     JumpClock: Word.CLOCK,
     **dict.fromkeys((SetUp, Delete, StopShard, StartShard), Word.ORDERS),
+    **dict.fromkeys((MoveShard, Drain, Undrain, RollingRestart), Word.SPREAD),
     **dict.fromkeys((StartWriting, StartQuerying, StopWriting, StopQuerying), Word.LOAD),
-    **dict.fromkeys((ExpectAll, ExpectShard, ExpectNode, ExpectNoneLost, ExpectNoneShort), Word.EXPECT),
+    **dict.fromkeys(get_args(Expectation), Word.EXPECT),
     **dict.fromkeys((Wait, Every), Word.COURSE),
 }
 

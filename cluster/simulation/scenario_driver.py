@@ -6,20 +6,24 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 
+from filoray.cluster.actor_names import slot_index
 from filoray.cluster.chaos.actions import (
     Cut,
     Deed,
     Delete,
+    Drain,
     FillDisk,
     FreeDisk,
     Hang,
     Heal,
     JumpClock,
     Kill,
+    MoveShard,
     Part,
     RestoreDisk,
     RestoreLinks,
     Resume,
+    RollingRestart,
     SetUp,
     SlowDisk,
     SlowLinks,
@@ -30,9 +34,10 @@ from filoray.cluster.chaos.actions import (
     StopShard,
     StopWriting,
     Target,
+    Undrain,
 )
 from filoray.cluster.chaos.clients import make_writers
-from filoray.cluster.chaos.driver import Witness
+from filoray.cluster.chaos.driver import NodeShards, Witness
 from filoray.cluster.chaos.language import Scenario
 from filoray.cluster.chaos.operations import Outcome
 from filoray.cluster.chaos.timeline import StatusSeen
@@ -84,6 +89,20 @@ class SimulatedScenarioDriver:
 
     def members(self) -> frozenset[int]:
         return self.cluster.members()
+
+    def nodes(self) -> list[NodeShards]:
+        view = self.cluster.gateway.view
+        return [
+            NodeShards(
+                slot_index(name),
+                info.is_drained,
+                {dataset: len(one.shard_map.owned_by(name)) for dataset, one in view.datasets.items()},
+            )
+            for name, info in view.nodes.items()
+        ]
+
+    def is_restarting(self) -> bool:
+        return self.cluster.coordinator is None or bool(self.cluster.coordinator.core.restart.left)
 
     def perform(self, deed: Deed) -> str:
         self._passed.clear()
@@ -153,6 +172,14 @@ class SimulatedScenarioDriver:
                 cluster.stop_shard(dataset, shard)
             case StartShard(dataset, shard, node):
                 cluster.start_shard(dataset, shard, node)
+            case MoveShard(dataset, shard, node):
+                cluster.move_shard(dataset, shard, node)
+            case Drain(node):
+                cluster.drain_node(node)
+            case Undrain(node):
+                cluster.undrain_node(node)
+            case RollingRestart():
+                cluster.restart_rolling()
             case _:
                 raise AssertionError(f"a word that the simulator does not play: {deed}")
         return ""

@@ -22,12 +22,12 @@ LOAD = """
 
 
 @pytest.mark.parametrize("path", SIMULATED, ids=lambda path: path.stem)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_scenario(path: Path, seed: int) -> None:
     failure, record = play_simulated(short_form(path, "20s"), seed)
     assert failure is None, f"{failure}\n" + "\n".join(record.timeline.excerpt())
     verdicts = record.verdicts()
-    assert verdicts.acknowledged > 100
+    assert verdicts.acknowledged > 50
     assert verdicts.answers > 10
 
 

@@ -13,14 +13,18 @@ import urllib.parse
 
 import orjson
 
+from filoray.cluster.actor_names import node_name, slot_index
 from filoray.cluster.chaos.actions import (
     Deed,
     Delete,
+    Drain,
     FillDisk,
     FreeDisk,
     Hang,
     Kill,
+    MoveShard,
     Resume,
+    RollingRestart,
     SetUp,
     StartQuerying,
     StartShard,
@@ -29,9 +33,10 @@ from filoray.cluster.chaos.actions import (
     StopShard,
     StopWriting,
     Target,
+    Undrain,
 )
 from filoray.cluster.chaos.clients import make_writers
-from filoray.cluster.chaos.driver import Witness
+from filoray.cluster.chaos.driver import NodeShards, Witness
 from filoray.cluster.chaos.operations import Outcome
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY
 from filoray.cluster.control.shard_status import StatusKind
@@ -63,6 +68,7 @@ class RealScenarioDriver:
         self._deed_ms = began_ms = round(time.time() * 1000)
         self._hung: dict[Target, ProcessIdentity] = {}
         self._datasets: list[str] = []
+        self._drained: set[int] = set()
         self._clients = RealClients(cluster, witness, self.now_ms, began_ms)
         self._watch = StatusWatch(cluster, witness, self.now_ms, began_ms, self._name_of)
 
@@ -78,8 +84,11 @@ class RealScenarioDriver:
         self._clients.stop()
         self._watch.stop()
 
-    def delete_datasets(self) -> None:
-        """Those that the scenario set up, of a cluster that goes on afterwards; a coordinator may be on its way."""
+    def tidy_up(self) -> None:
+        """A cluster that goes on afterwards: the scenario's data sets go, and nodes that it drained may have shards.
+
+        A coordinator may just be on its way.
+        """
         self._clients.stop()
         deadline_s = time.monotonic() + _ORDER_TIMEOUT_S
         for dataset in list(self._datasets):
@@ -87,6 +96,8 @@ class RealScenarioDriver:
                 if time.monotonic() >= deadline_s:
                     raise FilorayError(f"the scenario's data set {dataset} could not be deleted: {problem}")
                 time.sleep(_READ_AGAIN_S)
+        for node in sorted(self._drained):
+            self.perform(Undrain(node))
 
     # ---- time
 
@@ -123,9 +134,21 @@ class RealScenarioDriver:
             case Delete(dataset):
                 return self._delete(dataset)
             case StopShard(dataset, shard):
-                return self._order(f"/{dataset}/stopshards", {"shardList": [shard]})
+                return self._order(f"/api/v1/cluster/{dataset}/stopshards", {"shardList": [shard]})
             case StartShard(dataset, shard, node):
-                return self._order(f"/{dataset}/startshards", {"address": self._addresses[node], "shardList": [shard]})
+                where = {"address": self._addresses[node], "shardList": [shard]}
+                return self._order(f"/api/v1/cluster/{dataset}/startshards", where)
+            case MoveShard(dataset, shard, node):
+                where = {"node": node_name(node), "shardList": [shard]}
+                return self._order(f"/api/v1/cluster/{dataset}/moveshards", where)
+            case Drain(node):
+                self._drained.add(node)
+                return self._order(f"/admin/nodes/{node_name(node)}/drain", {})
+            case Undrain(node):
+                self._drained.discard(node)
+                return self._order(f"/admin/nodes/{node_name(node)}/undrain", {})
+            case RollingRestart():
+                return self._order("/admin/rolling-restart", {})
             case _:
                 raise AssertionError(f"a word that a real cluster does not play: {deed}")
         return ""
@@ -154,7 +177,7 @@ class RealScenarioDriver:
             "sourcefactory": LOG_STREAM_FACTORY,
             "sourceconfig": {"store": {}},
         }
-        problem = self._order(f"/{deed.dataset}", body)
+        problem = self._order(f"/api/v1/cluster/{deed.dataset}", body)
         if not problem:
             self._datasets.append(deed.dataset)
             self._watch.datasets.add(deed.dataset)
@@ -163,7 +186,7 @@ class RealScenarioDriver:
     def _delete(self, dataset: str) -> str:
         self._clients.stop()
         self._clients.writers.clear()
-        problem = self._order(f"/{dataset}", None, method="DELETE")
+        problem = self._order(f"/api/v1/cluster/{dataset}", None, method="DELETE")
         if not problem:
             self._watch.datasets.discard(dataset)
             self._datasets.remove(dataset)
@@ -172,7 +195,7 @@ class RealScenarioDriver:
     def _order(self, path: str, body: object, method: str | None = None) -> str:
         data = None if body is None else orjson.dumps(body)
         try:
-            answer = self._cluster.ask(f"/api/v1/cluster{path}", data, timeout_s=_ORDER_TIMEOUT_S, method=method)
+            answer = self._cluster.ask(path, data, timeout_s=_ORDER_TIMEOUT_S, method=method)
         except FilorayError as error:
             return error.message
         is_gone_already = method == "DELETE" and answer.status == 404
@@ -196,6 +219,23 @@ class RealScenarioDriver:
             present = self._cluster.json("/__members")["members"]
             return frozenset(index for index, address in enumerate(self._addresses) if address in present)
         return frozenset()
+
+    def nodes(self) -> list[NodeShards]:
+        with contextlib.suppress(FilorayError, KeyError):
+            return [
+                NodeShards(
+                    slot_index(node["node"]),
+                    node["drained"],
+                    dict.fromkeys(self._datasets, 0) | {name: len(shards) for name, shards in node["shards"].items()},
+                )
+                for node in self._cluster.json("/admin/nodes")["data"]
+            ]
+        return []
+
+    def is_restarting(self) -> bool:
+        with contextlib.suppress(FilorayError, KeyError):
+            return bool(self._cluster.json("/admin/rolling-restart")["data"]["left"])
+        return True
 
     def read_everything(self) -> str:
         left = [(writer, read) for writer in self._clients.writers for read in writer.everything()]

@@ -61,7 +61,7 @@ def run(options: ChaosOptions) -> int:
     with _driver(scenario, seed, record, options) as driver:
         failure = Player(scenario, driver, record, injector, _print_mark).play()
         if isinstance(driver, RealScenarioDriver) and options.access is not None:
-            driver.delete_datasets()
+            driver.tidy_up()
     played = Played(
         options.file.name, stage.world, seed, _replay(options, seed), failure, record.timeline, record.verdicts()
     )
