@@ -58,8 +58,6 @@ class Need(Enum):
     """Ray was started for the cluster, and its launch is known."""
     SMALL_DISK = auto()
     """The cluster is this run's own, and a small file system may be mounted for its data."""
-    STALLING_DISK = auto()
-    """Likewise one that can be halted."""
 
 
 class Word(Enum):
@@ -100,7 +98,7 @@ PLAYED: dict[Word, Played] = {
     Word.CUT: Played(real=_NO_NETWORK),
     Word.LINKS: Played(real=_NO_NETWORK),
     Word.FULL_DISK: Played(need=Need.SMALL_DISK),
-    Word.SLOW_DISK: Played(need=Need.STALLING_DISK),
+    Word.SLOW_DISK: Played(real="no disk can be made slow for these processes alone without a risk for others"),
     Word.LOST_DISK: Played(simulated=_ONE_DIRECTORY, real=_ONE_DIRECTORY),
     Word.CLOCK: Played(real="all processes of this machine, not this cluster's alone, have one calendar"),
     Word.ORDERS: Played(),

@@ -27,12 +27,13 @@ from filoray.command.chaos.report import report_page
 from filoray.command.chaos.small_disk import SmallDisk, mount_problem
 from filoray.command.client_access import ClientAccess
 from filoray.command.cluster_start import undo_when_interrupted
+from filoray.command.launch_state import LaunchState
 
 console = Console(highlight=False, soft_wrap=True)
 
 _SEEDS = 1_000_000
 _OWN_DISK_ONLY = "a disk is filled for a cluster that is started for the scenario only, not for one that runs (--url)"
-_NO_STALLING_DISK = "there is no way here to make the disk of these processes slow and no other's"
+_JOINED_RAY = "the cluster is on a Ray that was there before, whose raylet is not its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,11 @@ def _stage(scenario: Scenario, options: ChaosOptions) -> Stage:
         if options.access is not None:
             raise BadData("--simulate and --url: a scenario is played in one world")
         return Stage(World.SIMULATED, {}, scenario.has_own_machines)
-    lacking = {Need.STALLING_DISK: _NO_STALLING_DISK}
+    lacking = {}
     if options.access is not None:
         lacking[Need.SMALL_DISK] = _OWN_DISK_ONLY
+        if options.data_dir is not None and (state := LaunchState.read(options.data_dir)) and state.ray is None:
+            lacking[Need.OWN_RAY] = _JOINED_RAY
     elif problem := mount_problem():
         lacking[Need.SMALL_DISK] = f"no small file system can be mounted on this machine: {problem}"
     return Stage(World.REAL, lacking, scenario.has_own_machines)
