@@ -44,13 +44,14 @@ class DatasetView:
 class ClusterView:
     """``version`` grows with every change, over restarts of the coordinator too.
 
-    ``gateway_keys``: what a gateway proves to an encrypted node with that it is one.
+    ``gateway_keys``: what a gateway proves to an encrypted node with that it is one. ``gateways``: the names of all.
     """
 
     version: int
     nodes: Mapping[str, NodeInfo] = field(default_factory=dict)
     datasets: Mapping[str, DatasetView] = field(default_factory=dict)
     gateway_keys: KeyPair | None = None
+    gateways: tuple[str, ...] = ()
 
 
 def newest_view(held: ClusterView, offered: ClusterView) -> ClusterView:

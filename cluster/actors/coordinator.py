@@ -27,6 +27,7 @@ from filoray.cluster.control.coordinator_events import (
     ReadyAsked,
     RequestId,
     RollingRestartOrdered,
+    ScaleOrdered,
     SetUpOrdered,
     ShardsReported,
     ShutdownOrdered,
@@ -108,6 +109,14 @@ class Coordinator:
     async def undrain_node(self, node: str) -> None:
         """It may have shards again. Raises BadData if it is not drained."""
         await self._ask(lambda request: UndrainOrdered(request, node))
+
+    async def scale(self, count: int) -> None:
+        """There are to be so many nodes. Raises BadData if fewer could not hold all shards."""
+        await self._ask(lambda request: ScaleOrdered(request, count))
+
+    def surplus_nodes(self) -> tuple[str, ...]:
+        """Those that are to go and have not gone yet."""
+        return self._dispatcher.core.scaling.surplus
 
     async def restart_nodes(self) -> None:
         """Begin a rolling restart. Raises Unavailable while one is under way."""

@@ -56,6 +56,8 @@ class CoordinatorActor:
             self._lock = DirectoryLock(config.data_dir, "coordinator")
             store = MetaStore.open(config.meta_store_url, config.data_dir)
             claim(store, config)
+            if not ray.get_runtime_context().was_current_actor_reconstructed:
+                store.put_node_count(None)  # the launch says how many
             begun = asyncio.run_coroutine_threadsafe(self._begin(config, store, node_spec, placement), self._loop)
             self._coordinator = begun.result()
         except (Unavailable, DirectoryInUse):
@@ -97,6 +99,12 @@ class CoordinatorActor:
 
     async def undrain_node(self, node: str) -> None:
         await self._run(self._coordinator.undrain_node(node))
+
+    async def scale(self, count: int) -> None:
+        await self._run(self._coordinator.scale(count))
+
+    async def surplus_nodes(self) -> tuple[str, ...]:
+        return await self._call(self._coordinator.surplus_nodes)
 
     async def restart_nodes(self) -> None:
         await self._run(self._coordinator.restart_nodes())

@@ -227,7 +227,8 @@ class RayActors:
 
 def beside(placement: Placement, index: int) -> NodeAffinitySchedulingStrategy:
     """Where node ``index`` and its gateway go."""
-    return NodeAffinitySchedulingStrategy(placement.machines[index], soft=not placement.is_bound)
+    machine = placement.machines[index % len(placement.machines)]  # of nodes that came later, as round robin goes
+    return NodeAffinitySchedulingStrategy(machine, soft=not placement.is_bound)
 
 
 def reachable_host(host: str) -> str:

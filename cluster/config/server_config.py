@@ -32,6 +32,8 @@ from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.errors import ConfigError
 from filoray.cluster.units import PlainValue
 
+NODES_MAX = 256
+
 _DEFAULTS_FILE = "filoray-defaults.conf"
 
 
@@ -98,7 +100,7 @@ class ServerConfig:
     cluster_name: Annotated[str, Text("cluster-name", _cluster_name_problem)]
     data_dir: Annotated[Path, Text("data-dir", convert=Path)]
     default_dataset: Annotated[str | None, Text("default-dataset", is_optional=True)]
-    node_count: Annotated[int, Integer("node-count", minimum=1, maximum=256)]
+    node_count: Annotated[int, Integer("node-count", minimum=1, maximum=NODES_MAX)]
     min_free_disk_bytes: Annotated[int, Size("min-free-disk-size")]
     spread_default: Annotated[int, Integer("spread-default", maximum=16)]
     http: Annotated[HttpConfig, Nested("http")]

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from filoray.cluster.actor_names import gateway_name, node_name
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.conversations import NOBODY, Conversations, Steps, Until
 from filoray.cluster.control.coordinator_effects import Effect, EndProcess, Retire
@@ -48,6 +47,7 @@ from filoray.cluster.control.coordinator_events import (
     PublishDue,
     ReadyAsked,
     RollingRestartOrdered,
+    ScaleOrdered,
     SetUpOrdered,
     ShardsReported,
     ShutdownOrdered,
@@ -65,12 +65,14 @@ from filoray.cluster.control.coordinator_events import (
     WatchDue,
     WatchFailed,
 )
+from filoray.cluster.control.emptied_nodes import EmptiedNodes
 from filoray.cluster.control.launch_verdict import LaunchVerdict
 from filoray.cluster.control.membership import Membership, MembershipLimits
 from filoray.cluster.control.node_keeper import KnownProcess, NodeKeeper
 from filoray.cluster.control.operator_requests import OperatorRequests
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.rolling_restart import RollingRestart
+from filoray.cluster.control.scaling import Scaling, gateway_names, node_names
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import StoryLine
 from filoray.cluster.control.shard_orders import ShardOrders
@@ -90,6 +92,7 @@ OperatorOrder = (
     | DrainOrdered
     | UndrainOrdered
     | RollingRestartOrdered
+    | ScaleOrdered
 )
 
 
@@ -97,8 +100,9 @@ OperatorOrder = (
 class Remembered:
     """What the MetaStore has when a coordinator begins. ``generation``: higher than that of any before.
 
-    ``incarnations`` and ``processes``: of each node, the last. ``restart_left``: what a rolling restart has still to
-    replace. ``opened``: of (dataset, shard) the last generation in which it was Active.
+    ``incarnations`` and ``processes``: of each node, the last. ``opened``: of (dataset, shard) the last generation in
+    which it was Active. ``restart_left``: what a rolling restart has still to replace. ``node_count``: if it is another
+    than the launch said.
     """
 
     generation: int
@@ -108,6 +112,7 @@ class Remembered:
     opened: Mapping[tuple[str, int], int]
     shards: RestoredState
     restart_left: tuple[NodeProcessId, ...] = ()
+    node_count: int | None = None
 
 
 def tick_ms(config: ServerConfig) -> int:
@@ -129,14 +134,17 @@ class CoordinatorCore:
         self._views = views = ViewBoard(turn, manager, membership, remembered.generation, keys, patience)
         self._shards = shards = ShardOrders(turn, manager, views, dict(remembered.opened), patience)
         self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, keys.public, patience)
+        self._node_count = config.node_count if remembered.node_count is None else remembered.node_count
+        emptied = EmptiedNodes(manager, views)
+        self._scaling = Scaling(turn, manager, membership, shards, self._nodes, views, emptied)
         self._spreader = Spreader(turn, config.balance, manager, membership, shards)
         self._restart = RollingRestart(
-            turn, manager, membership, shards, self._nodes, views, self._spreader, remembered.restart_left
+            turn, manager, membership, shards, self._nodes, views, emptied, self._spreader, remembered.restart_left
         )
         launch = LaunchVerdict(turn, config, manager, membership, shards, views, patience)
         self._launch = launch
         self._requests = OperatorRequests(
-            turn, config, manager, membership, shards, views, launch, self._restart, patience
+            turn, config, manager, membership, shards, views, launch, self._restart, self._scaling, patience
         )
         self._conversations = Conversations(turn)
 
@@ -149,6 +157,10 @@ class CoordinatorCore:
     @property
     def membership(self) -> Membership:
         return self._membership
+
+    @property
+    def scaling(self) -> Scaling:
+        return self._scaling
 
     @property
     def restart(self) -> RollingRestart:
@@ -168,6 +180,7 @@ class CoordinatorCore:
         """What ``event`` calls for, in the order in which it must be done."""
         self._turn.begin(event, moment)
         self._take(event)
+        self._scaling.look()
         self._restart.look()
         self._conversations.look()
         return self._turn.end()
@@ -214,7 +227,7 @@ class CoordinatorCore:
                 self._tick()
             case (
                 SetUpOrdered() | DeletionOrdered() | StartOrdered() | StopOrdered() | MoveOrdered() | DrainOrdered()
-                | UndrainOrdered() | RollingRestartOrdered() | ViewAsked() | ReadyAsked()
+                | UndrainOrdered() | ScaleOrdered() | RollingRestartOrdered() | ViewAsked() | ReadyAsked()
             ):  # fmt: skip
                 self._conversations.begin(event.request, self._steps(event))
             case ShutdownOrdered(request):
@@ -268,6 +281,8 @@ class CoordinatorCore:
                 return self._requests.drain(node)
             case UndrainOrdered(_, node):
                 return self._requests.undrain(node)
+            case ScaleOrdered(_, count):
+                return self._requests.scale(count)
             case RollingRestartOrdered():
                 return self._requests.restart()
             case ViewAsked(_, subscriber):
@@ -279,7 +294,7 @@ class CoordinatorCore:
 
     def _start(self) -> None:
         """Adopt what lives, launch what does not, and keep watching."""
-        self._views.add(gateway_name(index) for index in range(self._config.node_count))
+        self._views.expect(gateway_names(self._node_count))
         self._nodes.begin()
         self._tick()
         self._conversations.begin(NOBODY, self._requests.set_up_configured())
@@ -309,6 +324,6 @@ def _membership(config: ServerConfig, remembered: Remembered, moment: Moment) ->
         form_wait_ms=config.seed.form_wait_ms,
         lease_ms=config.lease_ms,
     )
-    names = [node_name(index) for index in range(config.node_count)]
+    names = node_names(config.node_count if remembered.node_count is None else remembered.node_count)
     known = remembered.incarnations
     return Membership(names, limits, moment.observed_ms, known, returning=known)

@@ -52,6 +52,13 @@ class PersistRestart:
     left: tuple[NodeProcessId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PersistNodeCount:
+    """Remember how many nodes there are to be, whatever the launch said."""
+
+    count: int
+
+
 Durable = (
     PersistDataset
     | ForgetDataset
@@ -61,6 +68,7 @@ Durable = (
     | PersistProcess
     | PersistOpened
     | PersistRestart
+    | PersistNodeCount
 )
 
 

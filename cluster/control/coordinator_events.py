@@ -117,6 +117,14 @@ class RollingRestartOrdered(CoordinatorEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ScaleOrdered(CoordinatorEvent):
+    """There are to be so many nodes; answered when that is durable. Those that are too many are emptied first."""
+
+    request: RequestId
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ViewAsked(CoordinatorEvent):
     """Answered with the present view; after a restart only when it is known who lives.
 

@@ -162,13 +162,12 @@ class Membership:
         returning: Iterable[str] = (),
     ) -> None:
         self._limits = limits
-        known = incarnations or {}
-        self._wanted = frozenset(nodes)
-        self._slots = {
-            node: Slot(SlotState.IDLE, now_ms, known.get(node, 0)) for node in sorted(self._wanted, key=node_order)
-        }
+        self._last_incarnations = dict(incarnations or {})
+        self._wanted: frozenset[str] = frozenset()
+        self._slots: dict[str, Slot] = {}
+        self.want(nodes, now_ms)
         for node in returning:
-            slot = self._slots.setdefault(node, Slot(SlotState.IDLE, now_ms, known[node]))
+            slot = self._slots.setdefault(node, Slot(SlotState.IDLE, now_ms, self._last_incarnations[node]))
             slot.state = SlotState.RETURNING
             slot.is_member = True
             slot.lease_end_ms = self._lease_end_ms(now_ms)
@@ -194,7 +193,19 @@ class Membership:
             case Tick():
                 return self._tick(now_ms)
 
+    def want(self, nodes: Iterable[str], now_ms: int) -> None:
+        """The slots to keep filled from now on. A process in another is left to whoever ends it."""
+        self._wanted = frozenset(nodes)
+        for node in sorted(self._wanted - self._slots.keys(), key=node_order):
+            self._slots[node] = Slot(SlotState.IDLE, now_ms, self._last_incarnations.get(node, 0))
+        for node in self._slots.keys() - self._wanted:
+            if self._slots[node].state is SlotState.IDLE:
+                del self._slots[node]
+
     # ---- what can be asked
+
+    def is_wanted(self, node: str) -> bool:
+        return node in self._wanted
 
     @property
     def slots(self) -> Mapping[str, Slot]:
@@ -288,6 +299,7 @@ class Membership:
             if slot.state is SlotState.IDLE and waited_ms >= 0:
                 slot.state, slot.since_ms = SlotState.LAUNCHING, now_ms
                 slot.incarnation += 1
+                self._last_incarnations[node] = slot.incarnation
                 commands += [PersistIncarnation(node, slot.incarnation), LaunchNode(node, slot.incarnation)]
             elif slot.state is SlotState.LAUNCHING and waited_ms > self._limits.start_timeout_ms:
                 commands += self._lose(node, slot, f"did not come up within {waited_ms} ms", now_ms)

@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import DatasetConfig, check_room_for
 from filoray.cluster.config.ignored_keys import ignored_keys_line
-from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.config.server_config import NODES_MAX, ServerConfig
 from filoray.cluster.control.conversations import NOBODY, Steps, Until
 from filoray.cluster.control.coordinator_effects import ReadSourceConfig
 from filoray.cluster.control.coordinator_events import (
@@ -26,6 +26,7 @@ from filoray.cluster.control.launch_verdict import LaunchVerdict
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.rolling_restart import RollingRestart
+from filoray.cluster.control.scaling import Scaling
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import (
     DatasetDeleted,
@@ -54,6 +55,7 @@ class OperatorRequests:
         views: ViewBoard,
         launch: LaunchVerdict,
         restart: RollingRestart,
+        scaling: Scaling,
         patience: Patience,
     ) -> None:
         self._turn = turn
@@ -64,6 +66,7 @@ class OperatorRequests:
         self._views = views
         self._launch = launch
         self._restart = restart
+        self._scaling = scaling
         self._patience = patience
         self._readings: dict[RequestId, DatasetConfig | FilorayError] = {}
 
@@ -161,6 +164,15 @@ class OperatorRequests:
             raise BadData(f"{node} is not drained")
         self._shards.manage(NodeUndrained(node))
         self._views.changed()
+        yield self._views.until_known()
+        return None
+
+    def scale(self, count: int) -> Steps:
+        """Raises BadData if fewer nodes could not hold all."""
+        if not 1 <= count <= NODES_MAX:
+            raise BadData(f"a cluster has 1 to {NODES_MAX} nodes, not {count}")
+        yield Until(lambda: not self._membership.is_adopting, self._patience.stop_ms)
+        self._scaling.begin(count)
         yield self._views.until_known()
         return None
 

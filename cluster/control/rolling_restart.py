@@ -10,6 +10,7 @@ import logging
 
 from filoray.cluster.control.assignment import node_order
 from filoray.cluster.control.coordinator_effects import Persist, PersistRestart
+from filoray.cluster.control.emptied_nodes import EmptiedNodes
 from filoray.cluster.control.membership import Membership, SlotState
 from filoray.cluster.control.node_keeper import NodeKeeper
 from filoray.cluster.control.shard_manager import ShardManager
@@ -33,6 +34,7 @@ class RollingRestart:
         shards: ShardOrders,
         nodes: NodeKeeper,
         views: ViewBoard,
+        emptied: EmptiedNodes,
         spreader: Spreader,
         left: tuple[NodeProcessId, ...],
     ) -> None:
@@ -42,10 +44,9 @@ class RollingRestart:
         self._shards = shards
         self._nodes = nodes
         self._views = views
+        self._emptied = emptied
         self._spreader = spreader
         self._left = left
-        self._empty_version: int | None = None
-        """Of the view in which the node that is to be replaced next has no shards."""
         self.problem = ""
         """Why the last restart ended before its time, or ""."""
 
@@ -83,17 +84,13 @@ class RollingRestart:
                 self._give_up(error.message)
                 return
             self._views.changed()
-        if self._manager.may_hold(node):
-            self._empty_version = None
-            if self._manager.has_nowhere_to_go(node):
-                self._shards.manage(NodeUndrained(node))
-                self._views.changed()
-                self._give_up(f"there is no room any more for the shards of {node}")
-        elif self._empty_version is None:
-            self._empty_version = self._views.publish()
-        elif self._views.is_known(self._empty_version):  # nobody asks it any more
-            self._empty_version = None
+        if self._emptied.is_unneeded(node):
+            self._emptied.ended(node)
             self._nodes.replace(node, incarnation, "replaced in a rolling restart")
+        elif self._manager.has_nowhere_to_go(node):
+            self._shards.manage(NodeUndrained(node))
+            self._views.changed()
+            self._give_up(f"there is no room any more for the shards of {node}")
 
     def _refill(self, node: str) -> None:
         if node in self._manager.drained:
@@ -110,5 +107,5 @@ class RollingRestart:
         self._go_on_with(())
 
     def _go_on_with(self, left: tuple[NodeProcessId, ...]) -> None:
-        self._left, self._empty_version = left, None
+        self._left = left
         self._turn.emit(Persist(PersistRestart(left), cause=self._turn.cause))

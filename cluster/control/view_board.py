@@ -58,6 +58,7 @@ class ViewBoard:
         self._patience = patience
         self._view = ClusterView(generation << _VERSION_SHIFT)
         self._gateways: dict[str, _Gateway] = {}
+        self._expected: tuple[str, ...] = ()
         self._is_stale = False
         self._is_due = False
 
@@ -70,15 +71,15 @@ class ViewBoard:
         """Addresses of the members, sorted."""
         return tuple(str(address) for address in sorted(info.address for info in self._view.nodes.values()))
 
-    def add(self, gateways: Iterable[str]) -> None:
-        """Push to them from now on. One that is not there is tried until it is."""
-        for gateway in gateways:
+    def expect(self, gateways: Iterable[str]) -> None:
+        """Push to them from now on; one that is not there is tried until it is. Any other is let go once it is gone."""
+        self._expected = tuple(gateways)
+        for gateway in self._expected:
             self._gateways.setdefault(gateway, _Gateway())
 
     def asked(self, gateway: str) -> None:
         """It is up and asks for the view: those who wait until gateways know something wait for it too."""
-        self.add([gateway])
-        state = self._gateways[gateway]
+        state = self._gateways.setdefault(gateway, _Gateway())
         state.has_asked = True
         if state.is_behind or state.is_busy:  # it will say that it has taken the newest
             state.is_lagging = False
@@ -109,6 +110,7 @@ class ViewBoard:
                 {node: _node_info(member, is_drained=node in drained) for node, member in members.items()},
                 {name: DatasetView(config, shard_map) for name, (config, shard_map) in self._manager.datasets.items()},
                 self._gateway_keys,
+                self._expected,
             )
             for gateway, state in self._gateways.items():
                 state.is_behind = True
@@ -129,13 +131,16 @@ class ViewBoard:
     # ---- gateways
 
     def taken(self, event: ViewTaken) -> None:
-        state = self._gateways[event.gateway]
+        state = self._gateways.setdefault(event.gateway, _Gateway())
         state.is_busy = state.is_lagging = False
         state.acknowledged_version = event.version
         self._push(event.gateway, state)
 
     def refused(self, event: ViewRefused) -> None:
         state = self._gateways[event.gateway]
+        if event.gateway not in self._expected and not state.has_asked:
+            del self._gateways[event.gateway]
+            return
         if not state.is_lagging:
             self._turn.warn(
                 "a gateway took no view gateway=%s version=%d error=%s", event.gateway, event.version, event.problem
@@ -145,9 +150,9 @@ class ViewBoard:
         self._turn.remind(self._patience.retry_ms, GatewayDue(event.gateway, cause=self._turn.cause))
 
     def gateway_due(self, gateway: str) -> None:
-        state = self._gateways[gateway]
-        state.is_busy = False
-        self._push(gateway, state)
+        if (state := self._gateways.get(gateway)) is not None:
+            state.is_busy = False
+            self._push(gateway, state)
 
     def _push(self, gateway: str, state: _Gateway) -> None:
         if state.is_behind and not state.is_busy:

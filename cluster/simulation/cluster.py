@@ -25,6 +25,7 @@ from filoray.cluster.control.coordinator_events import (
     MoveOrdered,
     RequestId,
     RollingRestartOrdered,
+    ScaleOrdered,
     SetUpOrdered,
     ShardsReported,
     StartOrdered,
@@ -128,6 +129,11 @@ class SimulatedCluster:
 
     def undrain_node(self, index: int) -> None:
         self._ask(lambda request: UndrainOrdered(request, node_name(index)))
+
+    def scale(self, count: int) -> None:
+        """To as many nodes as it was made with, or fewer; its gateways stay."""
+        assert 1 <= count <= self.node_count
+        self._ask(lambda request: ScaleOrdered(request, count))
 
     def restart_rolling(self) -> None:
         self._ask(RollingRestartOrdered)

@@ -143,6 +143,7 @@ def _fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) 
         (3, lambda: cluster.drain_node(index)),
         (4, lambda: cluster.undrain_node(index)),
         (1, cluster.restart_rolling),
+        (1, lambda: cluster.scale(index + 1)),
         (5, lambda: _move(cluster, dataset, shard, _owner(cluster, dataset, shard, index))),
         (5, lambda: cluster.mend_node(index)),
         (6, lambda: cluster.cut_node(index)) if cluster.world.rates.lease_ms else (3, lambda: cluster.hang_node(index)),
@@ -176,6 +177,7 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape) -> None
         return
     core = cluster.coordinator.core
     manager = core.manager
+    cluster.scale(cluster.node_count)
     if not core.restart.left:
         for drained in manager.drained:
             cluster.undrain_node(slot_index(drained))

@@ -36,6 +36,7 @@ class ModelStore:
         self._opened: dict[tuple[str, int], int] = {}
         self._drained: set[str] = set()
         self._restart_left: tuple[NodeProcessId, ...] = ()
+        self._node_count: int | None = None
 
     def next_generation(self) -> int:
         self._generation += 1
@@ -84,6 +85,12 @@ class ModelStore:
         if (known := self._datasets.get(shard_map.dataset)) is not None:
             self._datasets[shard_map.dataset] = (known[0], shard_map, known[2])
         self._epochs |= {(shard_map.dataset, entry.shard): entry.epoch for entry in shard_map.shards if entry.epoch}
+
+    def node_count(self) -> int | None:
+        return self._node_count
+
+    def put_node_count(self, count: int | None) -> None:
+        self._node_count = count
 
     def restart_left(self) -> tuple[NodeProcessId, ...]:
         return self._restart_left
@@ -165,6 +172,12 @@ class FaultyStore:
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
         self._write(lambda: self._inner.put_shard_map(shard_map))
+
+    def node_count(self) -> int | None:
+        return self._inner.node_count()
+
+    def put_node_count(self, count: int | None) -> None:
+        self._write(lambda: self._inner.put_node_count(count))
 
     def restart_left(self) -> tuple[NodeProcessId, ...]:
         return self._inner.restart_left()

@@ -10,7 +10,13 @@ from typing import Protocol
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_core import Remembered
-from filoray.cluster.control.coordinator_effects import Durable, PersistOpened, PersistProcess, PersistRestart
+from filoray.cluster.control.coordinator_effects import (
+    Durable,
+    PersistNodeCount,
+    PersistOpened,
+    PersistProcess,
+    PersistRestart,
+)
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.node_keeper import KnownProcess
 from filoray.cluster.control.shard_map import ShardMap
@@ -33,6 +39,8 @@ class CoordinatorStore(Protocol):
     def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None: ...
     def forget_dataset(self, name: str) -> None: ...
     def put_shard_map(self, shard_map: ShardMap) -> None: ...
+    def node_count(self) -> int | None: ...
+    def put_node_count(self, count: int | None) -> None: ...
     def restart_left(self) -> tuple[NodeProcessId, ...]: ...
     def put_restart(self, left: tuple[NodeProcessId, ...]) -> None: ...
     def put_drained(self, node: str, *, is_drained: bool) -> None: ...
@@ -49,6 +57,7 @@ def remember(store: CoordinatorStore) -> Remembered:
         gateway_keys=store.gateway_keys(),
         incarnations=incarnations,
         restart_left=store.restart_left(),
+        node_count=store.node_count(),
         processes={name: KnownProcess(row.pid, row.pid_started_s) for name, row in rows.items()},
         opened=store.opened_shards(),
         shards=store.restored_state(incarnations),
@@ -70,6 +79,8 @@ def persist(store: CoordinatorStore, what: Durable) -> None:
             store.put_incarnation(node, incarnation)
         case PersistProcess(node, pid, pid_started_s):
             store.put_process(node, pid, pid_started_s)
+        case PersistNodeCount(count):
+            store.put_node_count(count)
         case PersistRestart(left):
             store.put_restart(left)
         case PersistOpened(generations):

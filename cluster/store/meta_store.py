@@ -32,6 +32,7 @@ from filoray.cluster.store.meta_tables import (
     GATEWAY_KEYS,
     GENERATION,
     IDENTITY,
+    NODE_COUNT,
     NODES,
     OPENED_SHARDS,
     RESTART_LEFT,
@@ -224,6 +225,11 @@ class MetaStore:
             rows = connection.execute(sa.select(OPENED_SHARDS)).all()
         return {(row.dataset, row.shard): row.generation for row in rows}
 
+    def node_count(self) -> int | None:
+        """How many nodes there are to be; None: what the launch says."""
+        with self._reading() as connection:
+            return connection.execute(sa.select(NODE_COUNT.c.count)).scalar()
+
     def restart_left(self) -> tuple[NodeProcessId, ...]:
         """Node processes that a rolling restart has still to replace, the next first."""
         with self._reading() as connection:
@@ -231,6 +237,14 @@ class MetaStore:
         return tuple((row.name, row.incarnation) for row in rows)
 
     # ---- writing
+
+    def put_node_count(self, count: int | None) -> None:
+        """As ``node_count`` gives it."""
+        with self._writing() as connection:
+            if count is None:
+                connection.execute(sa.delete(NODE_COUNT))
+            else:
+                self._upsert(connection, NODE_COUNT, {"id": 1}, {"count": count})
 
     def put_restart(self, left: tuple[NodeProcessId, ...]) -> None:
         """As ``restart_left`` gives them."""

@@ -8,6 +8,7 @@ opened_shards dataset, shard, the last generation in which it was Active: what i
 gateway_keys  one row: the key pair by which nodes know gateways
 identity      one row: the cluster's id, and path and inode of the store's file when it was opened last
 drained_nodes slot of each node that is to have no shards
+node_count    one row, if it is not what the launch said: how many nodes there are to be
 restart_left  place, slot and incarnation of each node that a rolling restart has still to replace
 nodes         slot, last incarnation given out, process id and its start time while it is thought alive
 """
@@ -74,6 +75,12 @@ NODES = sa.Table(
     sa.Column("incarnation", sa.BigInteger, nullable=False),
     sa.Column("pid", sa.BigInteger),
     sa.Column("pid_started_s", sa.Float),
+)
+NODE_COUNT = sa.Table(
+    "node_count",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
 )
 RESTART_LEFT = sa.Table(
     "restart_left",

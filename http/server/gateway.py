@@ -71,6 +71,10 @@ class Gateway:
         """The view it routes by, for a gateway that starts while the coordinator is away."""
         return self._wired.services.control.view() if self._wired is not None else None
 
+    def config(self) -> ServerConfig:
+        """What it was made with."""
+        return self._config
+
     def ping(self) -> int:
         """This process' id."""
         return os.getpid()

@@ -46,7 +46,7 @@ class RayClusterControl:
         self._config = config
         self._namespace = config.namespace
         self._gateway_name = gateway_name
-        self._gateway_count = config.node_count
+        self._first_gateways = tuple(f"gateway-{index}" for index in range(config.node_count))
         self._source_configs = SourceConfigReader(config)
         self.views: ViewHolder | None = None
         self._subscribing: asyncio.Task[None] | None = None
@@ -118,7 +118,7 @@ class RayClusterControl:
     async def actors(self) -> dict[str, int]:
         """Every actor of the cluster that answers, with its process id."""
         pids = {name: node.pid for name, node in self.view().nodes.items()}
-        others = [COORDINATOR, SEED_DISCOVERY, *(f"gateway-{index}" for index in range(self._gateway_count))]
+        others = [COORDINATOR, SEED_DISCOVERY, *(self.view().gateways or self._first_gateways)]
         answers = await asyncio.gather(
             *(self._call("ping", actor=name, timeout_s=2) for name in others), return_exceptions=True
         )
@@ -141,8 +141,7 @@ class RayClusterControl:
         except Unavailable:
             logger.warning("the coordinator is away; asking other gateways for their view")
         self.subscribe_in_background()
-        for index in range(self._gateway_count):
-            name = f"gateway-{index}"
+        for name in self._first_gateways:
             if name != self._gateway_name:
                 with suppress(Unavailable):
                     view: ClusterView | None = await self._call(

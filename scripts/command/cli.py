@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     token.set_defaults(run=lambda _: cli_access.new_token())
     cli_chaos.add_arguments(commands.add_parser("chaos", help="break a cluster by a scenario, and check it"))
     cli_nodes.add_commands(commands)
+    _add_scale(commands.add_parser("scale", help="have more or fewer nodes while the cluster runs"))
     _add_tsdb(commands.add_parser("tsdb", help="look into, check, export and import stored data"))
     return parser
 
@@ -75,6 +76,12 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
 def _add_down(parser: argparse.ArgumentParser) -> None:
     _add_data_dir(parser)
     parser.set_defaults(run=_down)
+
+
+def _add_scale(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("nodes", type=_positive, metavar="N", help="how many nodes there are to be")
+    _add_data_dir(parser)
+    parser.set_defaults(run=_scale)
 
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +161,12 @@ def _down(options: argparse.Namespace) -> int:
     from filoray.command import launcher
 
     return launcher.down(options.data_dir or Path(DEFAULT_DATA_DIR))
+
+
+def _scale(options: argparse.Namespace) -> int:
+    from filoray.command import scale
+
+    return scale.scale(options.data_dir or Path(DEFAULT_DATA_DIR), options.nodes)
 
 
 def _status(options: argparse.Namespace) -> int:

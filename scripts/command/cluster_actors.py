@@ -24,6 +24,7 @@ from filoray.http.server.gateway import Gateway
 
 _GATEWAY_CONCURRENCY = 4  # a call that waits for the server to start must not keep views waiting
 _SHUTDOWN_TIMEOUT_S = 60
+_CALL_TIMEOUT_S = 60
 _KILL_TIMEOUT_S = 10
 _KILL_POLL_S = 0.05
 
@@ -35,6 +36,10 @@ class ClusterActors:
         self._has_name = False
         self._coordinator: Any = None
         self._gateways: list[Any] = []
+
+    @property
+    def config(self) -> ServerConfig:
+        return self._config
 
     @property
     def left_out_machine_count(self) -> int:
@@ -90,6 +95,38 @@ class ClusterActors:
             raise FilorayError(f"the cluster's actors did not come up: {_said(error)}") from None
         return report, urls
 
+    # ---- of a cluster that runs
+
+    def scale(self, count: int) -> None:
+        """Raises FilorayError if fewer nodes could not hold all shards."""
+        _answer(ray.get_actor(COORDINATOR).scale.remote(count))
+
+    def surplus_nodes(self) -> tuple[str, ...]:
+        """Those that are to go and have not gone yet."""
+        left: tuple[str, ...] = _answer(ray.get_actor(COORDINATOR).surplus_nodes.remote())
+        return left
+
+    def members(self) -> tuple[str, ...]:
+        """Addresses of the nodes that are members."""
+        members: tuple[str, ...] = _answer(ray.get_actor(COORDINATOR).members.remote())
+        return members
+
+    def add_gateway(self, index: int) -> str:
+        """Its URL, when it serves; one that was made before counts."""
+        try:
+            gateway = ray.get_actor(gateway_name(index))
+        except ValueError:
+            gateway = self._make_gateway(index)
+        url: str = _answer(gateway.start.remote())
+        return url
+
+    def end_gateway(self, index: int) -> None:
+        """It finishes what runs."""
+        _shut_down_gateway(index)
+        _kill(gateway_name(index))
+
+    # ---- the end
+
     def kill(self) -> None:
         """End all actors that ``start`` made and those made by them; not those of another cluster of the same name."""
         if self._has_name:
@@ -108,6 +145,22 @@ class ClusterActors:
             scheduling_strategy=beside(self._placement, index),
         )
         return options.remote(index, self._config)
+
+
+def running_config() -> ServerConfig:
+    """That of the cluster that runs, but for the number of its nodes."""
+    config: ServerConfig = _answer(ray.get_actor(gateway_name(0)).config.remote())
+    return config
+
+
+def _answer(reference: Any) -> Any:
+    """Raises FilorayError as the actor did, or that it does not answer."""
+    try:
+        return ray.get(reference, timeout=_CALL_TIMEOUT_S)
+    except RayTaskError as error:
+        raise FilorayError(str(error.cause or error)) from None
+    except (RayActorError, GetTimeoutError) as error:
+        raise FilorayError(f"an actor does not answer: {first_line(error)}") from None
 
 
 def _said(error: Exception) -> str:
@@ -131,12 +184,16 @@ def _placement(config: ServerConfig) -> Placement:
 def stop_actors(gateway_count: int) -> None:
     """Gateways finish what runs, nodes flush and close, then all are ended."""
     for index in range(gateway_count):
-        with contextlib.suppress(ValueError, ray.exceptions.RayError):
-            ray.get(ray.get_actor(gateway_name(index)).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
+        _shut_down_gateway(index)
     try:
         ray.get(ray.get_actor(COORDINATOR).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
     finally:
         kill_actors(gateway_count)
+
+
+def _shut_down_gateway(index: int) -> None:
+    with contextlib.suppress(ValueError, ray.exceptions.RayError):
+        ray.get(ray.get_actor(gateway_name(index)).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
 
 
 def kill_actors(gateway_count: int) -> None:

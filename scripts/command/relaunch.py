@@ -5,6 +5,7 @@ Standard input: that ServerConfig, pickled by the launcher. Exit code 0 when the
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import sys
 
@@ -27,6 +28,8 @@ def relaunch(config: ServerConfig) -> None:
         undo_when_interrupted()
         with watched_start(config, state, undo):
             try:
+                # As many as there were, whatever the launch had.
+                config = dataclasses.replace(config, node_count=len(state.urls))
                 report = start_cluster(config, state, undo, is_joined=False)
             except BaseException:
                 undo_all(undo)

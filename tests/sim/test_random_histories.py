@@ -27,7 +27,7 @@ def test_no_history_loses_a_shard_or_gives_it_two_owners(seed: int) -> None:
     assert run_history(seed).acknowledged_count > 0
 
 
-def _assert_noticed(check: str, seeds: int = 30) -> None:
+def _assert_noticed(check: str, seeds: int = 60) -> None:
     """A history of one of the first seeds fails in that check."""
     for seed in range(seeds):
         try:

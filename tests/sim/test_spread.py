@@ -98,3 +98,21 @@ def test_a_rolling_restart_replaces_every_process(cluster: SimulatedCluster, die
     assert all(slots[node].incarnation > incarnation for node, incarnation in before.items())
     assert sorted(counts(cluster)) == [2, 3, 3]
     assert not cluster.coordinator.core.manager.drained
+
+
+def test_nodes_are_removed_and_added_while_the_cluster_runs(cluster: SimulatedCluster) -> None:
+    cluster.scale(2)
+    until(cluster, lambda: cluster.members() == {0, 1} and counts(cluster) == [4, 4, 0], 30_000)
+    cluster.kill_coordinator()
+    cluster.advance(5000)
+    assert cluster.members() == {0, 1}, "how many there are to be is not forgotten"
+    cluster.scale(3)
+    until(cluster, lambda: cluster.is_healthy() and sorted(counts(cluster)) == [2, 3, 3], 30_000)
+
+
+def test_a_cluster_does_not_become_smaller_than_its_shards_allow(cluster: SimulatedCluster) -> None:
+    cluster.scale(1)
+    cluster.advance(20_000)
+    assert "cannot be drained" in "".join(cluster.trace)
+    assert cluster.is_healthy()
+    assert counts(cluster) == [3, 3, 2]

@@ -23,14 +23,15 @@ _PORT_SEARCH_FIRST = 20_000
 
 
 class RunningCluster:
-    """Use as a context manager. ``url`` is the first gateway's."""
+    """Use as a context manager. ``url`` is the first gateway's. ``nodes_max``: ports are free for as many."""
 
-    def __init__(self, data_dir: Path, nodes: int = 3, config: str = "") -> None:
+    def __init__(self, data_dir: Path, nodes: int = 3, config: str = "", nodes_max: int = 0) -> None:
         self.data_dir = data_dir
         self.nodes = nodes
         # Both kinds of ports in one block of this process's own: tests may run beside other clusters.
-        self.http_port = free_port_block(2 * nodes)
-        self.node_port = self.http_port + nodes
+        port_count = max(nodes, nodes_max)
+        self.http_port = free_port_block(2 * port_count)
+        self.node_port = self.http_port + port_count
         self._config = config
 
     def __enter__(self) -> RunningCluster:

@@ -36,14 +36,16 @@ class Load:
         wanted = len(self.acknowledged) + count
         wait_until(lambda: len(self.acknowledged) >= wanted, 30, f"{count} more requests are acknowledged")
 
+    def write(self, step: int) -> requests.Response:
+        """One sample of each series."""
+        samples = [(labels, [START_MS + step * 1000], [float(step)]) for labels in SERIES]
+        return self._cluster.write(samples, self._dataset, self._gateway)
+
     def _run(self) -> None:
         for step in itertools.count():
             while not self._stop.is_set():
                 try:
-                    time_ms = START_MS + step * 1000
-                    answer = self._cluster.write(
-                        [(labels, [time_ms], [float(step)]) for labels in SERIES], self._dataset, self._gateway
-                    )
+                    answer = self.write(step)
                 except requests.RequestException:
                     time.sleep(0.02)
                     continue

@@ -1,0 +1,99 @@
+"""How many nodes there are to be, while the cluster runs: a part of the CoordinatorCore.
+
+The number is durable; the rest is always seen from what is. Nodes that are missing are launched by the Membership. One
+that is too many is drained and, when it is empty and no gateway asks it any more, ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from filoray.cluster.actor_names import gateway_name, node_name
+from filoray.cluster.control.assignment import node_order
+from filoray.cluster.control.coordinator_effects import Persist, PersistNodeCount
+from filoray.cluster.control.emptied_nodes import EmptiedNodes
+from filoray.cluster.control.membership import Membership, SlotState
+from filoray.cluster.control.node_keeper import NodeKeeper
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_messages import NodeDrained, NodeUndrained
+from filoray.cluster.control.shard_orders import ShardOrders
+from filoray.cluster.control.turn import Turn
+from filoray.cluster.control.view_board import ViewBoard
+from filoray.cluster.errors import FilorayError
+
+
+class Scaling:
+    def __init__(
+        self,
+        turn: Turn,
+        manager: ShardManager,
+        membership: Membership,
+        shards: ShardOrders,
+        nodes: NodeKeeper,
+        views: ViewBoard,
+        emptied: EmptiedNodes,
+    ) -> None:
+        self._turn = turn
+        self._manager = manager
+        self._membership = membership
+        self._shards = shards
+        self._nodes = nodes
+        self._views = views
+        self._emptied = emptied
+
+    @property
+    def surplus(self) -> tuple[str, ...]:
+        """Nodes that are to go and have not gone yet."""
+        return tuple(node for node in self._membership.slots if not self._membership.is_wanted(node))
+
+    def begin(self, count: int) -> None:
+        """There are to be ``count`` nodes. Raises BadData, and changes nothing, if the others could not hold all."""
+        names = node_names(count)
+        leaving = [node for node in self._membership.members() if node not in names]
+        drained: list[str] = []
+        try:
+            for node in sorted(leaving, key=node_order, reverse=True):
+                if node not in self._manager.drained:
+                    self._shards.manage(NodeDrained(node))
+                    drained.append(node)
+        except FilorayError:
+            for node in drained:
+                self._shards.manage(NodeUndrained(node))
+            raise
+        self._turn.say("the cluster is to have %d nodes", count)
+        self._turn.emit(Persist(PersistNodeCount(count), cause=self._turn.cause))
+        self._membership.want(names, self._turn.now_ms)
+        self._views.expect(gateway_names(count))
+        self._views.changed()
+
+    def look(self) -> None:
+        """Do what can be done now."""
+        if self._membership.is_adopting or self._nodes.is_stopping:
+            return
+        for node in self._manager.drained - self._membership.slots.keys():
+            self._shards.manage(NodeUndrained(node))  # it is gone; one of its name may come some day
+        for node in self.surplus:
+            slot = self._membership.slots[node]
+            if slot.state is SlotState.LAUNCHING:
+                self._nodes.replace(node, slot.incarnation, "not needed any more")
+            elif slot.state is SlotState.UP and slot.is_member:
+                self._empty_and_end(node, slot.incarnation)
+
+    def _empty_and_end(self, node: str, incarnation: int) -> None:
+        if node not in self._manager.drained:
+            try:
+                self._shards.manage(NodeDrained(node))
+            except FilorayError:
+                return  # an earlier launch had it, and the others have no room yet
+            self._views.changed()
+        elif self._emptied.is_unneeded(node):
+            self._emptied.ended(node)
+            self._nodes.replace(node, incarnation, "not needed any more")
+
+
+def node_names(count: int) -> frozenset[str]:
+    return frozenset(node_name(index) for index in range(count))
+
+
+def gateway_names(count: int) -> Iterable[str]:
+    return tuple(gateway_name(index) for index in range(count))
