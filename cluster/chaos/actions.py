@@ -180,7 +180,14 @@ class RollingRestart:
     """Begins; each node is emptied, replaced and filled again, one after the other."""
 
 
-Order: TypeAlias = SetUp | Delete | StopShard | StartShard | MoveShard | Drain | Undrain | RollingRestart
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """There are to be ``nodes`` nodes, at most as many as the scenario begins with; the last ones go."""
+
+    nodes: int
+
+
+Order: TypeAlias = SetUp | Delete | StopShard | StartShard | MoveShard | Drain | Undrain | RollingRestart | Scale
 
 
 # ---- load

@@ -7,7 +7,7 @@
     expect all Active within 5s                   every shard of every data set
     kill node 2                                   SIGKILL; likewise `hang` and `resume`; `kill coordinator`, `kill seed`
     expect shard 3 Active within 2s               status names without ShardStatus
-    drain node 1                                  likewise `undrain`; `move shard 3 to node 2`, `rolling restart`
+    drain node 1                                  likewise `undrain`; `move shard 3 to node 2`, `scale 2`
     expect spread even within 20s
     every 10s for 5m: random fault                drawn from the seed; or any one fault or order
     expect no acknowledged sample lost            reads all that was written once more
@@ -54,6 +54,7 @@ from filoray.cluster.chaos.actions import (
     RestoreLinks,
     Resume,
     RollingRestart,
+    Scale,
     SetUp,
     SlowDisk,
     SlowLinks,
@@ -188,6 +189,7 @@ FORMS: tuple[Form[Action], ...] = (
     Form("drain node NODE", Drain),
     Form("undrain node NODE", Undrain),
     Form("rolling restart", RollingRestart),
+    Form("scale NODES", Scale),
     Form("DATASET write RATE samples/s with CLIENTS writers", StartWriting),
     Form("DATASET query continuously with CLIENTS readers", StartQuerying),
     Form("stop writing", StopWriting),
@@ -295,5 +297,7 @@ def _check_index(action: Action, node_count: int, line: int) -> None:
     deed = action.deed if isinstance(action, Every) else action
     target = getattr(deed, "target", None)
     node = target.index if isinstance(target, Target) else getattr(deed, "node", 0)
+    if isinstance(deed, Scale) and deed.nodes > node_count:
+        raise BadData(f"line {line}: the scenario has {node_count} nodes, and can be scaled to fewer and back only")
     if node >= node_count:
         raise BadData(f"line {line}: there is no number {node}: the scenario has {node_count} nodes, counted from 0")

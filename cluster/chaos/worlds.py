@@ -31,6 +31,7 @@ from filoray.cluster.chaos.actions import (
     RestoreLinks,
     Resume,
     RollingRestart,
+    Scale,
     SetUp,
     SlowDisk,
     SlowLinks,
@@ -73,6 +74,7 @@ class Word(Enum):
     CLOCK = "jump clock"
     ORDERS = "dataset, delete, stop shard, start shard"
     SPREAD = "move shard, drain, undrain, rolling restart"
+    SCALE = "scale"
     LOAD = "write, query"
     EXPECT = "expect"
     COURSE = "wait, every"
@@ -103,6 +105,7 @@ PLAYED: dict[Word, Played] = {
     Word.CLOCK: Played(real="all processes of this machine, not this cluster's alone, have one calendar"),
     Word.ORDERS: Played(),
     Word.SPREAD: Played(),
+    Word.SCALE: Played(need=Need.OWN_RAY),
     Word.LOAD: Played(),
     Word.EXPECT: Played(),
     Word.COURSE: Played(),
@@ -117,6 +120,7 @@ _WORDS: dict[type, Word] = {
     JumpClock: Word.CLOCK,
     **dict.fromkeys((SetUp, Delete, StopShard, StartShard), Word.ORDERS),
     **dict.fromkeys((MoveShard, Drain, Undrain, RollingRestart), Word.SPREAD),
+    Scale: Word.SCALE,
     **dict.fromkeys((StartWriting, StartQuerying, StopWriting, StopQuerying), Word.LOAD),
     **dict.fromkeys(get_args(Expectation), Word.EXPECT),
     **dict.fromkeys((Wait, Every), Word.COURSE),

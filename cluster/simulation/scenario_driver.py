@@ -24,6 +24,7 @@ from filoray.cluster.chaos.actions import (
     RestoreLinks,
     Resume,
     RollingRestart,
+    Scale,
     SetUp,
     SlowDisk,
     SlowLinks,
@@ -180,6 +181,8 @@ class SimulatedScenarioDriver:
                 cluster.undrain_node(node)
             case RollingRestart():
                 cluster.restart_rolling()
+            case Scale(nodes):
+                cluster.scale(nodes)
             case _:
                 raise AssertionError(f"a word that the simulator does not play: {deed}")
         return ""

@@ -1,4 +1,4 @@
-"""A cluster of a scenario's own: started on free ports by ``filoray up``, ended by ``filoray down`` in any case."""
+"""``filoray up``, ``down`` and ``scale`` run for a scenario, whose own cluster is ended whatever happens."""
 
 from __future__ import annotations
 
@@ -69,6 +69,15 @@ def _stop(data_dir: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
         if done.returncode:
             print(f"filoray: {done.stderr.strip()}", file=sys.stderr)
+
+
+def scale(data_dir: Path, nodes: int) -> str:
+    """``filoray scale``; why it failed, or ""."""
+    done = subprocess.run(
+        [*_COMMAND, "scale", str(nodes), "--data-dir", str(data_dir)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
+    )  # fmt: skip
+    return done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else ""
 
 
 @contextlib.contextmanager

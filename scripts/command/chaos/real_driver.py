@@ -25,6 +25,7 @@ from filoray.cluster.chaos.actions import (
     MoveShard,
     Resume,
     RollingRestart,
+    Scale,
     SetUp,
     StartQuerying,
     StartShard,
@@ -43,6 +44,7 @@ from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.process.process_identity import ProcessIdentity
 from filoray.command.chaos.cluster_access import ClusterAccess
+from filoray.command.chaos.own_cluster import scale
 from filoray.command.chaos.real_clients import RealClients
 from filoray.command.chaos.small_disk import SmallDisk
 from filoray.command.chaos.status_watch import StatusWatch, read_statuses, read_story
@@ -149,6 +151,8 @@ class RealScenarioDriver:
                 return self._order(f"/admin/nodes/{node_name(node)}/undrain", {})
             case RollingRestart():
                 return self._order("/admin/rolling-restart", {})
+            case Scale(nodes):
+                return scale(self._cluster.data_dir, nodes)
             case _:
                 raise AssertionError(f"a word that a real cluster does not play: {deed}")
         return ""
