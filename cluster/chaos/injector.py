@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from filoray.cluster.chaos.actions import Deed
 from filoray.cluster.chaos.language import parse_deed
-from filoray.cluster.chaos.worlds import Stage, word_of
+from filoray.cluster.chaos.worlds import Stage, Word, word_of
 from filoray.cluster.errors import BadData
 
 KINDS: tuple[tuple[str, str], ...] = (
@@ -57,10 +57,15 @@ class FaultInjector:
     def __init__(self, seed: int, node_count: int, stage: Stage) -> None:
         self._dice = random.Random(f"chaos {seed}")
         self._node_count = node_count
-        self._kinds = [kind for kind in KINDS if not stage.refusal(word_of(self._fill(kind).deed))]
+        self._kinds = [kind for kind in KINDS if not stage.refusal(_word_of(kind))]
         self._deck: list[tuple[str, str]] = []
         if not self._kinds:
             raise BadData(f"no random fault can be played by {stage.world.value}")
+
+    @property
+    def words(self) -> set[Word]:
+        """What it may draw."""
+        return {_word_of(kind) for kind in self._kinds}
 
     def draw(self, lasting_ms_max: int) -> DrawnFault:
         """``lasting_ms_max``: when the fault must be remedied at the latest."""
@@ -68,7 +73,7 @@ class FaultInjector:
             self._deck = self._dice.sample(self._kinds, len(self._kinds))
         return self._fill(self._deck.pop(), lasting_ms_max)
 
-    def _fill(self, kind: tuple[str, str], lasting_ms_max: int = 1) -> DrawnFault:
+    def _fill(self, kind: tuple[str, str], lasting_ms_max: int) -> DrawnFault:
         drawn = {
             "index": self._dice.randrange(self._node_count),
             "delay_ms": self._dice.randint(10, _DELAY_MS_MAX),
@@ -79,3 +84,7 @@ class FaultInjector:
         if not remedy_text:
             return DrawnFault(text, parse_deed(text))
         return DrawnFault(text, parse_deed(text), remedy_text, parse_deed(remedy_text), round(share * lasting_ms_max))
+
+
+def _word_of(kind: tuple[str, str]) -> Word:
+    return word_of(parse_deed(kind[0].format(index=0, delay_ms=_DELAY_MS_MAX, jump_min=_JUMP_MIN_MAX)))

@@ -167,4 +167,9 @@ def refusals(scenario: Scenario, stage: Stage) -> list[str]:
 
 
 def words_needed(scenario: Scenario) -> set[Word]:
+    """Without those of faults that are drawn."""
     return {word_of(step.action) for step in scenario.steps}
+
+
+def draws_faults(scenario: Scenario) -> bool:
+    return any(isinstance(step.action, Every) and step.action.deed is None for step in scenario.steps)

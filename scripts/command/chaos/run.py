@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from filoray.cluster.chaos.injector import FaultInjector
 from filoray.cluster.chaos.language import Scenario, parse_scenario
 from filoray.cluster.chaos.playing import Player, Record
 from filoray.cluster.chaos.timeline import Mark
-from filoray.cluster.chaos.worlds import Need, Stage, Word, World, refusals, words_needed
+from filoray.cluster.chaos.worlds import Need, Stage, Word, World, draws_faults, refusals, words_needed
 from filoray.cluster.errors import BadData, FilorayError
 from filoray.cluster.simulation.scenario_driver import SimulatedScenarioDriver
 from filoray.command.chaos.cluster_access import ClusterAccess, running_cluster
@@ -59,7 +59,8 @@ def run(options: ChaosOptions) -> int:
     record = Record()
     console.print(f"{options.file} by {stage.world.value}, seed {seed}")
     undo_when_interrupted()
-    with _driver(scenario, seed, record, options) as driver:
+    words = words_needed(scenario) | (injector.words if draws_faults(scenario) else set())
+    with _driver(scenario, seed, record, options, words) as driver:
         failure = Player(scenario, driver, record, injector, _print_mark).play()
         if isinstance(driver, RealScenarioDriver) and options.access is not None:
             driver.tidy_up()
@@ -99,11 +100,13 @@ def _stage(scenario: Scenario, options: ChaosOptions) -> Stage:
 
 
 @contextlib.contextmanager
-def _driver(scenario: Scenario, seed: int, record: Record, options: ChaosOptions) -> Iterator[ScenarioDriver]:
+def _driver(
+    scenario: Scenario, seed: int, record: Record, options: ChaosOptions, words: Set[Word]
+) -> Iterator[ScenarioDriver]:
     if options.is_simulated:
         yield SimulatedScenarioDriver(scenario, seed, record)
         return
-    disk = SmallDisk() if Word.FULL_DISK in words_needed(scenario) else None
+    disk = SmallDisk() if Word.FULL_DISK in words else None
     with (
         _cluster(scenario, options, disk) as cluster,
         RealScenarioDriver(cluster, scenario.node_count, record, disk) as driver,
