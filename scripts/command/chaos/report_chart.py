@@ -20,7 +20,9 @@ _WIDTH, _LEFT, _RIGHT = 1160, 130, 12
 _BAND, _GAP = 17, 3
 _LATENCY_HEIGHT = 96
 _LATENCY_MS_MIN, _LATENCY_MS_MAX = 1.0, 30_000.0
-_BUCKETS = 240
+_BUCKETS_MAX = 240
+_BUCKET_MS_MIN = 300
+"""So that each has calls of clients that go on."""
 _SHARDS_MAX = 64
 _TICKS = 10
 _MARK_ROWS = 6
@@ -57,6 +59,10 @@ class _Axis:
 
     def x(self, at_ms: float) -> float:
         return _LEFT + min(max(at_ms, 0), self.end_ms) / self.end_ms * (_WIDTH - _LEFT - _RIGHT)
+
+    @property
+    def buckets(self) -> int:
+        return max(1, min(_BUCKETS_MAX, self.end_ms // _BUCKET_MS_MIN))
 
     def ticks_ms(self) -> list[int]:
         wanted_s = self.end_ms / 1000 / _TICKS
@@ -98,14 +104,15 @@ def _faults(timeline: Timeline, axis: _Axis, y: float) -> tuple[list[str], float
     for mark in shown:
         x = axis.x(mark.begun_ms)
         width = 6.2 * len(mark.text) + 12
-        row = next((row for row, end in enumerate(rows_end) if end <= x), None)
+        is_left = x + width > _WIDTH
+        row = next((row for row, end in enumerate(rows_end) if end <= (x - width if is_left else x)), None)
         deepest = max(deepest, row if row is not None else 0)
         top = y + (row or 0) * 16
         kind = "failed" if mark.is_failure else "undone" if mark.remark else mark.kind.value
         drawn.append(f'<circle cx="{x:.1f}" cy="{top + 8:.1f}" r="4" class="m-{kind}">{_title(_words(mark))}</circle>')
-        if row is not None and x + width < _WIDTH:
-            rows_end[row] = x + width
-            drawn.append(_text(x + 7, top + 12, mark.text, "mark"))
+        if row is not None:
+            rows_end[row] = x + 6 if is_left else x + width
+            drawn.append(_text(x - 7 if is_left else x + 7, top + 12, mark.text, "mark left" if is_left else "mark"))
     return drawn, y + 16 * (deepest + 1)
 
 
@@ -162,9 +169,10 @@ def _clients(timeline: Timeline, axis: _Axis, y: float) -> tuple[list[str], floa
 
 def _buckets(calls: Sequence[Call], axis: _Axis) -> list[list[Call]]:
     """By when they began."""
-    found: list[list[Call]] = [[] for _ in range(_BUCKETS)]
+    count = axis.buckets
+    found: list[list[Call]] = [[] for _ in range(count)]
     for call in calls:
-        found[min(_BUCKETS - 1, call.begun_ms * _BUCKETS // axis.end_ms)].append(call)
+        found[min(count - 1, call.begun_ms * count // axis.end_ms)].append(call)
     return found
 
 
@@ -175,7 +183,7 @@ def _availability(name: str, calls: Sequence[Call], axis: _Axis, y: float) -> It
             continue
         good = sum(call.outcome is Outcome.OK for call in some)
         kind = "all" if good == len(some) else "none" if good == 0 else "some"
-        begun_ms, ended_ms = (axis.end_ms * (index + step) / _BUCKETS for step in (0, 1))
+        begun_ms, ended_ms = (axis.end_ms * (index + step) / axis.buckets for step in (0, 1))
         told = f"{begun_ms / 1000:.1f} s: {good} of {len(some)} {name} ok"
         yield (
             f'<rect x="{axis.x(begun_ms):.1f}" y="{y:.1f}" width="{axis.x(ended_ms) - axis.x(begun_ms):.2f}" '
@@ -194,8 +202,8 @@ def _latency(calls: Sequence[Call], axis: _Axis, y: float) -> Iterator[str]:
             continue
         times_ms = [call.ended_ms - call.begun_ms for call in some]
         slowest, middle = max(times_ms), median(times_ms)
-        x = axis.x(axis.end_ms * (index + 0.5) / _BUCKETS)
-        told = f"{axis.end_ms * index / _BUCKETS / 1000:.1f} s: slowest {slowest} ms, median {middle:.0f} ms"
+        x = axis.x(axis.end_ms * (index + 0.5) / axis.buckets)
+        told = f"{axis.end_ms * index / axis.buckets / 1000:.1f} s: slowest {slowest} ms, median {middle:.0f} ms"
         kind = "ok" if all(call.outcome is Outcome.OK for call in some) else "bad"
         top = _height(slowest, bottom)
         yield (

@@ -87,13 +87,18 @@ class StatusWatch:
         for shard, present in enumerate(read_statuses(self._cluster, dataset)):
             if self._shown.get((dataset, shard)) == present:
                 continue
-            self._shown[dataset, shard] = present
+            story: list[StoryChange] = []
             with contextlib.suppress(FilorayError):
-                self._tell_story(dataset, shard)
-            self._witness.saw(StatusSeen(now_ms, dataset, shard, present[0], self._name_of(present[1])))
+                story = read_story(self._cluster, dataset, shard)
+                self._tell(dataset, shard, story)
+            if story and story[-1].status is not present[0]:
+                continue  # the gateway's view is behind: the next look will tell
+            self._shown[dataset, shard] = present
+            at_ms = max([now_ms, *(change.at_ms - self._began_ms for change in story[-1:])])
+            self._witness.saw(StatusSeen(at_ms, dataset, shard, present[0], self._name_of(present[1])))
 
-    def _tell_story(self, dataset: str, shard: int) -> None:
-        for change in read_story(self._cluster, dataset, shard):
+    def _tell(self, dataset: str, shard: int, story: list[StoryChange]) -> None:
+        for change in story:
             at_ms = change.at_ms - self._began_ms
             if at_ms >= 0 and (dataset, shard, change) not in self._told:
                 self._told.add((dataset, shard, change))
