@@ -66,11 +66,18 @@ class Resume:
     target: Target
 
 
+class Direction(Enum):
+    BOTH = "both"
+    FROM_TARGET = "from the target"
+    TO_TARGET = "to the target"
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The machine of a node or gateway from the coordinator, both ways."""
+    """The machine of a node or gateway from the coordinator. ``lost``: which messages do not arrive."""
 
     target: Target
+    lost: Direction = Direction.BOTH
 
 
 @dataclass(frozen=True, slots=True)

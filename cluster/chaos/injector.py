@@ -25,6 +25,8 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("hang gateway {index}", "resume gateway {index}"),
     ("hang coordinator", "resume coordinator"),
     ("cut node {index} from coordinator", "heal node {index}"),
+    ("cut node {index} from coordinator one way", "heal node {index}"),
+    ("cut coordinator from node {index} one way", "heal node {index}"),
     ("cut gateway {index} from coordinator", "heal gateway {index}"),
     ("slow links {delay_ms}ms", "restore links"),
     ("fill disk", "free disk"),

@@ -7,6 +7,7 @@
     expect all Active within 5s                   every shard of every data set
     kill node 2                                   SIGKILL; likewise `hang` and `resume`; `kill coordinator`, `kill seed`
     expect shard 3 Active within 2s               status names without ShardStatus
+    cut node 1 from coordinator                   and with `one way`: only what node 1 says is lost
     drain node 1                                  likewise `undrain`; `move shard 3 to node 2`, `scale 2`
     expect spread even within 20s
     every 10s for 5m: random fault                drawn from the seed; or any one fault or order
@@ -29,6 +30,7 @@ from filoray.cluster.chaos.actions import (
     Cut,
     Deed,
     Delete,
+    Direction,
     Drain,
     Every,
     ExpectAll,
@@ -172,6 +174,14 @@ def _on(action: Callable[[Target], Action], part: Part) -> Callable[..., Action]
 
 FORMS: tuple[Form[Action], ...] = (
     *_process_forms(),
+    Form(
+        "cut node NODE from coordinator one way",
+        lambda index: Cut(Target(Part.NODE, index), Direction.FROM_TARGET),
+    ),
+    Form(
+        "cut coordinator from node NODE one way",
+        lambda index: Cut(Target(Part.NODE, index), Direction.TO_TARGET),
+    ),
     Form("slow links DURATION", SlowLinks),
     Form("restore links", RestoreLinks),
     Form("fill disk", FillDisk),

@@ -152,17 +152,21 @@ class SimulatedCluster:
             node.is_hung, node.heard_since_ms = False, self.world.now_ms
             node.go_on()
 
-    def cut_node(self, index: int) -> None:
-        """Its machine can be reached by gateways only. For clusters whose nodes have leases."""
+    def cut_node(self, index: int, *, is_deaf: bool = True, is_mute: bool = True) -> None:
+        """Its machine can be reached by gateways only. For clusters whose nodes have leases.
+
+        ``is_deaf``: what the coordinator says does not arrive there; ``is_mute``: nor what it says at the coordinator.
+        """
         assert self.world.rates.lease_ms, "nodes without leases are where they can be killed"
         for node in self._processes(index):
-            node.is_cut = True
+            node.is_deaf, node.is_mute = node.is_deaf or is_deaf, node.is_mute or is_mute
             self.world.note("%s is cut off", node.name)
 
     def mend_node(self, index: int) -> None:
         for node in self._processes(index):
             if node.is_cut:
-                node.is_cut, node.heard_since_ms = False, self.world.now_ms
+                node.is_deaf = node.is_mute = False
+                node.heard_since_ms = self.world.now_ms
             if node.is_given_up:
                 kill_process(self._around, node, "its machine is back")
             else:
@@ -351,7 +355,7 @@ class SimulatedCluster:
     def _send_reports(self, node: SimulatedNode, reports: Batch) -> None:
         def arrive() -> None:
             if not node.is_dead:
-                node.hear(give)
+                node.say(give)
 
         def give() -> None:
             if life is None or life.is_over or self.world.happens(self.world.rates.lose):

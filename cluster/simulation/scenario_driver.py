@@ -11,6 +11,7 @@ from filoray.cluster.chaos.actions import (
     Cut,
     Deed,
     Delete,
+    Direction,
     Drain,
     FillDisk,
     FreeDisk,
@@ -136,13 +137,16 @@ class SimulatedScenarioDriver:
 
     def _strike(self, deed: Deed, target: Target) -> str:
         cluster, index = self.cluster, target.index
+        lost = deed.lost if isinstance(deed, Cut) else Direction.BOTH
         if not cluster.is_there(target.part.value, index):
             return "there is no such process now"
         actions = {
             (Kill, Part.NODE): lambda: cluster.kill_node(index),
             (Hang, Part.NODE): lambda: cluster.hang_node(index),
             (Resume, Part.NODE): lambda: cluster.resume_node(index),
-            (Cut, Part.NODE): lambda: cluster.cut_node(index),
+            (Cut, Part.NODE): lambda: cluster.cut_node(
+                index, is_deaf=lost is not Direction.FROM_TARGET, is_mute=lost is not Direction.TO_TARGET
+            ),
             (Heal, Part.NODE): lambda: cluster.mend_node(index),
             (Kill, Part.GATEWAY): lambda: cluster.kill_gateway(index),
             (Hang, Part.GATEWAY): lambda: cluster.hang_gateway(index),

@@ -164,7 +164,7 @@ class SimulatedNode(SimulatedProcess):
             else:
                 call.end()
 
-        self.hear(answer)
+        self.say(answer)
 
     def wake_at(self, at_ms: int) -> None:
         self._world.at(at_ms, lambda: self.run(lambda: self.handle(Tick())))

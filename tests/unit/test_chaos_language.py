@@ -6,6 +6,8 @@ import pytest
 from scenario_files import FILES
 
 from filoray.cluster.chaos.actions import (
+    Cut,
+    Direction,
     Every,
     ExpectNode,
     ExpectShard,
@@ -48,6 +50,9 @@ def test_every_form_is_read_and_belongs_to_a_word_of_the_table(form: Form) -> No
         ("kill node 2", Kill(Target(Part.NODE, 2))),
         ("hang coordinator", Hang(Target(Part.COORDINATOR))),
         ("kill raylet", Kill(Target(Part.RAYLET))),
+        ("cut node 1 from coordinator", Cut(Target(Part.NODE, 1))),
+        ("cut node 1 from coordinator one way", Cut(Target(Part.NODE, 1), Direction.FROM_TARGET)),
+        ("cut coordinator from node 1 one way", Cut(Target(Part.NODE, 1), Direction.TO_TARGET)),
         ("jump clock 2h behind", JumpClock(-7_200_000)),
         ("start shard 3 on node 1", StartShard("one", 3, 1)),
         ("write 400 samples/s with 4 writers", StartWriting("one", 400, 4)),
