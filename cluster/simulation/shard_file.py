@@ -15,7 +15,6 @@ class KeptSample(NamedTuple):
 
     timestamp_ms: int
     place: int
-    series: str
     value: float
 
 
@@ -25,7 +24,7 @@ class ShardFile:
 
     ``is_late``: made anew after it was to be deleted, by an order of a coordinator that is no more. Nobody who goes by
     a view finds it, and nobody knows of it who could delete it. ``contents``: those of the samples that a client knows
-    again, by time.
+    again, by series and time.
     """
 
     epoch: int
@@ -33,26 +32,25 @@ class ShardFile:
     committed: int = 0
     checkpoint: int = 0
     flushed: int = 0
-    contents: list[KeptSample] = field(default_factory=list)
+    contents: dict[str, list[KeptSample]] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
         """What is found by whoever opens it."""
         return self.flushed + self.committed - self.checkpoint
 
-    def keep(self, sample: KeptSample) -> None:
+    def keep(self, series: str, sample: KeptSample) -> None:
         """Nothing if it is there: it was sent again."""
-        known = self._between(sample.timestamp_ms - 1, sample.timestamp_ms)
-        if all(one.series != sample.series for one in known):
-            bisect.insort(self.contents, sample)
+        known = self.contents.setdefault(series, [])
+        place = bisect.bisect_left(known, (sample.timestamp_ms,))
+        if place == len(known) or known[place].timestamp_ms != sample.timestamp_ms:
+            known.insert(place, sample)
 
-    def found(self, samples: int, after_ms: int, until_ms: int) -> list[KeptSample]:
-        """Of the first ``samples``, those of that time."""
-        return [one for one in self._between(after_ms, until_ms) if one.place <= samples]
-
-    def _between(self, after_ms: int, until_ms: int) -> list[KeptSample]:
-        first, last = (bisect.bisect_left(self.contents, (time_ms + 1,)) for time_ms in (after_ms, until_ms))
-        return self.contents[first:last]
+    def found(self, series: str, samples: int, after_ms: int, until_ms: int) -> list[KeptSample]:
+        """Of the first ``samples`` of the shard, those of that series and time."""
+        known = self.contents.get(series, [])
+        first, last = (bisect.bisect_left(known, (time_ms + 1,)) for time_ms in (after_ms, until_ms))
+        return [one for one in known[first:last] if one.place <= samples]
 
 
 @dataclass(slots=True)

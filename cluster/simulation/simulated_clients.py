@@ -77,8 +77,8 @@ class _Request:
         self._world.after(_ATTEMPT_MS, lambda: self._attempt(request, series, shard, former + 1))
 
     def _show(self, node: SimulatedNode, served: ServedShard, read: Read, series: str) -> None:
-        found = node.contents(served, read.after_ms, read.until_ms)
-        shown = {sample.timestamp_ms: sample.value for sample in found if sample.series == series}
+        found = node.contents(served, series, read.after_ms, read.until_ms)
+        shown = {sample.timestamp_ms: sample.value for sample in found}
 
         def take() -> None:
             self.answer.setdefault(series, shown)

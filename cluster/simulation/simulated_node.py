@@ -290,10 +290,10 @@ class SimulatedNode(SimulatedProcess):
             self._checkers.kept.answered(served.file, floor, served.samples, self.process)
             answer(served)
 
-    def contents(self, served: ServedShard, after_ms: int, until_ms: int) -> list[KeptSample]:
-        """What it shows of that time to a client that knows its samples."""
+    def contents(self, served: ServedShard, series: str, after_ms: int, until_ms: int) -> list[KeptSample]:
+        """What it shows of a series and time to a client that knows its samples."""
         stored = self._files.get(served.file)
-        return stored.found(served.samples, after_ms, until_ms) if stored is not None else []
+        return stored.found(series, served.samples, after_ms, until_ms) if stored is not None else []
 
     def check_answers(self, served: ServedShard) -> None:
         if self.may_answer():
@@ -322,7 +322,7 @@ class SimulatedNode(SimulatedProcess):
         served.samples += 1
         self.acknowledge(key, served, served.samples)
         if sample is not None:
-            stored.keep(KeptSample(sample.timestamp_ms, served.samples, sample.series, sample.value))
+            stored.keep(sample.series, KeptSample(sample.timestamp_ms, served.samples, sample.value))
             sample.taken()
         self._flush_later()
 

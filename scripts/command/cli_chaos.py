@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data-dir",
         type=Path,
         metavar="DIR",
-        help="where the cluster's data are, and stay (default: a temporary directory; with --url ./data)",
+        help="where the cluster's data are, and stay unless a disk is to be full (default: a temporary directory; "
+        "with --url: ./data)",
     )
     cli_access.add_client_options(run)
     run.set_defaults(run=_run)

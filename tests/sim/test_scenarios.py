@@ -71,7 +71,7 @@ def acknowledged_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 def answers_without_what_was_written_last(patch: pytest.MonkeyPatch) -> None:
     found = ShardFile.found
-    patch.setattr(ShardFile, "found", lambda file, samples, *window: found(file, samples - 5, *window))
+    patch.setattr(ShardFile, "found", lambda file, series, samples, *window: found(file, series, samples - 5, *window))
 
 
 def answers_with_what_another_wrote(patch: pytest.MonkeyPatch) -> None:
