@@ -3,7 +3,7 @@
 A call waits until its client has its answer; one that gets none, until a later call of the same client has. The outage
 of a fault, for writers or for readers, is the longest such wait of any of them among the calls that were open when it
 struck or begun before the next fault, counted from when it struck. So a fault that nobody notices has the outage of an
-ordinary call.
+ordinary call. One that strikes while somebody has waited for ``WAITING_MS`` already has none of its own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from filoray.cluster.chaos.operations import Outcome
 from filoray.cluster.chaos.timeline import Call, Mark, MarkKind, Timeline
 
 
+WAITING_MS = 2000
+
+
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """None: there was no such client, or none that was answered again."""
+    """None: there was no such client, none that was answered again, or an earlier fault was not over."""
 
     fault: str
     writer_ms: int | None
@@ -85,8 +88,10 @@ def _waits(calls: Sequence[Call], *, is_write: bool) -> list[_Wait]:
     return found
 
 
-def _longest(waits: Iterable[_Wait], fault: Mark, until_ms: int) -> int | None:
+def _longest(waits: Sequence[_Wait], fault: Mark, until_ms: int) -> int | None:
     struck_ms = fault.begun_ms
+    if any(wait.begun_ms <= struck_ms - WAITING_MS and wait.answered_ms > struck_ms for wait in waits):
+        return None
     times = [
         wait.answered_ms - max(struck_ms, wait.begun_ms)
         for wait in waits

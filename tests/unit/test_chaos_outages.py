@@ -43,6 +43,12 @@ def test_what_is_asked_after_the_next_fault_is_that_ones() -> None:
     assert outages(timeline) == [Outage("kill node", 10, None), Outage("hang node", 300, None)]
 
 
+def test_a_fault_that_strikes_while_an_earlier_one_is_not_over_has_no_outage_of_its_own() -> None:
+    some = calls("w", (1100, 5000, OK), (5010, 5020, OK)) + calls("w2", (4100, 4200, OK))
+    timeline = Timeline([fault(1000), fault(4000, "kill coordinator")], [], some, 9000)
+    assert outages(timeline) == [Outage("kill node", 3900, None), Outage("kill coordinator", None, None)]
+
+
 def test_who_is_never_answered_again_has_no_number() -> None:
     timeline = Timeline([fault(1000)], [], calls("w", (1100, 1200, UNKNOWN)), 2000)
     assert outages(timeline) == [Outage("kill node", None, None)]
