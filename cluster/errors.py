@@ -113,6 +113,10 @@ class Unavailable(FilorayError):
     retry_after_s = 1
 
 
+class AnswerOverdue(Unavailable):
+    """Somebody is there, or seems to be, and gave no answer in time (503)."""
+
+
 class TooManyRequests(Unavailable):
     """A queue is full. 503, not 429: on that Prometheus's remote write drops what it was about to send."""
 

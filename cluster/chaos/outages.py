@@ -18,7 +18,6 @@ from statistics import median
 from filoray.cluster.chaos.operations import Outcome
 from filoray.cluster.chaos.timeline import Call, Mark, MarkKind, Timeline
 
-
 WAITING_MS = 2000
 
 

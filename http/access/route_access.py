@@ -50,6 +50,7 @@ ACCESS_BY_ENDPOINT: dict[tuple[str, str], tuple[Scope, Role]] = {
     ("GET", "/__members"): (Scope.KNOWN, Role.NONE),
     ("GET", "/__seeds"): (Scope.KNOWN, Role.NONE),
     ("GET", "/metrics"): (Scope.CLUSTER, Role.READ),
+    ("GET", "/admin/figures"): (Scope.CLUSTER, Role.READ),
     ("GET", "/admin/actors"): (Scope.CLUSTER, Role.ADMIN),
     ("GET", "/admin/chaos"): (Scope.CLUSTER, Role.ADMIN),
     ("POST", "/admin/loglevel/{logger}"): (Scope.CLUSTER, Role.ADMIN),

@@ -49,6 +49,7 @@ class AdmissionGate:
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
         self._running = 0
         self._waiting = 0
+        self._ended = 0
 
     @property
     def running(self) -> int:
@@ -57,6 +58,11 @@ class AdmissionGate:
     @property
     def waiting(self) -> int:
         return self._waiting
+
+    @property
+    def ended(self) -> int:
+        """How many have held a slot and given it back."""
+        return self._ended
 
     @asynccontextmanager
     async def slot(self, timeout_ms: int, client: str = "") -> AsyncIterator[int]:
@@ -84,6 +90,7 @@ class AdmissionGate:
 
     def _end(self, client: str) -> None:
         self._running -= 1
+        self._ended += 1
         self._running_of[client] -= 1
         if not self._running_of[client]:
             del self._running_of[client]

@@ -8,6 +8,7 @@ from filoray.http.access.request_guard import RequestGuard
 from filoray.http.access.web_config_file import WebConfigFile
 from filoray.http.api.routes_admin import AdminRoutes
 from filoray.http.api.routes_cluster import ClusterRoutes
+from filoray.http.api.routes_figures import FiguresRoutes
 from filoray.http.api.routes_metadata import MetadataRoutes
 from filoray.http.api.routes_nodes import NodeRoutes
 from filoray.http.api.routes_query import QueryRoutes
@@ -19,6 +20,9 @@ from filoray.http.server.byte_budgets import ByteBudget
 from filoray.http.server.gateway_services import Edge, GatewayServices
 from filoray.http.server.request_context import Handler, client_of, context_middleware
 from filoray.http.server.responses import SEND_TIMEOUT_MS
+
+EDGE = web.AppKey("edge", Edge)
+"""Of an application, for whoever serves it."""
 
 _PENDING_BODIES = web.AppKey("pending_bodies", ByteBudget)
 _CONTROL = web.AppKey("control", ClusterControl)
@@ -41,10 +45,20 @@ def build_application(
     application = web.Application(
         middlewares=[context_middleware(edge.metrics), guard.middleware, _by_the_present_view, _with_room_for_bodies]
     )
+    application[EDGE] = edge
     application[_PENDING_BODIES] = edge.pending_bodies
     application[BODY_TIMEOUT_MS] = edge.config.http.body_timeout_ms
     application[SEND_TIMEOUT_MS] = edge.config.http.send_timeout_ms
-    groups = (AdminRoutes, NodeRoutes, ClusterRoutes, QueryRoutes, MetadataRoutes, WriteRoutes, ReadRoutes)
+    groups = (
+        AdminRoutes,
+        FiguresRoutes,
+        NodeRoutes,
+        ClusterRoutes,
+        QueryRoutes,
+        MetadataRoutes,
+        WriteRoutes,
+        ReadRoutes,
+    )
     application[_CONTROL] = services.control
     guard.install(application, [route for group in groups for route in group(edge).routes()])
     return application

@@ -21,7 +21,8 @@ from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.process.process_log import log_to_file
 
 if TYPE_CHECKING:
-    from filoray.http.server.gateway_services import GatewayServices
+    from filoray.http.fanout.cluster_figures import GatewayFigures
+    from filoray.http.server.gateway_services import Edge, GatewayServices
     from filoray.http.server.http_server import HttpServer
 
 _log = logging.getLogger("filoray.http")
@@ -50,6 +51,7 @@ class Gateway:
         self._config = config
         self._wired: WiredServices | None = None
         self._server: HttpServer | None = None
+        self._edge: Edge | None = None
         self._starting_again: asyncio.Task[None] | None = None
         import uvloop
 
@@ -70,6 +72,10 @@ class Gateway:
     def current_view(self) -> ClusterView | None:
         """The view it routes by, for a gateway that starts while the coordinator is away."""
         return self._wired.services.control.view() if self._wired is not None else None
+
+    def figures(self) -> GatewayFigures | None:
+        """What it says of itself to another gateway; None while it does not serve."""
+        return self._edge.figures() if self._edge is not None and self._server is not None else None
 
     def config(self) -> ServerConfig:
         """What it was made with."""
@@ -118,7 +124,7 @@ class Gateway:
         from filoray.cluster.process.process_memory import release_freed_memory_regularly
         from filoray.http.access.web_config import launcher_tokens
         from filoray.http.access.web_config_file import WebConfigFile
-        from filoray.http.server.application import build_application
+        from filoray.http.server.application import EDGE, build_application
         from filoray.http.server.http_server import HttpServer
         from filoray.http.server.services import make_services
 
@@ -130,8 +136,9 @@ class Gateway:
         self._wired = wired
         try:
             announced_host = reachable_host(http.host)
+            application = build_application(wired.services, access_file, announced_host)
             server = HttpServer(
-                build_application(wired.services, access_file, announced_host),
+                application,
                 http,
                 http.port + self._index,
                 announced_host,
@@ -142,6 +149,8 @@ class Gateway:
             self._wired = None
             await wired.close()
             raise
+        self._edge = application[EDGE]
+        self._edge.url = url
         self._server = server
         _log.info("gateway serves name=%s url=%s", self.name, url)
         return url

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.process.process_figures import OwnProcess
+from filoray.http.fanout.cluster_figures import GatewayFigures
+from filoray.http.fanout.figures_service import FiguresOfCluster
 from filoray.http.fanout.requests import ClusterControl, MetadataService, QueryService, WriteService
 from filoray.http.remote.remote_write import RemoteWriteDecoder
 from filoray.http.server.admission import AdmissionGate, ClientShare
@@ -26,15 +29,20 @@ class GatewayServices:
     control: ClusterControl
     config: ServerConfig
     remote_write_decoder: RemoteWriteDecoder
+    figures: FiguresOfCluster
     gateway_name: str = "gateway-0"
     node_name: str = "node-0"
     version: str = "0"
 
 
 class Edge:
-    """The services, and what bounds and counts the requests to them; one for each application."""
+    """The services, and what bounds and counts the requests to them; one for each application.
+
+    ``url``: where others find it, once it serves.
+    """
 
     def __init__(self, services: GatewayServices) -> None:
+        self.url = ""
         self.services = services
         self.config = config = services.config
         self.metrics = GatewayMetrics(services.version)
@@ -58,6 +66,12 @@ class Edge:
             config.http.max_unsent_bytes, "filoray.http.max-unsent-size", config.http.slow_client_patience_ms, share
         )
         self.parser_options = ParserOptions.of_config(config.query)
+        self._process = OwnProcess()
+
+    def figures(self) -> GatewayFigures:
+        """On any thread."""
+        queries = self.queries
+        return GatewayFigures(self.url, self._process.figures(), queries.ended, queries.running, queries.waiting)
 
     @property
     def form_bytes_max(self) -> int:

@@ -18,16 +18,18 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY
 from filoray.cluster.cluster_view import ClusterView, NodeInfo
 from filoray.cluster.config.server_config import ServerConfig
-from filoray.cluster.errors import FilorayError, Unavailable
+from filoray.cluster.errors import AnswerOverdue, FilorayError, Unavailable
 from filoray.http.api.source_configs import SourceConfigReader
+from filoray.http.fanout.cluster_figures import GatewayFigures
+from filoray.http.fanout.figures_service import FanOutFiguresService
 from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.query_service import FanOutQueryService
+from filoray.http.fanout.shared_call import SharedCall
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.fanout.view_trust import ViewTrust
 from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.http.remote.remote_write import RemoteWriteDecoder
 from filoray.http.server.gateway_services import GatewayServices
-from filoray.http.server.shared_call import SharedCall
 from filoray.nodes.wire.node_client import ZmqNodeClient
 
 logger = logging.getLogger(__name__)
@@ -125,6 +127,17 @@ class RayClusterControl:
         pids.update({name: pid for name, pid in zip(others, answers, strict=True) if isinstance(pid, int)})
         return pids
 
+    # ---- figures
+
+    async def ping_coordinator(self, timeout_ms: int) -> None:
+        await self._call("ping", timeout_s=timeout_ms / 1000)
+
+    async def gateway_figures(self, gateway: str, timeout_ms: int) -> GatewayFigures:
+        figures: GatewayFigures | None = await self._call("figures", actor=gateway, timeout_s=timeout_ms / 1000)
+        if figures is None:
+            raise Unavailable(f"the {gateway} does not serve yet")
+        return figures
+
     # ---- views
 
     def watch_own_pauses(self) -> None:
@@ -179,8 +192,8 @@ class RayClusterControl:
         given_up = threading.Event()
 
         def submit() -> Future[Any]:
-            handle = ray.get_actor(actor, self._namespace)
-            if given_up.is_set():  # whoever asked was told that nothing was done
+            handle = None if given_up.is_set() else ray.get_actor(actor, self._namespace)
+            if handle is None or given_up.is_set():  # whoever asked was told that nothing was done
                 raise Unavailable(f"the {actor} could not be asked in time")
             future: Future[Any] = getattr(handle, method).remote(*args).future()
             return future
@@ -191,7 +204,7 @@ class RayClusterControl:
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             given_up.set()
-            raise Unavailable(f"the {actor} did not answer within {timeout_s} s") from None
+            raise AnswerOverdue(f"the {actor} did not answer within {timeout_s} s") from None
         except RayTaskError as error:
             if isinstance(error.cause, FilorayError):
                 raise error.cause from None
@@ -248,6 +261,7 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
         control=control,
         config=config,
         remote_write_decoder=decoder,
+        figures=FanOutFiguresService(views, control, config.cluster_name, gateway_name, config.node_count),
         gateway_name=gateway_name,
         node_name=node_name,
         version=_project_version(),

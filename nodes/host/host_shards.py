@@ -40,6 +40,7 @@ from filoray.cluster.errors import (
 )
 from filoray.cluster.node_protocol import HeldShard, ShardEpoch
 from filoray.cluster.process.clocks import steady_ms, wall_ms
+from filoray.nodes.data.node_figures import ShardFigures
 from filoray.nodes.host.append_jobs import AppendJob, ShardKey
 from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
@@ -61,6 +62,10 @@ class ServedShard:
     epoch: int
     shard: Shard
     metadata: MetricMetadataFile
+
+    def figures(self) -> ShardFigures:
+        consumer = self.opening.consumer
+        return self.shard.figures(None if consumer is None else consumer.lag)
 
 
 class HostShards:
@@ -102,6 +107,12 @@ class HostShards:
     def metadata_files(self, dataset: str, shards: Sequence[ShardEpoch]) -> list[MetricMetadataFile]:
         """Beside the shards of (shard, epoch) pairs; raises as ``readable``."""
         return [served.metadata for served in self._find(dataset, shards)]
+
+    def figures(self) -> tuple[ShardFigures, ...]:
+        """Of all open shards."""
+        with self._lock:
+            all_served = list(self._served.values())
+        return tuple([served.figures() for served in all_served])
 
     def _find(self, dataset: str, shards: Sequence[ShardEpoch]) -> list[ServedShard]:
         self._lease.check()

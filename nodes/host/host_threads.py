@@ -67,6 +67,10 @@ class HostThreads:
     def submit(self, job: AppendJob) -> None:
         self._queue.put(job)
 
+    def queued(self) -> int:
+        """How much waits for the ingest thread."""
+        return self._queue.qsize()
+
     def run(self, action: Callable[[], T]) -> Future[T]:
         """Do something on the ingest thread, between two rounds."""
         future: Future[T] = Future()

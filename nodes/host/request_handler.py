@@ -2,7 +2,8 @@
 
 Writes go to the ingest thread; everything else runs on a small pool, so that a long query never keeps a write or
 a heartbeat waiting. A cancelled or abandoned query stops at its kernels' next look at the token. Of each kind a bounded
-number waits; the next is refused at once.
+number waits; the next is refused at once. What the node says of itself has a thread of its own: it is asked most when
+all others are busy.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import LabelMatcher
 from filoray.nodes.data.metric_metadata import MetricMetadata
+from filoray.nodes.data.node_figures import RequestFigures
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.engine.evaluate.fragment_run import run_fragments
 from filoray.nodes.engine.fragments import FragmentAnswers
 from filoray.nodes.engine.query_params import EvalLimits
 from filoray.nodes.host.append_jobs import PendingWrite
+from filoray.nodes.host.metrics import NodeMetrics
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.wire import fragment_codec as wire
+from filoray.nodes.wire.figures_reply import encode_node_figures
 from filoray.nodes.wire.protocol import Frames, Kind, RequestHeader
 from filoray.nodes.wire.reply_bodies import NamesReply, encode_metrics
 from filoray.nodes.wire.request_bodies import MetadataQuestion, MetricEntries, MetricQuestion, RequestBody, read_body
@@ -37,6 +41,9 @@ from filoray.nodes.wire.transport import Responder
 from filoray.nodes.wire.write_reply import ShardWriteReply, encode_write_reply
 
 logger = logging.getLogger(__name__)
+
+
+_READS_SAMPLES = frozenset((Kind.QUERY, Kind.RAW))
 
 
 class ShardsSource:
@@ -92,6 +99,10 @@ class OpenRequests:
             self._count -= 1
             self._bytes -= size_bytes
 
+    @property
+    def count(self) -> int:
+        return self._count
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
@@ -115,8 +126,12 @@ class RequestHandler:
         node = config.node
         self._open_writes = OpenRequests("writes", node.max_queued_requests, node.max_queued_bytes)
         self._open_queries = OpenRequests("queries", node.max_queued_requests, node.max_queued_bytes)
+        self._open_figures = OpenRequests("requests for figures", node.max_queued_requests, node.max_queued_bytes)
         self._query_threads = node.query_threads
         self._pool = ThreadPoolExecutor(node.query_threads, "query")
+        self._metrics = NodeMetrics(host, incarnation)
+        self._metrics_thread = ThreadPoolExecutor(1, "metrics")
+        self._writes_answered = self._queries_answered = self._metadata_answered = 0
         self._works: dict[tuple[bytes, int], _Work] = {}
         self._works_lock = threading.Lock()
         self._running: set[_Work] = set()
@@ -142,6 +157,8 @@ class RequestHandler:
             work = _Work(header, body, frames, size_bytes, responder, CancelToken(header.timeout_ms))
             if header.kind is Kind.WRITE:
                 self._write(work)
+            elif header.kind is Kind.FIGURES:
+                self._figures(work)
             else:
                 self._enqueue(work)
 
@@ -150,6 +167,7 @@ class RequestHandler:
             for work in self._works.values():
                 work.token.cancel("the node is stopping")
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._metrics_thread.shutdown(wait=True, cancel_futures=True)
 
     def overdue(self, limit_s: float) -> str | None:
         """That every query thread is at something whose time was up ``limit_s`` ago, so that none is left."""
@@ -165,6 +183,7 @@ class RequestHandler:
 
         def answer(replies: Sequence[ShardWriteReply]) -> None:
             self._open_writes.end(work.size_bytes)
+            self._writes_answered += 1
             try:
                 work.responder.reply(encode_write_reply(replies))
             except Exception as error:
@@ -177,6 +196,35 @@ class RequestHandler:
         except BaseException:
             self._open_writes.end(work.size_bytes)
             raise
+
+    def _figures(self, work: _Work) -> None:
+        def answer() -> None:
+            try:
+                work.token.check()
+                work.responder.reply(encode_node_figures(self._metrics.figures(self._request_figures())))
+            except Exception as error:
+                work.responder.fail(error)
+            finally:
+                self._open_figures.end(work.size_bytes)
+
+        self._open_figures.begin(work.size_bytes)
+        try:
+            self._metrics_thread.submit(answer)
+        except BaseException:
+            self._open_figures.end(work.size_bytes)
+            raise
+
+    def _request_figures(self) -> RequestFigures:
+        with self._works_lock:
+            running, known = len(self._running), len(self._works)
+            return RequestFigures(
+                queries_answered=self._queries_answered,
+                metadata_answered=self._metadata_answered,
+                reads_running=running,
+                reads_waiting=max(0, known - running),
+                writes_answered=self._writes_answered,
+                writes_waiting=self._open_writes.count,
+            )
 
     def _cancel(self, client_request: tuple[bytes, int]) -> None:
         with self._works_lock:
@@ -199,6 +247,10 @@ class RequestHandler:
             self._running.discard(work)
             if self._works.get(work.responder.client_request) is work:
                 del self._works[work.responder.client_request]
+            if work.header.kind in _READS_SAMPLES:
+                self._queries_answered += 1
+            else:
+                self._metadata_answered += 1
         self._open_queries.end(work.size_bytes)
 
     def _answer(self, work: _Work) -> None:

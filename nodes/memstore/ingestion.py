@@ -122,6 +122,8 @@ class Ingestion:
             if item.unknown is None:
                 self._apply(item)
                 self._note_newest(item)
+                memory.counters.samples_accepted += item.outcome.accepted
+                memory.counters.samples_refused += item.outcome.refused_count
         self.rounds += 1
         return [item.unknown or item.outcome for item in prepared]
 

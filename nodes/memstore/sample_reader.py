@@ -102,13 +102,14 @@ class SampleReader:
         memory = self._memory
         with memory.lock:
             counts, chunks = memory.chunks.overlapping(partitions, start_ms, end_ms)
-            if bytes_max < _NO_LIMIT:
-                chunk_bytes = int(memory.chunks.chunks.length.data[chunks].sum(dtype=np.int64))
-                if chunk_bytes > bytes_max:
-                    raise LimitExceeded(
-                        f"the query reads {chunk_bytes} bytes of chunks in one shard; "
-                        f"max-data-per-shard-query allows {bytes_max}"
-                    )
+            chunk_bytes = int(memory.chunks.chunks.length.data[chunks].sum(dtype=np.int64))
+            if chunk_bytes > bytes_max:
+                raise LimitExceeded(
+                    f"the query reads {chunk_bytes} bytes of chunks in one shard; "
+                    f"max-data-per-shard-query allows {bytes_max}"
+                )
+            memory.counters.selects += 1
+            memory.counters.read_bytes += chunk_bytes
             buffered = memory.buffers.read(partitions, start_ms, end_ms)
             place, times, values = memory.late.read(partitions, start_ms, end_ms)
             late = CountedSamples(np.bincount(place, minlength=len(partitions)), times, values)

@@ -21,9 +21,11 @@ from filoray.cluster.process.clocks import wall_ms
 from filoray.nodes.data.cancel_token import CancelToken
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.matching import LabelMatcher
+from filoray.nodes.data.node_figures import ShardFigures
 from filoray.nodes.data.part_key import SHARD_KEY_LABELS
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.data.write_outcome import AppendReply
+from filoray.nodes.kernels.storage.write_buffers import NOTHING_YET_MS
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.late_arrival import LateArrival
@@ -235,6 +237,31 @@ class Shard:
                 stored_bytes=sum(batch.data_bytes for batch in memory.batches.values()),
                 next_offset=self._ingestion.next_offset,
                 damages=tuple(memory.damages),
+            )
+
+    def figures(self, stream_lag: int | None = None) -> ShardFigures:
+        """What can be told every second on any thread: ``stats`` without what takes longer, and counters.
+
+        ``stream_lag``: what whoever feeds the shard from a stream knows.
+        """
+        memory, counters = self._memory, self._memory.counters
+        with memory.lock:
+            newest_ms = int(memory.buffers.newest_ms.data[: memory.index.count].max(initial=NOTHING_YET_MS))
+            return ShardFigures(
+                dataset=self.spec.dataset,
+                shard=self.spec.shard,
+                epoch=self.spec.epoch,
+                samples_accepted=counters.samples_accepted,
+                samples_refused=counters.samples_refused,
+                selects=counters.selects,
+                read_bytes=counters.read_bytes,
+                series=memory.index.count,
+                unflushed_samples=self._ingestion.unflushed_samples,
+                log_bytes=self._ingestion.log_bytes,
+                newest_sample_ms=None if newest_ms == NOTHING_YET_MS else newest_ms,
+                memory_bytes=memory.nbytes + self._chunks.nbytes,
+                stored_bytes=sum(batch.data_bytes for batch in memory.batches.values()),
+                stream_lag=stream_lag,
             )
 
     # ---- the end

@@ -16,6 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from filoray.nodes.data.node_figures import ShardCounters
 from filoray.nodes.kernels.storage.samples import CountedSamples
 from filoray.nodes.memstore.chunks.chunk_codec import CHUNK_SAMPLES_MAX, checksum_of, encode_column
 from filoray.nodes.memstore.chunks.chunk_table import ChunkTable, OpenBatch
@@ -47,6 +48,7 @@ class ShardMemory:
         self.buffers = WriteBuffers()
         self.chunks = ChunkTable()
         self.late = LateSamples()
+        self.counters = ShardCounters()
         self.batches: dict[int, StoredBatch] = {}
         self.expiring: frozenset[int] = frozenset()
         """Batches that a change of the store drops, until memory has forgotten them too."""

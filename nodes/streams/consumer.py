@@ -63,12 +63,16 @@ class RunsOnIngestThread(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamStats:
-    """``offset``: of the last batch that the shard has. ``skipped``: records that were no data."""
+    """``offset``: of the last batch that the shard has. ``skipped``: records that were no data.
+
+    ``lag``: how many offsets the source is known to be ahead of the shard, None while that is not known.
+    """
 
     offset: int
     accepted: int
     refused: int
     skipped: int
+    lag: int | None
 
 
 class StreamConsumer:
@@ -92,6 +96,7 @@ class StreamConsumer:
         self._stream: IngestionStream | None = None
         self._stored_offset: int | None = None
         self._committed_offset = -1
+        self._lag: int | None = None
         self._outcome = WriteOutcome()
         self._skipped = 0
         self._refusals = ProblemReport(name)
@@ -133,6 +138,7 @@ class StreamConsumer:
                     f"{self._name}: the source has offsets up to {end} and gave nothing behind {last} within "
                     f"filoray.node.source-timeout = {source_timeout_s:g} s"
                 )
+        self._note_lag(stream, stream.position)
         on_progress(100)
 
     def start(self) -> None:
@@ -154,7 +160,12 @@ class StreamConsumer:
     def stats(self) -> StreamStats:
         skipped = self._skipped + (self._stream.problems.count if self._stream is not None else 0)
         offset = -1 if self._stored_offset is None else self._stored_offset
-        return StreamStats(offset, self._outcome.accepted, self._outcome.refused_count, skipped)
+        return StreamStats(offset, self._outcome.accepted, self._outcome.refused_count, skipped, self.lag)
+
+    @property
+    def lag(self) -> int | None:
+        """See StreamStats."""
+        return self._lag
 
     # ---- the consumer's thread
 
@@ -176,6 +187,7 @@ class StreamConsumer:
                 reason = reason_of(error)
                 logger.warning("%s: the source failed, next attempt in %.1f s: %s", self._name, delay_s, reason)
                 self._report(IngestionError(reason))
+            self._lag = None
             self._close_stream()
             self._stopped.wait(delay_s)
             delay_s = min(2 * delay_s, _RETRY_DELAY_S_MAX)
@@ -197,11 +209,14 @@ class StreamConsumer:
         assert stream is not None, "opened by recover or _reopen"
         storing: Future[None] | None = None
         while not self._stopped.is_set() and not stream.ended:
+            polled_before = stream.position
             batches = stream.poll(_POLL_MS)
             self._wait_for(storing)
+            self._note_lag(stream, polled_before)
             storing = self._submit(batches)
             self._commit(stream)
         self._wait_for(storing)
+        self._note_lag(stream, stream.position)
         if stream.ended:
             logger.info("%s: the source has ended", self._name)
 
@@ -217,6 +232,11 @@ class StreamConsumer:
             except TimeoutError:
                 if storing.done():
                     raise
+
+    def _note_lag(self, stream: IngestionStream, position: int) -> None:
+        """All up to ``position`` is stored, or was no data."""
+        end = stream.known_end()
+        self._lag = None if end is None else max(0, end - position)
 
     def _commit(self, stream: IngestionStream) -> None:
         offset = self._shard.resume_offset - 1

@@ -178,6 +178,10 @@ class CsvStream:
                 raise StreamFailed(f"{self._source.file}: {error.strerror or error}") from error
         return self._end or None
 
+    def known_end(self) -> int | None:
+        """The lines that were counted when the shard was opened."""
+        return self._end or None
+
     @property
     def ended(self) -> bool:
         return self._ended

@@ -71,6 +71,14 @@ class KafkaStream:
         _, high = self._watermarks()
         return high - 1 if high > 0 else None
 
+    def known_end(self) -> int | None:
+        """What the broker says with each fetch."""
+        try:
+            _, high = self._consumer.get_watermark_offsets(self._partition(), cached=True)
+        except self._kafka.KafkaException:  # it knows none yet
+            return None
+        return high - 1 if high > 0 else None
+
     @property
     def ended(self) -> bool:
         return False

@@ -69,6 +69,9 @@ class LogStream:
     def end_offset(self) -> int | None:
         return self._end if self._end >= 0 else None
 
+    def known_end(self) -> int | None:
+        return self.end_offset()
+
     @property
     def ended(self) -> bool:
         return self._ended

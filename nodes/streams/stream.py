@@ -78,6 +78,10 @@ class IngestionStream(Protocol):
         """Offset of the last record there is now, None for an empty source: what recovery reads up to."""
         ...
 
+    def known_end(self) -> int | None:
+        """As ``end_offset``, by what polling has brought along: asks nobody and never waits; None: not known yet."""
+        ...
+
     @property
     def ended(self) -> bool:
         """The source is finite and all of it was polled."""

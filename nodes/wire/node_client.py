@@ -133,13 +133,17 @@ class ZmqNodeClient:
         header = RequestHeader(request_id, kind, self._incarnation, dataset, shards, node_timeout_ms, body)
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._pending[request_id] = future
+        is_sent = False
         try:
             message = self._message([header.encode(), *(frames or [])])
             async with asyncio.timeout(timeout_ms / 1000):
                 if not self._send(message):
                     await self._send_when_connected(message, future)
+                is_sent = True
                 return await future
         except TimeoutError:
+            if not is_sent:
+                raise ConnectionLost(f"there is no connection to node {self._address}") from None
             self._cancel(request_id)
             raise QueryTimeout(f"node {self._address} gave no answer within {timeout_ms} ms") from None
         except asyncio.CancelledError:

@@ -8,6 +8,7 @@
             SERIES, NAMES, VALUES, RAW, PUT_METADATA, METADATA   none; what is said is in ``body``, see
                     ``request_bodies``
             CANCEL  none and no reply; ``request_id`` names the request to stop
+            FIGURES none, and no shards and no dataset: it is for the node itself
 
 Every request but CANCEL names the node's incarnation and the epoch of each shard that it was routed by. A
 node that holds others answers with a StaleRoute error, and nothing of the request is done. What is not of this form
@@ -47,6 +48,7 @@ class Kind(IntEnum):
     PUT_METADATA = 7
     METADATA = 8
     CANCEL = 9
+    FIGURES = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@
     NAMES, VALUES           [texts, what to warn of]
     PUT_METADATA            nil
     METADATA                an array of [metric, type, help, unit]
+    FIGURES                 see ``figures_reply``
 
 Nodes are trusted: a gateway takes what they say as it is. Their lists may be long, so that no text is looked at.
 """

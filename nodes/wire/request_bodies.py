@@ -1,7 +1,8 @@
 """What the header's ``body`` of each kind of request is. A node reads it strictly before it counts or queues a request.
 
     kind                       body
-    WRITE, QUERY, CANCEL       nil
+    WRITE, QUERY, CANCEL,
+    FIGURES                    nil
     SERIES, NAMES, RAW         [selectors, start_ms, end_ms, limit, nil]
     VALUES                     [selectors, start_ms, end_ms, limit, label name]
     PUT_METADATA               for each of ``shards`` an array of [metric, type, help, unit]
@@ -80,7 +81,9 @@ def read_body(header: RequestHeader, frame_count: int) -> RequestBody:
     """The body as its kind has it. Raises BadData for another, and for frames that are too many or too few."""
     kind, body = header.kind, header.body
     wanted_frames = {Kind.WRITE: len(header.shards), Kind.QUERY: 1}.get(kind, 0)
-    if kind is not Kind.CANCEL and not header.shards:
+    if kind is Kind.FIGURES and header.shards:
+        raise malformed("shards", list(header.shards), "empty")
+    if kind not in (Kind.CANCEL, Kind.FIGURES) and not header.shards:
         raise malformed("shards", list(header.shards), "at least one shard")
     if kind is Kind.WRITE and frame_count != wanted_frames:
         raise BadData(f"a write has a container for each of its shards, not {frame_count} for {len(header.shards)}")

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filoray.cluster.errors import FilorayError
+from filoray.cluster.units import parse_duration_ms
 from filoray.command import cli_access, cli_chaos, cli_nodes
 from filoray.command.process_environment import without_proxies
 
 DEFAULT_DATA_DIR = "data"
+_INTERVAL_MS_MIN = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_up(commands.add_parser("up", help="start a cluster and return when it is ready"))
     _add_down(commands.add_parser("down", help="stop the cluster of a data directory"))
     _add_status(commands.add_parser("status", help="show members, data sets and shards"))
+    _add_top(commands.add_parser("top", help="look on at nodes, shards, rates and lag as they change"))
     _add_query(commands.add_parser("query", help="ask a PromQL query"))
     _add_write_demo(commands.add_parser("write-demo", help="write generated metrics"))
     hashing = commands.add_parser("password-hash", help="hash a password for basic_auth_users")
@@ -87,7 +90,17 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
 def _add_status(parser: argparse.ArgumentParser) -> None:
     cli_access.add_client_options(parser)
     _add_data_dir(parser)
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=_status)
+
+
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    cli_access.add_client_options(parser)
+    parser.add_argument(
+        "--interval", type=_interval_s, default=1.0, metavar="DURATION", help="between two looks, such as 500ms (1s)"
+    )
+    parser.add_argument("--once", action="store_true", help="print one view; so it is where the output is no terminal")
+    parser.set_defaults(run=_top)
 
 
 def _add_query(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +145,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _interval_s(text: str) -> float:
+    try:
+        interval_ms = parse_duration_ms(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if interval_ms < _INTERVAL_MS_MIN:
+        raise argparse.ArgumentTypeError(f"{text!r} is below {_INTERVAL_MS_MIN} ms")
+    return interval_ms / 1000
+
+
 def _setting(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     key = key.strip().removeprefix("filoray.")
@@ -170,9 +193,16 @@ def _scale(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from filoray.command import cli_client
+    from filoray.command import cluster_status
 
-    return cli_client.status(cli_access.client_access_of(options), options.data_dir or Path(DEFAULT_DATA_DIR))
+    access = cli_access.client_access_of(options)
+    return cluster_status.status(access, options.data_dir or Path(DEFAULT_DATA_DIR), as_json=options.json)
+
+
+def _top(options: argparse.Namespace) -> int:
+    from filoray.command import top
+
+    return top.top(cli_access.client_access_of(options), options.interval, once=options.once)
 
 
 def _query(options: argparse.Namespace) -> int:

@@ -1,47 +1,16 @@
-"""``filoray status`` and ``filoray query``: a gateway's answers as tables in the terminal."""
+"""``filoray query``: a gateway's answer in the terminal."""
 
 from __future__ import annotations
 
 import time
 import urllib.parse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from filoray.cluster.errors import FilorayError
 from filoray.command.client_access import ClientAccess
 from filoray.command.http_client import get_json
-from filoray.command.launch_state import LaunchState
-
-
-def status(access: ClientAccess, data_dir: Path) -> int:
-    """Print members, each data set's shards, and who watches over Ray if the cluster was launched on ``data_dir``."""
-    console = Console()
-    members = get_json(access, "/__members")["members"]
-    console.print(f"{len(members)} members: " + ", ".join(members))
-    datasets = get_json(access, "/api/v1/cluster")["data"]
-    if not datasets:
-        console.print("no data set is set up")
-    for dataset in datasets:
-        table = Table("shard", "status", "address", title=dataset, title_justify="left")
-        for entry in get_json(access, f"/api/v1/cluster/{urllib.parse.quote(dataset)}/status")["data"]:
-            table.add_row(str(entry["shard"]), entry["status"], entry["address"])
-        console.print(table)
-    _print_supervision(console, access, data_dir)
-    return 0
-
-
-def _print_supervision(console: Console, access: ClientAccess, data_dir: Path) -> None:
-    try:
-        state = LaunchState.read(data_dir)
-    except FilorayError as error:  # it may be another cluster's directory
-        console.print(error.message, style="yellow")
-        return
-    if state is not None and access.url.rstrip("/") in state.urls:
-        console.print(state.supervision(), style=None if state.is_supervised() else "red")
 
 
 def query(

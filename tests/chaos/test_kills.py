@@ -11,8 +11,11 @@ import time
 
 import pytest
 import requests
-from running_cluster import RunningCluster, wait_until
+from running_cluster import RunningCluster, filoray, wait_until
 from steady_load import SERIES, START_MS, Load, assert_nothing_lost
+
+from filoray.command.client_access import ClientAccess
+from filoray.command.top import Gateways
 
 _MOVED = re.compile(".*-> ShardStatus".join(["-> ShardStatusDown", "Assigned", "Recovery", "Active"]))
 
@@ -130,6 +133,48 @@ def test_a_killed_gateway_comes_back_while_the_others_serve(cluster):
         load.wait_for_more(10)
         wait_until(lambda: cluster.get("/__health", gateway=1).text == "All good", 30, "the gateway is back")
     assert_nothing_lost(cluster, load, gateway=1)
+
+
+def test_top_says_who_hangs_and_who_is_gone_while_nobody_sets_it_right(cluster):
+    fresh(cluster)
+    with Load(cluster) as load:
+        load.wait_for_more(10)
+        well = top(cluster)
+        assert re.search(r"nodes 3/3 +gateways 3/3 +shards 8/8 Active", well), well
+        assert float(re.search(r"samples/s ([0-9.]+)", well)[1]) > 0, well
+    pids = cluster.get("/admin/actors").json()["data"]
+    os.kill(pids["coordinator"], signal.SIGSTOP)
+    try:
+        os.kill(pids["node-1"], signal.SIGSTOP)
+        hung = top(cluster)
+        assert "nodes 2/3" in hung
+        assert re.search(r"^coordinator hung \d.*: .* did not answer", hung, re.MULTILINE), hung
+        assert re.search(r"^node-1 +hung \d.* +– +– +–", hung, re.MULTILINE), hung
+        assert re.search(r"^timeseries +\d +Active +node-1 +\d+ +– +– +–", hung, re.MULTILINE), hung
+        os.kill(pids["node-1"], signal.SIGKILL)
+        gone = top(cluster)
+        assert re.search(r"^node-1 +away \d", gone, re.MULTILINE), gone
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids["coordinator"], signal.SIGCONT)
+    wait_until(lambda: re.search(r"^node-1 +up +#", top(cluster), re.MULTILINE) is not None, 30, "top shows it again")
+    cluster.wait_active()
+
+
+def test_top_goes_on_at_another_gateway(cluster):
+    gateways = Gateways(ClientAccess(cluster.url))
+    assert gateways.snapshot().figures.gateway == "gateway-0"
+    cluster.kill("gateway-0")
+    figures = gateways.snapshot().figures
+    assert figures.gateway in ("gateway-1", "gateway-2")
+    assert [reading.node for reading in figures.nodes if reading.figures is None] == []
+    wait_until(lambda: cluster.get("/__health").text == "All good", 30, "the gateway is back")
+
+
+def top(cluster: RunningCluster) -> str:
+    done = filoray("top", "--once", "--interval", "300ms", "--url", cluster.url)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def assert_is_answered(cluster: RunningCluster) -> None:

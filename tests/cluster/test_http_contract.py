@@ -94,6 +94,23 @@ def test_own_metrics_are_in_prometheus_text_form(cluster):
     assert re.search(r"^filoray_\w+(\{.*\})? [0-9.e+]+$", answer.text, re.MULTILINE)
 
 
+def test_every_gateway_tells_the_figures_of_all(cluster, other):
+    series = [({"__name__": f"figures_{i}"}, [START_MS, START_MS + 1], [1.0, 2.0]) for i in range(6)]
+    assert cluster.write(series, dataset=other).status_code == 204
+    assert cluster.write([({"__name__": "figures_0"}, [START_MS], [7.0])], dataset=other).status_code == 400
+    for gateway in range(3):
+        told = cluster.get("/admin/figures", gateway).json()["data"]
+        assert (told["cluster"], told["gateway"]) == ("filoray", f"gateway-{gateway}")
+        standings = [told["coordinator"], *(entry["standing"] for entry in told["gateways"] + told["nodes"])]
+        assert [standing["presence"] for standing in standings] == ["up"] * 7
+        assert [entry["figures"]["url"] for entry in told["gateways"]] == [cluster.gateway(i) for i in range(3)]
+        shards = [shard for entry in told["nodes"] for shard in entry["figures"]["shards"] if shard["dataset"] == other]
+        counted = ("series", "samples_accepted", "samples_refused", "unflushed_samples")
+        assert [sum(shard[name] for shard in shards) for name in counted] == [6, 12, 1, 12]
+        (owned,) = [entry["shards"] for entry in told["datasets"] if entry["dataset"] == other]
+        assert {(shard["shard"], shard["epoch"]) for shard in owned} == {(s["shard"], s["epoch"]) for s in shards}
+
+
 # ---- datasets
 
 

@@ -95,11 +95,14 @@ def good_messages() -> list[list[bytes]]:
         (Kind.RAW, [selectors, 0, 2_000, 0, None], []),
         (Kind.PUT_METADATA, [[["up", "gauge", "is it", ""]]], []),
         (Kind.METADATA, ["up", 0], []),
+        (Kind.FIGURES, None, []),
         (Kind.CANCEL, None, []),
     ]
-    return [
-        [RequestHeader(1, kind, 1, "d", ((0, 1),), 30_000, body).encode(), *frames] for kind, body, frames in bodies
-    ]
+
+    def header(kind: Kind, body: Any) -> RequestHeader:
+        return RequestHeader(1, kind, 1, "d", () if kind is Kind.FIGURES else ((0, 1),), 30_000, body)
+
+    return [[header(kind, body).encode(), *frames] for kind, body, frames in bodies]
 
 
 def spoilt(chosen: random.Random, frames: list[bytes]) -> list[bytes]:

@@ -17,6 +17,7 @@ from filoray.cluster.errors import (
     NotFound,
 )
 from filoray.http.access.web_config_file import WebConfigFile
+from filoray.http.fanout.cluster_figures import ClusterFigures, GatewayReading, Presence, Standing
 from filoray.http.fanout.requests import (
     Names,
     QueryOutcome,
@@ -117,6 +118,21 @@ class Control:
         return answer
 
 
+class Figures:
+    """A cluster of this one gateway, or of ``others`` too."""
+
+    def __init__(self):
+        self.others = []
+        self.error = None
+
+    async def figures(self, own):
+        if self.error:
+            raise self.error
+        up = Standing(Presence.UP)
+        gateways = (GatewayReading("gateway-0", up, own), *self.others)
+        return ClusterFigures("here", "gateway-0", 1_000, up, gateways, (), ())
+
+
 class Queries:
     """Parses what it is asked, remembers it, and answers what the test says."""
 
@@ -211,6 +227,7 @@ class Api:
     def __init__(self, server, client, services):
         self.server, self.url = server, server.url
         self.services = services
+        self.figures = services.figures
         self.client = client
         self.control, self.queries, self.writes = services.control, services.query, services.write
 
@@ -249,7 +266,7 @@ class Gateways:
         )
         control, queries, writes = Control(*names), Queries(), Writes()
         services = GatewayServices(
-            queries, queries, writes, control, config, RemoteWriteDecoder(config.write), version="1.2"
+            queries, queries, writes, control, config, RemoteWriteDecoder(config.write), Figures(), version="1.2"
         )
         access = access or WebConfigFile(None)
         server = HttpServer(build_application(services, access), config.http, 0, tls=access.listening_context())

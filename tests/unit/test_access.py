@@ -84,6 +84,7 @@ ENDPOINTS = [
     ("GET", "/api/v1/format_query?query=1", EVERYBODY),
     ("POST", "/promql/shop/api/v1/parse_query?query=1", EVERYBODY),
     ("GET", "/metrics", READS_ALL),
+    ("GET", "/admin/figures", READS_ALL),
     ("GET", "/admin/actors", HAS_ALL),
     ("POST", "/admin/loglevel/filoray.test", HAS_ALL),
     ("GET", "/api/v1/cluster/shop/status", READS_SHOP),

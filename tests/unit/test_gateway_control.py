@@ -8,7 +8,7 @@ from ray.exceptions import RayActorError
 
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.server_config import default_server_config
-from filoray.cluster.errors import Unavailable
+from filoray.cluster.errors import AnswerOverdue, Unavailable
 from filoray.http.fanout.view_holder import ViewHolder
 from filoray.http.server import services
 from filoray.http.server.services import RayClusterControl
@@ -66,7 +66,7 @@ async def test_a_ray_that_hangs_takes_no_thread_that_others_need_and_not_for_eve
     assert asked_on.isdisjoint(decoded)
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert answers[:20] == [{}] * 20  # of the processes that answer there are none
-    assert {type(answer) for answer in answers[20:]} == {Unavailable}
+    assert {type(answer) for answer in answers[20:]} == {AnswerOverdue}
     hangs.set()
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 from client_programs import free_ports
-from in_process_gateway import Control, Queries, Writes
+from in_process_gateway import Control, Figures, Queries, Writes
 from running_cluster import wait_until
 
 from filoray.cluster.config.server_config import load_server_config
@@ -30,7 +30,7 @@ def wiring(monkeypatch):
     async def make_services(config, *_):
         counts.made += 1
         services = GatewayServices(
-            Queries(), Queries(), Writes(), Control("shop"), config, RemoteWriteDecoder(config.write)
+            Queries(), Queries(), Writes(), Control("shop"), config, RemoteWriteDecoder(config.write), Figures()
         )
 
         async def close():

@@ -151,10 +151,16 @@ def test_a_body_that_is_not_its_kinds_is_said_so(kind: Kind, body: Any, frames: 
     assert says in raised.value.message
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.CANCEL])
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.CANCEL, Kind.FIGURES)])
 def test_a_request_names_its_shards(kind: Kind) -> None:
     with pytest.raises(BadData, match=r"shards is \[\]"):
         read_body(question(kind, None, shards=()), 0)
+
+
+def test_a_request_for_figures_names_none() -> None:
+    assert read_body(question(Kind.FIGURES, None, shards=()), 0) is None
+    with pytest.raises(BadData, match=r"shards is \[\(0, 1\)\]"):
+        read_body(question(Kind.FIGURES, None), 0)
 
 
 def test_bodies_come_out_as_their_kind() -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from in_process_gateway import Control, Queries, Writes
+from in_process_gateway import Control, Figures, Queries, Writes
 
 from filoray.cluster.config.server_config import default_server_config
 from filoray.command.cli import build_parser
@@ -27,7 +27,7 @@ def served() -> set[tuple[str, str]]:
     config = default_server_config()
     decoder = RemoteWriteDecoder(config.write)
     queries = Queries()
-    application = build_application(GatewayServices(queries, queries, Writes(), Control(), config, decoder))
+    application = build_application(GatewayServices(queries, queries, Writes(), Control(), config, decoder, Figures()))
     return {
         (route.method, route.resource.canonical)
         for route in application.router.routes()

@@ -50,6 +50,9 @@ class Stream:
     def end_offset(self) -> int | None:
         return self._end
 
+    def known_end(self) -> int | None:
+        return self._end
+
     def commit(self, offset: int) -> None:
         pass
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from filoray.http.server.shared_call import SharedCall
+from filoray.http.fanout.shared_call import SharedCall
 
 
 class Source:

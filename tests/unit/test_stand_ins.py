@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 import pytest
 from fake_actors import FakeActors
-from in_process_gateway import Control, Queries, Writes
+from in_process_gateway import Control, Figures, Queries, Writes
 from in_process_node import InProcessNode
 from shards import container
 
@@ -31,6 +31,7 @@ from filoray.cluster.control.shard_status import IngestionStarted, ShardStatus, 
 from filoray.cluster.errors import BadData, NotFound
 from filoray.cluster.simulation.scenario_driver import SimulatedScenarioDriver
 from filoray.command.chaos.real_driver import RealScenarioDriver
+from filoray.http.fanout.figures_service import FanOutFiguresService, FiguresOfCluster, Peers
 from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.query_service import FanOutQueryService
 from filoray.http.fanout.requests import (
@@ -68,6 +69,9 @@ IMPLEMENTATIONS = [
     (WriteService, Writes),
     (ClusterControl, RayClusterControl),
     (ClusterControl, Control),
+    (FiguresOfCluster, FanOutFiguresService),
+    (FiguresOfCluster, Figures),
+    (Peers, RayClusterControl),
     (ActorPort, RayActors),
     (ActorPort, FakeActors),
     (NodeClient, ZmqNodeClient),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -120,6 +121,27 @@ def test_a_shard_is_active_once_it_has_all_that_the_topic_held_and_goes_on_with_
     node.host.close()
 
 
+def test_what_the_topic_has_and_the_shard_has_not_is_known(broker: MockKafka, tmp_path: Path) -> None:
+    config = kafka_config(broker, "lag")
+    produce(config, container_of(range(10)))
+    node = Node(tmp_path, config)
+    node.wait_for("IngestionStarted")
+
+    def lag() -> int | None:
+        (figures,) = node.host.shards.figures()
+        return figures.stream_lag
+
+    wait_until(lambda: lag() == 0, lambda: f"a lag of {lag()}")
+    let_go = threading.Event()
+    node.host.threads.run(lambda: let_go.wait(30))
+    produce(config, *[container_of(range(i * 10, i * 10 + 10)) for i in range(1, 4)])
+    wait_until(lambda: lag() == 3, lambda: f"a lag of {lag()}")
+    let_go.set()
+    wait_until(lambda: lag() == 0, lambda: f"a lag of {lag()}")
+    assert len(node.samples()) == 40
+    node.host.close()
+
+
 def test_a_new_owner_resumes_at_the_checkpoint_and_has_every_sample_once(broker: MockKafka, tmp_path: Path) -> None:
     config = kafka_config(broker, "failover")
     produce(config, *[container_of(range(i * 10, i * 10 + 10)) for i in range(10)])
@@ -223,6 +245,7 @@ def test_csv_rows_are_loaded_before_their_shards_are_active(tmp_path: Path) -> N
     node = Node(tmp_path / "data", config)
     wait_until(lambda: node.names.count("IngestionStarted") == 4, lambda: str(node.events))
     assert node.samples() == list(range(1000))
+    assert [shard.stream_lag for shard in node.host.shards.figures()] == [0] * 4, "rows of other shards are none of its"
     for shard in range(4):
         node.on_ingest_thread(lambda shard=shard: node.shard(shard).flush_all(now_ms()))  # type: ignore[misc]
     node.host.close()

@@ -106,8 +106,9 @@ def _faults(timeline: Timeline, axis: _Axis, y: float) -> tuple[list[str], float
         width = 6.2 * len(mark.text) + 12
         is_left = x + width > _WIDTH
         row = next((row for row, end in enumerate(rows_end) if end <= (x - width if is_left else x)), None)
-        deepest = max(deepest, row if row is not None else 0)
-        top = y + (row or 0) * 16
+        place = _MARK_ROWS if row is None else row  # the last row has what there is no room to name
+        deepest = max(deepest, place)
+        top = y + place * 16
         kind = "failed" if mark.is_failure else "undone" if mark.remark else mark.kind.value
         drawn.append(f'<circle cx="{x:.1f}" cy="{top + 8:.1f}" r="4" class="m-{kind}">{_title(_words(mark))}</circle>')
         if row is not None:

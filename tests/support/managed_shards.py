@@ -1,0 +1,56 @@
+"""A ShardManager that is fed events, and what is to be seen of it."""
+
+from __future__ import annotations
+
+from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
+from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_messages import (
+    DatasetSetUp,
+    ManagerCommand,
+    ManagerEvent,
+    MemberJoined,
+    MembersJoined,
+    ShardReported,
+)
+from filoray.cluster.control.shard_status import IngestionStarted, ShardEvent
+from filoray.cluster.node_protocol import ShardReport
+
+
+def config(name: str = "metrics", num_shards: int = 4, min_num_nodes: int = 2) -> DatasetConfig:
+    store = default_server_config().store
+    return DatasetConfig(name, "gauge", num_shards, min_num_nodes, LOG_STREAM_FACTORY, 1, {}, store)
+
+
+def joined(*nodes: str, incarnation: int = 1) -> MembersJoined:
+    return MembersJoined(tuple(MemberJoined(node, incarnation) for node in nodes))
+
+
+def feed(manager: ShardManager, *events: ManagerEvent) -> list[ManagerCommand]:
+    commands: list[ManagerCommand] = []
+    for now_ms, event in enumerate(events):
+        commands += manager.handle(event, now_ms)
+        manager.check_invariants()
+    return commands
+
+
+def owners(manager: ShardManager, name: str = "metrics") -> list[str | None]:
+    return [entry.node for entry in manager.shard_map(name).shards]
+
+
+def kinds(manager: ShardManager, name: str = "metrics") -> list[str]:
+    return [entry.status.kind.value.removeprefix("ShardStatus") for entry in manager.shard_map(name).shards]
+
+
+def report(node: str, shard: int, event: ShardEvent, epoch: int = 1, incarnation: int = 1) -> ShardReported:
+    return ShardReported(node, incarnation, ShardReport("metrics", shard, epoch, event))
+
+
+def running(node_count: int = 3) -> ShardManager:
+    """A cluster with "metrics" on it, all Active."""
+    manager = ShardManager()
+    feed(manager, joined(*(f"node-{index}" for index in range(node_count))), DatasetSetUp(config()))
+    for entry in manager.shard_map("metrics").shards:
+        assert entry.node is not None
+        feed(manager, report(entry.node, entry.shard, IngestionStarted()))
+    return manager
