@@ -199,17 +199,17 @@ class SimulatedCluster:
     # ---- more that may happen
 
     def hang_gateway(self, index: int) -> None:
-        self._gateway(index).is_hung = True
+        self.gateway_at(index).is_hung = True
 
     def cut_gateway(self, index: int) -> None:
         """It goes on by the view that it has."""
-        self._gateway(index).is_cut = True
+        self.gateway_at(index).is_cut = True
 
     def resume_gateway(self, index: int) -> None:
-        self._gateway(index).go_on()
+        self.gateway_at(index).go_on()
 
     def kill_gateway(self, index: int) -> None:
-        gateway = self._gateway(index)
+        gateway = self.gateway_at(index)
         self.world.note("%s dies", gateway.name)
         gateway.is_dead = True
         self._begin_gateway(gateway.name)
@@ -245,11 +245,7 @@ class SimulatedCluster:
 
     @property
     def gateway(self) -> SimulatedGateway:
-        return self._gateway(0)
-
-    def gateway_at(self, index: int) -> SimulatedGateway:
-        """The present process."""
-        return self._gateway(index)
+        return self.gateway_at(0)
 
     def is_there(self, part: str, index: int) -> bool:
         """Whether a `node`, `gateway` or `coordinator` has a process now."""
@@ -396,7 +392,7 @@ class SimulatedCluster:
             self.world, self.checkers, self._around.nodes, name, self._ask_view
         )
 
-    def _gateway(self, index: int) -> SimulatedGateway:
+    def gateway_at(self, index: int) -> SimulatedGateway:
         return self._around.gateways[self._gateways[index % len(self._gateways)]]
 
     def _processes(self, index: int) -> list[SimulatedNode]:
