@@ -25,11 +25,12 @@ from filoray.cluster.chaos.actions import (
     ExpectShard,
     Fault,
     Load,
+    Order,
     Remedy,
     Wait,
 )
 from filoray.cluster.chaos.driver import NodeShards, ScenarioDriver
-from filoray.cluster.chaos.injector import FaultInjector
+from filoray.cluster.chaos.injector import DrawnFault, FaultInjector
 from filoray.cluster.chaos.language import Scenario, Step
 from filoray.cluster.chaos.ledger import Ledger, Verdicts
 from filoray.cluster.chaos.operations import Operation, Write
@@ -37,6 +38,8 @@ from filoray.cluster.chaos.timeline import Call, Mark, MarkKind, StatusSeen, Tim
 from filoray.cluster.control.shard_status import StatusKind
 
 _FINDINGS_SHOWN = 5
+_OWED_MS = 60_000
+_OWED_AGAIN_MS = 500
 
 
 class Record:
@@ -89,6 +92,7 @@ class Player:
     record: Record
     injector: FaultInjector
     on_mark: Callable[[Mark], None] = field(default=lambda mark: None)
+    _owed: list[DrawnFault] = field(default_factory=list)
 
     def play(self) -> Failure | None:
         """What did not come true, if anything."""
@@ -112,12 +116,14 @@ class Player:
                 self._perform(step.line, step.text, deed, _kind_of(deed))
         return None
 
-    def _perform(self, line: int, text: str, deed: Deed, kind: MarkKind) -> None:
+    def _perform(self, line: int, text: str, deed: Deed, kind: MarkKind) -> str:
+        """Why it could not be done, or ""."""
         begun_ms = self.driver.now_ms()
         remark = self.driver.perform(deed)
         if isinstance(deed, Delete):
             self.record.forget_samples(self.driver.now_ms())
         self._mark(Mark(kind, line, text, begun_ms, self.driver.now_ms(), remark))
+        return remark
 
     def _mark(self, mark: Mark) -> None:
         self.record.timeline.marks.append(mark)
@@ -136,13 +142,27 @@ class Player:
             else:
                 self._strike(step, min(every.interval_ms, max(1, end_ms - self.driver.now_ms())))
         self._advance_to(end_ms)
+        deadline_ms = end_ms + _OWED_MS
+        while self._owed and self.driver.now_ms() < deadline_ms:
+            self.driver.advance(_OWED_AGAIN_MS)
+            self._make_up(step)
 
     def _strike(self, step: Step, lasting_ms_max: int) -> None:
+        self._make_up(step)
         drawn = self.injector.draw(lasting_ms_max)
         self._perform(step.line, drawn.text, drawn.deed, MarkKind.FAULT)
         if drawn.remedy is not None:
             self.driver.advance(drawn.remedy_after_ms)
-            self._perform(step.line, drawn.remedy_text, drawn.remedy, MarkKind.REMEDY)
+            remark = self._perform(step.line, drawn.remedy_text, drawn.remedy, MarkKind.REMEDY)
+            if remark and isinstance(drawn.remedy, Order):
+                self._owed.append(drawn)
+
+    def _make_up(self, step: Step) -> None:
+        """Orders that nobody was there to take: without them a fault would last for ever."""
+        owed, self._owed = self._owed, []
+        for drawn in owed:
+            if drawn.remedy is not None and self._perform(step.line, drawn.remedy_text, drawn.remedy, MarkKind.REMEDY):
+                self._owed.append(drawn)
 
     def _advance_to(self, at_ms: int) -> None:
         """Nothing if it is past: what took long is made up for."""

@@ -17,6 +17,7 @@ from filoray.cluster.chaos.ledger import Ledger
 from filoray.cluster.chaos.operations import Operation, Outcome, Write
 from filoray.cluster.chaos.timeline import StatusSeen
 from filoray.cluster.control.shard_status import StatusKind
+from filoray.command import launcher
 from filoray.command.chaos.cluster_access import ClusterAccess
 from filoray.command.chaos.real_clients import RealClients
 from filoray.command.chaos.report_chart import Segment, segments
@@ -125,6 +126,22 @@ def test_a_cluster_that_is_not_meant_is_left_alone(
         assert gateway.api.control.calls == []
     finally:
         gateway.stop()
+
+
+@pytest.mark.parametrize(
+    ("is_demo", "settings", "allowed"),
+    [
+        (False, {}, False),
+        (True, {}, True),
+        (True, {"http.allow-chaos": "false"}, False),
+        (False, {"http.allow-chaos": "true"}, True),
+    ],
+)
+def test_a_demo_allows_chaos_unless_it_is_told_not_to(
+    tmp_path: Path, is_demo: bool, settings: dict[str, str], allowed: bool
+) -> None:
+    options = launcher.LaunchOptions(demo=is_demo, data_dir=tmp_path, settings=settings)
+    assert launcher._config(options).http.allow_chaos is allowed
 
 
 # ---- what a real client makes of an answer
