@@ -20,11 +20,6 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
-class Kind(Enum):
-    WRITE = "write"
-    READ = "query"
-
-
 @dataclass(frozen=True, slots=True)
 class Write:
     """One sample of each series, all with that time and value. No other write has any of these samples."""
@@ -59,7 +54,3 @@ class Operation:
     by: str = ""
     answer: Answer | None = None
     is_marked: bool = False
-
-    @property
-    def kind(self) -> Kind:
-        return Kind.WRITE if isinstance(self.request, Write) else Kind.READ

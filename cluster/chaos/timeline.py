@@ -67,9 +67,6 @@ class Timeline:
     calls: list[Call] = field(default_factory=list)
     end_ms: int = 0
 
-    def saw(self, seen: StatusSeen) -> None:
-        self.statuses.append(seen)
-
     def excerpt(self, lines: int = 15) -> list[str]:
         """The last marks and changes of status in words, in order of time."""
         marks = [(mark.begun_ms, str(mark)) for mark in self.marks]
