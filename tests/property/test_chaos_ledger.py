@@ -80,7 +80,7 @@ def faults(verdicts: Verdicts) -> set[Fault]:
 
 
 @given(st.integers())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_a_right_store_is_never_blamed(seed: int) -> None:
     history, applied = right_history(seed)
     verdicts = check_history(history)
@@ -91,6 +91,7 @@ def test_a_right_store_is_never_blamed(seed: int) -> None:
 
 
 @given(st.integers(), st.data())
+@settings(deadline=None)
 def test_a_lost_sample_is_found_and_named(seed: int, data: st.DataObject) -> None:
     history, applied = right_history(seed)
     acknowledged = [one.write for one in applied if one.write.outcome is Outcome.OK]
@@ -111,6 +112,7 @@ def test_a_lost_sample_is_found_and_named(seed: int, data: st.DataObject) -> Non
 
 
 @given(st.integers(), st.data())
+@settings(deadline=None)
 def test_a_short_answer_is_found_though_nothing_is_lost(seed: int, data: st.DataObject) -> None:
     history, applied = right_history(seed)
     acknowledged = [one.write for one in applied if one.write.outcome is Outcome.OK]
@@ -128,6 +130,7 @@ def test_a_short_answer_is_found_though_nothing_is_lost(seed: int, data: st.Data
 
 
 @given(st.integers(), st.data())
+@settings(deadline=None)
 def test_what_nobody_wrote_was_refused_or_is_another_value_is_found(seed: int, data: st.DataObject) -> None:
     history, applied = right_history(seed)
     index = data.draw(st.sampled_from([i for i, one in enumerate(history) if isinstance(one.request, Read)]))
