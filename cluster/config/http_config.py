@@ -53,6 +53,7 @@ class HttpConfig:
     web_config_file: Annotated[Path | None, ExistingFile("web-config-file")]
     web_config_check_interval_ms: Annotated[int, Duration("web-config-check-interval", minimum=10)]
     allow_open: Annotated[bool, Flag("allow-open")]
+    allow_chaos: Annotated[bool, Flag("allow-chaos")]
     view_trust_gap_ms: Annotated[int, Duration("view-trust-gap", minimum=100)]
     launcher_token_sha256: str | None = None
     """Of the token by which the launcher, and what it starts, prove themselves; no key, made at each launch."""

@@ -191,17 +191,21 @@ class SimulatedCluster:
             node.is_hung, node.heard_since_ms = False, self.world.now_ms
             node.go_on()
 
-    def cut_node(self, index: int) -> None:
-        """Its machine can be reached by gateways only. For clusters whose nodes have leases."""
+    def cut_node(self, index: int, *, is_deaf: bool = True, is_mute: bool = True) -> None:
+        """Its machine can be reached by gateways only. For clusters whose nodes have leases.
+
+        ``is_deaf``: what the coordinator says does not arrive there; ``is_mute``: nor what it says at the coordinator.
+        """
         assert self.world.rates.lease_ms, "nodes without leases are where they can be killed"
         for node in self._processes(index):
-            node.is_cut = True
+            node.is_deaf, node.is_mute = node.is_deaf or is_deaf, node.is_mute or is_mute
             self.world.note("%s is cut off", node.name)
 
     def mend_node(self, index: int) -> None:
         for node in self._processes(index):
             if node.is_cut:
-                node.is_cut, node.heard_since_ms = False, self.world.now_ms
+                node.is_deaf = node.is_mute = False
+                node.heard_since_ms = self.world.now_ms
             if node.is_given_up:
                 kill_process(self._around, node, "its machine is back")
             else:
@@ -247,17 +251,17 @@ class SimulatedCluster:
     # ---- more that may happen
 
     def hang_gateway(self, index: int) -> None:
-        self._gateway(index).is_hung = True
+        self.gateway_at(index).is_hung = True
 
     def cut_gateway(self, index: int) -> None:
         """It goes on by the view that it has."""
-        self._gateway(index).is_cut = True
+        self.gateway_at(index).is_cut = True
 
     def resume_gateway(self, index: int) -> None:
-        self._gateway(index).go_on()
+        self.gateway_at(index).go_on()
 
     def kill_gateway(self, index: int) -> None:
-        gateway = self._gateway(index)
+        gateway = self.gateway_at(index)
         self.world.note("%s dies", gateway.name)
         gateway.is_dead = True
         self._begin_gateway(gateway.name)
@@ -293,7 +297,13 @@ class SimulatedCluster:
 
     @property
     def gateway(self) -> SimulatedGateway:
-        return self._gateway(0)
+        return self.gateway_at(0)
+
+    def is_there(self, part: str, index: int) -> bool:
+        """Whether a `node`, `gateway` or `coordinator` has a process now."""
+        if part == "node":
+            return any(not node.is_dead for node in self._processes(index))
+        return part == "gateway" or self.coordinator is not None
 
     def owners(self) -> dict[tuple[str, int], tuple[str | None, int]]:
         """Of each (dataset, shard) the owner and the epoch, as the coordinator has them."""
@@ -396,7 +406,7 @@ class SimulatedCluster:
     def _send_reports(self, node: SimulatedNode, reports: Batch) -> None:
         def arrive() -> None:
             if not node.is_dead:
-                node.hear(give)
+                node.say(give)
 
         def give() -> None:
             if life is None or life.is_over or life.is_cut or self.world.happens(self.world.rates.lose):
@@ -437,7 +447,7 @@ class SimulatedCluster:
             self.world, self.checkers, self._around.nodes, name, self._ask_view
         )
 
-    def _gateway(self, index: int) -> SimulatedGateway:
+    def gateway_at(self, index: int) -> SimulatedGateway:
         return self._around.gateways[self._gateways[index % len(self._gateways)]]
 
     def _processes(self, index: int) -> list[SimulatedNode]:

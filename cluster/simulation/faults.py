@@ -39,6 +39,10 @@ class FaultRates:
     """A write to the coordinator's store fails; it was carried out, or not."""
     slow_store: float = 0.0
     slow_store_ms: int = 2000
+    is_disk_full: bool = False
+    """Nothing more can be stored, by nodes and the coordinator."""
+    disk_delay_ms: int = 0
+    """How much longer each commit takes, at most."""
     fault_every_ms: int = 2000
     """Between what happens to processes, machines and datasets; on average half of that."""
     work_every_ms: int = 40

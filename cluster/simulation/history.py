@@ -12,6 +12,7 @@ import gc
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from filoray.cluster.actor_names import slot_index
 from filoray.cluster.control.shard_status import StatusKind
@@ -133,7 +134,8 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
 
 
 def _without(rates: FaultRates, troubles: frozenset[str]) -> FaultRates:
-    return replace(rates, **dict.fromkeys(troubles, 0))
+    none: dict[str, Any] = dict.fromkeys(troubles, 0)  # whatever the type of a rate, it is false
+    return replace(rates, **none)
 
 
 def _live_through_faults(

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import bisect
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from filoray.cluster.control.node_events import OpeningId
 from filoray.cluster.simulation.checkers import FileKey
+
+
+class KeptSample(NamedTuple):
+    """``place``: among all samples of its shard, the first being 1."""
+
+    timestamp_ms: int
+    place: int
+    value: float
 
 
 @dataclass(slots=True)
@@ -13,7 +23,8 @@ class ShardFile:
     """``committed``: samples that the log ever had, up to ``checkpoint`` no more; ``flushed``: those in chunks.
 
     ``is_late``: made anew after it was to be deleted, by an order of a coordinator that is no more. Nobody who goes by
-    a view finds it, and nobody knows of it who could delete it.
+    a view finds it, and nobody knows of it who could delete it. ``contents``: those of the samples that a client knows
+    again, by series and time.
     """
 
     epoch: int
@@ -21,11 +32,25 @@ class ShardFile:
     committed: int = 0
     checkpoint: int = 0
     flushed: int = 0
+    contents: dict[str, list[KeptSample]] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
         """What is found by whoever opens it."""
         return self.flushed + self.committed - self.checkpoint
+
+    def keep(self, series: str, sample: KeptSample) -> None:
+        """Nothing if it is there: it was sent again."""
+        known = self.contents.setdefault(series, [])
+        place = bisect.bisect_left(known, (sample.timestamp_ms,))
+        if place == len(known) or known[place].timestamp_ms != sample.timestamp_ms:
+            known.insert(place, sample)
+
+    def found(self, series: str, samples: int, after_ms: int, until_ms: int) -> list[KeptSample]:
+        """Of the first ``samples`` of the shard, those of that series and time."""
+        known = self.contents.get(series, [])
+        first, last = (bisect.bisect_left(known, (time_ms + 1,)) for time_ms in (after_ms, until_ms))
+        return [one for one in known[first:last] if one.place <= samples]
 
 
 @dataclass(slots=True)

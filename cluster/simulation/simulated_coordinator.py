@@ -374,7 +374,7 @@ class SimulatedCoordinator:
             failed(OSError("Ray does not answer"))
             return
         is_seen = node is None or not node.is_cut
-        if node is not None and is_seen:
+        if node is not None and not node.is_deaf:
             kill_process(self._around, node, "by the coordinator")
         elif node is not None:
             node.is_given_up = True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from filoray.cluster.cluster_view import ClusterView, newest_view
-from filoray.cluster.simulation.checkers import Checkers, Process
+from filoray.cluster.cluster_view import ClusterView, NodeInfo, newest_view
+from filoray.cluster.control.shard_map import ShardEntry
+from filoray.cluster.simulation.checkers import Checkers, Process, ShardKey
 from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.world import Action, SimulatedWorld
 
@@ -62,25 +63,40 @@ class SimulatedGateway:
         name = self._world.one_of(names)
         dataset = self.view.datasets[name]
         entry = self._world.one_of(dataset.shard_map.shards)
-        owner = self.view.nodes.get(entry.node) if entry.node is not None else None
-        if owner is None:
+        if self._owner(entry) is None:
             return
-        key, process = (name, entry.shard), (owner.name, owner.incarnation)
+        key = (name, entry.shard)
         floor = self._checkers.kept.floor((*key, dataset.config.generation))
-        is_write = self._world.happens(0.5)
+        if self._world.happens(0.5):
+            self.ask_owner(key, lambda node, epoch: node.take_write(key, epoch, self.was_refused), self.was_refused)
+        else:
+            self.ask_owner(
+                key, lambda node, epoch: node.take_read(key, epoch, floor, self.was_refused), self.was_refused
+            )
+
+    def ask_owner(self, key: ShardKey, act: Callable[[SimulatedNode, int], None], refused: Action) -> None:
+        """``act``, given the epoch that it is routed by, where the view has the shard; or ``refused``."""
+        dataset = self.view.datasets.get(key[0])
+        entry = dataset.shard_map[key[1]] if dataset is not None else None
+        owner = self._owner(entry) if entry is not None else None
+        if entry is None or owner is None:
+            refused()
+            return
+        process, epoch = (owner.name, owner.incarnation), entry.epoch
 
         def arrive() -> None:
             node = self._nodes.get(process)
             if node is None or not node.is_up:
-                self._refused()
-            elif is_write:
-                node.run(lambda: node.take_write(key, entry.epoch, self._refused))
+                refused()
             else:
-                node.run(lambda: node.take_read(key, entry.epoch, floor, self._refused))
+                node.run(lambda: act(node, epoch))
 
         self._world.send(self.name, owner.actor_name, arrive)
 
-    def _refused(self) -> None:
+    def _owner(self, entry: ShardEntry) -> NodeInfo | None:
+        return self.view.nodes.get(entry.node) if entry.node is not None else None
+
+    def was_refused(self) -> None:
         """Its view seems to be wrong."""
         if not (self.is_dead or self.is_cut):
             self._ask_view(self)

@@ -50,7 +50,7 @@ from filoray.cluster.simulation.checkers import (
 )
 from filoray.cluster.simulation.pending_call import PendingCall
 from filoray.cluster.simulation.report_outbox import Batch, ReportOutbox
-from filoray.cluster.simulation.shard_file import ServedShard, ShardFile
+from filoray.cluster.simulation.shard_file import KeptSample, ServedShard, ShardFile
 from filoray.cluster.simulation.shard_watch import ShardWatch
 from filoray.cluster.simulation.simulated_process import SimulatedProcess
 from filoray.cluster.simulation.world import Action, SimulatedWorld
@@ -74,6 +74,16 @@ class _Opening:
     @property
     def file(self) -> FileKey:
         return (*self.order.key, self.order.config.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class SentSample:
+    """Of a client that knows it again. ``taken``: what happens when it is acknowledged."""
+
+    series: str
+    timestamp_ms: int
+    value: float
+    taken: Action
 
 
 class _CheckedCore(NodeCore):
@@ -172,7 +182,7 @@ class SimulatedNode(SimulatedProcess):
             else:
                 call.end()
 
-        self.hear(answer)
+        self.say(answer)
 
     def wake_at(self, at_ms: int) -> None:
         self._world.at(at_ms, lambda: self.run(lambda: self.handle(Tick())))
@@ -240,6 +250,8 @@ class SimulatedNode(SimulatedProcess):
         stored = self._files.get(opening.file)
         if self._world.happens(rates.fail_opening):
             self._fail_opening(opening, "its source refuses", 0)
+        elif rates.is_disk_full:
+            self._fail_opening(opening, "its disk is full", 0)
         elif stored is not None and stored.epoch > order.epoch:
             self._fail_opening(opening, f"its file has epoch {stored.epoch}", stored.epoch)
         elif stored is None and order.was_open:
@@ -282,27 +294,41 @@ class SimulatedNode(SimulatedProcess):
         self._checkers.epochs.taken(key, epoch, served.epoch, self.process)
         return served
 
-    def take_read(self, key: ShardKey, epoch: int, floor: int, refuse: Action) -> None:
+    def take_read(
+        self,
+        key: ShardKey,
+        epoch: int,
+        floor: int,
+        refuse: Action,
+        answer: Callable[[ServedShard], None] = lambda served: None,
+    ) -> None:
         """``floor``: samples that were acknowledged when it was asked."""
         served = self._routed(key, epoch)
         if served is None:
             refuse()
         else:
             self._checkers.kept.answered(served.file, floor, served.samples, self.process)
+            answer(served)
+
+    def contents(self, served: ServedShard, series: str, after_ms: int, until_ms: int) -> list[KeptSample]:
+        """What it shows of a series and time to a client that knows its samples."""
+        stored = self._files.get(served.file)
+        return stored.found(series, served.samples, after_ms, until_ms) if stored is not None else []
 
     def check_answers(self, served: ServedShard) -> None:
         if self.may_answer():
             self._checkers.newest.answers(served.file[:2], served.epoch, self.process)
 
-    def take_write(self, key: ShardKey, epoch: int, refuse: Action) -> None:
+    def take_write(self, key: ShardKey, epoch: int, refuse: Action, sample: SentSample | None = None) -> None:
         served = self._routed(key, epoch)
         if served is None:
             refuse()
         else:
-            self.later(COMMIT_MS, lambda: self._commit(key, served, refuse))
+            delay_ms = COMMIT_MS + self._world.rates.disk_delay_ms
+            self.later(delay_ms, lambda: self._commit(key, served, refuse, sample))
 
-    def _commit(self, key: ShardKey, served: ServedShard, refuse: Action) -> None:
-        if self.serving.get(key) is not served:
+    def _commit(self, key: ShardKey, served: ServedShard, refuse: Action, sample: SentSample | None) -> None:
+        if self.serving.get(key) is not served or self._world.rates.is_disk_full:
             refuse()
             return
         stored = self._files.get(served.file)
@@ -315,6 +341,9 @@ class SimulatedNode(SimulatedProcess):
         stored.committed += 1
         served.samples += 1
         self.acknowledge(key, served, served.samples)
+        if sample is not None:
+            stored.keep(sample.series, KeptSample(sample.timestamp_ms, served.samples, sample.value))
+            sample.taken()
         self._flush_later()
 
     def acknowledge(self, key: ShardKey, served: ServedShard, samples: int) -> None:
@@ -335,7 +364,7 @@ class SimulatedNode(SimulatedProcess):
                 continue
             stored = self._files.get(served.file)
             if stored is not None and stored.epoch == served.epoch and stored.checkpoint < stored.committed:
-                if self._world.happens(self._world.rates.fail_flush):
+                if self._world.rates.is_disk_full or self._world.happens(self._world.rates.fail_flush):
                     self.handle(FlushFailed(turn.key, turn.opening, "its disk is full"))
                 else:
                     self.flush(stored)

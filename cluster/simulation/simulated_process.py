@@ -20,8 +20,10 @@ class SimulatedProcess:
         self.is_up = False
         self.is_dead = False
         self.is_hung = False
-        self.is_cut = False
-        """The coordinator cannot reach its machine, nor it the coordinator."""
+        self.is_deaf = False
+        """What the coordinator says does not reach its machine."""
+        self.is_mute = False
+        """What it says does not reach the coordinator."""
         self.is_given_up = False
         """It was to be killed while it was cut off; it ends when its machine is back."""
         self.heard_since_ms = _LONG_AGO_MS
@@ -60,21 +62,32 @@ class SimulatedProcess:
             else:
                 action()
 
+    @property
+    def is_cut(self) -> bool:
+        return self.is_deaf or self.is_mute
+
     def hear(self, action: Action) -> bool:
-        """A message of the coordinator, or to it. False: it has to wait."""
-        if self.is_hung or self.is_cut:
+        """A message of the coordinator. False: it has to wait."""
+        if self.is_hung or self.is_deaf:
             self._stuck_messages.append(action)
             return False
         action()
         return True
 
     def let_out(self, action: Action) -> bool:
-        """A message that it sent arrives at the coordinator. False: its machine cannot be reached now."""
-        if self.is_cut:
+        """A message that it sent arrives at the coordinator. False: it does not, now."""
+        if self.is_mute:
             self._stuck_messages.append(action)
         else:
             action()
-        return not self.is_cut
+        return not self.is_mute
+
+    def say(self, action: Action) -> None:
+        """It tells the coordinator something, which waits while it hangs or does not get through."""
+        if self.is_hung or self.is_mute:
+            self._stuck_messages.append(action)
+        else:
+            action()
 
     def later(self, delay_ms_max: int, action: Action) -> None:
         self._world.after(self._world.between(1, delay_ms_max), lambda: self.run(action))

@@ -133,8 +133,10 @@ class FaultyStore:
 
     def _write(self, write: Callable[[], None]) -> None:
         rates = self._world.rates
-        if self.is_full:
+        if self.is_full or rates.is_disk_full:
             raise Unavailable("the coordinator's store is full")
+        if rates.disk_delay_ms:
+            self.lag_ms += self._world.between(1, rates.disk_delay_ms)
         if self._world.happens(rates.slow_store):
             self.lag_ms += self._world.between(1, rates.slow_store_ms)
         if self._world.happens(rates.fail_store):
@@ -144,7 +146,7 @@ class FaultyStore:
         write()
 
     def next_generation(self) -> int:
-        if self.is_full:
+        if self.is_full or self._world.rates.is_disk_full:
             raise Unavailable("the coordinator's store is full")
         self.generation = self._inner.next_generation()
         return self.generation

@@ -52,6 +52,7 @@ ACCESS_BY_ENDPOINT: dict[tuple[str, str], tuple[Scope, Role]] = {
     ("GET", "/metrics"): (Scope.CLUSTER, Role.READ),
     ("GET", "/admin/figures"): (Scope.CLUSTER, Role.READ),
     ("GET", "/admin/actors"): (Scope.CLUSTER, Role.ADMIN),
+    ("GET", "/admin/chaos"): (Scope.CLUSTER, Role.ADMIN),
     ("POST", "/admin/loglevel/{logger}"): (Scope.CLUSTER, Role.ADMIN),
     ("GET", "/admin/nodes"): (Scope.CLUSTER, Role.READ),
     ("POST", "/admin/nodes/{node}/drain"): (Scope.CLUSTER, Role.ADMIN),

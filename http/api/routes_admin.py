@@ -52,6 +52,7 @@ class AdminRoutes:
             web.get("/__seeds", self.members),
             web.post("/admin/loglevel/{logger}", self.log_level),
             web.get("/admin/actors", self.actors),
+            web.get("/admin/chaos", self.chaos),
             web.get("/metrics", self.metrics),
             *(web.get(f"{prefix}/status/buildinfo", self.build_info) for prefix in PREFIXES),
         ]
@@ -70,6 +71,11 @@ class AdminRoutes:
     async def actors(self, request: web.Request) -> web.Response:
         """Every actor that answers, with its process id: what a chaos test kills."""
         return success(request, dict(await self._control.actors()), self._min_compressed_bytes)
+
+    async def chaos(self, request: web.Request) -> web.Response:
+        """Whether scenarios may break this cluster."""
+        allowed = self._edge.config.http.allow_chaos
+        return success(request, {"allowed": allowed}, self._min_compressed_bytes)
 
     async def log_level(self, request: web.Request) -> web.Response:
         """The body is the level; for this gateway's process only."""

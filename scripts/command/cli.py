@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.units import parse_duration_ms
-from filoray.command import cli_access, cli_nodes
+from filoray.command import cli_access, cli_chaos, cli_nodes
 from filoray.command.process_environment import without_proxies
 
 DEFAULT_DATA_DIR = "data"
@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     token = commands.add_parser("new-token", help="make a bearer token, and its hash for filoray.tokens")
     token.set_defaults(run=lambda _: cli_access.new_token())
     _add_simulate(commands.add_parser("simulate", help="play random histories of simulated clusters"))
+    cli_chaos.add_arguments(commands.add_parser("chaos", help="break a cluster by a scenario, and check it"))
     cli_nodes.add_commands(commands)
     _add_scale(commands.add_parser("scale", help="have more or fewer nodes while the cluster runs"))
     _add_tsdb(commands.add_parser("tsdb", help="look into, check, export and import stored data"))

@@ -82,9 +82,10 @@ def send(
     headers: Mapping[str, str] | None = None,
     *,
     timeout_s: float,
+    method: str | None = None,
 ) -> Answer:
-    """The answer to a GET, or a POST where there is a body. Raises NoAnswer and NotTrusted."""
-    request = urllib.request.Request(access.url.rstrip("/") + path, body, dict(headers or {}))
+    """The answer to a GET, or a POST where there is a body, or ``method``. Raises NoAnswer and NotTrusted."""
+    request = urllib.request.Request(access.url.rstrip("/") + path, body, dict(headers or {}), method=method)
     if access.authorization is not None:
         request.add_unredirected_header("Authorization", access.authorization)  # to nobody else
     opener = _opener(access)

@@ -188,6 +188,8 @@ def _expected_urls(config: ServerConfig) -> list[str]:
 
 def _config(options: LaunchOptions) -> ServerConfig:
     overrides = dict(options.settings)  # an option of its own wins
+    if options.demo:  # there is nothing to lose in it
+        overrides.setdefault("http.allow-chaos", "true")
     if options.node_count is not None:
         overrides["node-count"] = str(options.node_count)
     if options.http_port is not None:

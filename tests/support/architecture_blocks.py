@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
+from filoray.cluster.chaos.worlds import PLAYED, Need
 from filoray.cluster.control import (
     coordinator_dispatcher,
     coordinator_effects,
@@ -33,6 +34,7 @@ def blocks() -> dict[str, str]:
     return {
         "shard-status-diagram": f"```mermaid\n{mermaid_diagram()}```",
         "slot-states": _slot_states(),
+        "scenario-words": _scenario_words(),
         "coordinator-events": _table("event", _classes_of(coordinator_events, coordinator_events.CoordinatorEvent)),
         "coordinator-effects": _table("effect", _members(coordinator_effects.Effect), endings),
         "node-events": _table("event", _members(node_events.NodeEvent)),
@@ -60,6 +62,20 @@ def _slot_states() -> str:
     for state, moves in SLOT_TRANSITIONS.items():
         after = "; ".join(f"*{to.value}*: {event.value}" for event, to in moves.items() if to is not state)
         lines.append(f"| *{state.value}* | {after} |")
+    return "\n".join(lines)
+
+
+def _scenario_words() -> str:
+    """Which world plays which, and what a real cluster must have for it."""
+    needs = {
+        None: "yes",
+        Need.OWN_RAY: "where its own Ray is known",
+        Need.SMALL_DISK: "a cluster of its own, where a tmpfs may be mounted",
+    }
+    lines = ["| words | a real cluster | the simulator |", "| --- | --- | --- |"]
+    for word, played in PLAYED.items():
+        real = f"no: {played.real}" if played.real else needs[played.need]
+        lines.append(f"| {word.value} | {real} | {f'no: {played.simulated}' if played.simulated else 'yes'} |")
     return "\n".join(lines)
 
 

@@ -42,6 +42,12 @@ async def test_actors_and_their_processes(api):
     assert await api.get("/admin/actors") == (200, success({"coordinator": 11, "node-0": 12}))
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_chaos_is_allowed_by_configuration(gateways, allowed):
+    api = await gateways.start("timeseries", http={"allow_chaos": allowed})
+    assert await api.get("/admin/chaos") == (200, success({"allowed": allowed}))
+
+
 async def test_log_levels_change_and_say_so(api):
     logger = logging.getLogger("filoray.test.levels")
     async with api.client.post("/admin/loglevel/filoray.test.levels", data=b"debug") as response:

@@ -55,7 +55,7 @@ def test_the_wheel_has_every_module_and_data_file(tmp_path):
         f"filoray/{package / path.relative_to(source / room)}"
         for room, package in {**{room: Path(package) for room, package in ROOMS.items()}, "conf": Path("conf")}.items()
         for path in (source / room).rglob("*")
-        if path.suffix in {".py", ".html", ".conf", ".typed"}
+        if path.suffix in {".py", ".html", ".css", ".conf", ".txt", ".typed"}
     }
     assert files
     assert files <= packed

@@ -22,12 +22,15 @@ from shards import container
 
 from filoray.cluster.actors.ray_actors import ActorPort, RayActors
 from filoray.cluster.addresses import NodeAddress
+from filoray.cluster.chaos.driver import ScenarioDriver
 from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
 from filoray.cluster.config.dataset import parse_dataset_config
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import IngestionStarted, ShardStatus, StatusKind
 from filoray.cluster.errors import BadData, NotFound
+from filoray.cluster.simulation.scenario_driver import SimulatedScenarioDriver
+from filoray.command.chaos.real_driver import RealScenarioDriver
 from filoray.http.fanout.figures_service import FanOutFiguresService, FiguresOfCluster, Peers
 from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.query_service import FanOutQueryService
@@ -56,6 +59,8 @@ from filoray.nodes.streams.stream import IngestionStream
 from filoray.nodes.wire.node_client import NodeClient, ZmqNodeClient
 
 IMPLEMENTATIONS = [
+    (ScenarioDriver, SimulatedScenarioDriver),
+    (ScenarioDriver, RealScenarioDriver),
     (QueryService, FanOutQueryService),
     (QueryService, Queries),
     (MetadataService, FanOutMetadataService),
