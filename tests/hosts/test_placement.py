@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from many_machines import many_machines
 from running_cluster import wait_until
 
@@ -11,6 +13,9 @@ MACHINES = ("one", "two", "three")
 START_MS = 1_600_000_000_000
 END_S = START_MS / 1000 + 100
 SERIES = [{"__name__": "load", "instance": str(number)} for number in range(30)]
+
+
+pytestmark = pytest.mark.skipif(not os.environ.get("FILORAY_HOSTS_LONG"), reason="takes minutes: FILORAY_HOSTS_LONG=1")
 
 
 def test_nodes_are_spread_again_after_a_host_was_lost_and_came_back(tmp_path: Path) -> None:
