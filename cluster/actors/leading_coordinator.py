@@ -40,20 +40,31 @@ class LeadingCoordinator:
         problems = []
         for name in list(self._names):
             try:
-                answer = ray.get(getattr(self._actor(name), method).remote(*arguments), timeout=timeout_s)
+                answer = self._answer(name, method, arguments, timeout_s)
             except ray.exceptions.RayTaskError as error:
                 if not isinstance(error.cause, NotLeading):
                     self.prefer(name)
                     raise
                 problems.append(f"{name} stands by")
             except (ray.exceptions.RayError, ValueError) as error:
-                if isinstance(error, ray.exceptions.ActorDiedError):  # another one may have its name
-                    self._actors.pop(name, None)
                 problems.append(f"{name}: {error or type(error).__name__}")
             else:
                 self.prefer(name)
                 return answer
         raise Unavailable(f"no coordinator leads: {'; '.join(problems)}")
+
+    def find(self, timeout_s: float) -> None:
+        """Have the one that leads asked first, so that what takes long is asked of no other. Raises as ``ask``."""
+        if len(self._names) > 1:
+            self.ask("members", timeout_s=timeout_s)
+
+    def _answer(self, name: str, method: str, arguments: Sequence[object], timeout_s: float) -> Any:
+        """Of whoever has that name now: one that stood by on a lost machine is made anew on another."""
+        try:
+            return ray.get(getattr(self._actor(name), method).remote(*arguments), timeout=timeout_s)
+        except ray.exceptions.ActorDiedError:
+            del self._actors[name]
+            return ray.get(getattr(self._actor(name), method).remote(*arguments), timeout=timeout_s)
 
     def _actor(self, name: str) -> ActorHandle[Any]:
         """Raises ValueError if there is none."""
