@@ -176,7 +176,10 @@ class ClusterActors:
 
 def running_config() -> ServerConfig:
     """That of the cluster that runs, but for the number of its nodes."""
-    config: ServerConfig = _answer(ray.get_actor(gateway_name(0)).config.remote())
+    gateway = _gateway(0)
+    if gateway is None:  # for a moment, when its machine was lost
+        raise FilorayError(f"{gateway_name(0)} is not there; try again when it is")
+    config: ServerConfig = _answer(gateway.config.remote())
     return config
 
 
