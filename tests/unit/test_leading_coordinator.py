@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import ray
+from waiting import wait_until
 
 from filoray.cluster.actors import leading_coordinator
 from filoray.cluster.actors.leading_coordinator import LeadingCoordinator
@@ -80,6 +81,16 @@ def test_one_that_was_made_anew_under_a_name_is_asked_at_once(monkeypatch: pytes
     leader.prefer("coordinator-0")
     assert leader.ask("shard_events", timeout_s=3) == "shard_events done"
     assert hanging.heard == []
+
+
+def test_one_that_does_not_answer_is_looked_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    former, present = Actor(LEADS), Actor(LEADS)
+    fake, leader = asked(monkeypatch, coordinator_0=former, coordinator_1=Actor(STANDS_BY))
+    former.state, fake.actors["coordinator-0"] = HANGS, present
+    with pytest.raises(Unavailable):
+        leader.ask("shard_events", timeout_s=3)
+    wait_until(lambda: leader._actors["coordinator-0"] is present, "the present one is known")
+    assert leader.ask("shard_events", timeout_s=3) == "shard_events done"
 
 
 def test_one_that_died_and_has_no_successor_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
