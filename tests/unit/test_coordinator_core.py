@@ -29,10 +29,14 @@ from filoray.cluster.control.coordinator_effects import (
     GiveOrder,
     KillProcess,
     LaunchProcess,
+    LookAtMachines,
+    MachineList,
     NodeProcess,
     Persist,
     PersistOpened,
     PersistProcess,
+    PlaceGateway,
+    PlaceStandby,
     PushView,
     ReadSourceConfig,
     Refuse,
@@ -79,6 +83,7 @@ from filoray.cluster.control.coordinator_events import (
     WatchDue,
     WatchFailed,
 )
+from filoray.cluster.control.machine_placement import Machine
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.node_keeper import KnownProcess
 from filoray.cluster.control.patience import Patience
@@ -487,6 +492,9 @@ ENDINGS = (
     Ending(GiveOrder(order(DeleteShards)), None),
     Ending(PushView("gateway-0", VIEW, 1), None),
     Ending(TellMembers((), 1), None),
+    Ending(LookAtMachines(1), MachineList((Machine("a", "10.0.0.1"),), "a")),
+    Ending(PlaceStandby("a"), None),
+    Ending(PlaceGateway("gateway-0", "a"), None),
     Ending(ReadSourceConfig(5, "d", ""), DATASET),
 )
 STATES = {
