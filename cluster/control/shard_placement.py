@@ -42,6 +42,8 @@ class ShardPlacement:
         self._table = table
         self._bound_for: dict[ShardKey, str] = {}
         """Of shards that were taken from their owner: who is to have them, if it still can by then."""
+        self._by_hand: set[ShardKey] = set()
+        """Shards that an operator gave to a node since the last one came or went: they stay there."""
         self._is_even = False
 
     # ---- what can be asked
@@ -116,6 +118,7 @@ class ShardPlacement:
                     f"shard {shard} of dataset {name} cannot move before {', '.join(former)}, which had it, "
                     "has closed it or is gone; try again later"
                 )
+        self._by_hand.update((name, shard) for shard in shards)
         return self.hand_over(dataset, dict.fromkeys(shards, node), "started by an operator")
 
     def _check_room(self, dataset: KnownDataset, node: str, count: int) -> None:
@@ -144,6 +147,7 @@ class ShardPlacement:
         self._check_room(dataset, node, len(others))
         for entry in others:
             self._bound_for[name, entry.shard] = node
+        self._by_hand.update((name, shard) for shard in shards)
         return self._take(dataset, others, HandoverStarted(), f"moved to {node} by an operator") if others else []
 
     def released(self, dataset: KnownDataset, node: str, shards: Iterable[int]) -> list[ManagerCommand]:
@@ -183,6 +187,12 @@ class ShardPlacement:
     def nodes_changed(self) -> None:
         """A node came, went, or may have shards again: the map may have to become even."""
         self._is_even = False
+        self._by_hand.clear()
+
+    def dataset_deleted(self, name: str) -> None:
+        """What operators wanted of its shards is not for the next of that name."""
+        self._bound_for = {key: node for key, node in self._bound_for.items() if key[0] != name}
+        self._by_hand = {key for key in self._by_hand if key[0] != name}
 
     def drain(self, node: str) -> list[ManagerCommand]:
         """The node is to have no shards; raises as ``NodeDrained`` has it."""
@@ -245,7 +255,10 @@ class ShardPlacement:
         return count
 
     def _spreads(self) -> list[DatasetSpread]:
-        """What is on its way to a node counts as that node's. What is not well leaves only a drained node."""
+        """What is on its way to a node counts as that node's.
+
+        What is not well, or was given to a node by hand, leaves it only if that is drained.
+        """
         spreads = []
         for name, dataset in self._table.datasets.items():
             owned: Counter[str] = Counter()
@@ -255,8 +268,12 @@ class ShardPlacement:
                 if node is None:
                     continue
                 owned[node] += 1
-                is_ill = entry.status.kind is StatusKind.ERROR and node in self._table.drained
-                if entry.status.kind is StatusKind.ACTIVE or is_ill:
+                if self._is_movable(name, entry):
                     movable.setdefault(node, []).append(entry.shard)
             spreads.append(DatasetSpread(name, dataset.config.shards_per_node_max, owned, movable))
         return spreads
+
+    def _is_movable(self, name: str, entry: ShardEntry) -> bool:
+        if entry.node in self._table.drained:
+            return entry.status.kind in (StatusKind.ACTIVE, StatusKind.ERROR)
+        return entry.status.kind is StatusKind.ACTIVE and (name, entry.shard) not in self._by_hand

@@ -154,6 +154,18 @@ def test_what_an_operator_moved_stays_where_it_is_until_a_node_comes_or_goes() -
     assert any(isinstance(command, StopShards) for command in feed(manager, SpreadDue(1)))
 
 
+def test_what_an_operator_moved_stays_though_the_map_is_still_becoming_even() -> None:
+    manager = running(2)
+    feed(manager, joined("node-2"), ShardsMoved("metrics", "node-2", (1,)))
+    feed(manager, ShardsReleased("node-1", 1, "metrics", ((1, 1),)))
+    settle(manager)
+    feed(manager, ShardsMoved("metrics", "node-2", (3,)), ShardsReleased("node-1", 1, "metrics", ((3, 1),)))
+    settle(manager)
+    assert owners(manager) == ["node-0", "node-2", "node-0", "node-2"]
+    feed(manager, SpreadDue(1), ShardsReleased("node-0", 1, "metrics", ((0, 1),)))
+    assert owners(manager) == ["node-1", "node-2", "node-0", "node-2"], "others move instead"
+
+
 def test_an_operator_cannot_start_what_is_on_its_way() -> None:
     manager = running()
     feed(manager, ShardsMoved("metrics", "node-1", (0,)))
