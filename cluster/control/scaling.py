@@ -49,6 +49,9 @@ class Scaling:
     def begin(self, count: int) -> None:
         """There are to be ``count`` nodes. Raises BadData, and changes nothing, if the others could not hold all."""
         names = node_names(count)
+        for node in self.surplus:
+            if node in names and node in self._manager.drained:  # it was to go, and is wanted again
+                self._shards.manage(NodeUndrained(node))
         leaving = [node for node in self._membership.members() if node not in names]
         drained: list[str] = []
         try:
