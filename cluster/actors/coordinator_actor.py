@@ -57,7 +57,7 @@ class CoordinatorActor:
             store = MetaStore.open(config.meta_store_url, config.data_dir)
             claim(store, config)
             if not ray.get_runtime_context().was_current_actor_reconstructed:
-                store.put_node_count(None)  # the launch says how many
+                store.forget_node_count()  # the launch says how many
             begun = asyncio.run_coroutine_threadsafe(self._begin(config, store, node_spec, placement), self._loop)
             self._coordinator = begun.result()
         except (Unavailable, DirectoryInUse):
