@@ -203,6 +203,7 @@ class ShardManager:
     def _delete(self, name: str) -> list[ManagerCommand]:
         dataset = self._table.known(name)
         del self._table.datasets[name]
+        self._placement.forget(dataset)
         by_node: dict[str | None, tuple[int, ...]] = {}
         for entry in dataset.shard_map.shards:
             by_node[entry.node] = (*by_node.get(entry.node, ()), entry.shard)

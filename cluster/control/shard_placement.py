@@ -152,6 +152,11 @@ class ShardPlacement:
             self._table.tell(dataset, shard, f"{node} has closed it: another node may have it")
         return self.assign(dataset, f"{node} let go")
 
+    def forget(self, dataset: KnownDataset) -> None:
+        """It is no more; another may have its name some day."""
+        for shard in range(len(dataset.shard_map)):
+            self._bound_for.pop((dataset.name, shard), None)
+
     def _owned(self, name: str, shards: Sequence[int]) -> tuple[KnownDataset, list[ShardEntry]]:
         """Raises DatasetUnknown, and BadData if a shard has no owner."""
         dataset = self._table.known(name)
@@ -211,8 +216,11 @@ class ShardPlacement:
 
     def has_nowhere_to_go(self, node: str) -> bool:
         """Whether the shards of a drained node can move no more: others have taken the room."""
-        is_full = next_move(self._spreads(), self._table.members, self._table.drained, evens_out=False) is None
-        return is_full and not self._unsettled() and any(spread.owned.get(node) for spread in self._spreads())
+        # Asked at each event while a node is being emptied, so what does not look at all shards comes first.
+        has_shards = any(dataset.shard_map.load_of(node) for dataset in self._table.datasets.values())
+        if not has_shards or self._unsettled():
+            return False
+        return next_move(self._spreads(), self._table.members, self._table.drained, evens_out=False) is None
 
     def spread(self, moves_max: int, *, evens_out: bool) -> list[ManagerCommand]:
         """As many moves as may begin now. Nothing healthy moves while shards are still on their way."""
