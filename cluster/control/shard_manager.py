@@ -18,7 +18,7 @@ Rules it keeps (``check_invariants`` states them as code):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from filoray.cluster.config.dataset import DatasetConfig
@@ -141,6 +141,10 @@ class ShardManager:
     def has_nowhere_to_go(self, node: str) -> bool:
         """Whether the shards of a drained node can move no more: others have taken the room."""
         return self._placement.has_nowhere_to_go(node)
+
+    def check_drain(self, nodes: Sequence[str]) -> None:
+        """Raises BadData if there is no room elsewhere for what all those nodes have."""
+        self._placement.check_drain(nodes)
 
     def may_hold(self, node: str) -> bool:
         """Whether the node has a shard, or may not have closed one yet."""

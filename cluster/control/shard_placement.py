@@ -191,22 +191,27 @@ class ShardPlacement:
 
     def drain(self, node: str) -> list[ManagerCommand]:
         """The node is to have no shards; raises as ``NodeDrained`` has it."""
-        table = self._table
-        table.check_member(node)
-        open_nodes = table.open_nodes - {node}
+        self.check_drain((node,))
+        self._table.drained.add(node)
+        self.nodes_changed()
+        return [PersistDrained(node, is_drained=True)]
+
+    def check_drain(self, nodes: Sequence[str]) -> None:
+        """Whether all of them can be drained, one after the other. Raises BadData."""
+        table, text = self._table, ", ".join(nodes)
+        for node in nodes:
+            table.check_member(node)
+        open_nodes = table.open_nodes - set(nodes)
         if not open_nodes:
-            raise BadData(f"{node} is the last node that may have shards")
+            raise BadData(f"without {text} no node is left that may have shards")
         for spread in self._spreads():
-            leaving = sum(spread.owned.get(drained, 0) for drained in {*table.drained, node})
+            leaving = sum(spread.owned.get(drained, 0) for drained in table.drained.union(nodes))
             room = room_elsewhere(spread, open_nodes)
             if leaving > room:
                 raise BadData(
-                    f"{node} cannot be drained: {leaving} shards of dataset {spread.dataset} would have to go to nodes "
+                    f"{text} cannot be drained: {leaving} shards of dataset {spread.dataset} would have to go to nodes "
                     f"that have room for {room}; a node may have {spread.capacity}"
                 )
-        table.drained.add(node)
-        self.nodes_changed()
-        return [PersistDrained(node, is_drained=True)]
 
     def undrain(self, node: str) -> list[ManagerCommand]:
         """The node may have shards again."""

@@ -116,7 +116,7 @@ def test_a_drained_node_is_emptied_a_few_shards_at_once_and_gets_none() -> None:
 def test_the_last_node_is_not_drained() -> None:
     manager = ShardManager()
     feed(manager, joined("node-0"))
-    with pytest.raises(BadData, match="node-0 is the last node that may have shards"):
+    with pytest.raises(BadData, match="without node-0 no node is left that may have shards"):
         manager.handle(NodeDrained("node-0"), 0)
 
 
