@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 COORDINATOR = "coordinator"
+COORDINATORS = ("coordinator-0", "coordinator-1")
+"""Where one stands by for the other: on many machines, with a store that all reach."""
 SEED_DISCOVERY = "seed-discovery"
 
 
@@ -13,6 +15,11 @@ def node_name(index: int) -> str:
 
 def gateway_name(index: int) -> str:
     return f"gateway-{index}"
+
+
+def gateway_index(gateway: str) -> int:
+    """The index of a gateway's name; raises ValueError if it is none."""
+    return int(gateway.removeprefix("gateway-"))
 
 
 def node_actor_name(node: str, incarnation: int) -> str:

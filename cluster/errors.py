@@ -113,6 +113,10 @@ class Unavailable(FilorayError):
     retry_after_s = 1
 
 
+class NotLeading(Unavailable):
+    """This coordinator stands by: another one leads, or will in a moment."""
+
+
 class AnswerOverdue(Unavailable):
     """Somebody is there, or seems to be, and gave no answer in time (503)."""
 

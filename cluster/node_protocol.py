@@ -122,7 +122,8 @@ class NodeOrders(Protocol):
     def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
         """Close what is open of that generation and delete its files of those shards; returns when that is done."""
 
-    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer: ...
+    def heartbeat(self, grant: LeaseGrant, coordinator: str) -> HeartbeatAnswer:
+        """``coordinator``: the name of the one that asks, to which reports go from now on."""
 
     def wait_until_death(self) -> None:
         """Never returns."""

@@ -37,6 +37,7 @@ from filoray.cluster.control.coordinator_events import (
     ViewAsked,
 )
 from filoray.cluster.control.launch_report import ReadyReport
+from filoray.cluster.control.machine_placement import Placement
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.node_protocol import ShardReport
 from filoray.cluster.store.meta_store import MetaStore
@@ -47,7 +48,10 @@ def _end_process() -> None:
 
 
 class Coordinator:
-    """Belongs to one event loop; ``start`` must be called on it first."""
+    """Belongs to one event loop; ``start`` must be called on it first.
+
+    ``may_act``: whether it leads, where another coordinator stands by.
+    """
 
     def __init__(
         self,
@@ -56,9 +60,11 @@ class Coordinator:
         actors: ActorPort,
         abort: Callable[[], None] = _end_process,
         patience: Patience | None = None,
+        placement: Placement | None = None,
+        may_act: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._world = RealWorld(config, store, actors, abort)
-        self._dispatcher = CoordinatorDispatcher(config, self._world, patience)
+        self._world = RealWorld(config, store, actors, abort, may_act)
+        self._dispatcher = CoordinatorDispatcher(config, self._world, patience, placement)
         self._requests = itertools.count(1)
         self._shutdown: asyncio.Future[AnswerValue] | None = None
 

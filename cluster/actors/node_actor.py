@@ -61,8 +61,8 @@ class NodeActor:
         self._node.delete_shards(dataset, generation, shards)
 
     @ray.method(concurrency_group=CONTROL_GROUP)
-    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer:
-        return self._node.heartbeat(grant)
+    def heartbeat(self, grant: LeaseGrant, coordinator: str) -> HeartbeatAnswer:
+        return self._node.heartbeat(grant, coordinator)
 
     @ray.method(concurrency_group=CONTROL_GROUP)
     def ping(self) -> int:

@@ -19,7 +19,10 @@ from filoray.cluster.control.coordinator_effects import (
     GiveOrder,
     KillProcess,
     LaunchProcess,
+    LookAtMachines,
     NodeProcess,
+    PlaceGateway,
+    PlaceStandby,
     PushView,
     ReadSourceConfig,
     Say,
@@ -40,8 +43,16 @@ logger = logging.getLogger(__name__)
 class RealWorld:
     """A ``World`` (``coordinator_dispatcher.py``). Belongs to one event loop."""
 
-    def __init__(self, config: ServerConfig, store: MetaStore, actors: ActorPort, abort: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        store: MetaStore,
+        actors: ActorPort,
+        abort: Callable[[], None],
+        may_act: Callable[[], bool],
+    ) -> None:
         self.store = store
+        self._may_act = may_act
         self._config = config
         self._actors = actors
         self._abort = abort
@@ -59,6 +70,9 @@ class RealWorld:
 
     def monotonic_ms(self) -> int:
         return monotonic_ms()
+
+    def may_act(self) -> bool:
+        return self._may_act()
 
     def calendar_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -92,9 +106,7 @@ class RealWorld:
             task.cancel()
 
     def abort(self, problem: str) -> None:
-        logger.critical(
-            "the coordinator's store cannot be written; ending to start anew from it error=%s", problem, exc_info=True
-        )
+        logger.critical("this coordinator ends, to start anew from what is durable error=%s", problem, exc_info=True)
         self._abort()
 
     # ---- what takes time
@@ -122,8 +134,8 @@ class RealWorld:
     def _begin(self, call: Call) -> Coroutine[object, object, CallResult]:
         actors = self._actors
         match call:
-            case LaunchProcess(node, incarnation, port, gateways_key, timeout_ms):
-                return self._come(actors.launch(node, incarnation, port, gateways_key, timeout_ms / 1000))
+            case LaunchProcess(node, incarnation, port, gateways_key, timeout_ms, machine):
+                return self._come(actors.launch(node, incarnation, port, gateways_key, machine, timeout_ms / 1000))
             case AdoptProcess(node, incarnation, timeout_ms):
                 return self._come(actors.adopt(node, incarnation, timeout_ms / 1000))
             case WatchProcess(node, incarnation):
@@ -144,6 +156,12 @@ class RealWorld:
                 return actors.push_view(gateway, view, timeout_ms / 1000)
             case TellMembers(addresses, timeout_ms):
                 return actors.push_members(addresses, timeout_ms / 1000)
+            case LookAtMachines(timeout_ms):
+                return actors.machines(timeout_ms / 1000)
+            case PlaceGateway(gateway, machine):
+                return actors.place_gateway(gateway, machine)
+            case PlaceStandby(machine):
+                return actors.place_standby(machine)
             case ReadSourceConfig(_, dataset, text):
                 return asyncio.to_thread(parse_for_cluster, self._config, dataset, text)
         raise AssertionError(f"a call that nobody makes: {call}")

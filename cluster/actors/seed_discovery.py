@@ -14,7 +14,8 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY
+from filoray.cluster.actor_names import SEED_DISCOVERY
+from filoray.cluster.actors.leading_coordinator import LeadingCoordinator
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import Unavailable
 
@@ -25,7 +26,7 @@ class SeedDiscovery:
     """Named ``seed-discovery``, detached, restarted by Ray."""
 
     def __init__(self, config: ServerConfig) -> None:
-        self._namespace = config.namespace
+        self._coordinator = LeadingCoordinator(config.coordinators, config.namespace)
         self._members: tuple[str, ...] | None = None
         self._lock = threading.Lock()
 
@@ -47,9 +48,8 @@ class SeedDiscovery:
 
     def _ask(self) -> tuple[str, ...]:
         try:
-            coordinator: Any = ray.get_actor(COORDINATOR, self._namespace)
-            answer: tuple[str, ...] = ray.get(coordinator.members.remote(), timeout=_ASK_TIMEOUT_S)
-        except (ValueError, ray.exceptions.RayError) as error:
+            answer: tuple[str, ...] = self._coordinator.ask("members", timeout_s=_ASK_TIMEOUT_S)
+        except (Unavailable, ray.exceptions.RayError) as error:
             raise Unavailable(f"the members are not known yet: {error}") from None
         return answer
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from filoray.cluster.actor_names import COORDINATOR, COORDINATORS
 from filoray.cluster.addresses import HIGHEST_PORT, is_loopback
 from filoray.cluster.config.config_section import ConfigSection, ConfigSource, merge
 from filoray.cluster.config.dataset_limits import DatasetLimits
@@ -26,7 +27,7 @@ from filoray.cluster.config.http_config import HttpConfig
 from filoray.cluster.config.launch_config import BalanceConfig, SeedConfig, SupervisorConfig
 from filoray.cluster.config.node_config import NodeConfig
 from filoray.cluster.config.request_config import QueryConfig, WriteConfig
-from filoray.cluster.config.setting import Flag, Integer, Nested, Size, Text, read_settings
+from filoray.cluster.config.setting import Duration, Flag, Integer, Nested, Size, Text, read_settings
 from filoray.cluster.config.shipped_files import shipped_config_text
 from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.errors import ConfigError
@@ -115,6 +116,7 @@ class ServerConfig:
     datasets: Annotated[tuple[InlineDataset, ...], _DatasetFiles("dataset-configs")]
     meta_store_url: Annotated[str | None, _DatabaseUrl("meta-store-url", or_sqlite=True)]
     column_store_url: Annotated[str | None, _DatabaseUrl("column-store-url", or_sqlite=False)]
+    coordinator_lease_ms: Annotated[int, Duration("coordinator-lease", minimum=1000)]
     adopt_copy: Annotated[bool, Flag("adopt-copy")]
     recover_datasets: Annotated[bool, Flag("recover-datasets")]
 
@@ -127,6 +129,21 @@ class ServerConfig:
     def lease_ms(self) -> int:
         """What a heartbeat grants a node; 0 where nodes need no lease."""
         return 0 if self.is_bound else self.node.lease_ms
+
+    @property
+    def has_standby(self) -> bool:
+        """Whether a second coordinator, on another machine, stands by: both must reach the store."""
+        return not self.is_bound and self.meta_store_url is not None and not self.meta_store_url.startswith("sqlite")
+
+    @property
+    def coordinators(self) -> tuple[str, ...]:
+        """The names of their actors."""
+        return COORDINATORS if self.has_standby else (COORDINATOR,)
+
+    @property
+    def store_name(self) -> str:
+        """The key that says where the coordinator's store is."""
+        return "filoray.meta-store-url" if self.meta_store_url is not None else "filoray.data-dir"
 
     @property
     def namespace(self) -> str:

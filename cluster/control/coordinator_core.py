@@ -6,7 +6,8 @@ What this class does is to put the parts together; each has its own state and ru
 
     ShardManager        who owns which shard           Membership       which nodes are members
     ShardOrders         orders until they are done     NodeKeeper       processes: start, watch, beat, end
-    ViewBoard           what gateways are to know      OperatorRequests  what operators wait for
+    ViewBoard           what gateways are to know      MachineKeeper    which machine runs what
+    OperatorRequests    what operators wait for
     LaunchVerdict       when a launch is over          Conversations    requests that are answered later
     Spreader            when shards move to even out   RollingRestart   one node after the other replaced
 
@@ -27,11 +28,16 @@ from filoray.cluster.control.coordinator_events import (
     DeletionOrdered,
     DrainOrdered,
     GatewayDue,
+    GatewayNotPlaced,
+    GatewayPlaced,
     HeartbeatDue,
     HeartbeatHeard,
     HeartbeatMissed,
     KillDue,
     KillFailed,
+    LookDue,
+    MachinesSeen,
+    MachinesUnknown,
     MembersTold,
     Moment,
     MoveOrdered,
@@ -40,10 +46,12 @@ from filoray.cluster.control.coordinator_events import (
     NodeClosed,
     NodeDied,
     NodeKilled,
+    NodeMisplaced,
     OrderDone,
     OrderDue,
     OrderFailed,
     PatienceEnded,
+    PlacingDue,
     PublishDue,
     ReadyAsked,
     RollingRestartOrdered,
@@ -53,6 +61,7 @@ from filoray.cluster.control.coordinator_events import (
     ShutdownOrdered,
     SourceConfigRead,
     SourceConfigRefused,
+    StandbyPlaced,
     Started,
     StartOrdered,
     StopOrdered,
@@ -67,6 +76,8 @@ from filoray.cluster.control.coordinator_events import (
 )
 from filoray.cluster.control.emptied_nodes import EmptiedNodes
 from filoray.cluster.control.launch_verdict import LaunchVerdict
+from filoray.cluster.control.machine_keeper import MachineKeeper
+from filoray.cluster.control.machine_placement import Placement
 from filoray.cluster.control.membership import Membership, MembershipLimits
 from filoray.cluster.control.node_keeper import KnownProcess, NodeKeeper
 from filoray.cluster.control.operator_requests import OperatorRequests
@@ -123,7 +134,12 @@ def tick_ms(config: ServerConfig) -> int:
 
 class CoordinatorCore:
     def __init__(
-        self, config: ServerConfig, remembered: Remembered, moment: Moment, patience: Patience | None = None
+        self,
+        config: ServerConfig,
+        remembered: Remembered,
+        moment: Moment,
+        patience: Patience | None = None,
+        placement: Placement | None = None,
     ) -> None:
         patience = patience or Patience()
         keys = remembered.gateway_keys
@@ -133,7 +149,8 @@ class CoordinatorCore:
         self._membership = membership = _membership(config, remembered, moment)
         self._views = views = ViewBoard(turn, manager, membership, remembered.generation, keys, patience)
         self._shards = shards = ShardOrders(turn, manager, views, dict(remembered.opened), patience)
-        self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, keys.public, patience)
+        self._machines = machines = MachineKeeper(turn, config, membership, placement, keys.public, patience)
+        self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, machines, patience)
         self._node_count = config.node_count if remembered.node_count is None else remembered.node_count
         emptied = EmptiedNodes(manager, views)
         self._scaling = Scaling(turn, manager, membership, shards, self._nodes, views, emptied)
@@ -262,6 +279,28 @@ class CoordinatorCore:
                 nodes.kill_due(event)
             case NodeClosed():
                 nodes.closed(event)
+            case NodeMisplaced():
+                nodes.misplaced(event)
+            case _:
+                self._take_of_machines(event)
+
+    def _take_of_machines(self, event: CoordinatorEvent) -> None:
+        machines = self._machines
+        match event:
+            case MachinesSeen():
+                machines.seen(event)
+            case MachinesUnknown():
+                machines.unknown(event)
+            case LookDue():
+                machines.look_due(event)
+            case GatewayPlaced():
+                machines.gateway_placed(event)
+            case GatewayNotPlaced():
+                machines.gateway_not_placed(event)
+            case PlacingDue():
+                machines.placing_due(event)
+            case StandbyPlaced():
+                machines.standby_placed(event)
             case _:
                 raise AssertionError(f"an event that nobody takes: {event}")
 
@@ -295,6 +334,7 @@ class CoordinatorCore:
     def _start(self) -> None:
         """Adopt what lives, launch what does not, and keep watching."""
         self._views.expect(gateway_names(self._node_count))
+        self._machines.begin()
         self._nodes.begin()
         self._tick()
         self._conversations.begin(NOBODY, self._requests.set_up_configured())

@@ -9,6 +9,8 @@ as what is in memory would be ahead of the store. What becomes of an effect that
     KillProcess       NodeKilled           KillFailed           CloseNode       NodeClosed         NodeClosed
     GiveOrder         OrderDone            OrderFailed          PushView        ViewTaken          ViewRefused
     TellMembers       MembersTold          MembersTold          ReadSourceConfig  SourceConfigRead   SourceConfigRefused
+    LookAtMachines    MachinesSeen         MachinesUnknown      PlaceGateway    GatewayPlaced      GatewayNotPlaced
+    PlaceStandby      StandbyPlaced        StandbyPlaced
 """
 
 from __future__ import annotations
@@ -32,8 +34,12 @@ from filoray.cluster.control.coordinator_effects import (
     GiveOrder,
     KillProcess,
     LaunchProcess,
+    LookAtMachines,
+    MachineList,
     NodeProcess,
     Persist,
+    PlaceGateway,
+    PlaceStandby,
     PushView,
     ReadSourceConfig,
     Refuse,
@@ -46,9 +52,13 @@ from filoray.cluster.control.coordinator_effects import (
 )
 from filoray.cluster.control.coordinator_events import (
     CoordinatorEvent,
+    GatewayNotPlaced,
+    GatewayPlaced,
     HeartbeatHeard,
     HeartbeatMissed,
     KillFailed,
+    MachinesSeen,
+    MachinesUnknown,
     MembersTold,
     Moment,
     NodeAbsent,
@@ -61,12 +71,14 @@ from filoray.cluster.control.coordinator_events import (
     RequestId,
     SourceConfigRead,
     SourceConfigRefused,
+    StandbyPlaced,
     Started,
     StoreFailed,
     ViewRefused,
     ViewTaken,
     WatchFailed,
 )
+from filoray.cluster.control.machine_placement import Placement
 from filoray.cluster.control.one_at_a_time import OneAtATime
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.errors import FilorayError
@@ -87,6 +99,9 @@ class World(Protocol):
 
     def calendar_ms(self) -> int: ...
 
+    def may_act(self) -> bool:
+        """Whether this coordinator still leads, by its own clock (``leadership.py``); always, where it is alone."""
+
     def call(self, call: Call, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]) -> None:
         """Begin it, in the order of the calls to one process, and return; later tell how it ended or failed."""
 
@@ -106,12 +121,21 @@ class World(Protocol):
 
 
 class CoordinatorDispatcher:
-    """Belongs to one thread, or one event loop. Begins a coordinator on the store of ``world``."""
+    """Belongs to one thread, or one event loop. Begins a coordinator on the store of ``world``.
 
-    def __init__(self, config: ServerConfig, world: World, patience: Patience | None = None) -> None:
+    ``placement``: of the launch; None: all is on one machine.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        world: World,
+        patience: Patience | None = None,
+        placement: Placement | None = None,
+    ) -> None:
         self._world = world
         self._clock = ObservedClock(2 * tick_ms(config), world.monotonic_ms)
-        self._core = CoordinatorCore(config, remember(world.store), self._moment(), patience)
+        self._core = CoordinatorCore(config, remember(world.store), self._moment(), patience, placement)
         self._events = OneAtATime(self._handle)
 
     @property
@@ -127,12 +151,22 @@ class CoordinatorDispatcher:
         self._events.take(event)
 
     def _handle(self, event: CoordinatorEvent) -> None:
+        if self._is_deposed():
+            return
         try:
             effects = self._core.handle(event, self._moment())
         except Exception:
             self._carry_out_all(self._core.unfinished())
             raise
         self._carry_out_all(effects)
+
+    def _is_deposed(self) -> bool:
+        """Whether another coordinator may lead, so that this one must end."""
+        if self._world.may_act():
+            return False
+        self._events.end()
+        self._world.abort("its lease has ended: another coordinator may lead")
+        return True
 
     def _moment(self) -> Moment:
         before_ms = self._clock.absent_ms
@@ -146,6 +180,8 @@ class CoordinatorDispatcher:
 
     def _carry_out_all(self, effects: list[Effect]) -> None:
         for effect in effects:
+            if self._is_deposed():  # what was persisted before may have taken long
+                return
             if isinstance(effect, Persist):
                 try:
                     persist(self._world.store, effect.what)
@@ -203,6 +239,12 @@ def end_of(call: Call, result: CallResult) -> CoordinatorEvent:
             return ViewTaken(gateway, view.version, cause=cause)
         case TellMembers(), None:
             return MembersTold(cause=cause)
+        case LookAtMachines(), MachineList(machines, here):
+            return MachinesSeen(machines, here, cause=cause)
+        case PlaceStandby(machine), None:
+            return StandbyPlaced(machine, cause=cause)
+        case PlaceGateway(gateway), None:
+            return GatewayPlaced(gateway, cause=cause)
         case ReadSourceConfig(request), DatasetConfig():
             return SourceConfigRead(request, result, cause=cause)
     raise AssertionError(f"{result} is no end of {call}")
@@ -230,6 +272,12 @@ def failure_of(call: Call, error: Exception) -> CoordinatorEvent:
             return ViewRefused(gateway, view.version, problem, cause=cause)
         case TellMembers():
             return MembersTold(problem or type(error).__name__, cause=cause)
+        case LookAtMachines():
+            return MachinesUnknown(problem or type(error).__name__, cause=cause)
+        case PlaceStandby(machine):
+            return StandbyPlaced(machine, problem or type(error).__name__, cause=cause)
+        case PlaceGateway(gateway):
+            return GatewayNotPlaced(gateway, problem or type(error).__name__, cause=cause)
         case ReadSourceConfig(request):
             refusal = error if isinstance(error, FilorayError) else FilorayError(problem)
             return SourceConfigRefused(request, refusal, cause=cause)

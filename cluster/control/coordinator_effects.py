@@ -15,6 +15,7 @@ from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_events import CoordinatorEvent, RequestId, ShardOrder
 from filoray.cluster.control.launch_report import ReadyReport
+from filoray.cluster.control.machine_placement import Machine
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistDrained, PersistShardMap
 from filoray.cluster.errors import FilorayError
@@ -82,11 +83,14 @@ class Persist(CoordinatorEffect):
 
 @dataclass(frozen=True, slots=True)
 class LaunchProcess(CoordinatorEffect):
+    """``machine``: the id of the one it must run on; "": where the cluster was launched."""
+
     node: str
     incarnation: int
     port: int
     gateways_key: bytes
     timeout_ms: int
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,28 @@ class TellMembers(CoordinatorEffect):
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtMachines(CoordinatorEffect):
+    """Which machines of this Ray are there, and can be reached."""
+
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceGateway(CoordinatorEffect):
+    """Make sure that it is on the machine of that id: one that is elsewhere ends, one that is nowhere is made."""
+
+    gateway: str
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceStandby(CoordinatorEffect):
+    """Make sure that the other coordinator, which stands by, is on the machine of that id."""
+
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadSourceConfig(CoordinatorEffect):
     """Texts come from anybody and may take long to read."""
 
@@ -175,6 +201,9 @@ Call = (
     | GiveOrder
     | PushView
     | TellMembers
+    | LookAtMachines
+    | PlaceGateway
+    | PlaceStandby
     | ReadSourceConfig
 )
 
@@ -187,7 +216,15 @@ class NodeProcess:
     pid_started_s: float | None
 
 
-CallResult = NodeProcess | HeartbeatAnswer | DatasetConfig | str | bool | None
+@dataclass(frozen=True, slots=True)
+class MachineList:
+    """What a look at the machines ends with. ``here``: the id of the one that looks."""
+
+    machines: tuple[Machine, ...]
+    here: str
+
+
+CallResult = NodeProcess | HeartbeatAnswer | DatasetConfig | MachineList | str | bool | None
 
 
 # ---- what is done at once

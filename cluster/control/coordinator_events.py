@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.machine_placement import Machine
 from filoray.cluster.control.shard_messages import DeleteShards, StartShards, StopShards
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer, NodeAnnouncement, ShardReport
@@ -246,6 +247,40 @@ class NodeClosed(CoordinatorEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class MachinesSeen(CoordinatorEvent):
+    """Those of this Ray that can be reached. ``here``: the id of the coordinator's own."""
+
+    machines: tuple[Machine, ...]
+    here: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachinesUnknown(CoordinatorEvent):
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPlaced(CoordinatorEvent):
+    """It is on the machine where it was to be."""
+
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayNotPlaced(CoordinatorEvent):
+    gateway: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyPlaced(CoordinatorEvent):
+    """``problem``: why it is not known to be on that machine, or ""."""
+
+    machine: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OrderDone(CoordinatorEvent):
     order: ShardOrder
 
@@ -303,6 +338,27 @@ class PublishDue(CoordinatorEvent):
 @dataclass(frozen=True, slots=True)
 class GatewayDue(CoordinatorEvent):
     """A gateway that took no view may be asked again."""
+
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookDue(CoordinatorEvent):
+    """Machines may have come or gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMisplaced(CoordinatorEvent):
+    """It is to move to the machine at ``address``, as that makes nodes more even."""
+
+    node: str
+    incarnation: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlacingDue(CoordinatorEvent):
+    """A gateway that could not be put beside its node may be tried again."""
 
     gateway: str
 

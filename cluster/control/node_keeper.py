@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from filoray.cluster.actor_names import slot_index
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.coordinator_effects import (
     AdoptProcess,
     CloseNode,
     KillProcess,
-    LaunchProcess,
     Persist,
     PersistProcess,
     SendHeartbeat,
@@ -33,9 +31,11 @@ from filoray.cluster.control.coordinator_events import (
     NodeClosed,
     NodeDied,
     NodeKilled,
+    NodeMisplaced,
     WatchDue,
     WatchFailed,
 )
+from filoray.cluster.control.machine_keeper import MachineKeeper
 from filoray.cluster.control.membership import (
     DeathNoticed,
     Gone,
@@ -84,7 +84,7 @@ class NodeKeeper:
         shards: ShardOrders,
         views: ViewBoard,
         processes: Mapping[str, KnownProcess],
-        gateways_key: bytes,
+        machines: MachineKeeper,
         patience: Patience,
     ) -> None:
         self._turn = turn
@@ -93,7 +93,7 @@ class NodeKeeper:
         self._shards = shards
         self._views = views
         self._processes = dict(processes)
-        self._gateways_key = gateways_key
+        self._machines = machines
         self._patience = patience
         self._announced_here: set[str] = set()
         self._readings_ms: dict[str, int] = {}
@@ -132,10 +132,7 @@ class NodeKeeper:
                 self._announced_here.discard(node)
                 self._processes[node] = _UNKNOWN
             case LaunchNode(node, incarnation):
-                turn.say("node launches node=%s#%d", node, incarnation)
-                port = self._config.node.port_base + slot_index(node)
-                timeout_ms = self._config.node.start_timeout_ms
-                turn.emit(LaunchProcess(node, incarnation, port, self._gateways_key, timeout_ms, cause=turn.cause))
+                self._machines.launch(node, incarnation)
             case KillNode(node, incarnation):
                 self._kill(node, incarnation)
             case Joined(announcements):
@@ -170,6 +167,7 @@ class NodeKeeper:
         self._readings_ms[node] = announcement.clock_ms
         turn.emit(Persist(PersistProcess(node, announcement.pid, event.pid_started_s), cause=turn.cause))
         self._tell(NodeAnnounced(announcement))
+        self._machines.answered(announcement)
         turn.emit(WatchProcess(node, incarnation, cause=turn.cause))
         self._beat(node, incarnation)
 
@@ -208,6 +206,11 @@ class NodeKeeper:
 
     def died(self, event: NodeDied) -> None:
         self._tell(DeathNoticed(event.node, event.incarnation, event.obituary))
+
+    def misplaced(self, event: NodeMisplaced) -> None:
+        """To move is to end, and to be launched elsewhere."""
+        if self._membership.is_up(event.node, event.incarnation):
+            self.replace(event.node, event.incarnation, f"it is to move to {event.address}")
 
     def replace(self, node: str, incarnation: int, why: str) -> None:
         """End a process that nobody needs any more; the next takes its place."""

@@ -19,5 +19,10 @@ class Patience:
     stop_ms: int = 10_000
     retry_ms: int = 1000
     """Before what failed is tried again: an order, a kill, a watch, a gateway."""
+    look_ms: int = 1000
+    """Between two looks at which machines are there."""
+    look_timeout_ms: int = 3000
+    even_ms: int = 5000
+    """For how long machines must have been the same before a node moves to make them even."""
     stall_poll_ms: int = 250
     """How often a launch that waits looks whether anything still moves."""

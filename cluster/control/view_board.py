@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from filoray.cluster.actor_names import node_actor_name
-from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo
+from filoray.cluster.cluster_view import ClusterView, DatasetView, NodeInfo, first_version
 from filoray.cluster.control.conversations import Until
 from filoray.cluster.control.coordinator_effects import PushView, TellMembers
 from filoray.cluster.control.coordinator_events import GatewayDue, PublishDue, ViewRefused, ViewTaken
@@ -23,7 +23,6 @@ from filoray.cluster.control.turn import Turn
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import NodeAnnouncement
 
-_VERSION_SHIFT = 32
 _PUSH_TIMEOUT_MS = 2000
 _ENTRIES_PER_MS = 20_000
 """Shards that a millisecond suffices to tell a gateway of. In a small cluster every change is told at once; where
@@ -61,7 +60,7 @@ class ViewBoard:
         self._membership = membership
         self._gateway_keys = gateway_keys
         self._patience = patience
-        self._view = ClusterView(generation << _VERSION_SHIFT)
+        self._view = ClusterView(first_version(generation))
         self._gateways: dict[str, _Gateway] = {}
         self._expected: tuple[str, ...] = ()
         self._is_stale = False

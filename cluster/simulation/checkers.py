@@ -49,6 +49,24 @@ class Checker:
         return RuleBroken(self.rule, problem, shard)
 
 
+class OneCoordinatorActs(Checker):
+    """Whatever one that led before knows."""
+
+    rule = "Once a coordinator has begun, none that began before does anything any more."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._newest = 0
+
+    def began(self, generation: int) -> None:
+        self._newest = max(generation, self._newest)
+
+    def acts(self, generation: int, what: object) -> None:
+        self.count += 1
+        if generation < self._newest:
+            raise self.broken(f"coordinator {generation} does {what} while {self._newest} leads")
+
+
 class HandedOnOnlyWhenLetGo(Checker):
     """One that still holds it would answer with old data."""
 
@@ -292,6 +310,7 @@ class Checkers:
     """One of each. ``audit_every_ms``: as ``CoresKeepTheirRules`` has it."""
 
     def __init__(self, heartbeat_timeout_ms: int, audit_every_ms: int = 0) -> None:
+        self.one_leads = OneCoordinatorActs()
         self.handed_on = HandedOnOnlyWhenLetGo()
         self.one_owner = OneOwnerAcknowledges()
         self.kept = AcknowledgedIsKept()

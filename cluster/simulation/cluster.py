@@ -34,9 +34,10 @@ from filoray.cluster.control.coordinator_events import (
     ViewAsked,
 )
 from filoray.cluster.control.shard_status import StatusKind
-from filoray.cluster.errors import Unavailable
 from filoray.cluster.simulation.checkers import Checkers, FileKey
+from filoray.cluster.simulation.coordinator_lives import CoordinatorLives
 from filoray.cluster.simulation.faults import FaultRates
+from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.shard_watch import HistoryRecord, ShardWatch
@@ -53,7 +54,6 @@ from filoray.cluster.store.coordinator_store import CoordinatorStore
 
 HEARTBEATS_MISSED_MAX = 5
 START_TIMEOUT_MS = 16_000
-RESTART_MS = 1500
 SHARDS_MAX = 1 << 21
 """Of all datasets of a cluster: more than any simulation asks for."""
 
@@ -100,6 +100,8 @@ class SimulatedCluster:
     """``rates``: what goes wrong by itself. ``store``: what the coordinator remembers is kept there.
 
     ``record``: filled with what happens to shards. ``attention``: all there is, by default.
+    ``machine_count``: machines between which nodes are moved; 0: all nodes stay where they are launched.
+    ``has_standby``: two coordinators are there, of which one may lead.
     """
 
     def __init__(
@@ -110,6 +112,9 @@ class SimulatedCluster:
         store: CoordinatorStore | None = None,
         record: HistoryRecord | None = None,
         attention: Attention | None = None,
+        machine_count: int = 0,
+        *,
+        has_standby: bool = False,
     ) -> None:
         self.node_count = node_count
         rates = self.drawn_rates = rates or FaultRates()
@@ -117,17 +122,23 @@ class SimulatedCluster:
         self.world = SimulatedWorld(seed, rates, attention.lines_max)
         self.watch = ShardWatch(self.world, record, attention.look_every_ms)
         self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms, attention.audit_every_ms)
-        self.coordinator: SimulatedCoordinator | None = None
         self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
         files: dict[FileKey, ShardFile] = {}
         faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
-        self._around = Surroundings(self.world, self.checkers, faulty, files, self.watch)
+        self._machines = SimulatedMachines(machine_count, node_count)
+        self._around = Surroundings(self.world, self.checkers, faulty, files, self._machines, self.watch)
         self._requests = itertools.count(1)
         self._asking: set[str] = set()
         self._gateways = tuple(gateway_name(index) for index in range(node_count))
         for name in self._gateways:
             self._begin_gateway(name)
-        self._start_coordinator()
+        self._lives = CoordinatorLives(
+            self.world,
+            lambda ended, leads: SimulatedCoordinator(self._config, self._around, self._send_reports, ended, leads),
+            self._coordinator_lost,
+            has_standby=has_standby,
+        )
+        self._lives.begin()
         self.world.after(rates.work_every_ms, self._work)
 
     # ---- the scenario's verbs
@@ -200,19 +211,32 @@ class SimulatedCluster:
             else:
                 node.go_on()
 
+    def lose_machine(self, index: int) -> None:
+        machine = self._machines.lose(index)
+        if machine is not None:
+            self.world.note("machine %s is lost", machine.address)
+            for node in [node for node in self._around.nodes.values() if node.machine == machine.id]:
+                kill_process(self._around, node, "with its machine")
+
+    def join_machine(self, index: int) -> None:
+        self._machines.join(index)
+        self.world.note("machine %d joins", index)
+
     def kill_coordinator(self) -> None:
-        if self.coordinator is not None:
-            self.coordinator.end()
+        self._lives.kill()
 
     def hang_coordinator(self) -> None:
-        if self.coordinator is not None:
-            self.world.note("the coordinator hangs")
-            self.coordinator.hang()
+        self._lives.hang()
 
     def resume_coordinator(self) -> None:
-        if self.coordinator is not None and self.coordinator.is_hung:
-            self.world.note("the coordinator goes on")
-            self.coordinator.go_on()
+        self._lives.resume()
+
+    def cut_coordinator(self, *, from_store: bool, from_nodes: bool) -> None:
+        """For clusters with a standby."""
+        self._lives.cut(from_store=from_store, from_nodes=from_nodes)
+
+    def mend_coordinators(self) -> None:
+        self._lives.mend()
 
     def statuses(self) -> dict[str, list[StatusKind]]:
         datasets = self.gateway.view.datasets
@@ -306,6 +330,8 @@ class SimulatedCluster:
         members = core.membership.members()
         if len(members) != self.node_count:
             return f"the members are {sorted(members)}"
+        if uneven := self._machines.uneven({node: one.ray_node_id for node, one in members.items()}):
+            return uneven
         if core.restart.left:
             return f"a rolling restart has still to replace {core.restart.left}"
         if not core.manager.is_even:
@@ -351,38 +377,29 @@ class SimulatedCluster:
                 return f"{name} is spread unevenly: {counts}"
         return ""
 
-    # ---- the coordinator's lives
+    # ---- the coordinator
 
-    def _start_coordinator(self) -> None:
-        self.world.note("a coordinator starts")
-        try:
-            self.coordinator = SimulatedCoordinator(
-                self._config, self._around, self._send_reports, self._coordinator_ended
-            )
-        except Unavailable:  # its store fails as it begins
-            self._coordinator_ended()
-            return
-        if self.coordinator.is_over:
-            self.coordinator = None
+    @property
+    def coordinator(self) -> SimulatedCoordinator | None:
+        """The one that leads."""
+        return self._lives.present
 
-    def _coordinator_ended(self) -> None:
-        self.world.note("the coordinator is no more")
-        self.coordinator = None
+    def _coordinator_lost(self) -> None:
         self._around.answers.clear()
         self._asking.clear()
         for node in list(self._around.nodes.values()):
             node.reports.lost_all()
-        self.world.after(RESTART_MS, self._start_coordinator)
 
     def _ask(
         self, event: Callable[[RequestId], CoordinatorEvent], heard: Callable[[AnswerValue], None] | None = None
     ) -> None:
-        if self.coordinator is None or self.coordinator.is_hung:
+        listening = self._lives.listening()
+        if listening is None:
             return
         request = next(self._requests)
         if heard is not None:
             self._around.answers[request] = heard
-        self.coordinator.take(event(request))
+        listening.take(event(request))
 
     # ---- what reaches the coordinator by itself
 
@@ -392,7 +409,7 @@ class SimulatedCluster:
                 node.say(give)
 
         def give() -> None:
-            if life is None or life.is_over or self.world.happens(self.world.rates.lose):
+            if life is None or life.is_over or life.is_cut or self.world.happens(self.world.rates.lose):
                 node.reports.lost(reports)
             else:
                 life.run(take)
@@ -416,7 +433,7 @@ class SimulatedCluster:
             self.world.send("coordinator", gateway.name, lambda: gateway.hear(lambda: gateway.take_view(view)))
 
         def arrive() -> None:
-            if self.coordinator is None or self.coordinator.is_hung:
+            if self._lives.listening() is None:
                 self._asking.discard(gateway.name)
             else:
                 self._ask(lambda request: ViewAsked(request, gateway.name), take)

@@ -16,8 +16,9 @@ from typing import Any
 
 from filoray.cluster.actor_names import slot_index
 from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.simulation.candidates import RESTART_MS
 from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken, ShardKey
-from filoray.cluster.simulation.cluster import RESTART_MS, SimulatedCluster
+from filoray.cluster.simulation.cluster import SimulatedCluster
 from filoray.cluster.simulation.faults import FaultRates, draw_rates
 from filoray.cluster.simulation.shard_watch import HistoryRecord
 from filoray.cluster.store.coordinator_store import CoordinatorStore
@@ -31,7 +32,9 @@ _MOVES_MS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class HistoryShape:
-    """``node_count`` None: drawn. ``faults_max``: after as many the phase of faults is over before its time.
+    """``has_standby``: two coordinators, of which one may lead; nodes then are on machines that may be cut off.
+
+    ``node_count`` None: drawn. ``faults_max``: after as many the phase of faults is over before its time.
 
     ``duration_ms``: of the phase of faults; None: as long as ``faults_max`` take. ``calendar_jump_ms_max``: how far
     calendars are set wrong, ahead or behind. ``chosen_faults``: numbers (from 1) of those that happen; None: all.
@@ -46,6 +49,7 @@ class HistoryShape:
     calendar_jump_ms_max: int = 10 * 3_600_000
     chosen_faults: frozenset[int] | None = None
     without: frozenset[str] = frozenset()
+    has_standby: bool = False
 
     def __post_init__(self) -> None:
         assert self.duration_ms is not None or self.faults_max is not None, "faults for ever"
@@ -116,7 +120,9 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
     dice = random.Random(f"faults {seed}")
     node_count = shape.node_count or dice.randint(1, 5)
     rates = _without(draw_rates(dice), shape.without)
-    cluster = SimulatedCluster(seed, node_count, rates, store, record)
+    if shape.has_standby:
+        rates = replace(rates, lease_ms=rates.lease_ms or 8000)
+    cluster = SimulatedCluster(seed, node_count, rates, store, record, has_standby=shape.has_standby)
     faults: list[FaultMark] = []
     try:
         _live_through_faults(cluster, dice, shape, faults)
@@ -154,6 +160,7 @@ def _heal(cluster: SimulatedCluster) -> None:
     cluster.world.rates = cluster.world.rates.calm()
     cluster.empty_store()
     cluster.resume_coordinator()
+    cluster.mend_coordinators()
     cluster.advance(2 * RESTART_MS)
     for index in range(cluster.node_count):
         cluster.resume_node(index)
@@ -236,6 +243,14 @@ def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistorySh
         _Fault(3, "delete dataset", dataset, lambda: cluster.delete_dataset(dataset)),
         _Fault(1, "set the calendar", "", lambda: cluster.set_calendar(calendar_ahead_ms)),
     ]
+    if shape.has_standby:
+        from_store, from_nodes = dice.choice(((True, True), (True, False), (False, True)))
+        faults += [
+            _Fault(
+                6, "cut coordinator", "", lambda: cluster.cut_coordinator(from_store=from_store, from_nodes=from_nodes)
+            ),
+            _Fault(4, "mend coordinators", "", cluster.mend_coordinators),
+        ]
     return dice.choices(faults, [fault.weight for fault in faults])[0]
 
 

@@ -23,7 +23,10 @@ from filoray.cluster.control.coordinator_effects import (
     GiveOrder,
     KillProcess,
     LaunchProcess,
+    LookAtMachines,
     NodeProcess,
+    PlaceGateway,
+    PlaceStandby,
     PushView,
     ReadSourceConfig,
     Say,
@@ -35,17 +38,19 @@ from filoray.cluster.control.coordinator_events import CoordinatorEvent, Request
 from filoray.cluster.control.shard_messages import DeleteShards, StartShards, StopShards
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.simulation.checkers import Checkers, FileKey, Process
+from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.pending_call import PendingCall
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.shard_watch import ShardWatch
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
 from filoray.cluster.simulation.simulated_node import SimulatedNode
-from filoray.cluster.simulation.simulated_store import FaultyStore
+from filoray.cluster.simulation.simulated_store import FaultyStore, LifeStore
 from filoray.cluster.simulation.world import Action, SimulatedWorld
 
 START_MS = 2000
 LATE_ORDER_MS = 20_000
+CUT_MS = 2000
 
 
 class CoordinatorCrashed(BaseException):
@@ -60,6 +65,7 @@ class Surroundings:
     checkers: Checkers
     store: FaultyStore
     files: dict[FileKey, ShardFile]
+    machines: SimulatedMachines
     watch: ShardWatch
     nodes: dict[Process, SimulatedNode] = field(default_factory=dict)
     gateways: dict[str, SimulatedGateway] = field(default_factory=dict)
@@ -68,7 +74,10 @@ class Surroundings:
 
 
 class SimulatedCoordinator:
-    """A ``World`` of the dispatcher. ``ended``: called once, when this life is over."""
+    """A ``World`` of the dispatcher. ``ended``: called once, when this life is over.
+
+    ``leads``: whether its candidate may act; None: it is the only one.
+    """
 
     def __init__(
         self,
@@ -76,10 +85,15 @@ class SimulatedCoordinator:
         around: Surroundings,
         send_reports: Callable[[SimulatedNode, Batch], None],
         ended: Callable[[], None],
+        leads: Callable[[], bool] | None = None,
     ) -> None:
         self.is_over = False
         self.is_hung = False
-        self.store = around.store
+        self.is_cut = False
+        """It cannot reach nodes and gateways, nor they it."""
+        self.store: FaultyStore | LifeStore = around.store if leads is None else LifeStore(around.store)
+        self._leads = leads
+        self._generation = 0
         self._config = config
         self._around = around
         self._world = around.world
@@ -92,7 +106,10 @@ class SimulatedCoordinator:
         """A line was said: shards or members may be others."""
         self._cause = ""
         self._stuck: list[Action] = []
-        self._dispatcher = CoordinatorDispatcher(config, self)
+        self._unheard: list[Action] = []
+        self._dispatcher = CoordinatorDispatcher(config, self, placement=around.machines.placement)
+        self._generation = around.store.generation
+        self._checkers.one_leads.began(self._generation)
         self._guarded(self._dispatcher.start)
 
     @property
@@ -132,6 +149,31 @@ class SimulatedCoordinator:
         for action in self._world.shuffled(stuck):
             self.run(action)
 
+    def cut(self, *, from_store: bool, from_nodes: bool) -> None:
+        """Also from what it was not cut off from before."""
+        if isinstance(self.store, LifeStore):
+            self.store.is_cut |= from_store
+        self.is_cut |= from_nodes
+
+    def mend(self) -> None:
+        """What it was to hear meanwhile comes now, in any order."""
+        if self.is_cut:
+            for node in self._around.nodes.values():
+                node.heard_since_ms = self._world.now_ms
+        if isinstance(self.store, LifeStore):
+            self.store.is_cut = False
+        self.is_cut = False
+        unheard, self._unheard = self._unheard, []
+        for action in self._world.shuffled(unheard):
+            self.run(action)
+
+    def hear(self, action: Action) -> None:
+        """From a node or gateway."""
+        if self.is_cut:
+            self._unheard.append(action)
+        else:
+            self.run(action)
+
     def end(self) -> None:
         if not self.is_over:
             self.is_over = True
@@ -166,6 +208,9 @@ class SimulatedCoordinator:
     def calendar_ms(self) -> int:
         return self._world.calendar_ms
 
+    def may_act(self) -> bool:
+        return self._leads is None or self._leads()
+
     def after(self, delay_ms: int, action: Action) -> None:
         self._maybe_crash()
         self._world.after(delay_ms + self.store.lag_ms, lambda: self.run(action))
@@ -199,16 +244,20 @@ class SimulatedCoordinator:
     def _check_silence(self, line: Say) -> None:
         node, why = self._around.nodes.get(_process_of(line)), line.values[2]
         if node is not None and node.is_up:
-            silent_ms = 0 if node.is_hung or node.is_cut else self._world.now_ms - node.heard_since_ms
+            silent_ms = 0 if node.is_hung or node.is_cut or self.is_cut else self._world.now_ms - node.heard_since_ms
             self._checkers.silence.lost(node.process, str(why), silent_ms)
 
     # ---- calls
 
     def call(self, call: Call, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]) -> None:
         self._maybe_crash()
+        self._checkers.one_leads.acts(self._generation, call)
+        if self.is_cut:
+            self._world.after(CUT_MS, lambda: self.run(lambda: failed(TimeoutError("it cannot be reached"))))
+            return
         match call:
             case LaunchProcess(node, incarnation):
-                self._launch((node, incarnation), self._pending((node, incarnation), ended, failed), call.timeout_ms)
+                self._launch((node, incarnation), self._pending((node, incarnation), ended, failed), call)
             case AdoptProcess(node, incarnation, timeout_ms):
                 pending = self._pending((node, incarnation), ended, failed, timeout_ms=timeout_ms)
                 self._ask((node, incarnation), pending, _announce)
@@ -228,7 +277,11 @@ class SimulatedCoordinator:
                 self._push(call, ended, failed)
             case ReadSourceConfig(_, dataset, text):
                 self.after(1, lambda: self._read(dataset, text, ended, failed))
-            case TellMembers() | CloseNode():
+            case PlaceGateway(gateway, machine):
+                self.after(1, lambda: self._place(gateway, machine, ended, failed))
+            case LookAtMachines():
+                self.after(1, lambda: ended(self._around.machines.seen()))
+            case TellMembers() | CloseNode() | PlaceStandby():
                 self.after(1, lambda: ended(None))
 
     def _pending(
@@ -241,7 +294,7 @@ class SimulatedCoordinator:
         keeps_order: bool = False,
     ) -> PendingCall:
         name = node_actor_name(*process)
-        return PendingCall(self._world, name, self.run, ended, failed, timeout_ms=timeout_ms, keeps_order=keeps_order)
+        return PendingCall(self._world, name, self.hear, ended, failed, timeout_ms=timeout_ms, keeps_order=keeps_order)
 
     def _ask(self, process: Process, call: PendingCall, act: Callable[[SimulatedNode, PendingCall], None]) -> None:
         """``act`` on the process when the call arrives there; it then ends the call, now or later."""
@@ -276,22 +329,35 @@ class SimulatedCoordinator:
         asked_ms = self._world.now_ms + self._world.rates.latency_ms + self._config.node.heartbeat_interval_ms
         node.heard_since_ms = max(node.heard_since_ms, asked_ms + 2 * self._world.rates.latency_ms)
 
-    def _launch(self, process: Process, call: PendingCall, timeout_ms: int) -> None:
+    def _launch(self, process: Process, call: PendingCall, launch: LaunchProcess) -> None:
         around = self._around
+        if not around.machines.is_there(launch.machine):
+            call.fail(ValueError("there is no such machine"))
+            return
         node = around.nodes[process] = SimulatedNode(
             self._world, self._checkers, around.files, process, self._send_reports, around.watch
         )
+        node.machine = launch.machine
 
         def come_up() -> None:
             if around.nodes.get(process) is not node:
                 return
             if self._world.happens(self._world.rates.fail_launch):
-                call.fail(TimeoutError(f"no answer within {timeout_ms} ms"))
+                call.fail(TimeoutError(f"no answer within {launch.timeout_ms} ms"))
             else:
                 node.is_up = True
                 _announce(node, call)
 
         self._world.after(self._world.between(START_MS, 2 * START_MS), come_up)
+
+    def _place(
+        self, gateway: str, machine: str, ended: Callable[[CallResult], None], failed: Callable[[Exception], None]
+    ) -> None:
+        if not self._around.machines.is_there(machine):
+            failed(ValueError("there is no such machine"))
+            return
+        self._around.machines.gateways[gateway] = machine
+        ended(None)
 
     def _watch(self, process: Process, call: PendingCall) -> None:
         node = self._around.nodes.get(process)
@@ -355,7 +421,7 @@ class SimulatedCoordinator:
             retries.failed(what, self._world.now_ms)
             failed(error)
 
-        pending = PendingCall(self._world, call.gateway, self.run, ended, fail, timeout_ms=call.timeout_ms)
+        pending = PendingCall(self._world, call.gateway, self.hear, ended, fail, timeout_ms=call.timeout_ms)
         if gateway is None:
             pending.fail(ValueError("there is no such actor"))
             return

@@ -145,7 +145,7 @@ class SimulatedNode(SimulatedProcess):
 
     def announcement(self) -> NodeAnnouncement:
         address = NodeAddress("127.0.0.1", 2552 + slot_index(self.process[0]))
-        return NodeAnnouncement(*self.process, address, 1, "here", self.core.held(), clock_ms=self.clock_ms)
+        return NodeAnnouncement(*self.process, address, 1, self.machine, self.core.held(), clock_ms=self.clock_ms)
 
     def take_order(self, order: GiveOrder, call: PendingCall) -> None:
         request = next(self._requests)

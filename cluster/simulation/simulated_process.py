@@ -15,6 +15,8 @@ class SimulatedProcess:
     def __init__(self, world: SimulatedWorld, process: Process) -> None:
         self.process = process
         self.name = node_actor_name(*process)
+        self.machine = ""
+        """The id of the one it was launched on, where there are several."""
         self.is_up = False
         self.is_dead = False
         self.is_hung = False

@@ -126,6 +126,8 @@ class FaultyStore:
         self._checkers = checkers
         self._files = files
         self.is_full = False
+        self.generation = 0
+        """The last that was given out."""
         self.lag_ms = 0
         """How long the last writes have kept whoever made them; that is who sets it back."""
 
@@ -146,7 +148,8 @@ class FaultyStore:
     def next_generation(self) -> int:
         if self.is_full or self._world.rates.is_disk_full:
             raise Unavailable("the coordinator's store is full")
-        return self._inner.next_generation()
+        self.generation = self._inner.next_generation()
+        return self.generation
 
     def gateway_keys(self) -> KeyPair:
         return self._inner.gateway_keys()
@@ -196,3 +199,82 @@ class FaultyStore:
 
     def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None:
         self._write(lambda: self._inner.put_process(node, pid, pid_started_s))
+
+
+class LifeStore:
+    """``shared``, as one life of a coordinator has it: it cannot be reached while that is cut off, and takes nothing of
+
+    a life whose generation is not the last any more, as the MetaStore.
+    """
+
+    def __init__(self, shared: FaultyStore) -> None:
+        self._shared = shared
+        self._generation = 0
+        self.is_cut = False
+
+    @property
+    def lag_ms(self) -> int:
+        return self._shared.lag_ms
+
+    @lag_ms.setter
+    def lag_ms(self, lag_ms: int) -> None:
+        self._shared.lag_ms = lag_ms
+
+    def _reach(self) -> FaultyStore:
+        if self.is_cut:
+            raise Unavailable("the coordinator's store cannot be reached")
+        return self._shared
+
+    def _write(self) -> FaultyStore:
+        if self._reach().generation != self._generation:
+            raise Unavailable(f"coordinator {self._shared.generation} has taken the place of this, {self._generation}")
+        return self._shared
+
+    def next_generation(self) -> int:
+        self._generation = self._reach().next_generation()
+        return self._generation
+
+    def gateway_keys(self) -> KeyPair:
+        return self._reach().gateway_keys()
+
+    def nodes(self) -> dict[str, NodeRow]:
+        return self._reach().nodes()
+
+    def restored_state(self, members: dict[str, int]) -> RestoredState:
+        return self._reach().restored_state(members)
+
+    def opened_shards(self) -> dict[tuple[str, int], int]:
+        return self._reach().opened_shards()
+
+    def node_count(self) -> int | None:
+        return self._reach().node_count()
+
+    def put_node_count(self, count: int) -> None:
+        self._write().put_node_count(count)
+
+    def restart_left(self) -> tuple[NodeProcessId, ...]:
+        return self._reach().restart_left()
+
+    def put_restart(self, left: tuple[NodeProcessId, ...]) -> None:
+        self._write().put_restart(left)
+
+    def put_drained(self, node: str, *, is_drained: bool) -> None:
+        self._write().put_drained(node, is_drained=is_drained)
+
+    def put_opened(self, opened: Mapping[tuple[str, int], int]) -> None:
+        self._write().put_opened(opened)
+
+    def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None:
+        self._write().put_dataset(config, is_deleting=is_deleting)
+
+    def forget_dataset(self, name: str) -> None:
+        self._write().forget_dataset(name)
+
+    def put_shard_map(self, shard_map: ShardMap) -> None:
+        self._write().put_shard_map(shard_map)
+
+    def put_incarnation(self, node: str, incarnation: int) -> None:
+        self._write().put_incarnation(node, incarnation)
+
+    def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None:
+        self._write().put_process(node, pid, pid_started_s)

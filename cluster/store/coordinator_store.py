@@ -50,10 +50,11 @@ class CoordinatorStore(Protocol):
 
 def remember(store: CoordinatorStore) -> Remembered:
     """What a coordinator that begins on ``store`` knows; any earlier one can write there no more."""
+    generation = store.next_generation()  # first: what is read afterwards stays so
     rows = store.nodes()
     incarnations = {name: row.incarnation for name, row in rows.items()}
     return Remembered(
-        generation=store.next_generation(),
+        generation=generation,
         gateway_keys=store.gateway_keys(),
         incarnations=incarnations,
         restart_left=store.restart_left(),

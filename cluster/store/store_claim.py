@@ -60,7 +60,8 @@ def relation(kept: StoreIdentity, here: StorePlace) -> Relation:
 
 def claim(store: MetaStore, config: ServerConfig) -> None:
     """Returns if this coordinator may go by ``store``. Raises StoreInUse (Unavailable) and StoreNotOurs."""
-    store.hold()
+    if not config.has_standby:  # else who leads is settled already
+        store.hold()
     if store.file is not None:
         _settle_identity(store, store.file, config)
     if store.is_new and config.column_store_url is None:

@@ -15,6 +15,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+import ray
+
 from filoray.cluster.actor_names import gateway_name
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.server_config import ServerConfig
@@ -84,6 +86,10 @@ class Gateway:
     def ping(self) -> int:
         """This process' id."""
         return os.getpid()
+
+    def machine(self) -> str:
+        """Ray's id of the one it runs on."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def shutdown(self) -> None:
         """Finish what runs, then let go of port and services."""

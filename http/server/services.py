@@ -15,8 +15,8 @@ import ray
 import zmq
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY
-from filoray.cluster.cluster_view import ClusterView, NodeInfo
+from filoray.cluster.actor_names import SEED_DISCOVERY
+from filoray.cluster.cluster_view import ClusterView, NodeInfo, coordinator_number
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import AnswerOverdue, FilorayError, Unavailable
 from filoray.http.api.source_configs import SourceConfigReader
@@ -48,6 +48,10 @@ class RayClusterControl:
         self._config = config
         self._namespace = config.namespace
         self._gateway_name = gateway_name
+        self._coordinators = list(config.coordinators)
+        """The one that led when it was last asked comes first."""
+        self._asked_of = -1
+        """Which coordinator, by its number, that was."""
         self._first_gateways = tuple(f"gateway-{index}" for index in range(config.node_count))
         self._source_configs = SourceConfigReader(config)
         self.views: ViewHolder | None = None
@@ -72,8 +76,28 @@ class RayClusterControl:
             self.views.update(view)
 
     async def _subscribed_view(self) -> ClusterView:
-        view: ClusterView = await self._call("subscribe", self._gateway_name, timeout_s=_FIRST_VIEW_TIMEOUT_S)
-        return view
+        """Of the coordinator that leads, which is found by that."""
+        problems: list[Unavailable] = []
+        for name in list(self._coordinators):
+            try:
+                view: ClusterView = await self._call(
+                    "subscribe", self._gateway_name, actor=name, timeout_s=_FIRST_VIEW_TIMEOUT_S
+                )
+            except Unavailable as error:
+                problems.append(error)
+                continue
+            self._coordinators.sort(key=lambda known: known != name)  # done before the next
+            self._asked_of = coordinator_number(view)
+            return view
+        if len(problems) == 1:
+            raise problems[0]
+        raise Unavailable("; ".join(problem.message for problem in problems))
+
+    async def _order(self, method: str, *args: Any) -> Any:
+        """What the coordinator that leads is to do. It is looked for first if another one's view has come meanwhile."""
+        if self._asked_of != coordinator_number(self.view()) and len(self._coordinators) > 1:
+            await self._subscribed_view()
+        return await self._call(method, *args, actor=self._coordinators[0])
 
     async def settle(self) -> None:
         await self._trust.settle()
@@ -86,41 +110,41 @@ class RayClusterControl:
         return [str(node.address) for node in self.view().nodes.values()]
 
     async def setup_dataset(self, name: str, text: str) -> None:
-        await self._call("setup_dataset", name, await self._source_configs.read(name, text))
+        await self._order("setup_dataset", name, await self._source_configs.read(name, text))
 
     async def delete_dataset(self, name: str) -> None:
-        await self._call("delete_dataset", name)
+        await self._order("delete_dataset", name)
 
     async def stop_shards(self, dataset: str, shards: Sequence[int]) -> None:
-        await self._call("stop_shards", dataset, tuple(shards))
+        await self._order("stop_shards", dataset, tuple(shards))
 
     async def start_shards(self, dataset: str, address: str, shards: Sequence[int]) -> None:
-        await self._call("start_shards", dataset, address, tuple(shards))
+        await self._order("start_shards", dataset, address, tuple(shards))
 
     async def move_shards(self, dataset: str, node: str, shards: Sequence[int]) -> None:
-        await self._call("move_shards", dataset, node, tuple(shards))
+        await self._order("move_shards", dataset, node, tuple(shards))
 
     async def drain_node(self, node: str) -> None:
-        await self._call("drain_node", node)
+        await self._order("drain_node", node)
 
     async def undrain_node(self, node: str) -> None:
-        await self._call("undrain_node", node)
+        await self._order("undrain_node", node)
 
     async def restart_nodes(self) -> None:
-        await self._call("restart_nodes")
+        await self._order("restart_nodes")
 
     async def restart_state(self) -> tuple[Sequence[str], str]:
-        state: tuple[Sequence[str], str] = await self._call("restart_state")
+        state: tuple[Sequence[str], str] = await self._order("restart_state")
         return state
 
     async def story(self, dataset: str, shard: int) -> Sequence[str]:
-        lines: Sequence[str] = await self._call("story", dataset, shard)
+        lines: Sequence[str] = await self._order("story", dataset, shard)
         return lines
 
     async def actors(self) -> dict[str, int]:
         """Every actor of the cluster that answers, with its process id."""
         pids = {name: node.pid for name, node in self.view().nodes.items()}
-        others = [COORDINATOR, SEED_DISCOVERY, *(self.view().gateways or self._first_gateways)]
+        others = [*self._coordinators, SEED_DISCOVERY, *(self.view().gateways or self._first_gateways)]
         answers = await asyncio.gather(
             *(self._call("ping", actor=name, timeout_s=2) for name in others), return_exceptions=True
         )
@@ -130,7 +154,7 @@ class RayClusterControl:
     # ---- figures
 
     async def ping_coordinator(self, timeout_ms: int) -> None:
-        await self._call("ping", timeout_s=timeout_ms / 1000)
+        await self._call("ping", actor=self._coordinators[0], timeout_s=timeout_ms / 1000)
 
     async def gateway_figures(self, gateway: str, timeout_ms: int) -> GatewayFigures:
         figures: GatewayFigures | None = await self._call("figures", actor=gateway, timeout_s=timeout_ms / 1000)
@@ -186,7 +210,7 @@ class RayClusterControl:
 
     # ---- Ray
 
-    async def _call(self, method: str, *args: Any, actor: str = COORDINATOR, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
+    async def _call(self, method: str, *args: Any, actor: str, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
         """One actor call. FilorayErrors of the actor come back as they were raised; its absence is Unavailable."""
 
         given_up = threading.Event()

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 import ray
 
-from filoray.cluster.actor_names import COORDINATOR
+from filoray.cluster.actors.leading_coordinator import LeadingCoordinator
 from filoray.cluster.actors.ray_actors import reachable_host
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import ShardEvent
+from filoray.cluster.errors import Unavailable
 from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
     LeaseGrant,
@@ -38,8 +39,10 @@ from filoray.nodes.wire.transport import TransportLimits, TransportServer
 
 logger = logging.getLogger(__name__)
 
-_REPORT_TIMEOUT_S = 10
+_REPORT_TIMEOUT_S = 3
 _REPORT_RETRY_S = 0.5
+_LOOK_UP_S = 10
+"""Between two looks for coordinators that were not there before."""
 
 
 class Node:
@@ -48,7 +51,8 @@ class Node:
     def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int, gateways_key: bytes) -> None:
         self._name = name
         self._incarnation = incarnation
-        self._reporter = _Reporter(name, incarnation, config.namespace)
+        coordinator = LeadingCoordinator(config.coordinators, config.namespace)
+        self._reporter = _Reporter(name, incarnation, coordinator)
         self._address = NodeAddress(reachable_host(config.node.host), port)
         self._lease = Lease(is_needed=config.lease_ms > 0)
         self._host = ShardHost(
@@ -97,7 +101,8 @@ class Node:
     def delete_shards(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
         self._host.delete_shards(dataset, generation, shards)
 
-    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer:
+    def heartbeat(self, grant: LeaseGrant, coordinator: str) -> HeartbeatAnswer:
+        self._reporter.report_to(coordinator)
         self._lease.renew(grant.from_ms, grant.duration_ms)
         return HeartbeatAnswer(self._watch.problem(), self._lease.reading_ms())
 
@@ -117,10 +122,10 @@ class _Reporter:
     an announcement anyway, so a report that never arrives does no harm.
     """
 
-    def __init__(self, node: str, incarnation: int, namespace: str) -> None:
+    def __init__(self, node: str, incarnation: int, coordinator: LeadingCoordinator) -> None:
         self._node = node
         self._incarnation = incarnation
-        self._namespace = namespace
+        self._coordinator = coordinator
         self._waiting: list[ShardReport] = []
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
@@ -135,21 +140,24 @@ class _Reporter:
             self._waiting.append(ShardReport(dataset, shard, epoch, event))
             self._changed.notify()
 
+    def report_to(self, coordinator: str) -> None:
+        """That one leads."""
+        self._coordinator.prefer(coordinator)
+
     def _run(self) -> None:
         while True:
+            self._coordinator.look_up()
             with self._changed:
-                while not self._waiting:
-                    self._changed.wait()
+                if not self._waiting:
+                    self._changed.wait(_LOOK_UP_S)
                 reports, self._waiting = tuple(self._waiting), []
-            while not self._send(reports):
+            while reports and not self._send(reports):
                 threading.Event().wait(_REPORT_RETRY_S)
 
     def _send(self, reports: tuple[ShardReport, ...]) -> bool:
         try:
-            coordinator = ray.get_actor(COORDINATOR, self._namespace)
-            reference: ray.ObjectRef[None] = coordinator.shard_events.remote(self._node, self._incarnation, reports)
-            ray.get(reference, timeout=_REPORT_TIMEOUT_S)
-        except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
+            self._coordinator.ask("shard_events", self._node, self._incarnation, reports, timeout_s=_REPORT_TIMEOUT_S)
+        except (ray.exceptions.RayError, Unavailable, TimeoutError) as error:
             logger.warning("the coordinator did not take %d reports: %s", len(reports), error)
             return isinstance(error, ray.exceptions.RayTaskError)
         except Exception:

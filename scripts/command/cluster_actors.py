@@ -9,23 +9,26 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from filoray.cluster.actor_names import COORDINATOR, SEED_DISCOVERY, gateway_name
-from filoray.cluster.actors.coordinator_actor import start_coordinator
-from filoray.cluster.actors.placement import Placement, place_nodes
-from filoray.cluster.actors.ray_actors import beside, first_line
+from filoray.cluster.actor_names import COORDINATOR, COORDINATORS, SEED_DISCOVERY, gateway_name
+from filoray.cluster.actors.coordinator_actor import start_coordinators
+from filoray.cluster.actors.gateway_actors import make_gateway, only_on
+from filoray.cluster.actors.leading_coordinator import LeadingCoordinator
+from filoray.cluster.actors.ray_actors import first_line, living_machines
 from filoray.cluster.actors.seed_discovery import start_seed_discovery
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.launch_report import ReadyReport
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.control.machine_placement import Placement, first_placement
+from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.command.kernel_warm_up import warm_up_kernels
-from filoray.http.server.gateway import Gateway
 
-_GATEWAY_CONCURRENCY = 4  # a call that waits for the server to start must not keep views waiting
 _SHUTDOWN_TIMEOUT_S = 60
 _CALL_TIMEOUT_S = 60
 _KILL_TIMEOUT_S = 10
+_LEADER_LEASES = 3
+_LEADER_START_S = 30
+_LEADER_TIMEOUT_S = 5
+_LEADER_POLL_S = 0.1
 _KILL_POLL_S = 0.05
 
 
@@ -34,7 +37,8 @@ class ClusterActors:
         self._config = config
         self._placement = _placement(config)
         self._has_name = False
-        self._coordinator: Any = None
+        self._leader = LeadingCoordinator(config.coordinators, config.namespace)
+        self._coordinators: list[Any] = []
         self._gateways: list[Any] = []
 
     @property
@@ -44,16 +48,13 @@ class ClusterActors:
     @property
     def left_out_machine_count(self) -> int:
         """Machines of this Ray that get no nodes because the shards' files are here."""
-        return len(_machines()) - 1 if self._placement.is_bound else 0
+        return len(living_machines()) - 1 if self._placement.is_bound else 0
 
     def prepare_other_machines(self) -> None:
         """Fill their kernels' compile caches, once each, before several actors would do so at the same time."""
-        others = {machine for machine in self._placement.machines if machine != self._placement.home}
+        others = {machine.id for machine in self._placement.seats if machine.id != self._placement.home.id}
         warm_up = ray.remote(num_cpus=0)(warm_up_kernels)
-        calls = [
-            warm_up.options(scheduling_strategy=NodeAffinitySchedulingStrategy(machine, soft=False)).remote()
-            for machine in sorted(others)
-        ]
+        calls = [warm_up.options(scheduling_strategy=only_on(machine)).remote() for machine in sorted(others)]
         try:
             ray.get(calls)
         except RayError as error:
@@ -68,8 +69,10 @@ class ClusterActors:
     def start(self) -> None:
         """Make the other actors; returns before they are ready. Raises FilorayError if their names are in use."""
         with self._name_is_free():
-            self._coordinator = start_coordinator(self._config, placement=self._placement)
-            self._gateways = [self._make_gateway(index) for index in range(self._config.node_count)]
+            self._coordinators = start_coordinators(self._config, placement=self._placement)
+            self._gateways = [
+                make_gateway(self._config, index, seat.id) for index, seat in enumerate(self._placement.seats)
+            ]
 
     @contextlib.contextmanager
     def _name_is_free(self) -> Iterator[None]:
@@ -88,37 +91,71 @@ class ClusterActors:
         """
         try:
             urls = ray.get([gateway.start.remote() for gateway in self._gateways], timeout=self._timeout_s())
-            report = ray.get(self._coordinator.ready.remote(), timeout=self._timeout_s())
+            report = self._ready_report()
         except RayTaskError as error:
             raise FilorayError(str(error.cause or error)) from None
         except (RayActorError, GetTimeoutError) as error:
             raise FilorayError(f"the cluster's actors did not come up: {_said(error)}") from None
         return report, urls
 
+    def _ready_report(self) -> ReadyReport:
+        if len(self._config.coordinators) == 1:
+            (coordinator,) = self._coordinators
+            alone: ReadyReport = ray.get(coordinator.ready.remote(), timeout=self._timeout_s())
+            return alone
+        ray.get([coordinator.ping.remote() for coordinator in self._coordinators], timeout=self._timeout_s())
+        self._wait_for_a_leader()
+        report: ReadyReport = self._leader.ask("ready", timeout_s=self._timeout_s())
+        return report
+
+    def _wait_for_a_leader(self) -> None:
+        """One takes the lead at once, or when the lease of one that ended without a word is over."""
+        deadline_s = time.monotonic() + _LEADER_LEASES * self._config.coordinator_lease_ms / 1000 + _LEADER_START_S
+        while True:
+            try:
+                self._leader.ask("members", timeout_s=_LEADER_TIMEOUT_S)
+            except Unavailable as error:
+                if time.monotonic() > deadline_s:
+                    raise Unavailable(f"{error.message}; another cluster may use {self._config.store_name}") from None
+                time.sleep(_LEADER_POLL_S)
+            else:
+                return
+
     # ---- of a cluster that runs
 
     def scale(self, count: int) -> None:
         """Raises FilorayError if fewer nodes could not hold all shards."""
-        _answer(ray.get_actor(COORDINATOR).scale.remote(count))
+        self._ask_leader("scale", count)
 
     def surplus_nodes(self) -> tuple[str, ...]:
         """Those that are to go and have not gone yet."""
-        left: tuple[str, ...] = _answer(ray.get_actor(COORDINATOR).surplus_nodes.remote())
+        left: tuple[str, ...] = self._ask_leader("surplus_nodes")
         return left
 
     def members(self) -> tuple[str, ...]:
         """Addresses of the nodes that are members."""
-        members: tuple[str, ...] = _answer(ray.get_actor(COORDINATOR).members.remote())
+        members: tuple[str, ...] = self._ask_leader("members")
         return members
 
     def add_gateway(self, index: int) -> str:
-        """Its URL, when it serves; one that was made before counts."""
-        try:
-            gateway = ray.get_actor(gateway_name(index))
-        except ValueError:
-            gateway = self._make_gateway(index)
+        """Its URL, when it serves; one that was made before counts. On many machines the coordinator makes it."""
+        deadline_s = time.monotonic() + _CALL_TIMEOUT_S
+        while (gateway := _gateway(index)) is None:
+            if self._placement.is_bound:
+                gateway = make_gateway(self._config, index, self._placement.home.id)
+                break
+            if time.monotonic() > deadline_s:
+                raise FilorayError(f"{gateway_name(index)} was not made within {_CALL_TIMEOUT_S} s")
+            time.sleep(_LEADER_POLL_S)
         url: str = _answer(gateway.start.remote())
         return url
+
+    def _ask_leader(self, method: str, *arguments: object) -> Any:
+        """Raises FilorayError as the coordinator did, or that none leads."""
+        try:
+            return self._leader.ask(method, *arguments, timeout_s=_CALL_TIMEOUT_S)
+        except RayTaskError as error:
+            raise FilorayError(str(error.cause or error)) from None
 
     def end_gateway(self, index: int) -> None:
         """It finishes what runs."""
@@ -134,17 +171,6 @@ class ClusterActors:
 
     def _timeout_s(self) -> float:
         return self._config.seed.timeout_ms / 1000 + 30
-
-    def _make_gateway(self, index: int) -> Any:
-        options = ray.remote(Gateway).options(
-            name=gateway_name(index),
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=-1,
-            max_concurrency=_GATEWAY_CONCURRENCY,
-            scheduling_strategy=beside(self._placement, index),
-        )
-        return options.remote(index, self._config)
 
 
 def running_config() -> ServerConfig:
@@ -170,15 +196,11 @@ def _said(error: Exception) -> str:
     return text if name.startswith("filoray.") else first_line(error)
 
 
-def _machines() -> list[str]:
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
-    return [node["NodeID"] for node in nodes if node["Alive"]]
-
-
 def _placement(config: ServerConfig) -> Placement:
-    home = ray.get_runtime_context().get_node_id()
+    machines, here = living_machines(), ray.get_runtime_context().get_node_id()
+    home = next(machine for machine in machines if machine.id == here)
     # A node elsewhere must be reachable, and find the shards that it takes over.
-    return place_nodes(config.node_count, home, _machines(), is_bound=config.is_bound)
+    return first_placement(config.node_count, home, machines, is_bound=config.is_bound)
 
 
 def stop_actors(gateway_count: int) -> None:
@@ -186,9 +208,19 @@ def stop_actors(gateway_count: int) -> None:
     for index in range(gateway_count):
         _shut_down_gateway(index)
     try:
-        ray.get(ray.get_actor(COORDINATOR).shutdown.remote(), timeout=_SHUTDOWN_TIMEOUT_S)
+        names = [name for name in (COORDINATOR, *COORDINATORS) if name in ray.util.list_named_actors()]
+        namespace = ray.get_runtime_context().namespace
+        LeadingCoordinator(names, namespace).ask("shutdown", timeout_s=_SHUTDOWN_TIMEOUT_S)
     finally:
         kill_actors(gateway_count)
+
+
+def _gateway(index: int) -> Any:
+    """None: there is none."""
+    try:
+        return ray.get_actor(gateway_name(index))
+    except ValueError:
+        return None
 
 
 def _shut_down_gateway(index: int) -> None:
@@ -197,8 +229,8 @@ def _shut_down_gateway(index: int) -> None:
 
 
 def kill_actors(gateway_count: int) -> None:
-    """End all actors of the namespace; the coordinator first, so that it makes no new nodes meanwhile."""
-    for name in [COORDINATOR, SEED_DISCOVERY, *(gateway_name(index) for index in range(gateway_count))]:
+    """End all actors of the namespace; the coordinators first, so that they make no new nodes meanwhile."""
+    for name in [COORDINATOR, *COORDINATORS, SEED_DISCOVERY, *(gateway_name(index) for index in range(gateway_count))]:
         _kill(name)
     deadline_s = time.monotonic() + _KILL_TIMEOUT_S
     while (names := ray.util.list_named_actors()) and time.monotonic() < deadline_s:

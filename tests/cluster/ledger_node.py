@@ -73,7 +73,7 @@ class LedgerNode:
             self._held.pop((dataset, shard), None)
             self._path(storage_name(dataset, generation), shard).unlink(missing_ok=True)
 
-    def heartbeat(self, grant: LeaseGrant) -> HeartbeatAnswer:
+    def heartbeat(self, grant: LeaseGrant, coordinator: str) -> HeartbeatAnswer:
         unfit = self._config.data_dir / f"unfit-{self._identity[0]}#{self._identity[1]}"
         return HeartbeatAnswer(unfit.read_text() if unfit.exists() else "")
 

@@ -16,7 +16,7 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
-from filoray.cluster.actors.coordinator_actor import start_coordinator  # noqa: E402
+from filoray.cluster.actors.coordinator_actor import start_coordinators  # noqa: E402
 from filoray.cluster.actors.seed_discovery import start_seed_discovery  # noqa: E402
 from filoray.cluster.cluster_view import ClusterView  # noqa: E402
 from filoray.cluster.config.server_config import load_server_config  # noqa: E402
@@ -60,7 +60,7 @@ class Cluster:
         values |= {"node.heartbeat-interval": "100ms", "node.heartbeat-timeout": "8s", "seed.timeout": "90s"}
         self.config = load_server_config(None, values | overrides)
         self.seed_discovery = start_seed_discovery(self.config)
-        self.coordinator = start_coordinator(self.config, SPEC)
+        (self.coordinator,) = start_coordinators(self.config, SPEC)
 
     def call(self, method: str, *args: object) -> object:
         try:

@@ -10,6 +10,7 @@ from filoray.cluster.actors.coordinator import Coordinator
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.coordinator_effects import MachineList
 from filoray.cluster.control.shard_status import IngestionStarted, RecoveryStarted, ShardEvent, ShardStatus, StatusKind
 from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
@@ -51,7 +52,7 @@ class FakeActors:
         """What the shards' files say, by storage name and shard."""
 
     async def launch(
-        self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
+        self, node: str, incarnation: int, port: int, gateways_key: bytes, machine: str, timeout_s: float
     ) -> NodeAnnouncement:
         self.nodes[node, incarnation] = FakeNode(node, incarnation)
         return self._announcement(node, incarnation)
@@ -132,3 +133,12 @@ class FakeActors:
 
     async def push_members(self, addresses: Sequence[str], timeout_s: float) -> None:
         pass
+
+    async def machines(self, timeout_s: float) -> MachineList:
+        raise AssertionError("one machine is not looked at")
+
+    async def place_standby(self, machine: str) -> None:
+        raise AssertionError("on one machine nobody stands by")
+
+    async def place_gateway(self, gateway: str, machine: str) -> None:
+        raise AssertionError("gateways of one machine stay there")

@@ -17,10 +17,11 @@ from filoray.cluster.chaos.ledger import Ledger
 from filoray.cluster.chaos.operations import Operation, Outcome, Write
 from filoray.cluster.chaos.timeline import StatusSeen
 from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.report.shard_statuses import StatusSpan
 from filoray.command import launcher
 from filoray.command.chaos.cluster_access import ClusterAccess
 from filoray.command.chaos.real_clients import RealClients
-from filoray.command.chaos.report_chart import Segment, segments
+from filoray.command.chaos.report_chart import status_spans
 from filoray.command.chaos.small_disk import SmallDisk, mount_problem
 from filoray.command.cli import main
 from filoray.command.client_access import ClientAccess
@@ -279,9 +280,9 @@ def test_a_band_has_each_status_once_with_the_owner_that_is_told_later() -> None
     active, down = StatusKind.ACTIVE, StatusKind.DOWN
     told = [(0, active, "node-0"), (50, down, ""), (60, active, ""), (80, active, "node-1"), (90, active, "node-2")]
     seen = [StatusSeen(at_ms, "one", 0, status, node) for at_ms, status, node in told]
-    assert segments(reversed(seen), 100) == [
-        Segment(0, 50, active, "node-0"),
-        Segment(50, 60, down, ""),
-        Segment(60, 90, active, "node-1"),
-        Segment(90, 100, active, "node-2"),
+    assert status_spans(reversed(seen), 100) == [
+        StatusSpan(0, 50, active, "node-0"),
+        StatusSpan(50, 60, down, ""),
+        StatusSpan(60, 90, active, "node-1"),
+        StatusSpan(90, 100, active, "node-2"),
     ]

@@ -186,7 +186,7 @@ def test_each_heartbeat_grants_a_lease_from_what_the_node_last_said(tmp_path: Pa
                     break
             first, second, third = actors.grants["node-1", 1][:3]
             assert [grant.from_ms for grant in (first, second, third)] == [1000, 1001, 1002]
-            assert {grant.duration_ms for grant in (first, second, third)} == {15_000}
+            assert {grant.duration_ms for grant in (first, second, third)} == {5_000}
             assert coordinator.members()
 
     asyncio.run(run())

@@ -29,11 +29,15 @@ from filoray.cluster.control.coordinator_effects import (
     GiveOrder,
     KillProcess,
     LaunchProcess,
+    LookAtMachines,
+    MachineList,
     NodeProcess,
     Persist,
     PersistNodeCount,
     PersistOpened,
     PersistProcess,
+    PlaceGateway,
+    PlaceStandby,
     PushView,
     ReadSourceConfig,
     Refuse,
@@ -81,6 +85,7 @@ from filoray.cluster.control.coordinator_events import (
     WatchDue,
     WatchFailed,
 )
+from filoray.cluster.control.machine_placement import Machine
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.node_keeper import KnownProcess
 from filoray.cluster.control.patience import Patience
@@ -506,6 +511,9 @@ ENDINGS = (
     Ending(GiveOrder(order(DeleteShards)), None),
     Ending(PushView("gateway-0", VIEW, 1), None),
     Ending(TellMembers((), 1), None),
+    Ending(LookAtMachines(1), MachineList((Machine("a", "10.0.0.1"),), "a")),
+    Ending(PlaceStandby("a"), None),
+    Ending(PlaceGateway("gateway-0", "a"), None),
     Ending(ReadSourceConfig(5, "d", ""), DATASET),
 )
 STATES = {

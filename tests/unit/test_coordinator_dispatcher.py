@@ -20,7 +20,7 @@ from filoray.cluster.control.coordinator_effects import (
     Say,
     WatchProcess,
 )
-from filoray.cluster.control.coordinator_events import RequestId, Started, ViewAsked
+from filoray.cluster.control.coordinator_events import RequestId, Started, Ticked, ViewAsked
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.node_protocol import NodeAnnouncement
 from filoray.cluster.store.coordinator_store import remember
@@ -33,6 +33,7 @@ class Ledger:
 
     store: MetaStore = field(default_factory=lambda: MetaStore("sqlite://"))
     now_ms: int = 0
+    leads: bool = True
     done: list[str] = field(default_factory=list)
     calls: dict[Call, Callable[[CallResult], None]] = field(default_factory=dict)
     lines: list[Say] = field(default_factory=list)
@@ -40,6 +41,9 @@ class Ledger:
 
     def monotonic_ms(self) -> int:
         return self.now_ms
+
+    def may_act(self) -> bool:
+        return self.leads
 
     def calendar_ms(self) -> int:
         return self.now_ms
@@ -109,6 +113,28 @@ def test_a_store_that_cannot_be_written_ends_the_process_before_anything_else_is
     assert world.done == ["abort: Unavailable: disk full"]
     dispatcher.take(ViewAsked(1))
     assert world.done == ["abort: Unavailable: disk full"], "it is over"
+
+
+def test_a_coordinator_that_leads_no_more_does_nothing_but_end(world: Ledger) -> None:
+    dispatcher = CoordinatorDispatcher(default_server_config(), world)
+    world.leads = False
+    dispatcher.start()
+    assert world.done == ["abort: its lease has ended: another coordinator may lead"]
+    world.leads = True
+    dispatcher.take(Ticked())
+    assert len(world.done) == 1, "it has ended for good"
+
+
+def test_a_coordinator_that_loses_the_lead_while_it_persists_tells_nobody_what_it_decided(world: Ledger) -> None:
+    put = world.store.put_incarnation
+
+    def slow(node: str, incarnation: int) -> None:
+        put(node, incarnation)
+        world.leads = False
+
+    world.store.put_incarnation = slow  # type: ignore[method-assign]
+    CoordinatorDispatcher(default_server_config(), world).start()
+    assert world.done == ["abort: its lease has ended: another coordinator may lead"]
 
 
 def test_what_was_decided_before_an_error_that_nobody_expects_is_carried_out(

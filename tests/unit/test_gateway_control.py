@@ -85,7 +85,7 @@ async def test_what_was_given_up_is_not_ordered_later(control, monkeypatch):
 
     monkeypatch.setattr(services.ray, "get_actor", look_up)
     with pytest.raises(Unavailable, match=r"the coordinator did not answer within 0\.05 s"):
-        await control._call("delete_dataset", "timeseries", timeout_s=0.05)
+        await control._call("delete_dataset", "timeseries", actor="coordinator", timeout_s=0.05)
     hangs.set()
     control._threads.shutdown(wait=True)
     assert ordered == []

@@ -31,7 +31,7 @@ class FakeActors:
         self.coordinator: Coordinator | None = None
 
     async def launch(
-        self, node: str, incarnation: int, port: int, gateways_key: bytes, timeout_s: float
+        self, node: str, incarnation: int, port: int, gateways_key: bytes, machine: str, timeout_s: float
     ) -> NodeAnnouncement:
         if node in self._dead_nodes:
             raise TimeoutError("no answer within 60 s")

@@ -8,10 +8,9 @@ import pytest
 
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind
+from filoray.cluster.report.histogram import histogram
 from filoray.cluster.simulation.cluster import simulated_config
 from filoray.cluster.simulation.faults import FaultRates
-from filoray.cluster.simulation.report.histogram import histogram
-from filoray.cluster.simulation.report.page import table
 from filoray.cluster.simulation.shard_watch import ShardWatch
 from filoray.cluster.simulation.simulated_coordinator import read_once
 from filoray.cluster.simulation.tally import Failure, GapFigures, HistoryResult, Spread, Tally
@@ -128,7 +127,3 @@ def test_a_histogram_has_a_column_for_each_step_between_the_shortest_and_the_lon
     assert "&lt; 50 ms: 0<" in drawn
     assert "&lt; 100 ms: 1,000<" in drawn
     assert "200 ms" not in drawn
-
-
-def test_what_is_put_into_a_report_is_text() -> None:
-    assert "<script>" not in table(("a", "#b"), [("<script>", "1")]).markup

@@ -130,7 +130,7 @@ def test_a_nodes_heartbeat_says_that_a_part_of_it_has_stopped(tmp_path: Path, pa
     node = Node("node-0", 1, config, port, KeyPair.generate().public)
 
     def unfit() -> str:
-        return node.heartbeat(LeaseGrant(0, 0)).unfit
+        return node.heartbeat(LeaseGrant(0, 0), "coordinator").unfit
 
     assert unfit() == ""
     go_on = threading.Event()

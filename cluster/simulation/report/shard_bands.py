@@ -4,45 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from filoray.cluster.actor_names import slot_index
 from filoray.cluster.control.assignment import node_order
-from filoray.cluster.control.shard_map import ShardEntry
-from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.control.shard_status import OWNED
+from filoray.cluster.report.shard_statuses import STATUS_LEGEND, StatusSpan, shard_label
+from filoray.cluster.report.time_chart import Band, Segment
 from filoray.cluster.simulation.checkers import ShardKey
-from filoray.cluster.simulation.report.timeline import Band, Segment
 from filoray.cluster.simulation.shard_watch import EntryChange, HistoryRecord, ServingChange
 
 SHARDS_MAX = 48
 """With more, there is a band for each node."""
 
-_OWNER_COLOURS = 8
-_COLOURS = {
-    StatusKind.DOWN: "var(--down)",
-    StatusKind.ERROR: "var(--error)",
-    StatusKind.STOPPED: "var(--stopped)",
-    StatusKind.UNASSIGNED: "var(--unassigned)",
-}
-
-LEGEND = [
-    ("background:var(--owner-0)", "Active, in the colour of its owner"),
-    ("background:var(--owner-0);opacity:.45", "Assigned or Recovery"),
-    ("background:var(--error)", "Error"),
-    ("background:var(--down)", "Down"),
-    ("background:var(--stopped)", "Stopped by an operator"),
-    ("background:var(--unassigned)", "Unassigned"),
-    ("background:var(--down);height:3px;vertical-align:middle", "no process serves it"),
-]
-
-
-NODES_LEGEND = [("background:var(--owner-0)", "shards that a node serves: the more, the stronger its colour")]
+_LEGEND = [*STATUS_LEGEND, ("s-unserved", "no process serves it")]
+_NODES_LEGEND = [("s-active", "shards that a node serves: the more, the stronger its colour")]
 
 
 def bands_of(record: HistoryRecord, end_ms: int) -> tuple[list[Band], list[tuple[str, str]]]:
     """A band for each shard, or, of many, for each node; and the legend of their colours."""
     shards = sorted({change.shard for change in record.entries})
     if len(shards) <= SHARDS_MAX:
-        return list(_shard_bands(record, shards, end_ms)), LEGEND
-    return list(_node_bands(record, end_ms)), NODES_LEGEND
+        return list(_shard_bands(record, shards, end_ms)), _LEGEND
+    return list(_node_bands(record, end_ms)), _NODES_LEGEND
 
 
 def _shard_bands(record: HistoryRecord, shards: Sequence[ShardKey], end_ms: int) -> Iterator[Band]:
@@ -50,29 +31,16 @@ def _shard_bands(record: HistoryRecord, shards: Sequence[ShardKey], end_ms: int)
         entries = [change for change in record.entries if change.shard == shard]
         serving = [change for change in record.serving if change.shard == shard]
         segments = [*_statuses(entries, end_ms), *_unserved(entries, serving, end_ms)]
-        yield Band(f"{shard[0]} {shard[1]}", segments)
+        yield Band(shard_label(*shard), segments)
 
 
 def _statuses(changes: Sequence[EntryChange], end_ms: int) -> Iterator[Segment]:
     for change, until_ms in zip(changes, [*(later.at_ms for later in changes[1:]), end_ms], strict=True):
         entry = change.entry
-        if entry is None or until_ms == change.at_ms:
-            continue
-        status = entry.status.kind.value.removeprefix("ShardStatus")
-        owner = f" at {entry.node}, epoch {entry.epoch}" if entry.node is not None else ""
-        title = f"{status}{owner}: {change.at_ms / 1000:.2f} to {until_ms / 1000:.2f} s"
-        is_active = entry.status.kind is StatusKind.ACTIVE
-        opacity = 0.45 if entry.status.kind in (StatusKind.ASSIGNED, StatusKind.RECOVERY) else 1.0
-        label = entry.node if is_active and entry.node is not None else ""
-        yield Segment(change.at_ms, until_ms, _colour(entry), title, label, opacity)
-
-
-def _colour(entry: ShardEntry) -> str:
-    return _COLOURS.get(entry.status.kind) or owner_colour(entry.node or "")
-
-
-def owner_colour(node: str) -> str:
-    return f"var(--owner-{slot_index(node) % _OWNER_COLOURS})"
+        if entry is not None and until_ms > change.at_ms:
+            kind = entry.status.kind
+            node = (entry.node or "") if kind in OWNED else ""
+            yield StatusSpan(change.at_ms, until_ms, kind, node, entry.epoch).segment()
 
 
 def _unserved(entries: Sequence[EntryChange], serving: Sequence[ServingChange], end_ms: int) -> Iterator[Segment]:
@@ -93,7 +61,7 @@ def _unserved(entries: Sequence[EntryChange], serving: Sequence[ServingChange], 
 
 def _unserved_segment(from_ms: int, to_ms: int) -> Segment:
     title = f"no process serves it for {(to_ms - from_ms) / 1000:.2f} s, from {from_ms / 1000:.2f} s on"
-    return Segment(from_ms, to_ms, "var(--down)", title, is_thin=True)
+    return Segment(from_ms, to_ms, "s-unserved", title, is_thin=True)
 
 
 def _node_bands(record: HistoryRecord, end_ms: int) -> Iterator[Band]:
@@ -108,11 +76,11 @@ def _node_bands(record: HistoryRecord, end_ms: int) -> Iterator[Band]:
         load.append((change.at_ms, count))
     most = max((count for load in loads.values() for _, count in load), default=1)
     for node in sorted(loads, key=node_order):
-        yield Band(node, list(_load_segments(node, loads[node], most, end_ms)))
+        yield Band(node, list(_load_segments(loads[node], most, end_ms)))
 
 
-def _load_segments(node: str, load: Sequence[tuple[int, int]], most: int, end_ms: int) -> Iterator[Segment]:
+def _load_segments(load: Sequence[tuple[int, int]], most: int, end_ms: int) -> Iterator[Segment]:
     for (at_ms, count), to_ms in zip(load, [*(at_ms for at_ms, _ in load[1:]), end_ms], strict=True):
         if count:
-            title = f"{count} shards from {at_ms / 1000:.2f} s on"
-            yield Segment(at_ms, to_ms, owner_colour(node), title, opacity=count / most)
+            title = f"{at_ms / 1000:.3f} to {to_ms / 1000:.3f} s: {count} shards"
+            yield Segment(at_ms, to_ms, "s-active", title, opacity=count / most)

@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from filoray.cluster.simulation.history import FaultMark, HistoryFailed, HistoryShape, play_history
-from filoray.cluster.simulation.report.histogram import histogram
-from filoray.cluster.simulation.report.page import (
+from filoray.cluster.report.histogram import histogram
+from filoray.cluster.report.page import (
     Content,
+    Head,
     Html,
     Section,
+    Tile,
     badge,
     bar,
+    card,
+    code,
     lines,
     page,
     paragraph,
     table,
     tiles,
-    verdict,
+    word,
 )
+from filoray.cluster.report.time_chart import EVENTS_LEGEND, Event, TimeChart, legend
+from filoray.cluster.simulation.history import FaultMark, HistoryFailed, HistoryShape, play_history
 from filoray.cluster.simulation.report.shard_bands import bands_of
-from filoray.cluster.simulation.report.timeline import Mark, legend, timeline
 from filoray.cluster.simulation.shard_watch import HistoryRecord
 from filoray.cluster.simulation.shrinking import ShortestFailure
 from filoray.cluster.simulation.story import tell
 from filoray.cluster.simulation.tally import Tally
+
+_REMEDIES = ("resume", "mend")
+_ORDERS = (
+    "delete", "drain", "hand", "move", "reopen", "restart", "scale", "set up", "start", "stop", "undrain",
+)  # fmt: skip
+"""How kinds of faults begin that are no misfortune, but what an operator does at the wrong time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ def report_of(campaign: Campaign) -> str:
     if campaign.shortest is not None:
         sections.append(_story(campaign, campaign.shortest))
     sections += [_gaps(tally), _one_history(campaign), _faults(tally)]
-    return page("filoray simulate", campaign.command, verdict(says, is_good=not count), sections)
+    return page(_head(campaign.command, says, is_good=not count), sections)
 
 
 def loss_report_of(command: str, tally: Tally, phases: Sequence[tuple[str, int, float]]) -> str:
@@ -63,33 +73,37 @@ def loss_report_of(command: str, tally: Tally, phases: Sequence[tuple[str, int, 
         for what, lasted_ms, cpu_s in phases
     ]
     course = Section("The course", [table(("what", "#cluster's time", "#one core's", ""), rows)])
-    figures = [("moves", f"{tally.moves:,}"), ("checks", f"{tally.checks.total():,}")]
+    figures = [Tile("moves", f"{tally.moves:,}"), Tile("checks", f"{tally.checks.total():,}")]
     if tally.spread is not None:
-        figures.append(("shards a node, in the end", f"{tally.spread.fewest} to {tally.spread.most}"))
+        figures.append(Tile("shards a node, in the end", f"{tally.spread.fewest} to {tally.spread.most}"))
     sections = [course, _verdicts(tally), _gaps(tally), Section("Moves", [tiles(figures)])]
-    return page("filoray simulate", command, verdict(says, is_good=not count), sections)
+    return page(_head(command, says, is_good=not count), sections)
+
+
+def _head(command: str, says: str, *, is_good: bool) -> Head:
+    return Head("filoray simulate", badge(says, is_good=is_good), [paragraph(code(command))])
 
 
 def _figures(campaign: Campaign) -> Section:
     tally = campaign.tally
     figures = [
-        ("histories", f"{tally.histories:,}"),
-        ("histories a second", f"{tally.histories / max(campaign.elapsed_s, 1e-9):.1f}"),
-        ("of the clusters' time", f"{tally.lasted_ms / 3_600_000:.1f} h"),
-        ("faults", f"{tally.faults.total():,}"),
-        ("checks", f"{tally.checks.total():,}"),
-        ("moves", f"{tally.moves:,}"),
+        Tile("histories", f"{tally.histories:,}"),
+        Tile("histories a second", f"{tally.histories / max(campaign.elapsed_s, 1e-9):.1f}"),
+        Tile("of the clusters' time", f"{tally.lasted_ms / 3_600_000:.1f} h"),
+        Tile("faults", f"{tally.faults.total():,}"),
+        Tile("checks", f"{tally.checks.total():,}"),
+        Tile("moves", f"{tally.moves:,}"),
     ]
     if tally.spread is not None:
-        figures.append(("shards a node, in the end", f"{tally.spread.fewest} to {tally.spread.most}"))
-    return Section("What was played", [tiles(figures)])
+        figures.append(Tile("shards a node, in the end", f"{tally.spread.fewest} to {tally.spread.most}"))
+    return Section("", [tiles(figures)])
 
 
 def _verdicts(tally: Tally) -> Section:
     rows: list[Sequence[Content]] = []
     for rule, checks in tally.checks.items():
         seeds = tally.broken.get(rule, [])
-        says: Content = badge(f"broken by seed {seeds[0]}", is_good=False) if seeds else badge("held", is_good=True)
+        says: Content = word(f"broken by seed {seeds[0]}", is_good=False) if seeds else word("held", is_good=True)
         rows.append((says if seeds or checks else "not tested", rule, f"{checks:,}"))
     return Section("Verdicts", [table(("verdict", "rule", "#checks"), rows)])
 
@@ -109,11 +123,11 @@ def _story(campaign: Campaign, shortest: ShortestFailure) -> Section:
 def _gaps(tally: Tally) -> Section:
     gaps = tally.gaps
     figures = [
-        ("times", f"{gaps.count:,}"),
-        ("median", f"{gaps.median_ms / 1000:.2f} s"),
-        ("99 of 100 below", f"{gaps.p99_ms / 1000:.2f} s"),
-        ("longest", f"{gaps.max_ms / 1000:.2f} s"),
-        ("all together", f"{gaps.total_ms / 1000:,.0f} shard-seconds"),
+        Tile("times", f"{gaps.count:,}"),
+        Tile("median", f"{gaps.median_ms / 1000:.2f} s"),
+        Tile("99 of 100 below", f"{gaps.p99_ms / 1000:.2f} s"),
+        Tile("longest", f"{gaps.max_ms / 1000:.2f} s"),
+        Tile("shard-seconds, all together", f"{gaps.total_ms / 1000:,.0f}"),
     ]
     text = (
         "From the moment at which no process serves a shard any more until one does again; what an operator stopped or "
@@ -121,7 +135,7 @@ def _gaps(tally: Tally) -> Section:
         "end of all faults mends it."
     )
     return Section(
-        "How long shards stood without an owner", [paragraph(text), tiles(figures), histogram(tally.gaps_ms)]
+        "How long shards stood without an owner", [paragraph(text), tiles(figures), card(histogram(tally.gaps_ms))]
     )
 
 
@@ -141,9 +155,20 @@ def _one_history(campaign: Campaign) -> Section:
 
 
 def _drawn(record: HistoryRecord, faults: Sequence[FaultMark], end_ms: int) -> list[Html]:
-    marks = [Mark(fault.at_ms, f"{fault.kind} {fault.where}".strip()) for fault in faults]
     bands, meanings = bands_of(record, end_ms)
-    return [timeline(bands, marks, end_ms), legend(meanings)]
+    chart = TimeChart(end_ms)
+    chart.add_events("done to it", list(map(_event, faults)))
+    chart.add_bands(bands)
+    return [card(legend([*EVENTS_LEGEND, *meanings]), chart.drawn())]
+
+
+def _event(fault: FaultMark) -> Event:
+    says = fault.kind.startswith
+    kind = "m-remedy" if says(_REMEDIES) else "m-order" if says(_ORDERS) else "m-fault"
+    is_fault = kind == "m-fault"
+    title = f"{fault.at_ms / 1000:.3f} s: {fault}"
+    name = f"{fault.kind} {fault.where}".strip()
+    return Event(fault.at_ms, name, kind, title, is_main=is_fault, is_struck=is_fault)
 
 
 def _faults(tally: Tally) -> Section:

@@ -1,123 +1,123 @@
-"""The report of a play: one HTML file that needs nothing else, in the reader's light or dark."""
+"""The report of a play."""
 
 from __future__ import annotations
 
-from html import escape
-from importlib.resources import files
+from collections.abc import Iterator
 
 from filoray.cluster.chaos.outages import OutageRow, outage_table, outages
 from filoray.cluster.chaos.timeline import Mark
 from filoray.cluster.chaos.worlds import World
-from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.report.page import (
+    Content,
+    Head,
+    Html,
+    Section,
+    Tile,
+    badge,
+    card,
+    code,
+    items,
+    page,
+    paragraph,
+    table,
+    tiles,
+    toned,
+)
+from filoray.cluster.report.shard_statuses import STATUS_LEGEND
+from filoray.cluster.report.time_chart import EVENTS_LEGEND, legend
 from filoray.command.chaos.findings import Played
 from filoray.command.chaos.report_chart import chart
 
 _FINDINGS_MAX = 50
 
+_LEGEND = [
+    *EVENTS_LEGEND,
+    ("m-load", "load"),
+    *STATUS_LEGEND,
+    ("c-slowest", "slowest call"),
+    ("c-median", "median"),
+    ("c-none", "failed or unknown"),
+    ("", "blank: all were waiting for an answer"),
+]
+
 
 def report_page(played: Played) -> str:
-    style = files("filoray.command.chaos").joinpath("report.css").read_text("utf-8")
-    body = "".join((_head(played), _tiles(played), _chart(played), _outages(played), _findings(played), _steps(played)))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(played.name)} – chaos</title>\n<style>\n{style}</style></head>\n"
-        f"<body><main>\n{body}\n</main></body></html>\n"
-    )
+    return page(_head(played), _sections(played))
 
 
-def _head(played: Played) -> str:
-    failure = played.failure
-    badge = (
-        '<span class="badge held">all held</span>' if failure is None else '<span class="badge broken">not held</span>'
-    )
+def _sections(played: Played) -> Iterator[Section]:
+    yield Section("", [_tiles(played)])
+    yield Section("What happened", [card(legend(_LEGEND), chart(played.timeline))])
+    waits = outage_table(outages(played.timeline))
+    if waits and played.timeline.calls:
+        yield _outages(waits)
+    if found := [str(one) for one in (*played.verdicts.lost, *played.verdicts.wrong)]:
+        yield _findings(found)
+    yield _steps(played)
+
+
+def _head(played: Played) -> Head:
     world = "a real cluster" if played.world is World.REAL else "the simulator, in virtual time"
-    told = "" if failure is None else f'<p class="m-failed">Not as expected: {escape(str(failure))}</p>'
-    return (
-        f"<h1>{escape(played.name)}{badge}</h1>"
-        f'<p class="faint">Played by {world}, seed {played.seed}, {played.timeline.end_ms / 1000:.1f} s. '
-        f"The same faults again: <code>{escape(played.replay)}</code></p>{told}"
-    )
+    told = f"Played by {world}, seed {played.seed}, {played.timeline.end_ms / 1000:.1f} s. The same faults again: "
+    remarks = [paragraph(told, code(played.replay))]
+    if played.failure is None:
+        return Head(played.name, badge("all held", is_good=True), remarks)
+    remarks.append(paragraph(f"Not as expected: {played.failure}", tone="bad"))
+    return Head(played.name, badge("not held", is_good=False), remarks)
 
 
-def _tiles(played: Played) -> str:
+def _tiles(played: Played) -> Html:
     verdicts = played.verdicts
-    tiles = (
-        ("acknowledged samples lost", verdicts.lost_count, True),
-        ("answers short or wrong", verdicts.wrong_count, True),
-        ("samples acknowledged", verdicts.acknowledged, False),
-        ("samples of unknown outcome", verdicts.unknown, False),
-        ("answers", verdicts.answers, False),
-        ("of them marked as partial", verdicts.marked_answers, False),
-    )
-    return '<div class="tiles">' + "".join(
-        f'<div class="tile{" wrong" if must_be_0 and count else ""}"><b>{count:,}</b>{name}</div>'
-        for name, count, must_be_0 in tiles
-    ) + "</div>"  # fmt: skip
-
-
-def _chart(played: Played) -> str:
-    statuses = "".join(
-        f'<span><i class="s-{name.lower()}"></i>{name}</span>'
-        for name in (kind.value.removeprefix("ShardStatus") for kind in StatusKind)
-    )
-    others = (
-        '<span><i class="l-ok"></i>slowest call</span><span><i class="l-median"></i>median</span>'
-        '<span><i class="a-none"></i>failed or unknown</span>'
-        "<span>blank: all were waiting for an answer</span>"
-    )
-    return (
-        "<h2>What happened</h2>"
-        f'<div class="card"><div class="legend">{statuses}{others}</div>{chart(played.timeline)}</div>'
+    return tiles(
+        (
+            Tile("acknowledged samples lost", f"{verdicts.lost_count:,}", is_bad=verdicts.lost_count > 0),
+            Tile("answers short or wrong", f"{verdicts.wrong_count:,}", is_bad=verdicts.wrong_count > 0),
+            Tile("samples acknowledged", f"{verdicts.acknowledged:,}"),
+            Tile("samples of unknown outcome", f"{verdicts.unknown:,}"),
+            Tile("answers", f"{verdicts.answers:,}"),
+            Tile("of them marked as partial", f"{verdicts.marked_answers:,}"),
+        )
     )
 
 
-def _outages(played: Played) -> str:
-    rows = outage_table(outages(played.timeline))
-    if not rows or not played.timeline.calls:
-        return ""
-    columns = (
-        "fault",
-        "times",
-        *(f"{who} {what}" for who in ("writer", "reader") for what in ("median", "p99", "max")),
+def _outages(rows: list[OutageRow]) -> Section:
+    columns = [f"#{who} {what}" for who in ("writer", "reader") for what in ("median", "p99", "max")]
+    text = (
+        "From when a fault struck until whoever had asked, or asked before the next fault, was answered in full; the "
+        "longest of all clients each time."
     )
-    head = "".join(f"<th{'' if index == 0 else ' class=n'}>{name}</th>" for index, name in enumerate(columns))
-    return (
-        "<h2>How long clients waited</h2>"
-        '<p class="faint">From when a fault struck until whoever had asked, or asked before the next fault, was '
-        "answered in full; the longest of all clients each time.</p>"
-        f'<div class="card"><table><tr>{head}</tr>{"".join(map(_outage_row, rows))}</table></div>'
-    )
+    shown = table(("fault", "#times", *columns), map(_outage_row, rows))
+    return Section("How long clients waited", [paragraph(text), shown])
 
 
-def _outage_row(row: OutageRow) -> str:
-    cells = "".join(
-        f"<td class=n>{'–' if waits_ms is None else f'{waits_ms[index] / 1000:.3f} s'}</td>"
+def _outage_row(row: OutageRow) -> list[str]:
+    waits = [
+        "–" if waits_ms is None else f"{waits_ms[index] / 1000:.3f} s"
         for waits_ms in (row.writer_ms, row.reader_ms)
         for index in range(3)
+    ]
+    return [row.kind, str(row.count), *waits]
+
+
+def _findings(found: list[str]) -> Section:
+    parts = [items(found[:_FINDINGS_MAX])]
+    if len(found) > _FINDINGS_MAX:
+        parts.append(paragraph(f"and {len(found) - _FINDINGS_MAX} more"))
+    return Section("Lost samples, short and wrong answers", parts)
+
+
+def _steps(played: Played) -> Section:
+    rows = map(_step_row, played.timeline.marks)
+    return Section("Steps", [table(("#at", "#took", "#line", "step", "remark"), rows)])
+
+
+def _step_row(mark: Mark) -> list[Content]:
+    tone = "bad" if mark.is_failure else "faint" if mark.remark else ""
+    cells = (
+        f"{mark.begun_ms / 1000:.3f} s",
+        f"{(mark.ended_ms - mark.begun_ms) / 1000:.3f} s",
+        str(mark.line),
+        mark.text,
+        mark.remark,
     )
-    return f"<tr><td>{escape(row.kind)}</td><td class=n>{row.count}</td>{cells}</tr>"
-
-
-def _findings(played: Played) -> str:
-    found = [*played.verdicts.lost, *played.verdicts.wrong]
-    if not found:
-        return ""
-    items = "".join(f"<li>{escape(str(one))}</li>" for one in found[:_FINDINGS_MAX])
-    more = f"<p>and {len(found) - _FINDINGS_MAX} more</p>" if len(found) > _FINDINGS_MAX else ""
-    return f'<h2>Lost samples, short and wrong answers</h2><div class="card"><ul>{items}</ul>{more}</div>'
-
-
-def _steps(played: Played) -> str:
-    rows = "".join(map(_step_row, played.timeline.marks))
-    head = "<tr><th class=n>at</th><th class=n>took</th><th class=n>line</th><th>step</th><th>remark</th></tr>"
-    return f'<h2>Steps</h2><div class="card"><table>{head}{rows}</table></div>'
-
-
-def _step_row(mark: Mark) -> str:
-    kind = "failed" if mark.is_failure else "undone" if mark.remark else mark.kind.value
-    return (
-        f'<tr class="{kind}"><td class=n>{mark.begun_ms / 1000:.3f} s</td>'
-        f"<td class=n>{(mark.ended_ms - mark.begun_ms) / 1000:.3f} s</td><td class=n>{mark.line}</td>"
-        f"<td>{escape(mark.text)}</td><td>{escape(mark.remark)}</td></tr>"
-    )
+    return [toned(cell, tone) for cell in cells]

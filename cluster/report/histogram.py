@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from bisect import bisect_right
 from collections import Counter
 
-from filoray.cluster.simulation.report.page import Html
+from filoray.cluster.report.page import Html
+from filoray.cluster.report.svg import rect, svg, text
 
 _WIDTH_PX = 1160
 _HEIGHT_PX = 170
@@ -19,19 +19,15 @@ def histogram(lengths_ms: Counter[int]) -> Html:
     columns = _columns(lengths_ms)
     most = max((count for _, count in columns), default=1)
     pitch = _WIDTH_PX / max(1, len(columns))
-    parts = [f'<svg viewBox="0 0 {_WIDTH_PX} {_HEIGHT_PX}" role="img" aria-label="histogram">']
+    parts = []
     for number, (label, count) in enumerate(columns):
         x, middle = number * pitch, (number + 0.5) * pitch
         height = (_HEIGHT_PX - _FOOT_PX - _HEAD_PX) * count / most
         top = _HEIGHT_PX - _FOOT_PX - height
-        title = f"<title>{html.escape(f'{label}: {count:,}')}</title>"
-        parts.append(
-            f'<rect class="column" x="{x + 4:.1f}" y="{top:.1f}" width="{pitch - 8:.1f}" height="{height:.1f}" rx="2">'
-            f"{title}</rect>"
-        )
-        parts.append(f'<text class="strong" x="{middle:.1f}" y="{top - 4:.1f}" text-anchor="middle">{count:,}</text>')
-        parts.append(f'<text x="{middle:.1f}" y="{_HEIGHT_PX - 5}" text-anchor="middle">{html.escape(label)}</text>')
-    return Html("".join([*parts, "</svg>"]))
+        parts.append(rect(x + 4, top, pitch - 8, height, "column", f"{label}: {count:,}"))
+        parts.append(text(middle, top - 4, f"{count:,}", "count"))
+        parts.append(text(middle, _HEIGHT_PX - 5, label, "tick"))
+    return Html(svg(_WIDTH_PX, _HEIGHT_PX, "histogram", parts))
 
 
 def _columns(lengths_ms: Counter[int]) -> list[tuple[str, int]]:
