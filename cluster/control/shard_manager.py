@@ -208,11 +208,12 @@ class ShardManager:
         dataset = self._table.known(name)
         del self._table.datasets[name]
         self._placement.forget(dataset)
-        by_node: dict[str | None, tuple[int, ...]] = {}
+        listed: dict[str | None, list[int]] = {}
         for entry in dataset.shard_map.shards:
-            by_node[entry.node] = (*by_node.get(entry.node, ()), entry.shard)
+            listed.setdefault(entry.node, []).append(entry.shard)
             # If it is lost before it has closed the shard, the next of that name waits.
             self._table.fence_owner(dataset, entry)
+        by_node = {node: tuple(shards) for node, shards in listed.items()}
         self._deletions.begin(dataset.config, by_node)
         orders = self._place_deletions(name, sorted(self._table.members, key=node_order))
         told = {order.node for order in orders}
