@@ -62,11 +62,6 @@ def first_version(number: int) -> int:
     return number << _NUMBER_SHIFT
 
 
-def coordinator_number(view: ClusterView) -> int:
-    """Which coordinator made it; 0 for a view that none has made."""
-    return view.version >> _NUMBER_SHIFT
-
-
 def newest_view(held: ClusterView, offered: ClusterView) -> ClusterView:
     """What a gateway that is offered a view goes by: views may overtake each other, and an older one is ignored."""
     return offered if offered.version > held.version else held

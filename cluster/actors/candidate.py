@@ -53,7 +53,8 @@ class Candidate:
         self._is_released = threading.Event()
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="candidate", daemon=True).start()
+        run = self._ending_with("cannot stand", self._run)
+        threading.Thread(target=run, name="candidate", daemon=True).start()
 
     def may_act(self) -> bool:
         """Any thread may ask."""
@@ -110,14 +111,19 @@ class Candidate:
         if taken is not None:
             logger.warning("leads now name=%s term=%d", self._name, taken.term)
             threading.Thread(target=self._watch, name="lease", daemon=True).start()
-            threading.Thread(target=self._lead, name="lead", daemon=True).start()
+            threading.Thread(target=self._ending_with("cannot lead", self._begin), name="lead", daemon=True).start()
 
-    def _lead(self) -> None:
-        try:
-            self._begin()
-        except Exception as error:
-            logger.exception("cannot lead")
-            self._end_process(f"cannot lead: {error}")
+    def _ending_with(self, problem: str, act: Callable[[], None]) -> Callable[[], None]:
+        """``act``, but what it raises ends the process: without one of its threads it would stand by in vain."""
+
+        def run() -> None:
+            try:
+                act()
+            except Exception as error:
+                logger.exception(problem)
+                self._end_process(f"{problem}: {error}")
+
+        return run
 
     def _watch(self) -> None:
         while self.may_act():

@@ -245,7 +245,11 @@ class RayActors:
     async def place_standby(self, machine: str) -> None:
         (name,) = (name for name in self._config.coordinators if name != self._name)
         if not await self._is_at(name, machine):
-            await asyncio.to_thread(make_coordinator, self._config, self._spec, self._placement, name, machine)
+            standby = await asyncio.to_thread(
+                make_coordinator, self._config, self._spec, self._placement, name, machine
+            )
+            # One whose beginning fails is not there, and Ray does not try again.
+            await completed(standby.ping.remote(), self._config.node.start_timeout_ms / 1000)
 
     async def _is_at(
         self, name: str, machine: str, end_in_order: Callable[[ActorHandle[Any]], Awaitable[None]] | None = None

@@ -53,6 +53,10 @@ SQLITE_FILE = "coordinator.db"
 _HOLDER_LOCK = 0x66696C6F726A  # the advisory lock of the coordinator that uses a database
 
 
+_POSTGRES_OPTIONS = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=4s"
+"""Less than others wait for a lock: a coordinator that was cut off while it wrote keeps none from taking its place."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeRow:
     """``pid`` is None once the process is certainly gone or before it announced itself."""
@@ -91,6 +95,8 @@ class MetaStore:
             self._engine = sa.create_engine(self._url)
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
         else:
+            if "options" not in self._url.query:
+                self._url = self._url.update_query_dict({"options": _POSTGRES_OPTIONS})
             # One event loop uses it. The ping: a server that was restarted meanwhile is no failure.
             self._engine = postgres_engine(self._url, pool_size=1, pool_pre_ping=True)
         with errors_as_unavailable(self._url, "open the coordinator's store"):

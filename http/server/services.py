@@ -16,7 +16,7 @@ import zmq
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from filoray.cluster.actor_names import SEED_DISCOVERY
-from filoray.cluster.cluster_view import ClusterView, NodeInfo, coordinator_number
+from filoray.cluster.cluster_view import ClusterView, NodeInfo
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import AnswerOverdue, FilorayError, Unavailable
 from filoray.http.api.source_configs import SourceConfigReader
@@ -50,8 +50,6 @@ class RayClusterControl:
         self._gateway_name = gateway_name
         self._coordinators = list(config.coordinators)
         """The one that led when it was last asked comes first."""
-        self._asked_of = -1
-        """Which coordinator, by its number, that was."""
         self._first_gateways = tuple(f"gateway-{index}" for index in range(config.node_count))
         self._source_configs = SourceConfigReader(config)
         self.views: ViewHolder | None = None
@@ -87,16 +85,15 @@ class RayClusterControl:
                 problems.append(error)
                 continue
             self._coordinators.sort(key=lambda known: known != name)  # done before the next
-            self._asked_of = coordinator_number(view)
             return view
         if len(problems) == 1:
             raise problems[0]
         raise Unavailable("; ".join(problem.message for problem in problems))
 
     async def _order(self, method: str, *args: Any) -> Any:
-        """What the coordinator that leads is to do. It is looked for first if another one's view has come meanwhile."""
-        if self._asked_of != coordinator_number(self.view()) and len(self._coordinators) > 1:
-            await self._subscribed_view()
+        """What the coordinator that leads is to do. Where there are two it is found first, within seconds."""
+        if len(self._coordinators) > 1:
+            await self.newest_view()
         return await self._call(method, *args, actor=self._coordinators[0])
 
     async def settle(self) -> None:

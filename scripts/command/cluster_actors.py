@@ -153,6 +153,7 @@ class ClusterActors:
     def _ask_leader(self, method: str, *arguments: object) -> Any:
         """Raises FilorayError as the coordinator did, or that none leads."""
         try:
+            self._leader.find(_LEADER_TIMEOUT_S)
             return self._leader.ask(method, *arguments, timeout_s=_CALL_TIMEOUT_S)
         except RayTaskError as error:
             raise FilorayError(str(error.cause or error)) from None
@@ -175,7 +176,10 @@ class ClusterActors:
 
 def running_config() -> ServerConfig:
     """That of the cluster that runs, but for the number of its nodes."""
-    config: ServerConfig = _answer(ray.get_actor(gateway_name(0)).config.remote())
+    gateway = _gateway(0)
+    if gateway is None:  # for a moment, when its machine was lost
+        raise FilorayError(f"{gateway_name(0)} is not there; try again when it is")
+    config: ServerConfig = _answer(gateway.config.remote())
     return config
 
 
@@ -210,7 +214,9 @@ def stop_actors(gateway_count: int) -> None:
     try:
         names = [name for name in (COORDINATOR, *COORDINATORS) if name in ray.util.list_named_actors()]
         namespace = ray.get_runtime_context().namespace
-        LeadingCoordinator(names, namespace).ask("shutdown", timeout_s=_SHUTDOWN_TIMEOUT_S)
+        leader = LeadingCoordinator(names, namespace)
+        leader.find(_LEADER_TIMEOUT_S)
+        leader.ask("shutdown", timeout_s=_SHUTDOWN_TIMEOUT_S)
     finally:
         kill_actors(gateway_count)
 

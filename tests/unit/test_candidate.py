@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+import pytest
 from waiting import wait_until
 
 from filoray.cluster.actors.candidate import Candidate
@@ -107,3 +108,11 @@ def test_one_that_cannot_begin_ends() -> None:
     process.candidate.start()
     wait_until(lambda: process.ended, "it ends")
     assert process.ended[0] == "cannot lead: the store is away"
+
+
+def test_one_whose_look_at_the_store_fails_as_nobody_expected_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process("a", [NOBODY_YET])
+    monkeypatch.setattr(process.rows, "row", lambda: 1 / 0)
+    process.candidate.start()
+    wait_until(lambda: process.ended, "it ends, and is made anew")
+    assert process.ended == ["cannot stand: division by zero"]

@@ -1,6 +1,7 @@
 """The coordinator as a gateway sees it, while Ray does not answer."""
 
 import asyncio
+import dataclasses
 import threading
 
 import pytest
@@ -108,3 +109,27 @@ async def test_a_coordinator_that_is_not_there_is_unavailable(control, monkeypat
     with pytest.raises(Unavailable, match="the coordinator is not there"):
         await control.newest_view()
     assert control.view().version == 3
+
+
+async def test_an_order_is_given_to_the_coordinator_that_leads_not_left_with_one_that_is_cut_off(monkeypatch):
+    url, config = "postgresql+psycopg://u:p@db/d", default_server_config()
+    node = dataclasses.replace(config.node, host="0.0.0.0")
+    control = RayClusterControl(
+        dataclasses.replace(config, node=node, meta_store_url=url, column_store_url=url), "gateway-0"
+    )
+    control.views = ViewHolder(ClusterView(0), lambda info: None)
+    asked, is_cut = [], set()
+
+    async def call(method, *args, actor, timeout_s=30):
+        asked.append((actor, method))
+        if actor in is_cut:
+            raise AnswerOverdue(f"the {actor} did not answer within {timeout_s} s")
+        return ClusterView(1) if method == "subscribe" else None
+
+    monkeypatch.setattr(control, "_call", call)
+    await control.drain_node("node-0")
+    is_cut.add("coordinator-0")  # and no view of the other has come yet
+    await control.drain_node("node-1")
+    orders = [actor for actor, method in asked if method == "drain_node"]
+    assert orders == ["coordinator-0", "coordinator-1"]
+    control.close()

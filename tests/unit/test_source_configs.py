@@ -158,7 +158,7 @@ async def test_the_coordinator_gets_json(monkeypatch: pytest.MonkeyPatch) -> Non
     control = RayClusterControl(config_with(), "gateway-0")
     calls: list[tuple[object, ...]] = []
 
-    async def call(*arguments: object) -> None:
+    async def call(*arguments: object, actor: str) -> None:
         calls.append(arguments)
 
     monkeypatch.setattr(control, "_call", call)

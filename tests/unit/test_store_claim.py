@@ -15,6 +15,7 @@ from filoray.cluster.config.dataset_file import DATASET_FILE, read_dataset_file,
 from filoray.cluster.config.server_config import ServerConfig, default_server_config, load_server_config
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import DatasetSetUp
+from filoray.cluster.errors import Unavailable
 from filoray.cluster.store.meta_store import MetaStore, StoreIdentity, StoreInUse
 from filoray.cluster.store.store_claim import Relation, StoreNotOurs, StorePlace, claim, relation
 from filoray.command.tsdb.snapshot import create_snapshot, restore_snapshot
@@ -155,6 +156,18 @@ def test_a_coordinator_whose_place_was_taken_writes_no_more(tmp_path: Path) -> N
     with pytest.raises(StoreInUse, match="coordinator 2 has taken the place of this, 1"):
         former.put_dataset(DATASET, is_deleting=False)
     later.put_dataset(DATASET, is_deleting=True)
+    later.close()
+    former.close()
+
+
+def test_one_that_hangs_in_the_middle_of_a_write_keeps_no_other_from_its_place(server: PostgresServer) -> None:
+    """Its machine was cut off, say: the database sees nothing of that."""
+    url = server.new_database()
+    former, later = MetaStore(url), MetaStore(url)
+    former.next_generation()
+    with pytest.raises(Unavailable, match="idle-in-transaction"), former._writing():
+        assert later.next_generation() == 2
+    later.put_dataset(DATASET, is_deleting=False)
     later.close()
     former.close()
 
