@@ -96,7 +96,7 @@ class CoordinatorActor:
         store = MetaStore.open(config.meta_store_url, config.data_dir)
         claim(store, config)
         if not config.has_standby and not ray.get_runtime_context().was_current_actor_reconstructed:
-            store.put_node_count(None)  # the launch says how many
+            store.forget_node_count()  # the launch says how many
         begun = self._begin(config, store, node_spec, placement, name)
         self._coordinator = asyncio.run_coroutine_threadsafe(begun, self._loop).result()
 
@@ -223,7 +223,7 @@ def _forget_node_count(config: ServerConfig) -> None:
     from filoray.cluster.store.meta_store import MetaStore
 
     store = MetaStore.open(config.meta_store_url, config.data_dir)
-    store.put_node_count(None)
+    store.forget_node_count()
     store.close()
 
 

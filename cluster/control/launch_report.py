@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.assignment import node_order
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.control.shard_status import StatusKind
 
@@ -32,12 +33,23 @@ def is_settled(shard_map: ShardMap, without_room: Sequence[int]) -> bool:
 
 
 def dataset_problems(
-    config: DatasetConfig, shard_map: ShardMap, without_room: Sequence[int], node_count: int
+    config: DatasetConfig,
+    shard_map: ShardMap,
+    without_room: Sequence[int],
+    node_count: int,
+    drained: Collection[str] = (),
 ) -> list[str]:
-    """One line for each cause, for the operator of a launch with ``node_count`` nodes."""
+    """One line for each cause, for the operator of a launch with ``node_count`` nodes, ``drained`` ones included."""
     problems = []
-    if without_room:
-        needed = -(-config.num_shards // config.shards_per_node_max)
+    needed = -(-config.num_shards // config.shards_per_node_max)
+    if without_room and drained and needed <= node_count:
+        nodes = ", ".join(sorted(drained, key=node_order))
+        problems.append(
+            f"dataset {config.name} has no room for shards {_listed(without_room)} while {nodes} may have none: "
+            f"a node may hold {config.shards_per_node_max} of its {config.num_shards} shards; "
+            "filoray undrain lets it have some"
+        )
+    elif without_room:
         problems.append(
             f"dataset {config.name} needs {needed} nodes and this launch has {node_count}: a node may hold "
             f"{config.shards_per_node_max} of its {config.num_shards} shards (min-num-nodes = {config.min_num_nodes}), "

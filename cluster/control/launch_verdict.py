@@ -70,7 +70,11 @@ class LaunchVerdict:
             problem
             for name, (config, shard_map) in self._manager.datasets.items()
             for problem in dataset_problems(
-                config, shard_map, self._manager.shards_without_room(name), len(self._membership.slots)
+                config,
+                shard_map,
+                self._manager.shards_without_room(name),
+                len(self._membership.slots),
+                self._manager.drained,
             )
         )
         nodes = self._views.view.nodes

@@ -46,6 +46,15 @@ class DeathNoticed:
 
 
 @dataclass(frozen=True, slots=True)
+class NoLongerNeeded:
+    """Nobody needs the process any more, which is no failure: another takes its place at once, if one is wanted."""
+
+    node: str
+    incarnation: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessGone:
     """Whoever was told to kill it made sure that it is gone; or, not ``is_certain``, did what could be done."""
 
@@ -59,7 +68,7 @@ class Tick:
     """Time passed."""
 
 
-MembershipEvent = NodeAnnounced | HeartbeatAnswered | DeathNoticed | ProcessGone | Tick
+MembershipEvent = NodeAnnounced | HeartbeatAnswered | DeathNoticed | NoLongerNeeded | ProcessGone | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +195,13 @@ class Membership:
                         slot.lease_end_ms = self._lease_end_ms(now_ms)
                 return []
             case DeathNoticed(node, incarnation, cause):
-                slot = self._current(node, incarnation)
-                is_running = slot is not None and slot.state not in (SlotState.IDLE, SlotState.LEAVING)
-                return self._lose(node, slot, cause, now_ms) if slot is not None and is_running else []
+                slot = self._running(node, incarnation)
+                return [] if slot is None else self._lose(node, slot, cause, now_ms)
+            case NoLongerNeeded(node, incarnation, cause):
+                if (slot := self._running(node, incarnation)) is None:
+                    return []
+                slot.failures = 0
+                return self._let_go(node, slot, cause, now_ms)
             case ProcessGone(node, incarnation, is_certain):
                 return self._killed(node, incarnation, now_ms, is_certain=is_certain)
             case Tick():
@@ -259,7 +272,8 @@ class Membership:
             return []
         if not self._formed:
             is_overdue = now_ms - min(slot.since_ms for slot in waiting) >= self._limits.form_wait_ms
-            if len(waiting) < (self._limits.seed_node_count if is_overdue else len(self._slots)):
+            enough = min(self._limits.seed_node_count, len(self._slots)) if is_overdue else len(self._slots)
+            if len(waiting) < enough:
                 return []
             self._formed = True
         for slot in waiting:
@@ -269,6 +283,9 @@ class Membership:
     def _lose(self, node: str, slot: Slot, cause: str, now_ms: int) -> list[MembershipCommand]:
         lived_long = slot.state is SlotState.UP and now_ms - slot.since_ms > self._limits.restart_backoff_max_ms
         slot.failures = 1 if lived_long or slot.state is SlotState.RETURNING else slot.failures + 1
+        return self._let_go(node, slot, cause, now_ms)
+
+    def _let_go(self, node: str, slot: Slot, cause: str, now_ms: int) -> list[MembershipCommand]:
         was_member = slot.is_member
         slot.state, slot.since_ms, slot.last_cause = SlotState.LEAVING, now_ms, cause
         slot.announcement, slot.is_member = None, False
@@ -320,6 +337,10 @@ class Membership:
             return 0
         doubled = self._limits.restart_backoff_ms << min(failures - 2, 30)
         return min(doubled, self._limits.restart_backoff_max_ms)
+
+    def _running(self, node: str, incarnation: int) -> Slot | None:
+        slot = self._current(node, incarnation)
+        return None if slot is None or slot.state in (SlotState.IDLE, SlotState.LEAVING) else slot
 
     def _current(self, node: str, incarnation: int) -> Slot | None:
         slot = self._slots.get(node)

@@ -48,6 +48,7 @@ from filoray.cluster.control.membership import (
     MembershipCommand,
     MembershipEvent,
     NodeAnnounced,
+    NoLongerNeeded,
     PersistIncarnation,
     ProcessGone,
     SlotState,
@@ -213,7 +214,7 @@ class NodeKeeper:
 
     def replace(self, node: str, incarnation: int, why: str) -> None:
         """End a process that nobody needs any more; the next takes its place."""
-        self._tell(DeathNoticed(node, incarnation, why))
+        self._tell(NoLongerNeeded(node, incarnation, why))
 
     def watch_failed(self, event: WatchFailed) -> None:
         node, incarnation = event.node, event.incarnation

@@ -1,7 +1,8 @@
 """A rolling restart: every node in turn drained, replaced by a new process, and refilled. Part of the CoordinatorCore.
 
 What is left to do is durable before it begins, and the next step is always seen from what is: a coordinator that comes
-back goes on where the last one was. A node whose shards have nowhere to go ends the restart; the log says why.
+back goes on where the last one was. A node whose shards have nowhere to go ends the restart; the log says why. One that
+is drained when it is its turn, by an operator or since it is to go, is left out: it would not be refilled.
 """
 
 from __future__ import annotations
@@ -107,5 +108,8 @@ class RollingRestart:
         self._go_on_with(())
 
     def _go_on_with(self, left: tuple[NodeProcessId, ...]) -> None:
+        while left and left[0][0] in self._manager.drained:
+            self._turn.say("a drained node is left out of the rolling restart node=%s", left[0][0])
+            left = left[1:]
         self._left = left
         self._turn.emit(Persist(PersistRestart(left), cause=self._turn.cause))

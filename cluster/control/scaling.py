@@ -49,17 +49,13 @@ class Scaling:
     def begin(self, count: int) -> None:
         """There are to be ``count`` nodes. Raises BadData, and changes nothing, if the others could not hold all."""
         names = node_names(count)
-        leaving = [node for node in self._membership.members() if node not in names]
-        drained: list[str] = []
-        try:
-            for node in sorted(leaving, key=node_order, reverse=True):
-                if node not in self._manager.drained:
-                    self._shards.manage(NodeDrained(node))
-                    drained.append(node)
-        except FilorayError:
-            for node in drained:
+        for node in self.surplus:
+            if node in names and node in self._manager.drained:  # it was to go, and is wanted again
                 self._shards.manage(NodeUndrained(node))
-            raise
+        kept = self._manager.drained
+        leaving = [node for node in self._membership.members() if node not in names and node not in kept]
+        if leaving:
+            self._manager.check_drain(sorted(leaving, key=node_order))
         self._turn.say("the cluster is to have %d nodes", count)
         self._turn.emit(Persist(PersistNodeCount(count), cause=self._turn.cause))
         self._membership.want(names, self._turn.now_ms)

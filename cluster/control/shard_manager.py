@@ -18,7 +18,7 @@ Rules it keeps (``check_invariants`` states them as code):
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from filoray.cluster.config.dataset import DatasetConfig
@@ -142,6 +142,10 @@ class ShardManager:
         """Whether the shards of a drained node can move no more: others have taken the room."""
         return self._placement.has_nowhere_to_go(node)
 
+    def check_drain(self, nodes: Sequence[str]) -> None:
+        """Raises BadData if there is no room elsewhere for what all those nodes have."""
+        self._placement.check_drain(nodes)
+
     def may_hold(self, node: str) -> bool:
         """Whether the node has a shard, or may not have closed one yet."""
         return bool(self.owned_count(node)) or self._table.fences.has_node(node)
@@ -203,12 +207,13 @@ class ShardManager:
     def _delete(self, name: str) -> list[ManagerCommand]:
         dataset = self._table.known(name)
         del self._table.datasets[name]
-        self._placement.dataset_deleted(name)
-        by_node: dict[str | None, tuple[int, ...]] = {}
+        self._placement.forget(dataset)
+        listed: dict[str | None, list[int]] = {}
         for entry in dataset.shard_map.shards:
-            by_node[entry.node] = (*by_node.get(entry.node, ()), entry.shard)
+            listed.setdefault(entry.node, []).append(entry.shard)
             # If it is lost before it has closed the shard, the next of that name waits.
             self._table.fence_owner(dataset, entry)
+        by_node = {node: tuple(shards) for node, shards in listed.items()}
         self._deletions.begin(dataset.config, by_node)
         orders = self._place_deletions(name, sorted(self._table.members, key=node_order))
         told = {order.node for order in orders}

@@ -156,6 +156,12 @@ class ShardPlacement:
             self._table.tell(dataset, shard, f"{node} has closed it: another node may have it")
         return self.assign(dataset, f"{node} let go")
 
+    def forget(self, dataset: KnownDataset) -> None:
+        """It is no more; another may have its name some day."""
+        for shard in range(len(dataset.shard_map)):
+            self._bound_for.pop((dataset.name, shard), None)
+            self._by_hand.discard((dataset.name, shard))
+
     def _owned(self, name: str, shards: Sequence[int]) -> tuple[KnownDataset, list[ShardEntry]]:
         """Raises DatasetUnknown, and BadData if a shard has no owner."""
         dataset = self._table.known(name)
@@ -189,29 +195,29 @@ class ShardPlacement:
         self._is_even = False
         self._by_hand.clear()
 
-    def dataset_deleted(self, name: str) -> None:
-        """What operators wanted of its shards is not for the next of that name."""
-        self._bound_for = {key: node for key, node in self._bound_for.items() if key[0] != name}
-        self._by_hand = {key for key in self._by_hand if key[0] != name}
-
     def drain(self, node: str) -> list[ManagerCommand]:
         """The node is to have no shards; raises as ``NodeDrained`` has it."""
-        table = self._table
-        table.check_member(node)
-        open_nodes = table.open_nodes - {node}
+        self.check_drain((node,))
+        self._table.drained.add(node)
+        self.nodes_changed()
+        return [PersistDrained(node, is_drained=True)]
+
+    def check_drain(self, nodes: Sequence[str]) -> None:
+        """Whether all of them can be drained, one after the other. Raises BadData."""
+        table, text = self._table, ", ".join(nodes)
+        for node in nodes:
+            table.check_member(node)
+        open_nodes = table.open_nodes - set(nodes)
         if not open_nodes:
-            raise BadData(f"{node} is the last node that may have shards")
+            raise BadData(f"without {text} no node is left that may have shards")
         for spread in self._spreads():
-            leaving = sum(spread.owned.get(drained, 0) for drained in {*table.drained, node})
+            leaving = sum(spread.owned.get(drained, 0) for drained in table.drained.union(nodes))
             room = room_elsewhere(spread, open_nodes)
             if leaving > room:
                 raise BadData(
-                    f"{node} cannot be drained: {leaving} shards of dataset {spread.dataset} would have to go to nodes "
+                    f"{text} cannot be drained: {leaving} shards of dataset {spread.dataset} would have to go to nodes "
                     f"that have room for {room}; a node may have {spread.capacity}"
                 )
-        table.drained.add(node)
-        self.nodes_changed()
-        return [PersistDrained(node, is_drained=True)]
 
     def undrain(self, node: str) -> list[ManagerCommand]:
         """The node may have shards again."""
@@ -221,8 +227,11 @@ class ShardPlacement:
 
     def has_nowhere_to_go(self, node: str) -> bool:
         """Whether the shards of a drained node can move no more: others have taken the room."""
-        is_full = next_move(self._spreads(), self._table.members, self._table.drained, evens_out=False) is None
-        return is_full and not self._unsettled() and any(spread.owned.get(node) for spread in self._spreads())
+        # Asked at each event while a node is being emptied, so what does not look at all shards comes first.
+        has_shards = any(dataset.shard_map.load_of(node) for dataset in self._table.datasets.values())
+        if not has_shards or self._unsettled():
+            return False
+        return next_move(self._spreads(), self._table.members, self._table.drained, evens_out=False) is None
 
     def spread(self, moves_max: int, *, evens_out: bool) -> list[ManagerCommand]:
         """As many moves as may begin now. Nothing healthy moves while shards are still on their way."""

@@ -150,10 +150,7 @@ class ViewBoard:
 
     def refused(self, event: ViewRefused) -> None:
         state = self._gateways[event.gateway]
-        if event.gateway not in self._expected and not state.has_asked:
-            del self._gateways[event.gateway]
-            return
-        if not state.is_lagging:
+        if not state.is_lagging and event.gateway in self._expected:
             self._turn.warn(
                 "a gateway took no view gateway=%s version=%d error=%s", event.gateway, event.version, event.problem
             )
@@ -162,9 +159,14 @@ class ViewBoard:
         self._turn.remind(self._patience.retry_ms, GatewayDue(event.gateway, cause=self._turn.cause))
 
     def gateway_due(self, gateway: str) -> None:
-        if (state := self._gateways.get(gateway)) is not None:
-            state.is_busy = False
-            self._push(gateway, state)
+        state = self._gateways.get(gateway)
+        if state is None:
+            return
+        if gateway not in self._expected and not state.has_asked:
+            del self._gateways[gateway]  # not sooner: it may be expected again, and was asked just now
+            return
+        state.is_busy = False
+        self._push(gateway, state)
 
     def _push(self, gateway: str, state: _Gateway) -> None:
         if state.is_behind and not state.is_busy:

@@ -92,7 +92,7 @@ class ModelStore:
     def node_count(self) -> int | None:
         return self._node_count
 
-    def put_node_count(self, count: int | None) -> None:
+    def put_node_count(self, count: int) -> None:
         self._node_count = count
 
     def restart_left(self) -> tuple[NodeProcessId, ...]:
@@ -182,7 +182,7 @@ class FaultyStore:
     def node_count(self) -> int | None:
         return self._inner.node_count()
 
-    def put_node_count(self, count: int | None) -> None:
+    def put_node_count(self, count: int) -> None:
         self._write(lambda: self._inner.put_node_count(count))
 
     def restart_left(self) -> tuple[NodeProcessId, ...]:
@@ -249,7 +249,7 @@ class LifeStore:
     def node_count(self) -> int | None:
         return self._reach().node_count()
 
-    def put_node_count(self, count: int | None) -> None:
+    def put_node_count(self, count: int) -> None:
         self._write().put_node_count(count)
 
     def restart_left(self) -> tuple[NodeProcessId, ...]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from filoray.cluster.actor_names import slot_index
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind, parse_status
@@ -244,13 +245,19 @@ class MetaStore:
 
     # ---- writing
 
-    def put_node_count(self, count: int | None) -> None:
+    def put_node_count(self, count: int) -> None:
         """As ``node_count`` gives it."""
         with self._writing() as connection:
-            if count is None:
+            self._upsert(connection, NODE_COUNT, {"id": 1}, {"count": count})
+
+    def forget_node_count(self) -> None:
+        """A launch says how many. Nodes that were too many until now are drained no more: they went, or are wanted."""
+        with self._writing() as connection:
+            if (count := connection.execute(sa.select(NODE_COUNT.c.count)).scalar()) is not None:
+                drained = connection.execute(sa.select(DRAINED_NODES.c.name)).scalars()
+                surplus = [node for node in drained if slot_index(node) >= count]
+                connection.execute(sa.delete(DRAINED_NODES).where(DRAINED_NODES.c.name.in_(surplus)))
                 connection.execute(sa.delete(NODE_COUNT))
-            else:
-                self._upsert(connection, NODE_COUNT, {"id": 1}, {"count": count})
 
     def put_restart(self, left: tuple[NodeProcessId, ...]) -> None:
         """As ``restart_left`` gives them."""

@@ -52,16 +52,14 @@ def restart(access: ClientAccess) -> int:
     """Returns when every node was replaced. Raises FilorayError if that ended early."""
     post(access, "/admin/rolling-restart")
     watch = _Watch(access)
-    left = list(watch.get("/admin/rolling-restart")["left"])
+    left = _left_to_replace(watch)
     print(f"to be replaced, one after the other: {', '.join(left)}", flush=True)
     while left:
         time.sleep(_POLL_S)
-        state = watch.get("/admin/rolling-restart")
-        if state["problem"]:
-            raise FilorayError(f"the rolling restart ended early: {state['problem']}")
-        for done in left[: len(left) - len(state["left"])]:
+        left_now = _left_to_replace(watch)
+        for done in left[: len(left) - len(left_now)]:
             print(f"{done} is replaced and has its shards", flush=True)
-        left = list(state["left"])
+        left = left_now
     return 0
 
 
@@ -80,6 +78,14 @@ class _Watch:
                 if time.monotonic() > deadline_s:
                     raise
             time.sleep(_POLL_S)
+
+
+def _left_to_replace(watch: _Watch) -> list[str]:
+    """Raises FilorayError if the restart ended early, as it may before anybody could look."""
+    state = watch.get("/admin/rolling-restart")
+    if state["problem"]:
+        raise FilorayError(f"the rolling restart ended early: {state['problem']}")
+    return list(state["left"])
 
 
 def _shard_count(nodes: list[dict[str, Any]], name: str) -> int:

@@ -116,3 +116,38 @@ def test_a_cluster_does_not_become_smaller_than_its_shards_allow(cluster: Simula
     assert "cannot be drained" in "".join(cluster.trace)
     assert cluster.is_healthy()
     assert counts(cluster) == [3, 3, 2]
+
+
+@pytest.mark.parametrize("meanwhile", ["it is still being emptied", "its process is just ending"])
+def test_a_node_that_was_to_go_and_is_wanted_again_has_shards_again(cluster: SimulatedCluster, meanwhile: str) -> None:
+    cluster.scale(2)
+    if meanwhile == "its process is just ending":
+        until(cluster, lambda: cluster.members() == {0, 1}, 30_000)
+    else:
+        until(cluster, lambda: "node-2" in drained(cluster), 5000)
+    cluster.scale(3)
+    until(cluster, lambda: cluster.is_healthy() and sorted(counts(cluster)) == [2, 3, 3], 30_000)
+    assert not drained(cluster)
+
+
+def test_a_rolling_restart_leaves_out_a_node_that_somebody_drained() -> None:
+    cluster = SimulatedCluster(7, 3)
+    cluster.advance(6000)
+    cluster.set_up_dataset("alpha", SHARDS, 1)
+    until(cluster, lambda: cluster.is_healthy() and sorted(counts(cluster)) == [2, 3, 3], 30_000)
+    cluster.drain_node(1)
+    until(cluster, lambda: counts(cluster) == [4, 0, 4] and cluster.is_healthy(), 10_000)
+    cluster.restart_rolling()
+    until(cluster, lambda: incarnations(cluster) == [2, 1, 2], 60_000)
+    until(cluster, lambda: counts(cluster) == [4, 0, 4] and cluster.is_healthy(), 30_000)
+    assert drained(cluster) == {"node-1"}
+
+
+def incarnations(cluster: SimulatedCluster) -> list[int]:
+    assert cluster.coordinator is not None
+    return [slot.incarnation for slot in cluster.coordinator.core.membership.slots.values()]
+
+
+def drained(cluster: SimulatedCluster) -> frozenset[str]:
+    assert cluster.coordinator is not None
+    return cluster.coordinator.core.manager.drained

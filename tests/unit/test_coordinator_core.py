@@ -33,6 +33,7 @@ from filoray.cluster.control.coordinator_effects import (
     MachineList,
     NodeProcess,
     Persist,
+    PersistNodeCount,
     PersistOpened,
     PersistProcess,
     PlaceGateway,
@@ -67,6 +68,7 @@ from filoray.cluster.control.coordinator_events import (
     PatienceEnded,
     PublishDue,
     ReadyAsked,
+    ScaleOrdered,
     SetUpOrdered,
     ShardsReported,
     ShutdownOrdered,
@@ -90,6 +92,7 @@ from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_messages import (
     DeleteShards,
     PersistDataset,
+    PersistDrained,
     PersistShardMap,
     StartShards,
     StopShards,
@@ -452,6 +455,22 @@ def test_who_still_waits_when_all_is_shut_down_is_told_so() -> None:
 
 def test_a_store_that_fails_ends_the_process_and_nothing_else_is_done() -> None:
     assert Desk().with_dataset().take(StoreFailed("disk full")) == [EndProcess("disk full")]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_how_many_nodes_there_are_to_be_is_durable_before_anything_is_done_for_it(count: int) -> None:
+    done = Desk().with_dataset().take(ScaleOrdered(5, count))
+    assert done[0] == Persist(PersistNodeCount(count))
+    assert (Persist(PersistDrained("node-1", is_drained=True)) in done) == (count == 1)
+
+
+def test_a_scaling_that_leaves_no_room_changes_nothing() -> None:
+    desk = Desk(server_config(3))
+    desk.take(Started(), announced(0), announced(1), announced(2), SetUpOrdered(1, "d", "text"))
+    desk.take(SourceConfigRead(1, dataclasses.replace(DATASET, num_shards=4, min_num_nodes=2)))
+    (refusal,) = desk.take(ScaleOrdered(5, 1))
+    assert isinstance(refusal, Refuse)
+    assert "node-1, node-2 cannot be drained: 2 shards of dataset d would have to go to" in refusal.error.message
 
 
 # ---- causes

@@ -17,6 +17,7 @@ from filoray.cluster.errors import FilorayError
 from filoray.command import http_client
 from filoray.command.client_access import ClientAccess
 from filoray.command.http_client import NoAnswer, get_json, is_answered, send, send_until_taken
+from filoray.command.node_orders import restart
 from filoray.command.tsdb_import_target import RemoteWriteTarget
 from filoray.nodes.data.label_table import LabelTable
 from filoray.nodes.data.series_batch import SeriesBatch
@@ -187,3 +188,9 @@ def test_an_import_that_is_not_taken_says_so(gateway: Any, slept_s: list[float],
     target = RemoteWriteTarget(NOBODY, "a b")
     with pytest.raises(FilorayError, match=r"no gateway answers at http://127.0.0.1:1/promql/a%20b/api/v1/write: \["):
         target.write(batch(1))
+
+
+def test_a_rolling_restart_that_ended_as_soon_as_it_began_is_no_success(gateway: Callable[..., Gateway]) -> None:
+    ended = b'{"status": "success", "data": {"left": [], "problem": "node-0 is the last node"}}'
+    with pytest.raises(FilorayError, match="the rolling restart ended early: node-0 is the last node"):
+        restart(gateway((200, {}, b"{}"), (200, {}, ended)).access)

@@ -155,6 +155,17 @@ async def test_the_next_launch_serves_what_it_can_and_names_the_rest(
     assert len(again.addresses) == 2
 
 
+async def test_what_a_drained_node_leaves_without_room_is_named_with_that_node(tmp_path: Path) -> None:
+    await launch(tmp_path, source_config("tight", 4, 2))
+    store = MetaStore.open(None, tmp_path)
+    store.put_drained("node-1", is_drained=True)
+    store.close()
+    assert (await launch(tmp_path)).problems == (
+        "dataset tight has no room for shards 2, 3 while node-1 may have none: a node may hold 2 of its 4 shards; "
+        "filoray undrain lets it have some",
+    )
+
+
 async def test_a_dataset_of_the_configuration_that_is_wrong_fails_the_launch(tmp_path: Path) -> None:
     odd = InlineDataset("odd", source_config("odd", num_shards=3), "server.conf")
     with pytest.raises(FilorayError, match=r"dataset odd of server.conf cannot be set up.*not a power of two"):

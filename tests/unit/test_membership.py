@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.control.membership import (
     DeathNoticed,
@@ -12,6 +14,7 @@ from filoray.cluster.control.membership import (
     Membership,
     MembershipLimits,
     NodeAnnounced,
+    NoLongerNeeded,
     PersistIncarnation,
     ProcessGone,
     Tick,
@@ -133,3 +136,24 @@ def test_a_node_that_an_earlier_launch_had_is_not_replaced() -> None:
     for node in ("node-0", "node-1"):
         membership.handle(HeartbeatAnswered(node, 3), 9000)
     assert membership.handle(Tick(), 9000) == []
+
+
+def test_a_cluster_of_fewer_nodes_than_were_enough_to_form_forms_with_all_it_has() -> None:
+    membership = Membership(["node-0", "node-1"], dataclasses.replace(LIMITS, seed_node_count=3), 0)
+    for event in (Tick(), announced("node-0")):
+        membership.handle(event, 0)
+    membership.handle(HeartbeatAnswered("node-0", 1), 4000)
+    (joined,) = membership.handle(announced("node-1"), 4000)
+    assert isinstance(joined, Joined), "after the time that a cluster waits for all"
+    assert len(joined.announcements) == 2
+
+
+def test_a_process_that_is_replaced_on_purpose_is_no_failure() -> None:
+    membership = formed()
+    for incarnation in (1, 2, 3):
+        membership.handle(NoLongerNeeded("node-1", incarnation, "replaced"), 10 * incarnation)
+        assert LaunchNode("node-1", incarnation + 1) in membership.handle(
+            ProcessGone("node-1", incarnation), 10 * incarnation
+        ), "at once"
+        membership.handle(announced("node-1", incarnation + 1), 10 * incarnation)
+    assert membership.slots["node-1"].failures == 0

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from postgres_server import PostgresServer, running_postgres
 
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
@@ -130,3 +131,47 @@ def test_the_gateways_keys_are_made_once(open_store: OpenStore) -> None:
     keys = open_store().gateway_keys()
     assert (len(keys.public), len(keys.secret)) == (40, 40)
     assert open_store().gateway_keys() == keys
+
+
+def test_what_operators_want_of_nodes_is_remembered(open_store: OpenStore) -> None:
+    store = open_store()
+    assert (store.node_count(), store.restart_left()) == (None, ())
+    store.put_node_count(2)
+    store.put_drained("node-1", is_drained=True)
+    store.put_drained("node-1", is_drained=True)
+    store.put_drained("node-0", is_drained=True)
+    store.put_drained("node-0", is_drained=False)
+    store.put_restart((("node-1", 4), ("node-0", 2)))
+    again = open_store()
+    assert again.node_count() == 2
+    assert again.restored_state({}).drained == {"node-1"}
+    assert again.restart_left() == (("node-1", 4), ("node-0", 2))
+    again.put_restart(())
+    again.put_node_count(3)
+    assert (store.node_count(), store.restart_left()) == (3, ())
+
+
+def test_a_launch_that_says_how_many_nodes_there_are_drains_none_for_being_too_many(open_store: OpenStore) -> None:
+    store = open_store()
+    for node in ("node-0", "node-2", "node-10"):
+        store.put_drained(node, is_drained=True)
+    store.forget_node_count()
+    assert store.restored_state({}).drained == {"node-0", "node-2", "node-10"}, "nobody has scaled"
+    store.put_node_count(2)
+    store.forget_node_count()
+    assert store.node_count() is None
+    assert store.restored_state({}).drained == {"node-0"}, "that one an operator drained"
+
+
+def test_a_store_from_before_nodes_could_be_drained_is_opened(open_store: OpenStore) -> None:
+    store = open_store()
+    store.next_generation()
+    store.put_incarnation("node-0", 3)
+    with store._engine.begin() as connection:
+        for table in ("drained_nodes", "node_count", "restart_left"):
+            connection.execute(sa.text(f"DROP TABLE {table}"))
+    later = open_store()
+    assert later.restored_state({"node-0": 3}).drained == frozenset()
+    assert (later.node_count(), later.restart_left(), later.next_generation()) == (None, (), 2)
+    later.put_drained("node-0", is_drained=True)
+    assert later.restored_state({}).drained == {"node-0"}

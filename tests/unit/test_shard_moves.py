@@ -7,6 +7,7 @@ from managed_shards import config, feed, joined, kinds, owners, report, running
 
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import (
+    DatasetDeleted,
     DatasetSetUp,
     ManagerEvent,
     MemberGone,
@@ -16,6 +17,7 @@ from filoray.cluster.control.shard_messages import (
     PersistDrained,
     PersistShardMap,
     PublishShardMap,
+    ShardsDeleted,
     ShardsMoved,
     ShardsReleased,
     ShardsStarted,
@@ -114,7 +116,7 @@ def test_a_drained_node_is_emptied_a_few_shards_at_once_and_gets_none() -> None:
 def test_the_last_node_is_not_drained() -> None:
     manager = ShardManager()
     feed(manager, joined("node-0"))
-    with pytest.raises(BadData, match="node-0 is the last node that may have shards"):
+    with pytest.raises(BadData, match="without node-0 no node is left that may have shards"):
         manager.handle(NodeDrained("node-0"), 0)
 
 
@@ -171,3 +173,13 @@ def test_an_operator_cannot_start_what_is_on_its_way() -> None:
     feed(manager, ShardsMoved("metrics", "node-1", (0,)))
     with pytest.raises(FilorayError, match="cannot move before node-0, which had it, has closed it"):
         manager.handle(ShardsStarted("metrics", "node-2", (0,)), 0)
+
+
+def test_a_dataset_of_a_deleted_ones_name_knows_nothing_of_where_its_shards_were_bound_for() -> None:
+    manager = running()
+    feed(manager, ShardsMoved("metrics", "node-2", (0,)), DatasetDeleted("metrics"))
+    feed(manager, ShardsReleased("node-0", 1, "metrics", ((0, 1),)))
+    feed(manager, *(ShardsDeleted(f"node-{index}", 1, "metrics") for index in (0, 1, 2, 0)))
+    assert not manager.is_deleting("metrics")
+    feed(manager, DatasetSetUp(config()))
+    assert owners(manager) == ["node-0", "node-1", "node-2", "node-0"]

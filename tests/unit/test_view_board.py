@@ -7,7 +7,7 @@ import pytest
 from filoray.cluster.config.dataset import parse_for_cluster
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.coordinator_effects import Effect, PushView, Remind
-from filoray.cluster.control.coordinator_events import Moment, Started
+from filoray.cluster.control.coordinator_events import Moment, Started, ViewRefused
 from filoray.cluster.control.membership import Membership, MembershipLimits
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_manager import ShardManager
@@ -57,3 +57,31 @@ def test_a_change_after_a_view_waits_as_long_as_there_is_to_tell(shards: int, ga
     desk.effects(now_ms=2000)
     desk.board.changed()
     assert [effect.delay_ms for effect in desk.effects(now_ms=2000) if isinstance(effect, Remind)] == [0], "it was calm"
+
+
+def test_a_gateway_that_was_let_go_and_is_expected_again_is_left_alone_after_a_failure_too() -> None:
+    desk = Desk(shards=4, gateways=2)
+    desk.board.changed()
+    desk.board.publish()
+    desk.board.expect(("gateway-0",))
+    desk.effects(now_ms=1000)
+    desk.board.refused(ViewRefused("gateway-1", desk.board.view.version, "it is gone"))
+    desk.board.expect(("gateway-0", "gateway-1"))
+    desk.board.changed()
+    desk.board.publish()
+    assert not [effect for effect in desk.effects(now_ms=1010) if isinstance(effect, PushView)]
+    desk.board.gateway_due("gateway-1")
+    assert [effect.gateway for effect in desk.effects(now_ms=2000) if isinstance(effect, PushView)] == ["gateway-1"]
+
+
+def test_a_gateway_that_is_gone_is_asked_no_more() -> None:
+    desk = Desk(shards=4, gateways=1)
+    desk.board.changed()
+    desk.board.publish()
+    desk.board.expect(())
+    desk.board.refused(ViewRefused("gateway-0", desk.board.view.version, "it is gone"))
+    desk.board.gateway_due("gateway-0")
+    desk.effects(now_ms=1000)
+    desk.board.changed()
+    desk.board.publish()
+    assert not [effect for effect in desk.effects(now_ms=2000) if isinstance(effect, PushView)]
