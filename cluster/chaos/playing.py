@@ -208,15 +208,15 @@ class Player:
         deadline_ms = self.driver.now_ms() + within_ms
         while not condition():
             if self.driver.now_ms() >= deadline_ms:
-                statuses = self.driver.statuses()
-                shown = {name: [kind.value for kind in kinds] for name, kinds in statuses.items()}
-                nodes = ", ".join(
-                    f"node {node.index} has {dict(node.shards)}" + (" and is drained" if node.is_drained else "")
-                    for node in self.driver.nodes()
-                )
-                return f"seen {shown}, members {sorted(self.driver.members())}" + (f", {nodes}" if nodes else "")
+                return self._seen()
             self.driver.advance(self.driver.poll_ms)
         return ""
+
+    def _seen(self) -> str:
+        """The cluster as it is, for who expected something else."""
+        members = ", ".join(map(str, sorted(self.driver.members()))) or "none"
+        datasets = [_statuses_text(name, kinds) for name, kinds in self.driver.statuses().items()]
+        return "; ".join([f"members are {members}", *datasets, *map(_node_text, self.driver.nodes())])
 
 
 def _kind_of(deed: Deed) -> MarkKind:
@@ -229,6 +229,18 @@ def _kind_of(deed: Deed) -> MarkKind:
 
 def _all_are(statuses: dict[str, list[StatusKind]], kind: StatusKind) -> bool:
     return bool(statuses) and all(one is kind for kinds in statuses.values() for one in kinds)
+
+
+def _statuses_text(dataset: str, kinds: list[StatusKind]) -> str:
+    shards: dict[str, list[str]] = {}
+    for shard, kind in enumerate(kinds):
+        shards.setdefault(kind.value.removeprefix("ShardStatus"), []).append(str(shard))
+    return f"{dataset} has " + ", ".join(f"{status} {' '.join(numbers)}" for status, numbers in shards.items())
+
+
+def _node_text(node: NodeShards) -> str:
+    counts = ", ".join(f"{count} shards of {dataset}" for dataset, count in sorted(node.shards.items())) or "no shards"
+    return f"node {node.index} has {counts}" + (" and is drained" if node.is_drained else "")
 
 
 def _is_empty(nodes: list[NodeShards], index: int) -> bool:

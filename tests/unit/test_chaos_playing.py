@@ -83,7 +83,7 @@ def test_a_remedy_that_nobody_took_is_made_up_for() -> None:
 def test_the_first_expectation_that_does_not_come_true_ends_it() -> None:
     cluster = Cluster()
     failure, record = play("expect node 0 up within 1s\nexpect node 0 away within 1s\ndrain node 0", cluster)
-    assert str(failure) == "line 3: expect node 0 away within 1s: seen {}, members [0]"
+    assert str(failure) == "line 3: expect node 0 away within 1s: members are 0"
     assert cluster.done == []
     assert [(mark.text, mark.is_failure) for mark in record.timeline.marks] == [
         ("expect node 0 up within 1s", False),
