@@ -41,11 +41,8 @@ from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.shard_watch import HistoryRecord, ShardWatch
-from filoray.cluster.simulation.simulated_coordinator import (
-    SimulatedCoordinator,
-    Surroundings,
-    kill_process,
-)
+from filoray.cluster.simulation.simulated_actors import Surroundings, kill_process
+from filoray.cluster.simulation.simulated_coordinator import SimulatedCoordinator
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
 from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import FaultyStore, ModelStore

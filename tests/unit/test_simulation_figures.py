@@ -12,7 +12,7 @@ from filoray.cluster.report.histogram import histogram
 from filoray.cluster.simulation.cluster import simulated_config
 from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.shard_watch import ShardWatch
-from filoray.cluster.simulation.simulated_coordinator import read_once
+from filoray.cluster.simulation.simulated_actors import read_once
 from filoray.cluster.simulation.tally import Failure, GapFigures, HistoryResult, Spread, Tally
 from filoray.cluster.simulation.world import SimulatedWorld
 from filoray.command.simulate_words import in_time
