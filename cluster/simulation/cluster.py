@@ -37,6 +37,7 @@ from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.checkers import Checkers, FileKey
 from filoray.cluster.simulation.coordinator_lives import CoordinatorLives
 from filoray.cluster.simulation.faults import FaultRates
+from filoray.cluster.simulation.health import NO_COORDINATOR, ailment, service_ailment, unevenness
 from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_file import ShardFile
@@ -316,63 +317,19 @@ class SimulatedCluster:
         return not self.ailment()
 
     def ailment(self) -> str:
-        """What is not as it must be when all is well, or "".
-
-        All nodes are members, every shard is Active at an owner that really holds it, gateways know, and nothing else
-        is left of any dataset.
-        """
+        """What is not as it must be when all is well (``health.py``), or ""."""
         if self.coordinator is None:
-            return "there is no coordinator"
-        core = self.coordinator.core
-        members = core.membership.members()
-        if len(members) != self.node_count:
-            return f"the members are {sorted(members)}"
-        if uneven := self._machines.uneven({node: one.ray_node_id for node, one in members.items()}):
-            return uneven
-        if core.restart.left:
-            return f"a rolling restart has still to replace {core.restart.left}"
-        if not core.manager.is_even:
-            return "shards are still to move"
-        for name, (_, shard_map) in core.manager.datasets.items():
-            for gateway in self._around.gateways.values():
-                known = gateway.view.datasets.get(name)
-                if known is None or known.shard_map != shard_map:
-                    return f"{gateway.name} does not know {name} as it is"
-        return self.service_ailment()
+            return NO_COORDINATOR
+        return ailment(self.coordinator.core, self._around, self.node_count)
 
     def service_ailment(self) -> str:
-        """Which shard is not Active at an owner that really holds it, or what else is left of any dataset, or ""."""
-        if self.coordinator is None:
-            return "there is no coordinator"
-        core = self.coordinator.core
-        members = core.membership.members()
-        wanted = set()
-        for name, (config, shard_map) in core.manager.datasets.items():
-            for entry in shard_map.shards:
-                file = (name, entry.shard, config.generation)
-                wanted.add(file)
-                if entry.status.kind is not StatusKind.ACTIVE or entry.node is None:
-                    return f"{name}: {entry}"
-                member = members.get(entry.node)
-                node = self._around.nodes.get((entry.node, member.incarnation)) if member is not None else None
-                served = node.serving.get((name, entry.shard)) if node is not None else None
-                stored = self._around.files.get(file)
-                if served is None or served.epoch != entry.epoch or served.file != file:
-                    return f"{name}: {entry} is not served so: {served}"
-                if stored is None or stored.epoch != entry.epoch:
-                    return f"{name}: {entry} acknowledges what nobody will find: {stored}"
-        left = sorted(file for file, stored in self._around.files.items() if file not in wanted and not stored.is_late)
-        return f"files are left: {left}" if left else ""
+        """Which shard is not served as it must be, or what else is left of any dataset, or ""."""
+        return NO_COORDINATOR if self.coordinator is None else service_ailment(self.coordinator.core, self._around)
 
     def unevenness(self) -> str:
         """Which nodes have two shards of a dataset more than others, or ""; what operators moved may stay so."""
         assert self.coordinator is not None, "it lives"
-        manager = self.coordinator.core.manager
-        for name, (_, shard_map) in manager.datasets.items():
-            counts = {node: len(shard_map.owned_by(node)) for node in manager.members}
-            if max(counts.values()) - min(counts.values()) > 1:
-                return f"{name} is spread unevenly: {counts}"
-        return ""
+        return unevenness(self.coordinator.core.manager)
 
     # ---- the coordinator
 

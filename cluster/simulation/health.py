@@ -1,0 +1,60 @@
+"""What must hold of a simulated cluster when all that went wrong was healed. Each says what does not, or ""."""
+
+from __future__ import annotations
+
+from filoray.cluster.control.coordinator_core import CoordinatorCore
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.simulation.simulated_actors import Surroundings
+
+NO_COORDINATOR = "there is no coordinator"
+
+
+def ailment(core: CoordinatorCore, around: Surroundings, node_count: int) -> str:
+    """All nodes are members where they should be, gateways know the maps, nothing moves, and shards are served."""
+    members = core.membership.members()
+    if len(members) != node_count:
+        return f"the members are {sorted(members)}"
+    if uneven := around.machines.uneven({node: one.ray_node_id for node, one in members.items()}):
+        return uneven
+    if core.restart.left:
+        return f"a rolling restart has still to replace {core.restart.left}"
+    if not core.manager.is_even:
+        return "shards are still to move"
+    for name, (_, shard_map) in core.manager.datasets.items():
+        for gateway in around.gateways.values():
+            known = gateway.view.datasets.get(name)
+            if known is None or known.shard_map != shard_map:
+                return f"{gateway.name} does not know {name} as it is"
+    return service_ailment(core, around)
+
+
+def service_ailment(core: CoordinatorCore, around: Surroundings) -> str:
+    """Every shard is Active at an owner that really holds it, and nothing else is left of any dataset."""
+    members = core.membership.members()
+    wanted = set()
+    for name, (config, shard_map) in core.manager.datasets.items():
+        for entry in shard_map.shards:
+            file = (name, entry.shard, config.generation)
+            wanted.add(file)
+            if entry.status.kind is not StatusKind.ACTIVE or entry.node is None:
+                return f"{name}: {entry}"
+            member = members.get(entry.node)
+            node = around.nodes.get((entry.node, member.incarnation)) if member is not None else None
+            served = node.serving.get((name, entry.shard)) if node is not None else None
+            stored = around.files.get(file)
+            if served is None or served.epoch != entry.epoch or served.file != file:
+                return f"{name}: {entry} is not served so: {served}"
+            if stored is None or stored.epoch != entry.epoch:
+                return f"{name}: {entry} acknowledges what nobody will find: {stored}"
+    left = sorted(file for file, stored in around.files.items() if file not in wanted and not stored.is_late)
+    return f"files are left: {left}" if left else ""
+
+
+def unevenness(manager: ShardManager) -> str:
+    """Of each dataset, no node has two shards more than another."""
+    for name, (_, shard_map) in manager.datasets.items():
+        counts = {node: shard_map.load_of(node) for node in manager.members}
+        if max(counts.values()) - min(counts.values()) > 1:
+            return f"{name} is spread unevenly: {counts}"
+    return ""
