@@ -197,9 +197,10 @@ class CoordinatorCore:
         """What ``event`` calls for, in the order in which it must be done."""
         self._turn.begin(event, moment)
         self._take(event)
-        self._scaling.look()
-        self._restart.look()
-        self._conversations.look()
+        if not isinstance(event, StoreFailed):  # then it ends, and what it knows is not to be gone by
+            self._scaling.look()
+            self._restart.look()
+            self._conversations.look()
         return self._turn.end()
 
     def unfinished(self) -> list[Effect]:

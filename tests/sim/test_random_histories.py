@@ -18,8 +18,10 @@ from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import ModelStore
 from filoray.cluster.store.meta_store import MetaStore
 
-SEEDS = (*range(60), 48427)
-"""The first ones, and one that found a deletion forgotten before a node that could still start a shard of it."""
+SEEDS = (*range(60), 48427, 200001)
+"""The first ones, one that found a deletion forgotten before a node that could still start a shard of it, and one that
+found a coordinator that went on with its work when its store had failed.
+"""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
