@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,6 +14,17 @@ from filoray.cluster.control.leadership import NOBODY_YET, LeaderRow
 from filoray.cluster.errors import Unavailable
 
 LEASE_MS = 1000
+OVER = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays() -> Iterator[None]:
+    """A candidate stands for as long as its process lives; here it ends with the test."""
+    OVER.clear()
+    yield
+    OVER.set()
+    names = {"candidate", "lease", "lead"}
+    wait_until(lambda: not any(thread.name in names for thread in threading.enumerate()), "their threads have ended")
 
 
 @dataclass
@@ -28,6 +40,8 @@ class Rows:
 
     def _reach(self) -> None:
         self.gate.wait()
+        if OVER.is_set():
+            raise RuntimeError("the test is over")
         if self.is_cut:
             raise Unavailable("it cannot be reached")
 
