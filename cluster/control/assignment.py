@@ -2,7 +2,7 @@
 
 A node may hold ceil(num_shards / min_num_nodes) shards of a dataset (FiloDB's rule), so that ``min_num_nodes`` nodes
 suffice for all. With more nodes than that the shards are spread thinner, and what is left of the capacity is the room
-that a failed node's shards move into. Healthy shards are never moved.
+that a failed node's shards move into. Shards that have an owner are not given out here: ``spreading.py`` moves them.
 """
 
 from __future__ import annotations

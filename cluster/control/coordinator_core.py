@@ -152,7 +152,7 @@ class CoordinatorCore:
         self._machines = machines = MachineKeeper(turn, config, membership, placement, keys.public, patience)
         self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, machines, patience)
         self._node_count = config.node_count if remembered.node_count is None else remembered.node_count
-        emptied = EmptiedNodes(manager, views)
+        emptied = EmptiedNodes(manager, self._nodes, views)
         self._scaling = Scaling(turn, manager, membership, shards, self._nodes, views, emptied)
         self._spreader = Spreader(turn, config.balance, manager, membership, shards)
         self._restart = RollingRestart(

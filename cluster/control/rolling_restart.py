@@ -85,10 +85,8 @@ class RollingRestart:
                 self._give_up(error.message)
                 return
             self._views.changed()
-        if self._emptied.is_unneeded(node):
-            self._emptied.ended(node)
-            self._nodes.replace(node, incarnation, "replaced in a rolling restart")
-        elif self._manager.has_nowhere_to_go(node):
+        is_ending = self._emptied.end_if_unneeded(node, incarnation, "replaced in a rolling restart")
+        if not is_ending and self._manager.has_nowhere_to_go(node):
             self._shards.manage(NodeUndrained(node))
             self._views.changed()
             self._give_up(f"there is no room any more for the shards of {node}")

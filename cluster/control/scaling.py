@@ -82,9 +82,8 @@ class Scaling:
             except FilorayError:
                 return  # an earlier launch had it, and the others have no room yet
             self._views.changed()
-        elif self._emptied.is_unneeded(node):
-            self._emptied.ended(node)
-            self._nodes.replace(node, incarnation, "not needed any more")
+        else:
+            self._emptied.end_if_unneeded(node, incarnation, "not needed any more")
 
 
 def node_names(count: int) -> frozenset[str]:

@@ -134,10 +134,6 @@ class ShardManager:
         """Nodes that are to have no shards."""
         return frozenset(self._table.drained)
 
-    def owned_count(self, node: str) -> int:
-        """Shards that the node has, of all datasets."""
-        return sum(len(dataset.shard_map.owned_by(node)) for dataset in self._table.datasets.values())
-
     def has_nowhere_to_go(self, node: str) -> bool:
         """Whether the shards of a drained node can move no more: others have taken the room."""
         return self._placement.has_nowhere_to_go(node)
@@ -148,7 +144,7 @@ class ShardManager:
 
     def may_hold(self, node: str) -> bool:
         """Whether the node has a shard, or may not have closed one yet."""
-        return bool(self.owned_count(node)) or self._table.fences.has_node(node)
+        return bool(self._table.load_of(node)) or self._table.fences.has_node(node)
 
     @property
     def is_even(self) -> bool:

@@ -69,8 +69,7 @@ class ShardPlacement:
         if self._table.unconfirmed or not waiting:
             return []
         capacity, open_nodes = dataset.config.shards_per_node_max, self._table.open_nodes
-        maps = [other.shard_map for other in self._table.datasets.values()]
-        totals = Counter({node: sum(shard_map.load_of(node) for shard_map in maps) for node in open_nodes})
+        totals = Counter({node: self._table.load_of(node) for node in open_nodes})
         of_dataset = Counter({node: dataset.shard_map.load_of(node) for node in open_nodes})
         chosen: dict[int, str] = {}
         for shard in waiting:
@@ -126,7 +125,7 @@ class ShardPlacement:
         table, name = self._table, dataset.name
         if node in table.drained:
             raise BadData(f"{node} is drained; undrain it first")
-        room = dataset.config.shards_per_node_max - len(dataset.shard_map.owned_by(node))
+        room = dataset.config.shards_per_node_max - dataset.shard_map.load_of(node)
         if count > room:
             raise BadData(f"{node} has room for {room} more shards of dataset {name}, not for {count}")
         if table.unconfirmed:
@@ -228,8 +227,7 @@ class ShardPlacement:
     def has_nowhere_to_go(self, node: str) -> bool:
         """Whether the shards of a drained node can move no more: others have taken the room."""
         # Asked at each event while a node is being emptied, so what does not look at all shards comes first.
-        has_shards = any(dataset.shard_map.load_of(node) for dataset in self._table.datasets.values())
-        if not has_shards or self._unsettled():
+        if not self._table.load_of(node) or self._unsettled():
             return False
         return next_move(self._spreads(), self._table.members, self._table.drained, evens_out=False) is None
 

@@ -84,6 +84,10 @@ class ShardTable:
             raise DatasetUnknown(name)
         return dataset
 
+    def load_of(self, node: str) -> int:
+        """Shards that the node owns, of all datasets."""
+        return sum(dataset.shard_map.load_of(node) for dataset in self.datasets.values())
+
     @property
     def open_nodes(self) -> set[str]:
         """The members that may have shards."""

@@ -98,7 +98,7 @@ class SimulatedScenarioDriver:
             NodeShards(
                 slot_index(name),
                 info.is_drained,
-                {dataset: len(one.shard_map.owned_by(name)) for dataset, one in view.datasets.items()},
+                {dataset: one.shard_map.load_of(name) for dataset, one in view.datasets.items()},
             )
             for name, info in view.nodes.items()
         ]
