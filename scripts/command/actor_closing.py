@@ -6,14 +6,13 @@ the same: its logs have everything.
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from filoray.cluster.process.process_identity import ProcessIdentity, times_scheduled
-from filoray.command.cluster_start import set_ray_environment
+from filoray.command.cluster_start import connected_to, set_ray_environment
 from filoray.command.launch_state import LaunchState
 
 _CLOSING_TIMEOUT_S = 60
@@ -49,22 +48,13 @@ def main() -> None:
     state = LaunchState.read(Path(sys.argv[1]))
     assert state is not None
     set_ray_environment(state)
-    import ray
-
     from filoray.command.cluster_actors import stop_actors
 
     try:
-        ray.init(
-            address=state.ray_address,
-            namespace=f"filoray-{state.cluster_name}",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        stop_actors(len(state.urls))
+        with connected_to(state):
+            stop_actors(len(state.urls))
     except Exception as error:  # one line for the operator
         sys.exit(" ".join(str(error).split()))
-    finally:
-        ray.shutdown()
 
 
 if __name__ == "__main__":

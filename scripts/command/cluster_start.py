@@ -12,7 +12,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,23 @@ def set_ray_environment(state: LaunchState) -> None:
         os.environ.update(state.ray.environment)
     else:
         os.environ.update({**RAY_ENVIRONMENT, "RAY_AUTH_MODE": "disabled", **os.environ})
+
+
+@contextmanager
+def connected_to(state: LaunchState) -> Iterator[None]:
+    """This process is a client of a cluster's Ray meanwhile; ``set_ray_environment`` comes first."""
+    import ray  # not before the environment is set
+
+    try:
+        ray.init(
+            address=state.ray_address,
+            namespace=f"filoray-{state.cluster_name}",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        yield
+    finally:
+        ray.shutdown()
 
 
 def undo_all(undo: Undo) -> None:

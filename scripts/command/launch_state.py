@@ -76,6 +76,14 @@ class LaunchState:
         except (KeyError, TypeError):
             raise FilorayError(f"{path} {unknown}; {remedy}") from None
 
+    @classmethod
+    def of_launch(cls, data_dir: Path) -> LaunchState:
+        """As ``read``; raises FilorayError also if there is none."""
+        state = cls.read(data_dir)
+        if state is None:
+            raise FilorayError(f"no cluster was launched on {data_dir} (there is no {STATE_FILE} in it)")
+        return state
+
     def is_unfinished(self) -> bool:
         """On a Ray of its own, a launch gets its supervisor before it says that the cluster is up."""
         return self.ray is not None and self.supervisor is None

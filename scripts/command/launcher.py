@@ -271,9 +271,7 @@ def _start_demo(config: ServerConfig, state: LaunchState, undo: Undo) -> None:
 def down(data_dir: Path) -> int:
     """Stop the cluster of a data directory: flush, close, end its processes. Raises FilorayError if there is none."""
     data_dir = data_dir.resolve()
-    state = LaunchState.read(data_dir)
-    if state is None:
-        raise FilorayError(f"no cluster was launched on {data_dir} (there is no {STATE_FILE} in it)")
+    state = LaunchState.of_launch(data_dir)
     state.end_supervisor()
     state = LaunchState.read(data_dir) or state  # it may just have started another Ray
     prepare_environment(data_dir, ())

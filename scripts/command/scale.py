@@ -8,7 +8,6 @@ brings back has as many. Run again after an interruption it goes on.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.process.directory_lock import DirectoryLock
-from filoray.command.cluster_start import set_ray_environment
-from filoray.command.launch_state import STATE_FILE, LaunchState
+from filoray.command.cluster_start import connected_to, set_ray_environment
+from filoray.command.launch_state import LaunchState
 from filoray.command.process_environment import prepare_environment
 from filoray.command.ray_runtime import port_problem
 
@@ -33,9 +32,7 @@ def scale(data_dir: Path, count: int) -> int:
     """Returns when there are ``count`` nodes with a gateway each. Raises FilorayError, naming what is in the way."""
     data_dir = data_dir.resolve()
     with DirectoryLock(data_dir, "launch"):
-        state = LaunchState.read(data_dir)
-        if state is None:
-            raise FilorayError(f"no cluster was launched on {data_dir} (there is no {STATE_FILE} in it)")
+        state = LaunchState.of_launch(data_dir)
         if state.ray is not None and not state.ray.is_running():
             raise FilorayError(f"the Ray of {data_dir} does not run; scale again when its supervisor has it back")
         prepare_environment(data_dir, ())
@@ -56,17 +53,10 @@ def _actors(state: LaunchState, count: int) -> Iterator[ClusterActors]:
     from filoray.command.cluster_actors import ClusterActors, running_config
 
     try:
-        ray.init(
-            address=state.ray_address,
-            namespace=f"filoray-{state.cluster_name}",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        yield ClusterActors(dataclasses.replace(running_config(), node_count=count))
+        with connected_to(state):
+            yield ClusterActors(dataclasses.replace(running_config(), node_count=count))
     except (ConnectionError, ray.exceptions.RayError) as error:
         raise FilorayError(f"the cluster's actors do not answer: {error}") from None
-    finally:
-        ray.shutdown()
 
 
 def _grow(actors: ClusterActors, state: LaunchState, data_dir: Path, count: int) -> None:
