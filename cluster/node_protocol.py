@@ -15,6 +15,7 @@ from typing import Protocol
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.copy_set import InSyncProposed, ShardCopies
 from filoray.cluster.control.shard_status import ShardEvent, ShardStatus
 from filoray.cluster.process.process_identity import ProcessIdentity
 
@@ -33,12 +34,24 @@ WATCH_GROUP = "watch"
 
 @dataclass(frozen=True, slots=True)
 class HeldShard:
-    """A shard that a node holds, as it says itself."""
+    """A shard that a node holds, as it says itself. ``is_follower``: a copy that it neither answers nor writes from."""
 
     dataset: str
     shard: int
     epoch: int
     status: ShardStatus
+    is_follower: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where another node listens; ``endpoint`` and ``public_key`` as in NodeAnnouncement."""
+
+    node: str
+    incarnation: int
+    address: NodeAddress
+    endpoint: str = ""
+    public_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +96,12 @@ class HeartbeatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
-    """What became of a shard that was started at ``epoch``."""
+    """What became of a shard that was started at ``epoch``, or what its leader proposes."""
 
     dataset: str
     shard: int
     epoch: int
-    event: ShardEvent
+    event: ShardEvent | InSyncProposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +128,12 @@ class NodeOrders(Protocol):
 
         ``opened``: those that were Active before; what they stored must be there, or they are in Error.
         """
+
+    def follow_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
+        """Have copies of those shards, as the leaders at these epochs make them. Returns at once."""
+
+    def tell_copies(self, dataset: str, copies: Sequence[ShardCopies], peers: Sequence[Peer]) -> None:
+        """To the leader of those shards: which copies there are. ``peers``: those of their nodes that are members."""
 
     def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         """Flush and close those that are held at that epoch; returns when that is done."""

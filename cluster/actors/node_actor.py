@@ -14,6 +14,7 @@ import ray
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.copy_set import ShardCopies
 from filoray.cluster.node_protocol import (
     CONTROL_GROUP,
     WATCH_GROUP,
@@ -22,6 +23,7 @@ from filoray.cluster.node_protocol import (
     NodeAnnouncement,
     NodeOrders,
     NodeSpec,
+    Peer,
     ShardEpoch,
 )
 from filoray.cluster.process.process_log import log_to_file
@@ -53,6 +55,13 @@ class NodeActor:
 
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
         self._node.start_shards(config, shards, opened)
+
+    def follow_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
+        self._node.follow_shards(config, shards)
+
+    @ray.method(concurrency_group=CONTROL_GROUP)
+    def tell_copies(self, dataset: str, copies: Sequence[ShardCopies], peers: Sequence[Peer]) -> None:
+        self._node.tell_copies(dataset, copies, peers)
 
     def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         self._node.stop_shards(dataset, shards)

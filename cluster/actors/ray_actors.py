@@ -25,8 +25,9 @@ from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.coordinator_effects import MachineList
+from filoray.cluster.control.copy_set import ShardCopies
 from filoray.cluster.control.machine_placement import Machine, Placement
-from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeSpec, ShardEpoch
+from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeSpec, Peer, ShardEpoch
 from filoray.cluster.process.observed_clock import finished_within
 from filoray.cluster.process.process_identity import ProcessIdentity, process_name, started_after_boot_s
 
@@ -63,6 +64,17 @@ class ActorPort(Protocol):
         config: DatasetConfig,
         shards: Sequence[ShardEpoch],
         opened: Sequence[int],
+    ) -> None: ...
+    async def follow_shards(
+        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+    ) -> None: ...
+    async def tell_copies(
+        self,
+        node: str,
+        incarnation: int,
+        dataset: str,
+        copies: Sequence[ShardCopies],
+        peers: Sequence[Peer],
     ) -> None: ...
     async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None: ...
     async def delete_shards(
@@ -148,6 +160,21 @@ class RayActors:
         opened: Sequence[int],
     ) -> None:
         await completed((await self._node(node, incarnation)).start_shards.remote(config, shards, opened), None)
+
+    async def follow_shards(
+        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+    ) -> None:
+        await completed((await self._node(node, incarnation)).follow_shards.remote(config, shards), None)
+
+    async def tell_copies(
+        self,
+        node: str,
+        incarnation: int,
+        dataset: str,
+        copies: Sequence[ShardCopies],
+        peers: Sequence[Peer],
+    ) -> None:
+        await completed((await self._node(node, incarnation)).tell_copies.remote(dataset, copies, peers), None)
 
     async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         await completed((await self._node(node, incarnation)).stop_shards.remote(dataset, shards), None)

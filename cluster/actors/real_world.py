@@ -31,7 +31,7 @@ from filoray.cluster.control.coordinator_effects import (
     WatchProcess,
 )
 from filoray.cluster.control.coordinator_events import RequestId
-from filoray.cluster.control.shard_messages import DeleteShards, StartShards, StopShards
+from filoray.cluster.control.shard_messages import DeleteShards, FollowShards, StartShards, StopShards, TellCopies
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.node_protocol import NodeAnnouncement
 from filoray.cluster.process.observed_clock import monotonic_ms
@@ -148,6 +148,10 @@ class RealWorld:
                 return actors.shutdown(node, incarnation, timeout_ms / 1000)
             case GiveOrder(StartShards(node, incarnation, config, shards), opened):
                 return actors.start_shards(node, incarnation, config, shards, opened)
+            case GiveOrder(FollowShards(node, incarnation, config, shards)):
+                return actors.follow_shards(node, incarnation, config, shards)
+            case GiveOrder(TellCopies(node, incarnation, dataset, copies), peers=peers):
+                return actors.tell_copies(node, incarnation, dataset, copies, peers)
             case GiveOrder(StopShards(node, incarnation, dataset, shards)):
                 return actors.stop_shards(node, incarnation, dataset, shards)
             case GiveOrder(DeleteShards(node, incarnation, dataset, shards, generation)):

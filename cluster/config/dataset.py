@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from filoray.cluster.config.config_section import ConfigSection, ConfigSource, merge
-from filoray.cluster.config.dataset_limits import DatasetLimits
 from filoray.cluster.config.dataset_name import check_dataset_name
 from filoray.cluster.config.hocon import parse_posted
 from filoray.cluster.config.ignored_keys import (
@@ -46,6 +45,8 @@ SOURCE_FACTORIES = tuple(_SOURCES)
 
 MAX_SHARDS = 65_536
 """Far more than ``datasets.max-shards`` allows by default."""
+NUM_REPLICAS_MAX = 16
+"""More copies than anybody keeps; each write waits for all of them that are in sync."""
 _DEFAULT_SCHEMA = "prom-counter"
 
 
@@ -54,6 +55,9 @@ class DatasetConfig:
     """One dataset. ``num_shards`` is a power of two; ``spread`` is at most its logarithm.
 
     ``generation``: how many datasets of that name there were before; given when it is set up, never by its source.
+
+    ``num_replicas``: copies of each shard, on different nodes. ``min_in_sync_replicas``: how many must have
+    all that is acknowledged, or writes are refused.
 
     ``source_config``: the ``sourceconfig`` block as plain JSON values, for the stream named by ``source_factory``.
 
@@ -69,12 +73,19 @@ class DatasetConfig:
     source_config: Mapping[str, PlainValue]
     store: StoreConfig
     generation: int = 0
+    num_replicas: int = 1
+    min_in_sync_replicas: int = 1
     ignored_keys: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def storage_name(self) -> str:
         """What its files and rows are kept under: no dataset set up later under its name has the same."""
         return storage_name(self.name, self.generation)
+
+    @property
+    def has_copies(self) -> bool:
+        """Then each node keeps what it has of the dataset under a directory of its own."""
+        return self.num_replicas > 1
 
     @property
     def shards_per_node_max(self) -> int:
@@ -153,6 +164,8 @@ def read_dataset_config(
     """Check the values of a source configuration for the dataset named ``path_name``.
 
     Needed: dataset (equal to ``path_name``), num-shards (a power of two), min-num-nodes, sourcefactory, sourceconfig.
+    May be given: spread, num-replicas, min-in-sync-replicas.
+
     Raises ConfigError (HTTP 400) naming the key and line, BadData for the name.
     """
     check_dataset_name(path_name)
@@ -171,6 +184,7 @@ def read_dataset_config(
     plain = section.raw("sourceconfig")
     assert isinstance(plain, dict), "section() above made sure"
     spread_max = num_shards.bit_length() - 1
+    num_replicas, min_in_sync = _replicas(section, source_factory)
     return DatasetConfig(
         name=name,
         schema=section.text("schema") if section.has("schema") else _DEFAULT_SCHEMA,
@@ -182,13 +196,39 @@ def read_dataset_config(
         else min(spread_default, spread_max),
         source_config=plain,
         store=_store(source_config, store_defaults, source),
+        num_replicas=num_replicas,
+        min_in_sync_replicas=min_in_sync,
         ignored_keys=ignored_keys(values, _SOURCES[source_factory]),
     )
 
 
-def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], limits: DatasetLimits) -> None:
-    """Raises BadData where the cluster, which has the data sets ``others``, takes no such data set beside them."""
+def _replicas(section: ConfigSection, source_factory: str) -> tuple[int, int]:
+    """How many copies there are of each shard, and how many must have what is acknowledged."""
+    count, least = (
+        section.integer(key, minimum=1, maximum=NUM_REPLICAS_MAX) if section.has(key) else 1
+        for key in ("num-replicas", "min-in-sync-replicas")
+    )
+    if least > count:
+        raise section.error("min-in-sync-replicas", f"{least} is more than num-replicas = {count}")
+    if count > 1 and source_factory != LOG_STREAM_FACTORY:
+        raise section.error(
+            "num-replicas",
+            f"{count} copies are kept of what is written to filoray alone (sourcefactory = {LOG_STREAM_FACTORY}); the "
+            f"samples of {source_factory} are in its stream, from which any node recovers them",
+        )
+    return count, least
+
+
+def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], cluster: ServerConfig) -> None:
+    """Raises BadData where ``cluster``, which has the data sets ``others``, takes no such data set beside them."""
+    limits = cluster.dataset_limits
     check_dataset_name(config.name, [other.name for other in others])
+    if config.has_copies and cluster.column_store_url is not None:
+        raise BadData(
+            f"dataset {config.name}: num-replicas is {config.num_replicas}, but the shards of this cluster are in a "
+            "database that all nodes reach (filoray.column-store): any node takes a shard over from there, and the "
+            "database's own replicas keep it; leave num-replicas at 1"
+        )
     if len(others) >= limits.max_count:
         raise BadData(
             f"dataset {config.name}: there are {len(others)} datasets already, and filoray.datasets.max-count allows "

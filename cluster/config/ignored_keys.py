@@ -16,7 +16,10 @@ from filoray.cluster.config.setting import declared_settings
 from filoray.cluster.config.store_config import StoreConfig
 from filoray.cluster.units import PlainValue
 
-DATASET_KEYS = frozenset(("dataset", "num-shards", "min-num-nodes", "sourcefactory", "spread", "sourceconfig"))
+_DATASET_NAMES = """
+    dataset num-shards min-num-nodes num-replicas min-in-sync-replicas sourcefactory spread sourceconfig
+"""
+DATASET_KEYS = frozenset(_DATASET_NAMES.split())
 """Not FiloDB's ``schema``: all series are floats, and what their counters are, the queries say."""
 
 _CSV_NAMES = """

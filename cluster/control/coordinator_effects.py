@@ -19,7 +19,7 @@ from filoray.cluster.control.machine_placement import Machine
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistDrained, PersistShardMap
 from filoray.cluster.errors import FilorayError
-from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeProcessId
+from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeProcessId, Peer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +139,14 @@ class CloseNode(CoordinatorEffect):
 
 @dataclass(frozen=True, slots=True)
 class GiveOrder(CoordinatorEffect):
-    """``opened``: those of the shards to start that were Active before in this generation."""
+    """``opened``: those of the shards to start that were Active before in this generation.
+
+    ``peers``: of an order that tells of copies, where the nodes are that have them.
+    """
 
     order: ShardOrder
     opened: tuple[int, ...] = ()
+    peers: tuple[Peer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.machine_placement import Machine
-from filoray.cluster.control.shard_messages import DeleteShards, StartShards, StopShards
+from filoray.cluster.control.shard_messages import DeleteShards, FollowShards, StartShards, StopShards, TellCopies
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer, NodeAnnouncement, ShardReport
 
 RequestId = int
 """Whoever asks and waits for an answer gives one, from 1, to be used once."""
 
-ShardOrder = StartShards | StopShards | DeleteShards
+ShardOrder = StartShards | FollowShards | TellCopies | StopShards | DeleteShards
 
 
 @dataclass(frozen=True, slots=True)

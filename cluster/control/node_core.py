@@ -10,6 +10,7 @@ Rules it keeps (``check_invariants`` states some of them as code):
 * Epochs only grow. An order of an older epoch, or of one that was to be stopped, or of a generation that was to be
   deleted, opens nothing; one that is given twice is carried out once and told again.
 * Whoever orders a stop or a deletion is answered when what it is for is closed, and deleted, not before.
+* A follower's copy leads only when that is ordered, at a later epoch; it tells the coordinator nothing before.
 * What fails is tried again for as long as the node is to hold the shard, with growing delays.
 """
 
@@ -35,6 +36,7 @@ from filoray.cluster.control.node_events import (
     FilesDeleted,
     FlushFailed,
     FlushStepped,
+    FollowOrdered,
     NodeEvent,
     OpeningCameBack,
     OpeningsWord,
@@ -44,6 +46,7 @@ from filoray.cluster.control.node_events import (
     SlotKey,
     StartOrdered,
     StopOrdered,
+    TellCopiesOrdered,
     Tick,
 )
 from filoray.cluster.control.shard_slot import SLOT_EVENTS, Assignment, NodeLimits, ShardSlot
@@ -85,6 +88,10 @@ class NodeCore:
         match event:
             case StartOrdered():
                 effects = self._start_ordered(event)
+            case FollowOrdered():
+                effects = self._follow_ordered(event)
+            case TellCopiesOrdered():
+                effects = self._tell_copies_ordered(event)
             case StopOrdered():
                 effects = self._stop_ordered(event)
             case DeleteOrdered():
@@ -149,6 +156,27 @@ class NodeCore:
             effects += self._start((order.config.name, shard), assignment)
         return [*effects, AnswerRequest(order.request)]
 
+    def _follow_ordered(self, order: FollowOrdered) -> list[NodeEffect]:
+        effects: list[NodeEffect] = []
+        for shard, epoch in order.shards:
+            assignment = Assignment(order.config, epoch, was_open=False, is_follower=True)
+            effects += self._start((order.config.name, shard), assignment)
+        return [*effects, AnswerRequest(order.request)]
+
+    def _tell_copies_ordered(self, order: TellCopiesOrdered) -> list[NodeEffect]:
+        """Answered with a problem where a shard is not to lead here at that epoch, or not yet."""
+        effects: list[NodeEffect] = []
+        strange = []
+        for shard, epoch, copies in order.copies:
+            slot = self._slots.get((order.dataset, shard))
+            is_leader = slot is not None and slot.is_wanted and not slot.wanted.is_follower
+            if slot is None or not is_leader or slot.wanted.epoch != epoch:
+                strange.append(shard)
+            else:
+                effects += slot.tell_copies(copies, order.peers)
+        problem = f"shards {strange} of dataset {order.dataset} do not lead here at those epochs" if strange else ""
+        return [*effects, AnswerRequest(order.request, problem)]
+
     def _start(self, key: SlotKey, assignment: Assignment) -> list[NodeEffect]:
         if self._is_shut_down or assignment.config.generation <= self._deleted.get(key[0], -1):
             return []
@@ -156,7 +184,10 @@ class NodeCore:
         if slot is not None and slot.is_wanted and slot.wanted.epoch == assignment.epoch:
             return slot.tell_again()
         newest = max(self._stopped.get(key, 0), 0 if slot is None else slot.wanted.epoch)
-        if assignment.epoch <= newest:
+        if assignment.is_follower:
+            if assignment.epoch < newest:
+                return []  # a late order; a copy that was dropped may be wanted again while the same leader leads
+        elif assignment.epoch <= newest:
             # A coordinator whose store was lost gives out epochs anew; to any other this comes too late to be heard.
             reason = f"dataset {key[0]} shard {key[1]}: epoch {assignment.epoch} was overtaken here by epoch {newest}"
             return [Report(key, assignment.epoch, IngestionError(reason, newest))]
@@ -229,7 +260,7 @@ class NodeCore:
 
     def _after(self, slot: ShardSlot, effects: list[NodeEffect]) -> list[NodeEffect]:
         """``effects`` and what else follows from the state in which the slot is now."""
-        if slot.state is SlotState.OPEN:
+        if slot.state is SlotState.OPEN and not slot.present.is_follower:  # a follower flushes when its leader did
             self._flushes.add(slot.key, slot.opening)
         else:
             self._flushes.remove(slot.key)

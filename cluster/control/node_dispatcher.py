@@ -21,8 +21,10 @@ from filoray.cluster.control.node_effects import (
     NodeEffect,
     Note,
     OpenShard,
+    PromoteShard,
     Report,
     ServeShard,
+    TellCopies,
     WakeAt,
 )
 from filoray.cluster.control.node_events import (
@@ -46,6 +48,8 @@ class NodeWorld(Protocol):
         """Of a clock that never jumps."""
 
     def open_shard(self, order: OpenShard) -> None: ...
+    def promote_shard(self, order: PromoteShard) -> None: ...
+    def tell_copies(self, copies: TellCopies) -> None: ...
     def abandon_opening(self, opening: OpeningId) -> None: ...
     def end_opening(self, opening: OpeningId) -> None: ...
     def serve_shard(self, opening: OpeningId) -> None: ...
@@ -94,6 +98,10 @@ class NodeDispatcher:
         match effect:
             case OpenShard():
                 world.open_shard(effect)
+            case PromoteShard():
+                world.promote_shard(effect)
+            case TellCopies():
+                world.tell_copies(effect)
             case AbandonOpening(_, opening):
                 world.abandon_opening(opening)
             case EndOpening(_, opening):
@@ -120,9 +128,9 @@ def failure_of(effect: NodeEffect, error: Exception) -> NodeEvent | None:
     """What has happened when ``effect`` could not even be begun; None: no event can say so."""
     reason = _reason(error)
     match effect:
-        case OpenShard(opening=opening):
+        case OpenShard(opening=opening) | PromoteShard(opening=opening):
             return OpeningFailed(effect.key, opening, reason)
-        case ServeShard(key, opening):  # what feeds it may not run: it is opened anew
+        case ServeShard(key, opening) | TellCopies(key, opening):  # what feeds it may not run: it is opened anew
             return StoreDoubted(key, opening, reason)
         case DeleteFiles(request):
             return FilesDeleted(request, reason)

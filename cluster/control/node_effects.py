@@ -9,8 +9,10 @@ import logging
 from dataclasses import dataclass
 
 from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.control.node_events import OpeningId, RequestId, SlotKey
 from filoray.cluster.control.shard_status import ShardEvent
+from filoray.cluster.node_protocol import Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,9 @@ class OpenShard:
     """Open it when there is a thread for it: ends in Opened, OpeningFailed, or as EndOpening says.
 
     On the way OpeningProgressed and OpeningOverdue. ``was_open``: here or elsewhere, so what it stored must be there.
+
+    ``is_follower``: it is to be a copy. What is stored of it is not opened before its leader asks for that: Opened at
+    once, and whatever the leader sends for that epoch is taken from then on.
     """
 
     config: DatasetConfig
@@ -25,6 +30,7 @@ class OpenShard:
     epoch: int
     opening: OpeningId
     was_open: bool
+    is_follower: bool = False
 
     @property
     def key(self) -> SlotKey:
@@ -48,6 +54,29 @@ class EndOpening:
 
     key: SlotKey
     opening: OpeningId
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteShard:
+    """The copy that opening has is to lead from now on, at ``epoch``, as it is: ends in Opened or OpeningFailed.
+
+    Nothing that its leader sends is taken any more. If no copy is open there, what is stored is opened.
+    """
+
+    key: SlotKey
+    opening: OpeningId
+    epoch: int
+    was_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellCopies:
+    """The shard, which is served, has these copies. ``peers``: where their nodes are."""
+
+    key: SlotKey
+    opening: OpeningId
+    copies: CopySet
+    peers: tuple[Peer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +157,8 @@ class Note:
 
 NodeEffect = (
     OpenShard
+    | PromoteShard
+    | TellCopies
     | AbandonOpening
     | EndOpening
     | ServeShard

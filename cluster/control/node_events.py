@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from filoray.cluster.config.dataset import DatasetConfig
-from filoray.cluster.node_protocol import ShardEpoch
+from filoray.cluster.control.copy_set import ShardCopies
+from filoray.cluster.node_protocol import Peer, ShardEpoch
 
 SlotKey = tuple[str, int]
 """(dataset, shard)."""
@@ -30,6 +31,25 @@ class StartOrdered:
     config: DatasetConfig
     shards: tuple[ShardEpoch, ...]
     opened: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FollowOrdered:
+    """Have copies of the shards, as the leaders at these epochs make them."""
+
+    request: RequestId
+    config: DatasetConfig
+    shards: tuple[ShardEpoch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TellCopiesOrdered:
+    """Of shards that this node leads at those epochs. ``peers``: their followers' nodes, those that are there."""
+
+    request: RequestId
+    dataset: str
+    copies: tuple[ShardCopies, ...]
+    peers: tuple[Peer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +207,7 @@ class Tick:
     """Time has passed."""
 
 
-Order = StartOrdered | StopOrdered | DeleteOrdered | ShutdownOrdered
+Order = StartOrdered | FollowOrdered | TellCopiesOrdered | StopOrdered | DeleteOrdered | ShutdownOrdered
 OpeningsWord = OpeningProgressed | Opened | OpeningFailed | OpeningOverdue | OpeningAbandoned | OpeningEnded
 ShardsWord = SourceFailed | SourceWentOn | StoreDoubted | FlushStepped | FlushFailed | Closed
 NodeEvent = Order | OpeningsWord | OpeningCameBack | ShardsWord | FilesDeleted | Tick

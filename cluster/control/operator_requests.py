@@ -84,7 +84,7 @@ class OperatorRequests:
         config = yield from self._read(request, name, text)
         yield Until(lambda: not self._manager.is_deleting(name), self._patience.deletion_ms)
         others = [known for known, _ in self._manager.datasets.values() if known.name != name]
-        check_room_for(config, others, self._config.dataset_limits)
+        check_room_for(config, others, self._config)
         self._check_deleted(name)
         self._shards.manage(DatasetSetUp(config))
         if line := ignored_keys_line(name, config.ignored_keys):

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import overload
 
+from filoray.cluster.control.copy_set import ONE_COPY, CopySet
 from filoray.cluster.control.shard_status import INITIAL_STATUS, OWNED, ShardStatus, StatusKind
 
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """One shard. ``node`` is the slot name of its owner, None while there is none.
+    """One shard. ``node`` is the slot name of its owner, None while there is none; of several copies, their leader's.
 
     ``epoch`` is that of the last assignment, 0 before the first; it only grows.
     """
@@ -30,6 +31,7 @@ class ShardEntry:
     status: ShardStatus
     node: str | None
     epoch: int
+    copies: CopySet = ONE_COPY
 
     def __post_init__(self) -> None:
         assert (self.node is not None) == (self.status.kind in OWNED), f"owner and status disagree: {self}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.copy_set import ShardCopies
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.node_protocol import HeldShard, ShardEpoch, ShardReport
 
@@ -200,6 +201,26 @@ class StartShards:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowShards:
+    """The node is to have copies of those shards, as the leaders at these epochs make them."""
+
+    node: str
+    incarnation: int
+    config: DatasetConfig
+    shards: tuple[ShardEpoch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TellCopies:
+    """To the leader of those shards: which copies there are now, and who is in sync."""
+
+    node: str
+    incarnation: int
+    dataset: str
+    copies: tuple[ShardCopies, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StopShards:
     """The shell answers with ShardsReleased when the node did it."""
 
@@ -234,6 +255,8 @@ ManagerCommand = (
     | PersistDrained
     | PersistShardMap
     | StartShards
+    | FollowShards
+    | TellCopies
     | StopShards
     | DeleteShards
     | PublishShardMap

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from filoray.cluster.control.assignment import NodeLoad, assign_shards, node_order
 from filoray.cluster.control.fences import ShardKey
@@ -91,7 +92,7 @@ class ShardPlacement:
             self._bound_for.pop((dataset.name, shard), None)
             epoch = table.epochs.next((dataset.name, shard))
             status = next_status(entry.status, ShardAssignmentStarted())
-            changed.append(ShardEntry(shard, status, node, epoch))
+            changed.append(replace(entry, status=status, node=node, epoch=epoch))
             table.tell(dataset, shard, f"{entry.status} -> {status}: {node}, epoch {epoch}; {why}")
             by_node.setdefault(node, []).append((shard, epoch))
         table.change(dataset, changed)

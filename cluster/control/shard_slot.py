@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.control.node_effects import (
     AbandonOpening,
     CloseShard,
@@ -18,8 +19,10 @@ from filoray.cluster.control.node_effects import (
     NodeEffect,
     Note,
     OpenShard,
+    PromoteShard,
     Report,
     ServeShard,
+    TellCopies,
 )
 from filoray.cluster.control.node_events import (
     Closed,
@@ -56,7 +59,7 @@ from filoray.cluster.control.slot_states import (
     SlotState,
     next_slot_state,
 )
-from filoray.cluster.node_protocol import HeldShard
+from filoray.cluster.node_protocol import HeldShard, Peer
 
 SLOT_EVENTS: dict[type[OpeningsWord | ShardsWord], SlotEvent] = {
     OpeningProgressed: SlotEvent.PROGRESSED,
@@ -93,11 +96,15 @@ class NodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What was ordered. ``was_open``: here or elsewhere, so that what it stored must be there."""
+    """What was ordered. ``was_open``: here or elsewhere, so that what it stored must be there.
+
+    ``is_follower``: to have a copy, as the leader at that epoch makes it.
+    """
 
     config: DatasetConfig
     epoch: int
     was_open: bool
+    is_follower: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,8 @@ class ShardSlot:
         self._failure = IngestionError("")
         self._hanging: set[OpeningId] = set()
         """Abandoned attempts that have not come back."""
+        self._copies: TellCopies | None = None
+        """What was told last of the copies of what is wanted."""
 
     @property
     def is_wanted(self) -> bool:
@@ -140,9 +149,24 @@ class ShardSlot:
 
     def start(self, assignment: Assignment) -> list[NodeEffect]:
         """At a later epoch than any before."""
-        before = self._move(SlotEvent.START_ORDERED)
-        self.wanted, self.held, self._said = assignment, _as_ordered(self.key, assignment), None
+        is_promoted = self.state is SlotState.OPEN and self.present.is_follower and not assignment.is_follower
+        is_promoted = is_promoted and assignment.config.generation == self.present.config.generation
+        before = self._move(SlotEvent.PROMOTE_ORDERED if is_promoted else SlotEvent.START_ORDERED)
+        self.wanted, self.held, self._said, self._copies = assignment, _as_ordered(self.key, assignment), None, None
+        if is_promoted:
+            self.present = assignment
+            return [PromoteShard(self.key, self.opening, assignment.epoch, assignment.was_open)]
         return self._go_on() if self.state is SlotState.OPENING else self._end_present(before)
+
+    def tell_copies(self, copies: CopySet, peers: tuple[Peer, ...]) -> list[NodeEffect]:
+        """Of what is wanted, which is to lead. A set that is older than the last is not heard."""
+        if self._copies is not None and copies.version < self._copies.copies.version:
+            return []
+        self._copies = TellCopies(self.key, self.opening, copies, peers)
+        return self._tell_of_copies() if self.state is SlotState.OPEN else []
+
+    def _tell_of_copies(self) -> list[NodeEffect]:
+        return [] if self._copies is None else [replace(self._copies, opening=self.opening)]
 
     def let_go(self) -> list[NodeEffect]:
         before = self._move(SlotEvent.LET_GO_ORDERED)
@@ -187,7 +211,10 @@ class ShardSlot:
                 assert isinstance(event, Opened), f"{event} in an opening slot"
                 self.present = self.wanted = replace(self.present, was_open=True)
                 self._retry_delay_ms = self._limits.retry_delay_ms
-                return [ServeShard(self.key, self.opening, self.present.epoch), *self._say(IngestionStarted())]
+                if self.present.is_follower:
+                    return []
+                serve = ServeShard(self.key, self.opening, self.present.epoch)
+                return [serve, *self._tell_of_copies(), *self._say(IngestionStarted())]
 
     def _open_shards_word(self, event: OpeningsWord | ShardsWord) -> list[NodeEffect]:
         match event:
@@ -259,9 +286,10 @@ class ShardSlot:
     def _go_on(self, problem: str = "") -> list[NodeEffect]:
         """Nothing is in hand any more: what is wanted, if anything, is opened."""
         effects: list[NodeEffect] = []
-        is_next = self.state is SlotState.CLOSED or self.wanted.epoch != self.present.epoch
+        is_next = self.state is SlotState.CLOSED or self.wanted is not self.present
         if is_next and self.opening:
-            effects.append(Report(self.key, self.present.epoch, IngestionStopped()))
+            if not self.present.is_follower:
+                effects.append(Report(self.key, self.present.epoch, IngestionStopped()))
             self.ended = Ended(problem)
             self._retry_delay_ms = self._limits.retry_delay_ms
             self._hanging = set()
@@ -273,9 +301,13 @@ class ShardSlot:
     def _open(self) -> list[NodeEffect]:
         self.opening, self._progress_pct = next(self._openings), -1
         present = self.present
-        return [OpenShard(present.config, self.key[1], present.epoch, self.opening, present.was_open)]
+        return [
+            OpenShard(present.config, self.key[1], present.epoch, self.opening, present.was_open, present.is_follower)
+        ]
 
     def _say(self, event: ShardEvent) -> list[NodeEffect]:
+        if self.wanted.is_follower:  # its leader knows how it is, by what it does with what that sends
+            return []
         self.held = replace(self.held, status=next_status(self.held.status, event))
         self._said = event
         return [Report(self.key, self.held.epoch, event)]
@@ -287,4 +319,4 @@ class ShardSlot:
 
 
 def _as_ordered(key: SlotKey, assignment: Assignment) -> HeldShard:
-    return HeldShard(*key, assignment.epoch, ShardStatus(StatusKind.ASSIGNED))
+    return HeldShard(*key, assignment.epoch, ShardStatus(StatusKind.ASSIGNED), assignment.is_follower)

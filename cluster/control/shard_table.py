@@ -141,7 +141,7 @@ class ShardTable:
         if status.kind is not entry.status.kind:
             reason = f" ({status.reason})" if status.reason else ""
             self.tell(dataset, entry.shard, f"{entry.status} -> {status}{reason}: {type(event).__name__}; {why}")
-        return ShardEntry(entry.shard, status, entry.node if status.kind in OWNED else None, entry.epoch)
+        return replace(entry, status=status, node=entry.node if status.kind in OWNED else None)
 
     def change(self, dataset: KnownDataset, entries: Iterable[ShardEntry]) -> None:
         dataset.shard_map = replace(dataset.shard_map.with_entries(entries), version=self.next_version())

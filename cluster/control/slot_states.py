@@ -9,6 +9,9 @@ grow. An opening may wait for an answer of the shard's source, and then it can b
 closed (*closing to retry*), and its thread, should it ever come back, finds that it must touch nothing any more. While
 an opening works on the shard, nobody can take it away.
 
+A slot may be that of a *follower*: a copy that neither answers nor takes writes. It is *open* when it takes what its
+leader sends. When it is to lead itself, it is opening again, with what it has in hand.
+
 Who does not want the shard any longer, at that epoch, must first have the opening end (*leaving*), and close what it
 opened (*closing*). What comes afterwards may change meanwhile: *to open* it at a later epoch (or at the same one,
 after its store was doubted), or *for good*. Only then is the slot opening again, or closed: a shard is never in two
@@ -41,7 +44,9 @@ class SlotEvent(enum.Enum):
     """Orders first, then what the present opening says, then what the open shard does, then what time brings."""
 
     START_ORDERED = "start ordered"
-    """At a later epoch than any before."""
+    """At a later epoch than any before, to lead or to follow."""
+    PROMOTE_ORDERED = "promote ordered"
+    """What it has as a follower is to lead, at a later epoch than any before."""
     LET_GO_ORDERED = "let go ordered"
     """Stopped, deleted, or the node shuts down."""
 
@@ -111,6 +116,7 @@ SLOT_TRANSITIONS: dict[SlotState, dict[SlotEvent, SlotState]] = {
         SlotEvent.FLUSH_FAILED: OPEN,
         SlotEvent.STORE_DOUBTED: CLOSING_TO_OPEN,
         SlotEvent.START_ORDERED: CLOSING_TO_OPEN,
+        SlotEvent.PROMOTE_ORDERED: OPENING,
         SlotEvent.LET_GO_ORDERED: CLOSING_FOR_GOOD,
     },
     FAILED: {

@@ -66,7 +66,8 @@ class ModelStore:
         status, node = replace(entry.status, progress_pct=0), entry.node
         if status.kind in OWNED and node not in members:
             status, node = ShardStatus(StatusKind.DOWN), None
-        return ShardEntry(entry.shard, status, node, max(entry.epoch, self._epochs.get((name, entry.shard), 0)))
+        last_epoch = max(entry.epoch, self._epochs.get((name, entry.shard), 0))
+        return replace(entry, status=status, node=node, epoch=last_epoch)
 
     def opened_shards(self) -> dict[tuple[str, int], int]:
         return dict(self._opened)

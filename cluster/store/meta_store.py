@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from filoray.cluster.actor_names import slot_index
 from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.copy_set import ONE_COPY, CopySet
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind, parse_status
 from filoray.cluster.control.shard_table import RestoredState
@@ -364,6 +365,13 @@ class MetaStore:
         connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
 
 
+def _copies_of_row(copies: tuple[int, list[str], list[str]] | None = None) -> CopySet:
+    if copies is None:
+        return ONE_COPY
+    version, followers, in_sync = copies
+    return CopySet(version, tuple(followers), tuple(in_sync))
+
+
 def _prepare_sqlite(connection: object, _record: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]  # the driver's own connection
     cursor.execute("PRAGMA journal_mode=WAL")
@@ -373,7 +381,14 @@ def _prepare_sqlite(connection: object, _record: object) -> None:
 
 
 def _map_to_json(shard_map: ShardMap) -> str:
-    return json.dumps([[str(entry.status), entry.status.reason, entry.node, entry.epoch] for entry in shard_map.shards])
+    return json.dumps([_entry_to_row(entry) for entry in shard_map.shards])
+
+
+def _entry_to_row(entry: ShardEntry) -> list[object]:
+    """Where a shard has copies, they stand at the row's end."""
+    row: list[object] = [str(entry.status), entry.status.reason, entry.node, entry.epoch]
+    copies = entry.copies
+    return row if copies == ONE_COPY else [*row, [copies.version, copies.followers, copies.in_sync]]
 
 
 def _map_from_json(
@@ -383,9 +398,10 @@ def _map_from_json(
     initial = ShardMap.initial(config.name, config.num_shards)
     rows = json.loads(text) if text is not None else [[str(e.status), "", None, 0] for e in initial.shards]
     entries = []
-    for shard, (status_text, reason, node, epoch) in enumerate(rows):
+    for shard, (status_text, reason, node, epoch, *copies) in enumerate(rows):
         status = ShardStatus(parse_status(status_text).kind, reason=reason)
         if status.kind in OWNED and node not in members:
             status, node = ShardStatus(StatusKind.DOWN), None
-        entries.append(ShardEntry(shard, status, node, max(epoch, epochs.get((config.name, shard), 0))))
+        last_epoch = max(epoch, epochs.get((config.name, shard), 0))
+        entries.append(ShardEntry(shard, status, node, last_epoch, _copies_of_row(*copies)))
     return ShardMap(config.name, initial.version, tuple(entries))

@@ -1,0 +1,43 @@
+"""Which nodes have a copy of a shard, and whose copies have all that was acknowledged.
+
+A shard of a data set with ``num-replicas`` above 1 has a leader, which answers, and followers on other nodes, which
+have what it has. Who is *in sync* goes by Kafka's rule (KIP-497, AlterPartition): the coordinator keeps the set and its
+version, the leader proposes another for the version that it knows, and stops waiting for a follower only when it was
+told a set without it. So whoever is in the last durable set has all that was ever acknowledged, and may lead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CopySet:
+    """``version`` grows with every change. All empty where a shard has one copy.
+
+    ``followers``: nodes that have a copy or are to get one, without the leader's. ``in_sync``: those that may lead
+    next, with the leader's.
+    """
+
+    version: int = 0
+    followers: tuple[str, ...] = ()
+    in_sync: tuple[str, ...] = ()
+
+    def __contains__(self, node: str) -> bool:
+        """Whether it has a copy that must be closed before it may be deleted."""
+        return node in self.followers or node in self.in_sync
+
+
+ONE_COPY = CopySet()
+
+ShardCopies = tuple[int, int, CopySet]
+"""(shard, epoch, its copies)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InSyncProposed:
+    """By the leader, for the set of ``base_version``. ``reason``: for the shard's story."""
+
+    base_version: int
+    in_sync: tuple[str, ...]
+    reason: str = ""
