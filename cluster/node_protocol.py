@@ -15,7 +15,7 @@ from typing import Protocol
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import DatasetConfig
-from filoray.cluster.control.copy_set import InSyncProposed, ShardCopies
+from filoray.cluster.control.copy_set import FollowedShard, InSyncProposed, ShardCopies
 from filoray.cluster.control.shard_status import ShardEvent, ShardStatus
 from filoray.cluster.process.process_identity import ProcessIdentity
 
@@ -129,8 +129,11 @@ class NodeOrders(Protocol):
         ``opened``: those that were Active before; what they stored must be there, or they are in Error.
         """
 
-    def follow_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
+    def follow_shards(self, config: DatasetConfig, shards: Sequence[FollowedShard]) -> None:
         """Have copies of those shards, as the leaders at these epochs make them. Returns at once."""
+
+    def drop_copies(self, dataset: str, generation: int, shards: Sequence[FollowedShard]) -> None:
+        """Close those copies, if they were not ordered later, and delete their files; returns when that is done."""
 
     def tell_copies(self, dataset: str, copies: Sequence[ShardCopies], peers: Sequence[Peer]) -> None:
         """To the leader of those shards: which copies there are. ``peers``: those of their nodes that are members."""

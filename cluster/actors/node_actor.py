@@ -14,7 +14,7 @@ import ray
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
-from filoray.cluster.control.copy_set import ShardCopies
+from filoray.cluster.control.copy_set import FollowedShard, ShardCopies
 from filoray.cluster.node_protocol import (
     CONTROL_GROUP,
     WATCH_GROUP,
@@ -56,8 +56,11 @@ class NodeActor:
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
         self._node.start_shards(config, shards, opened)
 
-    def follow_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch]) -> None:
+    def follow_shards(self, config: DatasetConfig, shards: Sequence[FollowedShard]) -> None:
         self._node.follow_shards(config, shards)
+
+    def drop_copies(self, dataset: str, generation: int, shards: Sequence[FollowedShard]) -> None:
+        self._node.drop_copies(dataset, generation, shards)
 
     @ray.method(concurrency_group=CONTROL_GROUP)
     def tell_copies(self, dataset: str, copies: Sequence[ShardCopies], peers: Sequence[Peer]) -> None:

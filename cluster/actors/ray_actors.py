@@ -25,7 +25,7 @@ from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.coordinator_effects import MachineList
-from filoray.cluster.control.copy_set import ShardCopies
+from filoray.cluster.control.copy_set import FollowedShard, ShardCopies
 from filoray.cluster.control.machine_placement import Machine, Placement
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeSpec, Peer, ShardEpoch
 from filoray.cluster.process.observed_clock import finished_within
@@ -66,7 +66,10 @@ class ActorPort(Protocol):
         opened: Sequence[int],
     ) -> None: ...
     async def follow_shards(
-        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[FollowedShard]
+    ) -> None: ...
+    async def drop_copies(
+        self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[FollowedShard]
     ) -> None: ...
     async def tell_copies(
         self,
@@ -162,9 +165,14 @@ class RayActors:
         await completed((await self._node(node, incarnation)).start_shards.remote(config, shards, opened), None)
 
     async def follow_shards(
-        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[ShardEpoch]
+        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[FollowedShard]
     ) -> None:
         await completed((await self._node(node, incarnation)).follow_shards.remote(config, shards), None)
+
+    async def drop_copies(
+        self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[FollowedShard]
+    ) -> None:
+        await completed((await self._node(node, incarnation)).drop_copies.remote(dataset, generation, shards), None)
 
     async def tell_copies(
         self,

@@ -31,7 +31,14 @@ from filoray.cluster.control.coordinator_effects import (
     WatchProcess,
 )
 from filoray.cluster.control.coordinator_events import RequestId
-from filoray.cluster.control.shard_messages import DeleteShards, FollowShards, StartShards, StopShards, TellCopies
+from filoray.cluster.control.shard_messages import (
+    DeleteShards,
+    DropCopies,
+    FollowShards,
+    StartShards,
+    StopShards,
+    TellCopies,
+)
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.node_protocol import NodeAnnouncement
 from filoray.cluster.process.observed_clock import monotonic_ms
@@ -150,6 +157,8 @@ class RealWorld:
                 return actors.start_shards(node, incarnation, config, shards, opened)
             case GiveOrder(FollowShards(node, incarnation, config, shards)):
                 return actors.follow_shards(node, incarnation, config, shards)
+            case GiveOrder(DropCopies(node, incarnation, dataset, shards, generation)):
+                return actors.drop_copies(node, incarnation, dataset, generation, shards)
             case GiveOrder(TellCopies(node, incarnation, dataset, copies), peers=peers):
                 return actors.tell_copies(node, incarnation, dataset, copies, peers)
             case GiveOrder(StopShards(node, incarnation, dataset, shards)):

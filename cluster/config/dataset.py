@@ -89,8 +89,8 @@ class DatasetConfig:
 
     @property
     def shards_per_node_max(self) -> int:
-        """A node's capacity: ceil(num_shards / min_num_nodes), FiloDB's rule."""
-        return -(-self.num_shards // self.min_num_nodes)
+        """A node's capacity: ceil(num_shards / min_num_nodes), FiloDB's rule; of copies, so many times as many."""
+        return min(self.num_shards, -(-self.num_shards * self.num_replicas // self.min_num_nodes))
 
     def to_json(self) -> str:
         """The form the MetaStore keeps."""

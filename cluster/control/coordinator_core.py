@@ -148,7 +148,7 @@ class CoordinatorCore:
         self._manager = manager = ShardManager(remembered.generation, remembered.shards)
         self._membership = membership = _membership(config, remembered, moment)
         self._views = views = ViewBoard(turn, manager, membership, remembered.generation, keys, patience)
-        self._shards = shards = ShardOrders(turn, manager, views, dict(remembered.opened), patience)
+        self._shards = shards = ShardOrders(turn, manager, views, dict(remembered.opened), membership, patience)
         self._machines = machines = MachineKeeper(turn, config, membership, placement, keys.public, patience)
         self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, machines, patience)
         self._node_count = config.node_count if remembered.node_count is None else remembered.node_count

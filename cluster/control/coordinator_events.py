@@ -14,14 +14,21 @@ from dataclasses import dataclass, field
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.machine_placement import Machine
-from filoray.cluster.control.shard_messages import DeleteShards, FollowShards, StartShards, StopShards, TellCopies
+from filoray.cluster.control.shard_messages import (
+    DeleteShards,
+    DropCopies,
+    FollowShards,
+    StartShards,
+    StopShards,
+    TellCopies,
+)
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer, NodeAnnouncement, ShardReport
 
 RequestId = int
 """Whoever asks and waits for an answer gives one, from 1, to be used once."""
 
-ShardOrder = StartShards | FollowShards | TellCopies | StopShards | DeleteShards
+ShardOrder = StartShards | FollowShards | DropCopies | TellCopies | StopShards | DeleteShards
 
 
 @dataclass(frozen=True, slots=True)

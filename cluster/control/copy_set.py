@@ -33,6 +33,9 @@ ONE_COPY = CopySet()
 ShardCopies = tuple[int, int, CopySet]
 """(shard, epoch, its copies)."""
 
+FollowedShard = tuple[int, int, int]
+"""(shard, epoch, version of its CopySet): by which of two orders to have, or to drop, a copy is the later one."""
+
 
 @dataclass(frozen=True, slots=True)
 class InSyncProposed:

@@ -33,6 +33,7 @@ from filoray.cluster.control.node_effects import (
 )
 from filoray.cluster.control.node_events import (
     DeleteOrdered,
+    DropOrdered,
     FilesDeleted,
     FlushFailed,
     FlushStepped,
@@ -74,6 +75,8 @@ class NodeCore:
         self._requests: dict[RequestId, _Request] = {}
         self._stopped: dict[SlotKey, int] = {}
         """The last epoch of each shard that was to be stopped."""
+        self._dropped: dict[SlotKey, tuple[int, int]] = {}
+        """The last epoch, with the version of its copies, of each copy that was to be dropped."""
         self._deleted: dict[str, int] = {}
         """The last generation of each data set that was to be deleted."""
         self._flushes = FlushTurns(self._limits.retry_delay_ms, self._limits.retry_delay_max_ms)
@@ -90,6 +93,8 @@ class NodeCore:
                 effects = self._start_ordered(event)
             case FollowOrdered():
                 effects = self._follow_ordered(event)
+            case DropOrdered():
+                effects = self._drop_ordered(event)
             case TellCopiesOrdered():
                 effects = self._tell_copies_ordered(event)
             case StopOrdered():
@@ -158,10 +163,39 @@ class NodeCore:
 
     def _follow_ordered(self, order: FollowOrdered) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
-        for shard, epoch in order.shards:
-            assignment = Assignment(order.config, epoch, was_open=False, is_follower=True)
-            effects += self._start((order.config.name, shard), assignment)
+        for shard, epoch, version in order.shards:
+            assignment = Assignment(order.config, epoch, was_open=False, is_follower=True, copies_version=version)
+            effects += self._follow((order.config.name, shard), assignment)
         return [*effects, AnswerRequest(order.request)]
+
+    def _follow(self, key: SlotKey, assignment: Assignment) -> list[NodeEffect]:
+        """One that comes too late is not heard: whoever leads by then knows its followers."""
+        if self._is_shut_down or assignment.config.generation <= self._deleted.get(key[0], -1):
+            return []
+        slot = self._slots.get(key)
+        is_late = assignment.epoch <= self._stopped.get(key, 0) or assignment.order <= self._dropped.get(key, (0, 0))
+        if is_late or (slot is not None and assignment.epoch < slot.wanted.epoch):
+            return []
+        if slot is not None and slot.is_wanted and slot.wanted.epoch == assignment.epoch:
+            return []
+        if slot is None:
+            slot = self._slots[key] = ShardSlot(key, assignment, self._limits, self._openings)
+        return self._after(slot, slot.start(assignment))
+
+    def _drop_ordered(self, order: DropOrdered) -> list[NodeEffect]:
+        """What was ordered later stays, with its files."""
+        orders: dict[SlotKey, tuple[int, int]] = {}
+        for shard, epoch, version in order.shards:
+            key = (order.dataset, shard)
+            slot = self._slots.get(key)
+            self._dropped[key] = max((epoch, version), self._dropped.get(key, (0, 0)))
+            if slot is None or not slot.is_wanted or slot.wanted.order <= (epoch, version):
+                orders[key] = (epoch, version)
+        shards = tuple(shard for _, shard in orders)
+        request = _Request()
+        if shards:
+            request.deletion = DeleteFiles(order.request, order.dataset, order.generation, shards, own_only=True)
+        return self._let_go(order.request, request, orders, lambda key, it: it.order <= orders[key])
 
     def _tell_copies_ordered(self, order: TellCopiesOrdered) -> list[NodeEffect]:
         """Answered with a problem where a shard is not to lead here at that epoch, or not yet."""
@@ -184,10 +218,7 @@ class NodeCore:
         if slot is not None and slot.is_wanted and slot.wanted.epoch == assignment.epoch:
             return slot.tell_again()
         newest = max(self._stopped.get(key, 0), 0 if slot is None else slot.wanted.epoch)
-        if assignment.is_follower:
-            if assignment.epoch < newest:
-                return []  # a late order; a copy that was dropped may be wanted again while the same leader leads
-        elif assignment.epoch <= newest:
+        if assignment.epoch <= newest:
             # A coordinator whose store was lost gives out epochs anew; to any other this comes too late to be heard.
             reason = f"dataset {key[0]} shard {key[1]}: epoch {assignment.epoch} was overtaken here by epoch {newest}"
             return [Report(key, assignment.epoch, IngestionError(reason, newest))]

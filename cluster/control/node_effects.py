@@ -98,12 +98,13 @@ class CloseShard:
 
 @dataclass(frozen=True, slots=True)
 class DeleteFiles:
-    """Of shards that are closed: ends in FilesDeleted."""
+    """Of shards that are closed: ends in FilesDeleted. ``own_only``: this node's copies, and nobody else's files."""
 
     request: RequestId
     dataset: str
     generation: int
     shards: tuple[int, ...]
+    own_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

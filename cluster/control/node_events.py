@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from filoray.cluster.config.dataset import DatasetConfig
-from filoray.cluster.control.copy_set import ShardCopies
+from filoray.cluster.control.copy_set import FollowedShard, ShardCopies
 from filoray.cluster.node_protocol import Peer, ShardEpoch
 
 SlotKey = tuple[str, int]
@@ -39,7 +39,17 @@ class FollowOrdered:
 
     request: RequestId
     config: DatasetConfig
-    shards: tuple[ShardEpoch, ...]
+    shards: tuple[FollowedShard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DropOrdered:
+    """Close the copies that were ordered before that, and delete their files here."""
+
+    request: RequestId
+    dataset: str
+    generation: int
+    shards: tuple[FollowedShard, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +217,7 @@ class Tick:
     """Time has passed."""
 
 
-Order = StartOrdered | FollowOrdered | TellCopiesOrdered | StopOrdered | DeleteOrdered | ShutdownOrdered
+Order = StartOrdered | FollowOrdered | DropOrdered | TellCopiesOrdered | StopOrdered | DeleteOrdered | ShutdownOrdered
 OpeningsWord = OpeningProgressed | Opened | OpeningFailed | OpeningOverdue | OpeningAbandoned | OpeningEnded
 ShardsWord = SourceFailed | SourceWentOn | StoreDoubted | FlushStepped | FlushFailed | Closed
 NodeEvent = Order | OpeningsWord | OpeningCameBack | ShardsWord | FilesDeleted | Tick

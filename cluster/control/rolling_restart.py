@@ -78,9 +78,9 @@ class RollingRestart:
             self._refill(node)
 
     def _empty_and_replace(self, node: str, incarnation: int) -> None:
-        if node not in self._manager.drained:
+        if node not in self._manager.drained or not self._manager.keeps_copies(node):
             try:
-                self._shards.manage(NodeDrained(node))
+                self._shards.manage(NodeDrained(node, keeps_copies=True))
             except FilorayError as error:
                 self._give_up(error.message)
                 return

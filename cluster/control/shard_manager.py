@@ -12,6 +12,8 @@ Rules it keeps (``check_invariants`` states them as code):
 * A shard is handed on only when its former owner let go of it (ShardsReleased) or its process is certainly gone
   (MemberGone): nobody who still answers for it has old data.
 * A report counts only from the present owner at the present epoch; any other is dropped.
+* Of a shard with copies only a node of the last durable set in sync owns it; that set changes as the owner proposes
+  (``copy_set.py``), or by a copy less of several.
 * Healthy shards move only so that the map becomes even or a drained node empty (``spreading.py``), as an operator
   says, and never before all shards have settled that a node's coming or going has set in motion.
 """
@@ -23,6 +25,7 @@ from dataclasses import replace
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.assignment import node_order
+from filoray.cluster.control.copy_set import InSyncProposed
 from filoray.cluster.control.deletions import Deletions
 from filoray.cluster.control.fences import ShardKey
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
@@ -111,8 +114,8 @@ class ShardManager:
                 return self._placement.stop(dataset, shards)
             case ShardsMoved(dataset, node, shards):
                 return self._placement.move(dataset, node, shards)
-            case NodeDrained(node):
-                return self._placement.drain(node)
+            case NodeDrained(node, keeps_copies):
+                return self._placement.drain(node, keeps_copies=keeps_copies)
             case NodeUndrained(node):
                 return self._placement.undrain(node)
             case SpreadDue(moves_max, evens_out):
@@ -143,8 +146,13 @@ class ShardManager:
         self._placement.check_drain(nodes)
 
     def may_hold(self, node: str) -> bool:
-        """Whether the node has a shard, or may not have closed one yet."""
-        return bool(self._table.load_of(node)) or self._table.fences.has_node(node)
+        """Whether the node has a shard, or may not have closed one yet, or a copy that another node could have."""
+        has_shard = bool(self._table.load_of(node)) or self._table.fences.has_node(node)
+        return has_shard or self._placement.copies.must_leave(node)
+
+    def keeps_copies(self, node: str) -> bool:
+        """Whether a drained node is to keep those of its copies that do not lead."""
+        return self._placement.copies.keeps_copies(node)
 
     @property
     def is_even(self) -> bool:
@@ -169,8 +177,7 @@ class ShardManager:
 
     def shards_without_room(self, dataset: str) -> tuple[int, ...]:
         """Shards that wait for a node because every member is full. Raises DatasetUnknown."""
-        known = self._table.known(dataset)  # whatever could be given out was
-        return () if self._table.unconfirmed else self._placement.unowned(known)
+        return self._placement.without_room(self._table.known(dataset))
 
     def story(self, dataset: str, shard: int) -> list[StoryLine]:
         """What happened to a shard and why, oldest first. Raises DatasetUnknown, BadData."""
@@ -207,6 +214,9 @@ class ShardManager:
         listed: dict[str | None, list[int]] = {}
         for entry in dataset.shard_map.shards:
             listed.setdefault(entry.node, []).append(entry.shard)
+            for node in entry.copies.followers:
+                if node in self._table.members:
+                    listed.setdefault(node, []).append(entry.shard)
             # If it is lost before it has closed the shard, the next of that name waits.
             self._table.fence_owner(dataset, entry)
         by_node = {node: tuple(shards) for node, shards in listed.items()}
@@ -258,6 +268,7 @@ class ShardManager:
             assert present in (None, member.incarnation), f"{member} joined, but {present} is not gone"
             self._table.members[member.node] = member.incarnation
             commands += self._reconcile(member.node, member.incarnation, member.held)
+            commands += self._placement.copies.joined(member.node, member.held)
             self._table.unconfirmed.discard(member.node)
         commands += self._place_all_deletions()
         self._placement.nodes_changed()
@@ -267,7 +278,7 @@ class ShardManager:
     def _reconcile(self, node: str, incarnation: int, held: tuple[HeldShard, ...]) -> list[ManagerCommand]:
         """Make what a node holds and what the map says agree: the map decides who owns, the node how it is."""
         commands: list[ManagerCommand] = []
-        says = {(shard.dataset, shard.shard): shard for shard in held}
+        says = {(shard.dataset, shard.shard): shard for shard in held if not shard.is_follower}
         for name, dataset in self._table.datasets.items():
             missing, changed = [], []
             for entry in dataset.shard_map.owned_by(node):
@@ -350,12 +361,16 @@ class ShardManager:
         is_owner = entry.node == event.node and self._table.members.get(event.node) == event.incarnation
         if not is_owner or entry.epoch != report.epoch:
             return []
+        if isinstance(report.event, InSyncProposed):
+            return self._placement.proposed(dataset, entry, report.event)
         moved = self._table.moved(dataset, entry, report.event, f"{event.node} says so")
         if isinstance(report.event, IngestionError) and report.event.stored_epoch > entry.epoch:
             return self._overtake(dataset, moved, event.node, report.event.stored_epoch)
         if moved == entry:
             return []
         self._table.change(dataset, [moved])
+        if dataset.config.has_copies and (commands := self._placement.copy_reported(dataset, entry, moved)):
+            return commands
         persist: list[ManagerCommand] = [PersistShardMap(dataset.shard_map)] if moved.node is None else []
         return persist + self._table.publish(dataset)
 

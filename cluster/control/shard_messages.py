@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from filoray.cluster.config.dataset import DatasetConfig
-from filoray.cluster.control.copy_set import ShardCopies
+from filoray.cluster.control.copy_set import FollowedShard, ShardCopies
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.node_protocol import HeldShard, ShardEpoch, ShardReport
 
@@ -121,9 +121,13 @@ class ShardsMoved:
 
 @dataclass(frozen=True, slots=True)
 class NodeDrained:
-    """A node is to have no shards. Refused with BadData if there is no room for them elsewhere."""
+    """A node is to have no shards. Refused with BadData if there is no room for them elsewhere.
+
+    ``keeps_copies``: it will be back soon, so that copies which do not lead stay on it.
+    """
 
     node: str
+    keeps_copies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,18 @@ class FollowShards:
     node: str
     incarnation: int
     config: DatasetConfig
-    shards: tuple[ShardEpoch, ...]
+    shards: tuple[FollowedShard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DropCopies:
+    """The node is to close its copies of those shards and delete their files; not what it was told to have later."""
+
+    node: str
+    incarnation: int
+    dataset: str
+    shards: tuple[FollowedShard, ...]
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +271,7 @@ ManagerCommand = (
     | PersistShardMap
     | StartShards
     | FollowShards
+    | DropCopies
     | TellCopies
     | StopShards
     | DeleteShards

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from filoray.cluster.control.assignment import node_order
 from filoray.cluster.control.coordinator_effects import GiveOrder, Persist, PersistOpened
 from filoray.cluster.control.coordinator_events import OrderDue, OrderFailed, ShardOrder
+from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.control.shard_messages import (
     DeleteShards,
+    DropCopies,
+    FollowShards,
     ForgetDataset,
     ManagerEvent,
     PersistDataset,
@@ -27,11 +31,12 @@ from filoray.cluster.control.shard_messages import (
     SpreadDue,
     StartShards,
     StopShards,
+    TellCopies,
 )
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, InvalidTransition
 from filoray.cluster.control.turn import Turn
 from filoray.cluster.control.view_board import ViewBoard
-from filoray.cluster.node_protocol import ShardEpoch, ShardReport
+from filoray.cluster.node_protocol import Peer, ShardEpoch, ShardReport
 
 
 class ShardOrders:
@@ -43,12 +48,14 @@ class ShardOrders:
         manager: ShardManager,
         views: ViewBoard,
         opened: dict[tuple[str, int], int],
+        membership: Membership,
         patience: Patience,
     ) -> None:
         self._turn = turn
         self._manager = manager
         self._views = views
         self._opened = opened
+        self._membership = membership
         self._patience = patience
         self._deletion_problems: dict[str, str] = {}
         self.moved_ms = turn.now_ms
@@ -62,7 +69,7 @@ class ShardOrders:
             match command:
                 case PersistDataset() | ForgetDataset() | PersistDrained() | PersistShardMap():
                     turn.emit(Persist(command, cause=turn.cause))
-                case StartShards() | StopShards() | DeleteShards():
+                case StartShards() | FollowShards() | DropCopies() | TellCopies() | StopShards() | DeleteShards():
                     self._give(command)
                 case PublishShardMap(dataset, shard_map):
                     turn.say("shards dataset=%s %s", dataset, _Statuses(shard_map))
@@ -115,15 +122,27 @@ class ShardOrders:
 
     def _give(self, order: ShardOrder) -> None:
         opened: tuple[int, ...] = ()
+        peers: tuple[Peer, ...] = ()
         if isinstance(order, StartShards):
             name, generation = order.config.name, order.config.generation
             opened = tuple(shard for shard, _ in order.shards if self._opened.get((name, shard)) == generation)
-        self._turn.emit(GiveOrder(order, opened, cause=self._turn.cause))
+        elif isinstance(order, TellCopies):
+            peers = self._peers(order)
+        self._turn.emit(GiveOrder(order, opened, peers, cause=self._turn.cause))
+
+    def _peers(self, order: TellCopies) -> tuple[Peer, ...]:
+        """Where the followers' nodes are, those that are members."""
+        nodes = {node for _, _, copies in order.copies for node in copies.followers}
+        members = self._membership.members()
+        return tuple(
+            Peer(it.node, it.incarnation, it.address, it.endpoint, it.public_key)
+            for it in (members[node] for node in sorted(nodes & members.keys(), key=node_order))
+        )
 
     def done(self, order: ShardOrder) -> None:
         match order:
-            case StartShards():
-                pass  # its node reports
+            case StartShards() | FollowShards() | DropCopies() | TellCopies():
+                pass  # what becomes of it its node, or the shard's leader, reports
             case StopShards():
                 self.manage(ShardsReleased(order.node, order.incarnation, order.dataset, order.shards))
             case DeleteShards():
@@ -141,6 +160,12 @@ class ShardOrders:
                     shards = self._still_ordered(order)
                     reports = [ShardReport(order.config.name, shard, epoch, error) for shard, epoch in shards]
                     self.reported(node, order.incarnation, reports)
+            case FollowShards():
+                self._turn.warn("copies not begun node=%s dataset=%s error=%s", node, order.config.name, problem)
+            case DropCopies():
+                self._turn.warn("copies not dropped node=%s dataset=%s error=%s", node, order.dataset, problem)
+            case TellCopies():
+                self._turn.say("copies not told node=%s dataset=%s error=%s", node, order.dataset, problem)
             case StopShards():
                 self._turn.warn("shards not stopped node=%s dataset=%s error=%s", node, order.dataset, problem)
             case DeleteShards():
@@ -152,10 +177,24 @@ class ShardOrders:
         """Give it again, if the node is there and, of shards to start, those that are still the node's."""
         if self._manager.members.get(order.node) != order.incarnation:
             return  # its loss made the ShardManager ask another
-        if not isinstance(order, StartShards):
+        if isinstance(order, StartShards):
+            if shards := self._still_ordered(order):
+                self._give(StartShards(order.node, order.incarnation, order.config, shards))
+        elif isinstance(order, TellCopies):
+            self._tell_again(order)
+        else:  # what came after it, the node knows
             self._give(order)
-        elif shards := self._still_ordered(order):
-            self._give(StartShards(order.node, order.incarnation, order.config, shards))
+
+    def _tell_again(self, order: TellCopies) -> None:
+        """How the copies are by now, of those shards that the node still leads."""
+        known = self._manager.datasets.get(order.dataset)
+        if known is None:
+            return
+        told = {(shard, epoch) for shard, epoch, _ in order.copies}
+        owned = [entry for entry in known[1].owned_by(order.node) if (entry.shard, entry.epoch) in told]
+        copies = tuple((entry.shard, entry.epoch, entry.copies) for entry in owned)
+        if copies:
+            self._give(TellCopies(order.node, order.incarnation, order.dataset, copies))
 
     def _still_ordered(self, order: StartShards) -> tuple[ShardEpoch, ...]:
         known = self._manager.datasets.get(order.config.name)

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from filoray.cluster.control.assignment import NodeLoad, assign_shards, node_order
+from filoray.cluster.control.copy_placement import CopyPlacement
+from filoray.cluster.control.copy_set import InSyncProposed
+from filoray.cluster.control.copy_spreading import next_switch
 from filoray.cluster.control.fences import ShardKey
 from filoray.cluster.control.shard_map import ShardEntry
 from filoray.cluster.control.shard_messages import (
@@ -45,6 +48,9 @@ class ShardPlacement:
         """Of shards that were taken from their owner: who is to have them, if it still can by then."""
         self._by_hand: set[ShardKey] = set()
         """Shards that an operator gave to a node since the last one came or went: they stay there."""
+        self._to_lead: dict[ShardKey, str] = {}
+        """Of shards that an operator moves: who is to lead once it is in sync."""
+        self.copies = CopyPlacement(table)
         self._is_even = False
 
     # ---- what can be asked
@@ -59,16 +65,48 @@ class ShardPlacement:
         entries = dataset.shard_map.with_status(*_AWAITS_OWNER)
         return tuple(entry.shard for entry in entries if (dataset.name, entry.shard) not in self._table.fences)
 
+    def without_room(self, dataset: KnownDataset) -> tuple[int, ...]:
+        """Shards that wait for a node as every member is full; not those that wait for one that has a copy."""
+        if self._table.unconfirmed:
+            return ()
+        waiting = self.unowned(dataset)  # whatever could be given out was
+        return tuple(shard for shard in waiting if not dataset.shard_map[shard].copies.in_sync)
+
     # ---- giving
 
     def assign_all(self, why: str) -> list[ManagerCommand]:
-        return [command for dataset in self._table.datasets.values() for command in self.assign(dataset, why)]
+        return [
+            command
+            for dataset in self._table.datasets.values()
+            for command in (*self.assign(dataset, why), *self.copies.complete(dataset))
+        ]
 
     def assign(self, dataset: KnownDataset, why: str) -> list[ManagerCommand]:
         """Give shards without an owner to nodes with room. Nobody is chosen before a restart is sorted out."""
         waiting = self.unowned(dataset)
         if self._table.unconfirmed or not waiting:
             return []
+        if dataset.config.has_copies:
+            return self._assign_leaders(dataset, waiting, why)
+        return self._assign_anywhere(dataset, waiting, why)
+
+    def _assign_leaders(self, dataset: KnownDataset, waiting: Sequence[int], why: str) -> list[ManagerCommand]:
+        """Shards that have data to nodes that have it, the others to any."""
+        fresh = []
+        commands: list[ManagerCommand] = []
+        chosen: dict[int, str] = {}
+        for shard in waiting:
+            candidates = self.copies.candidates(dataset, dataset.shard_map[shard])
+            if candidates is None:
+                fresh.append(shard)
+            elif candidates:
+                bound_for = self._bound_for.get((dataset.name, shard))
+                chosen[shard] = bound_for if bound_for in candidates else candidates[0]
+        if chosen:
+            commands += self.hand_over(dataset, chosen, why)
+        return commands + (self._assign_anywhere(dataset, fresh, why) if fresh else [])
+
+    def _assign_anywhere(self, dataset: KnownDataset, waiting: Sequence[int], why: str) -> list[ManagerCommand]:
         capacity, open_nodes = dataset.config.shards_per_node_max, self._table.open_nodes
         totals = Counter({node: self._table.load_of(node) for node in open_nodes})
         of_dataset = Counter({node: dataset.shard_map.load_of(node) for node in open_nodes})
@@ -92,7 +130,8 @@ class ShardPlacement:
             self._bound_for.pop((dataset.name, shard), None)
             epoch = table.epochs.next((dataset.name, shard))
             status = next_status(entry.status, ShardAssignmentStarted())
-            changed.append(replace(entry, status=status, node=node, epoch=epoch))
+            copies = self.copies.chosen(dataset, entry, node) if dataset.config.has_copies else entry.copies
+            changed.append(replace(entry, status=status, node=node, epoch=epoch, copies=copies))
             table.tell(dataset, shard, f"{entry.status} -> {status}: {node}, epoch {epoch}; {why}")
             by_node.setdefault(node, []).append((shard, epoch))
         table.change(dataset, changed)
@@ -100,6 +139,8 @@ class ShardPlacement:
             StartShards(node, table.members[node], dataset.config, tuple(shards))
             for node, shards in sorted(by_node.items(), key=lambda item: node_order(item[0]))
         ]
+        if dataset.config.has_copies:
+            orders += self.copies.orders(dataset, chosen)
         return [PersistShardMap(dataset.shard_map), *orders, *table.publish(dataset)]
 
     def start(self, name: str, node: str, shards: tuple[int, ...]) -> list[ManagerCommand]:
@@ -112,6 +153,8 @@ class ShardPlacement:
             if entry.node is not None:
                 raise BadData(f"shard {shard} of dataset {name} is assigned to {entry.node} already; stop it first")
         self._check_room(dataset, node, len(shards))
+        for shard in shards:
+            self.copies.check_candidate(dataset, dataset.shard_map[shard], node)
         for shard in shards:
             if former := self._table.unreleased_by(name, (shard,)):
                 raise Unavailable(
@@ -145,10 +188,52 @@ class ShardPlacement:
         self._table.check_member(node)
         others = [entry for entry in entries if entry.node != node]
         self._check_room(dataset, node, len(others))
+        self._by_hand.update((name, shard) for shard in shards)
+        if dataset.config.has_copies:
+            return self._move_leaders(dataset, node, others)
         for entry in others:
             self._bound_for[name, entry.shard] = node
-        self._by_hand.update((name, shard) for shard in shards)
         return self._take(dataset, others, HandoverStarted(), f"moved to {node} by an operator") if others else []
+
+    def _move_leaders(self, dataset: KnownDataset, node: str, entries: Sequence[ShardEntry]) -> list[ManagerCommand]:
+        """To ``node`` where it is in sync; where it is not, once it is."""
+        commands: list[ManagerCommand] = []
+        joining = [entry.shard for entry in entries if node not in entry.copies.in_sync]
+        self._to_lead |= {(dataset.name, shard): node for shard in joining}
+        commands += self.copies.add_copy(dataset, joining, node, "an operator moves the shard there")
+        ready = [dataset.shard_map[entry.shard] for entry in entries if entry.shard not in joining]
+        return commands + (self._switch(dataset, node, ready, "moved by an operator") if ready else [])
+
+    def _switch(
+        self, dataset: KnownDataset, node: str, entries: Sequence[ShardEntry], why: str
+    ) -> list[ManagerCommand]:
+        """``node``, which is in sync, is to lead those."""
+        for entry in entries:
+            self._bound_for[dataset.name, entry.shard] = node
+        return self._take(dataset, entries, HandoverStarted(), f"{node} is to lead: {why}")
+
+    # ---- what leaders say
+
+    def proposed(self, dataset: KnownDataset, entry: ShardEntry, proposal: InSyncProposed) -> list[ManagerCommand]:
+        """As ``CopyPlacement.proposed``; and what waits for a copy to be in sync goes on."""
+        commands = self.copies.proposed(dataset, entry, proposal)
+        entry = dataset.shard_map[entry.shard]
+        node = self._to_lead.get((dataset.name, entry.shard))
+        if node is not None and node in entry.copies.in_sync and node in self._table.members:
+            del self._to_lead[dataset.name, entry.shard]
+            if entry.node != node:
+                commands += self._switch(dataset, node, [entry], "it is in sync now, and an operator moves it there")
+        return commands
+
+    def copy_reported(self, dataset: KnownDataset, former: ShardEntry, entry: ShardEntry) -> list[ManagerCommand]:
+        """What else follows from its leader's word: one that cannot open what it has is not the only one to ask."""
+        if entry.status.kind is StatusKind.ACTIVE:
+            self.copies.opened(dataset, entry.shard)
+        elif entry.status.kind is StatusKind.ERROR and former.status.kind is not StatusKind.ACTIVE:
+            node = self.copies.next_candidate(dataset, entry)
+            if node is not None:
+                return self._switch(dataset, node, [entry], f"{entry.node} cannot open what it has")
+        return []
 
     def released(self, dataset: KnownDataset, node: str, shards: Iterable[int]) -> list[ManagerCommand]:
         """``node`` holds ``shards`` no more, which is news."""
@@ -161,6 +246,8 @@ class ShardPlacement:
         for shard in range(len(dataset.shard_map)):
             self._bound_for.pop((dataset.name, shard), None)
             self._by_hand.discard((dataset.name, shard))
+            self._to_lead.pop((dataset.name, shard), None)
+        self.copies.forget(dataset)
 
     def _owned(self, name: str, shards: Sequence[int]) -> tuple[KnownDataset, list[ShardEntry]]:
         """Raises DatasetUnknown, and BadData if a shard has no owner."""
@@ -195,10 +282,11 @@ class ShardPlacement:
         self._is_even = False
         self._by_hand.clear()
 
-    def drain(self, node: str) -> list[ManagerCommand]:
+    def drain(self, node: str, *, keeps_copies: bool) -> list[ManagerCommand]:
         """The node is to have no shards; raises as ``NodeDrained`` has it."""
         self.check_drain((node,))
         self._table.drained.add(node)
+        self.copies.drained(node, keeps_copies=keeps_copies)
         self.nodes_changed()
         return [PersistDrained(node, is_drained=True)]
 
@@ -222,6 +310,7 @@ class ShardPlacement:
     def undrain(self, node: str) -> list[ManagerCommand]:
         """The node may have shards again."""
         self._table.drained.discard(node)
+        self.copies.undrained(node)
         self.nodes_changed()
         return [PersistDrained(node, is_drained=False), *self.assign_all(f"{node} may have shards again")]
 
@@ -230,20 +319,57 @@ class ShardPlacement:
         # Asked at each event while a node is being emptied, so what does not look at all shards comes first.
         if not self._table.load_of(node) or self._unsettled():
             return False
-        return next_move(self._spreads(), self._table.members, self._table.drained, evens_out=False) is None
+        for dataset in self._table.datasets.values():
+            if dataset.config.has_copies and self.copies.has_joining(dataset, node):
+                return False
+        return self._next_move(evens_out=False) is None
+
+    def _next_move(self, *, evens_out: bool) -> Move | None:
+        """Of shards, or of leaders of those that have copies."""
+        table = self._table
+        for name, dataset in table.datasets.items():
+            if not dataset.config.has_copies:
+                continue
+            movable = [entry for entry in dataset.shard_map.shards if self._is_movable(name, entry)]
+            leads = {node: dataset.shard_map.load_of(node) for node in table.members}
+            switchable = self.copies.switchable(dataset, movable)
+            if move := next_switch(name, switchable, leads, table.open_nodes, evens_out=evens_out):
+                return move
+        return next_move(self._spreads(), table.members, table.drained, evens_out=evens_out)
 
     def spread(self, moves_max: int, *, evens_out: bool) -> list[ManagerCommand]:
         """As many moves as may begin now. Nothing healthy moves while shards are still on their way."""
         table = self._table
-        if self._is_even or table.unconfirmed or not (evens_out or table.drained):
+        if self._is_even or table.unconfirmed:
             return []
-        commands: list[ManagerCommand] = []
+        commands = self._spread_copies(moves_max, evens_out=evens_out)
+        if not (evens_out or table.drained):
+            return commands
         for _ in range(moves_max - self._unsettled()):
-            move = next_move(self._spreads(), table.members, table.drained, evens_out=evens_out)
+            move = self._next_move(evens_out=evens_out)
             if move is None:
-                self._is_even = evens_out and not self._unsettled()
+                self._is_even = evens_out and not (commands or self._unsettled()) and self._copies_are_settled()
                 break
             commands += self._begin(move)
+        return commands
+
+    def _copies_are_settled(self) -> bool:
+        """Whether every copy on a member is in sync."""
+        datasets = [dataset for dataset in self._table.datasets.values() if dataset.config.has_copies]
+        return all(self.copies.is_settled(dataset) for dataset in datasets)
+
+    def _spread_copies(self, moves_max: int, *, evens_out: bool) -> list[ManagerCommand]:
+        """Copies that are too few, too many, or too many on one node. At most so many join at once."""
+        commands: list[ManagerCommand] = []
+        for dataset in self._table.datasets.values():
+            if not dataset.config.has_copies:
+                continue
+            commands += self.copies.drop_surplus(dataset)
+            room = moves_max - self.copies.joining(dataset)
+            if room > 0:
+                commands += self.copies.complete(dataset, room)
+            if evens_out and not self.copies.joining(dataset) and not self._unsettled():
+                commands += self.copies.even_out(dataset)
         return commands
 
     def _begin(self, move: Move) -> list[ManagerCommand]:
@@ -276,7 +402,7 @@ class ShardPlacement:
                 if node is None:
                     continue
                 owned[node] += 1
-                if self._is_movable(name, entry):
+                if not dataset.config.has_copies and self._is_movable(name, entry):
                     movable.setdefault(node, []).append(entry.shard)
             spreads.append(DatasetSpread(name, dataset.config.shards_per_node_max, owned, movable))
         return spreads

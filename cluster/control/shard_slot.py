@@ -98,13 +98,20 @@ class NodeLimits:
 class Assignment:
     """What was ordered. ``was_open``: here or elsewhere, so that what it stored must be there.
 
-    ``is_follower``: to have a copy, as the leader at that epoch makes it.
+    ``is_follower``: to have a copy, as the leader at that epoch makes it; of two such orders at one epoch, that of the
+    higher ``copies_version`` is the later one.
     """
 
     config: DatasetConfig
     epoch: int
     was_open: bool
     is_follower: bool = False
+    copies_version: int = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Higher for a later one."""
+        return self.epoch, self.copies_version
 
 
 @dataclass(frozen=True, slots=True)

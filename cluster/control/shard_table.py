@@ -107,6 +107,12 @@ class ShardTable:
                 assert entry.node is None or entry.node in self.members, f"{name}: {entry} is owned by no member"
                 assert self.epochs[name, entry.shard] == entry.epoch, f"{name}: {entry} has a forgotten epoch"
                 assert (name, entry.shard) not in self.fences or entry.node is None, f"{name}: {entry} handed on early"
+                if dataset.config.has_copies and entry.node is not None:
+                    copies = entry.copies
+                    assert entry.node in copies.in_sync, f"{name}: {entry} is led by a node that is not in sync"
+                    assert entry.node not in copies.followers, f"{name}: {entry} follows itself"
+                    known = {entry.node, *copies.followers}
+                    assert known.issuperset(copies.in_sync), f"{name}: {entry} has a strange node in sync"
 
     # ---- what operators say
 

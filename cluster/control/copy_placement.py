@@ -1,0 +1,317 @@
+"""Which nodes have copies of shards, who of them leads, and what their leaders propose: a part of the ShardManager.
+
+Only a node of the last durable set in sync may lead: it has all that was acknowledged. That set stays as it is when
+another leads; the new leader proposes one without those that do not keep up, once it has opened the shard. A copy moves
+by one more that joins, and one that goes when enough others are in sync.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from filoray.cluster.control.assignment import node_order
+from filoray.cluster.control.copy_set import CopySet, FollowedShard, InSyncProposed, ShardCopies
+from filoray.cluster.control.copy_spreading import Copies, Switchable, next_copy, next_copy_move, surplus_copy
+from filoray.cluster.control.fences import ShardKey
+from filoray.cluster.control.shard_map import ShardEntry
+from filoray.cluster.control.shard_messages import (
+    DropCopies,
+    FollowShards,
+    ManagerCommand,
+    PersistShardMap,
+    TellCopies,
+)
+from filoray.cluster.control.shard_status import ACTIVE
+from filoray.cluster.control.shard_table import KnownDataset, ShardTable
+from filoray.cluster.errors import BadData
+from filoray.cluster.node_protocol import HeldShard
+
+
+class CopyPlacement:
+    def __init__(self, table: ShardTable) -> None:
+        self._table = table
+        self._keeps_copies: set[str] = set()
+        """Of the drained nodes, those that are to have no leaders, but will be back soon with their copies."""
+        self._failed: dict[ShardKey, set[str]] = {}
+        """Nodes in sync that could not open what they have, since the shard was Active last."""
+
+    # ---- what can be asked
+
+    def candidates(self, dataset: KnownDataset, entry: ShardEntry) -> list[str] | None:
+        """Members that may lead the shard, the best first; None: any node, as nothing was ever stored of it."""
+        if not entry.copies.in_sync:
+            return None
+        table, failed = self._table, self._failed.get((dataset.name, entry.shard), set())
+        members = [node for node in entry.copies.in_sync if node in table.members]
+
+        def rank(node: str) -> tuple[bool, bool, int, tuple[int, str]]:
+            return node in failed, node in table.drained, dataset.shard_map.load_of(node), node_order(node)
+
+        return sorted(members, key=rank)
+
+    def switchable(self, dataset: KnownDataset, entries: Iterable[ShardEntry]) -> list[Switchable]:
+        """Those that others could lead."""
+        members = self._table.members
+        found = []
+        for entry in entries:
+            others = tuple(node for node in entry.copies.in_sync if node != entry.node and node in members)
+            if entry.node is not None and others:
+                found.append(Switchable(entry.shard, entry.node, others))
+        return found
+
+    def has_joining(self, dataset: KnownDataset, node: str) -> bool:
+        """Whether a shard that ``node`` leads will have another in sync, as it seems."""
+        return any(
+            follower in self._table.members and follower not in entry.copies.in_sync
+            for entry in dataset.shard_map.owned_by(node)
+            for follower in entry.copies.followers
+        )
+
+    def joining(self, dataset: KnownDataset) -> int:
+        """Copies on members that are not in sync."""
+        members = self._table.members
+        return sum(
+            node in members and node not in entry.copies.in_sync
+            for entry in dataset.shard_map.shards
+            for node in entry.copies.followers
+        )
+
+    def is_settled(self, dataset: KnownDataset) -> bool:
+        """Whether every copy on a member is in sync."""
+        return not self.joining(dataset)
+
+    def add_copy(self, dataset: KnownDataset, shards: Iterable[int], node: str, why: str) -> list[ManagerCommand]:
+        """``node`` is to have a copy of those that it has none of."""
+        missing = [shard for shard in shards if node not in _nodes(dataset.shard_map[shard])]
+        return self._add(dataset, {shard: [node] for shard in missing}, why)
+
+    def keeps_copies(self, node: str) -> bool:
+        return node in self._keeps_copies
+
+    def must_leave(self, node: str) -> bool:
+        """Whether a node that is drained has a copy for which another could have a place."""
+        table = self._table
+        if node in self._keeps_copies:
+            return False
+        for dataset in table.datasets.values():
+            if not dataset.config.has_copies:
+                continue
+            for entry in dataset.shard_map.shards:
+                kept = sum(other in table.open_nodes for other in _nodes(entry))
+                if node in entry.copies and kept < min(dataset.config.num_replicas, len(table.open_nodes)):
+                    return True
+        return False
+
+    # ---- who leads
+
+    def chosen(self, dataset: KnownDataset, entry: ShardEntry, leader: str) -> CopySet:
+        """The copies of a shard that ``leader`` is to have next."""
+        copies = entry.copies
+        if copies.in_sync:
+            nodes = {*copies.followers, *copies.in_sync} - {leader}
+            return CopySet(copies.version + 1, tuple(sorted(nodes, key=node_order)), copies.in_sync)
+        return CopySet(copies.version + 1, (), (leader,))
+
+    def orders(self, dataset: KnownDataset, shards: Iterable[int]) -> list[ManagerCommand]:
+        """For the followers of those shards, and for their leaders."""
+        entries = [dataset.shard_map[shard] for shard in shards]
+        commands: list[ManagerCommand] = []
+        for node in sorted({node for entry in entries for node in entry.copies.followers}, key=node_order):
+            commands += self.follow(dataset, node, entries)
+        return commands + self.tell(dataset, entries)
+
+    def follow(self, dataset: KnownDataset, node: str, entries: Iterable[ShardEntry]) -> list[ManagerCommand]:
+        """Have ``node`` follow those that it is a follower of."""
+        incarnation = self._table.members.get(node)
+        followed: tuple[FollowedShard, ...] = tuple(
+            (entry.shard, entry.epoch, entry.copies.version)
+            for entry in entries
+            if node in entry.copies.followers and entry.node is not None
+        )
+        if incarnation is None or not followed:
+            return []
+        return [FollowShards(node, incarnation, dataset.config, followed)]
+
+    def tell(self, dataset: KnownDataset, entries: Iterable[ShardEntry]) -> list[ManagerCommand]:
+        """Tell the leaders of those which copies there are."""
+        by_leader: dict[str, list[ShardCopies]] = {}
+        for entry in entries:
+            if entry.node is not None:
+                by_leader.setdefault(entry.node, []).append((entry.shard, entry.epoch, entry.copies))
+        return [
+            TellCopies(node, self._table.members[node], dataset.name, tuple(copies))
+            for node, copies in sorted(by_leader.items(), key=lambda item: node_order(item[0]))
+        ]
+
+    def proposed(self, dataset: KnownDataset, entry: ShardEntry, proposal: InSyncProposed) -> list[ManagerCommand]:
+        """By the present leader at the present epoch. It is told how it is, whether that is taken or not."""
+        copies = entry.copies
+        known = {entry.node, *copies.followers}
+        is_taken = proposal.base_version == copies.version and entry.node in proposal.in_sync
+        if not is_taken or not known.issuperset(proposal.in_sync):
+            return self.tell(dataset, [entry])
+        changed = replace(entry, copies=CopySet(copies.version + 1, copies.followers, proposal.in_sync))
+        text = f"in sync: {', '.join(proposal.in_sync)}"
+        self._table.tell(dataset, entry.shard, f"{text} ({proposal.reason})" if proposal.reason else text)
+        return self._change(dataset, [changed])
+
+    def opened(self, dataset: KnownDataset, shard: int) -> None:
+        """It is Active."""
+        self._failed.pop((dataset.name, shard), None)
+
+    def next_candidate(self, dataset: KnownDataset, entry: ShardEntry) -> str | None:
+        """Who is to lead a shard that its present leader cannot open; None: all of them were asked."""
+        failed = self._failed.setdefault((dataset.name, entry.shard), set())
+        if entry.node is not None:
+            failed.add(entry.node)
+        found = self.candidates(dataset, entry) or []
+        return next((node for node in found if node not in failed), None)
+
+    def check_candidate(self, dataset: KnownDataset, entry: ShardEntry, node: str) -> None:
+        """Raises BadData if ``node`` may not lead the shard."""
+        in_sync = entry.copies.in_sync
+        if in_sync and node not in in_sync:
+            raise BadData(
+                f"{node} has no copy of shard {entry.shard} of dataset {dataset.name} that is in sync; "
+                f"{', '.join(in_sync)} has"
+            )
+
+    # ---- members
+
+    def joined(self, node: str, held: Sequence[HeldShard]) -> list[ManagerCommand]:
+        """Have it follow what it is a follower of, drop what it is not, and tell the leaders that it is there."""
+        commands: list[ManagerCommand] = []
+        for dataset in self._table.datasets.values():
+            if not dataset.config.has_copies:
+                continue
+            entries = [entry for entry in dataset.shard_map.shards if node in entry.copies.followers]
+            commands += [*self.follow(dataset, node, entries), *self.tell(dataset, entries)]
+            owned = dataset.shard_map.owned_by(node)
+            commands += self.tell(dataset, owned)
+            astray = [
+                (shard.shard, shard.epoch, dataset.shard_map[shard.shard].copies.version)
+                for shard in held
+                if shard.is_follower
+                and shard.dataset == dataset.name
+                and shard.shard < len(dataset.shard_map)
+                and node not in dataset.shard_map[shard.shard].copies
+            ]
+            if astray:
+                incarnation, generation = self._table.members[node], dataset.config.generation
+                commands.append(DropCopies(node, incarnation, dataset.name, tuple(astray), generation))
+        return commands
+
+    def drained(self, node: str, *, keeps_copies: bool) -> None:
+        (self._keeps_copies.add if keeps_copies else self._keeps_copies.discard)(node)
+
+    def undrained(self, node: str) -> None:
+        self._keeps_copies.discard(node)
+
+    def forget(self, dataset: KnownDataset) -> None:
+        for shard in range(len(dataset.shard_map)):
+            self._failed.pop((dataset.name, shard), None)
+
+    # ---- how many copies there are, and where
+
+    def complete(self, dataset: KnownDataset, count_max: int | None = None) -> list[ManagerCommand]:
+        """Give shards that have too few copies more of them, where there is a place; so many at most."""
+        table, config = self._table, dataset.config
+        if not config.has_copies or table.unconfirmed:
+            return []
+        open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
+        loads = self._loads(dataset)
+        copies = {entry.shard: _copies(entry) for entry in dataset.shard_map.shards if entry.node is not None}
+        wanted = min(config.num_replicas, len(open_nodes))
+        added: dict[int, list[str]] = {}
+        while count_max is None or sum(map(len, added.values())) < count_max:
+            found = next_copy(copies.values(), wanted, config.shards_per_node_max, loads, open_nodes)
+            if found is None:
+                break
+            shard, node = found
+            added.setdefault(shard, []).append(node)
+            loads[node] += 1
+            copies[shard] = Copies(shard, (*copies[shard].nodes, node))
+        return self._add(dataset, added, "there are too few copies")
+
+    def even_out(self, dataset: KnownDataset) -> list[ManagerCommand]:
+        """One more copy on a node that has few, for which another may go afterwards."""
+        loads, open_nodes = self._loads(dataset), self._table.open_nodes
+        copies = [_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None]
+        found = next_copy_move(copies, dataset.config.shards_per_node_max, loads, open_nodes)
+        return [] if found is None else self._add(dataset, {found[0]: [found[1]]}, "copies become even")
+
+    def drop_surplus(self, dataset: KnownDataset) -> list[ManagerCommand]:
+        """Copies that are not needed any more, as enough others are in sync."""
+        table, config = self._table, dataset.config
+        open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
+        count = min(config.num_replicas, max(1, len(open_nodes)))
+        loads = self._loads(dataset)
+        dropped: dict[int, str] = {}
+        for entry in dataset.shard_map.with_status(ACTIVE):
+            is_leaving = any(node in table.drained - self._keeps_copies for node in entry.copies.followers)
+            if len(entry.copies.followers) + 1 > count or is_leaving:
+                node = surplus_copy(_copies(entry), count, entry.copies.in_sync, loads, open_nodes)
+                if node is not None:
+                    dropped[entry.shard] = node
+                    loads[node] -= 1
+        return self._drop(dataset, dropped)
+
+    def _add(self, dataset: KnownDataset, added: dict[int, list[str]], why: str) -> list[ManagerCommand]:
+        changed = []
+        for shard, nodes in added.items():
+            entry = dataset.shard_map[shard]
+            copies = entry.copies
+            followers = tuple(sorted({*copies.followers, *nodes}, key=node_order))
+            changed.append(replace(entry, copies=CopySet(copies.version + 1, followers, copies.in_sync)))
+            self._table.tell(dataset, shard, f"{', '.join(nodes)} is to have a copy: {why}")
+        if not changed:
+            return []
+        commands = self._change(dataset, changed)
+        for node in sorted({node for nodes in added.values() for node in nodes}, key=node_order):
+            entries = [dataset.shard_map[shard] for shard, nodes in added.items() if node in nodes]
+            commands += self.follow(dataset, node, entries)
+        return commands
+
+    def _drop(self, dataset: KnownDataset, dropped: dict[int, str]) -> list[ManagerCommand]:
+        changed = []
+        by_node: dict[str, list[FollowedShard]] = {}
+        for shard, node in dropped.items():
+            entry = dataset.shard_map[shard]
+            followers, in_sync = (
+                tuple(other for other in nodes if other != node)
+                for nodes in (entry.copies.followers, entry.copies.in_sync)
+            )
+            copies = CopySet(entry.copies.version + 1, followers, in_sync)
+            changed.append(replace(entry, copies=copies))
+            by_node.setdefault(node, []).append((shard, entry.epoch, copies.version))
+            self._table.tell(dataset, shard, f"the copy on {node} goes: enough others are in sync")
+        if not changed:
+            return []
+        commands = self._change(dataset, changed)
+        for node, shards in sorted(by_node.items(), key=lambda item: node_order(item[0])):
+            if (incarnation := self._table.members.get(node)) is not None:
+                generation = dataset.config.generation
+                commands.append(DropCopies(node, incarnation, dataset.name, tuple(shards), generation))
+        return commands
+
+    def _change(self, dataset: KnownDataset, entries: Sequence[ShardEntry]) -> list[ManagerCommand]:
+        self._table.change(dataset, entries)
+        told = self.tell(dataset, entries)
+        return [PersistShardMap(dataset.shard_map), *told, *self._table.publish(dataset)]
+
+    def _loads(self, dataset: KnownDataset) -> Counter[str]:
+        """Copies of the data set that each node has or is to get."""
+        return Counter(node for entry in dataset.shard_map.shards for node in _nodes(entry))
+
+
+def _nodes(entry: ShardEntry) -> tuple[str, ...]:
+    """That have a copy or are to get one, the leader first."""
+    if entry.node is not None:
+        return (entry.node, *entry.copies.followers)
+    return tuple(dict.fromkeys((*entry.copies.in_sync, *entry.copies.followers)))
+
+
+def _copies(entry: ShardEntry) -> Copies:
+    return Copies(entry.shard, _nodes(entry))
