@@ -226,7 +226,7 @@ def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], clust
     if config.has_copies and cluster.column_store_url is not None:
         raise BadData(
             f"dataset {config.name}: num-replicas is {config.num_replicas}, but the shards of this cluster are in a "
-            "database that all nodes reach (filoray.column-store): any node takes a shard over from there, and the "
+            "database that all nodes reach (filoray.column-store-url): any node takes a shard over from there, and the "
             "database's own replicas keep it; leave num-replicas at 1"
         )
     if len(others) >= limits.max_count:

@@ -91,18 +91,13 @@ class CopyPlacement:
         return node in self._keeps_copies
 
     def must_leave(self, node: str) -> bool:
-        """Whether a node that is drained has a copy for which another could have a place."""
-        table = self._table
-        if node in self._keeps_copies:
-            return False
-        for dataset in table.datasets.values():
-            if not dataset.config.has_copies:
-                continue
-            for entry in dataset.shard_map.shards:
-                kept = sum(other in table.open_nodes for other in _nodes(entry))
-                if node in entry.copies and kept < min(dataset.config.num_replicas, len(table.open_nodes)):
-                    return True
-        return False
+        """Whether a node that is drained has a copy still: it goes when enough others are in sync."""
+        return node not in self._keeps_copies and any(
+            node in entry.copies
+            for dataset in self._table.datasets.values()
+            if dataset.config.has_copies
+            for entry in dataset.shard_map.shards
+        )
 
     # ---- who leads
 

@@ -146,7 +146,7 @@ class ShardManager:
         self._placement.check_drain(nodes)
 
     def may_hold(self, node: str) -> bool:
-        """Whether the node has a shard, or may not have closed one yet, or a copy that another node could have."""
+        """Whether the node has a shard, or may not have closed one yet, or a copy that it is not to keep."""
         has_shard = bool(self._table.load_of(node)) or self._table.fences.has_node(node)
         return has_shard or self._placement.copies.must_leave(node)
 
@@ -205,7 +205,8 @@ class ShardManager:
         dataset = KnownDataset(config, ShardMap(config.name, self._table.next_version(), entries))
         self._table.datasets[config.name] = dataset
         assigned = self._placement.assign(dataset, "dataset set up")
-        return [PersistDataset(config), *(assigned or self._table.publish(dataset))]
+        copied = self._placement.copies.complete(dataset)
+        return [PersistDataset(config), *(assigned or self._table.publish(dataset)), *copied]
 
     def _delete(self, name: str) -> list[ManagerCommand]:
         dataset = self._table.known(name)
@@ -362,7 +363,7 @@ class ShardManager:
         if not is_owner or entry.epoch != report.epoch:
             return []
         if isinstance(report.event, InSyncProposed):
-            return self._placement.proposed(dataset, entry, report.event)
+            return self._placement.proposed(dataset, entry, report.event) if dataset.config.has_copies else []
         moved = self._table.moved(dataset, entry, report.event, f"{event.node} says so")
         if isinstance(report.event, IngestionError) and report.event.stored_epoch > entry.epoch:
             return self._overtake(dataset, moved, event.node, report.event.stored_epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.copy_set import InSyncProposed
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.control.shard_messages import (
@@ -62,6 +64,8 @@ class ShardManagerMachine(RuleBasedStateMachine):
         self.holders: dict[tuple[str, int], tuple[str, int]] = {}
         self.persisted: dict[tuple[str, int], int] = {}
         self.given: dict[tuple[str, int], int] = {}
+        self.in_sync: dict[tuple[str, int], frozenset[str]] = {}
+        """The last durable set of each shard that has copies."""
         self.published: dict[str, ShardMap] = {}
 
     def feed(self, event: ManagerEvent) -> None:
@@ -72,12 +76,15 @@ class ShardManagerMachine(RuleBasedStateMachine):
         for command in commands:
             match command:
                 case PersistShardMap(shard_map):
+                    self.note_in_sync(shard_map)
                     self.persisted |= {(shard_map.dataset, entry.shard): entry.epoch for entry in shard_map.shards}
                 case StartShards(node, incarnation, config, shards):
                     for shard, epoch in shards:
                         key = (config.name, shard)
                         assert self.persisted[key] >= epoch, "a node heard of an epoch that is not durable"
                         assert epoch > self.given.get(key, 0), "an epoch was given out twice"
+                        if config.has_copies:
+                            assert node in self.in_sync[key], f"{key} is to be led by {node}, not in sync"
                         assert key not in self.holders, f"{key} is still held by {self.holders[key]}"
                         self.given[key] = epoch
                         self.holders[key] = (node, incarnation)
@@ -96,6 +103,16 @@ class ShardManagerMachine(RuleBasedStateMachine):
                     self.published[shard_map.dataset] = shard_map
         if commands:
             self.manager.check_invariants()
+
+    def note_in_sync(self, shard_map: ShardMap) -> None:
+        """A set may lose members by words of the leader, or by a copy that goes while another is in sync."""
+        for entry in shard_map.shards:
+            if not entry.copies.in_sync:
+                continue
+            key = (shard_map.dataset, entry.shard)
+            before, self.in_sync[key] = self.in_sync.get(key, frozenset()), frozenset(entry.copies.in_sync)
+            if before:
+                assert before & self.in_sync[key], f"{key}: nobody of {before} is in sync any more"
 
     @rule(nodes=st.sets(NODES, min_size=1))
     def join(self, nodes: set[str]) -> None:
@@ -118,12 +135,13 @@ class ShardManagerMachine(RuleBasedStateMachine):
         self.holders = {key: holder for key, holder in self.holders.items() if holder != process}
         self.feed(MemberGone(*process))
 
-    @rule(dataset=DATASETS, power=st.integers(0, 3), min_num_nodes=st.integers(1, 4))
-    def set_up(self, dataset: str, power: int, min_num_nodes: int) -> None:
+    @rule(dataset=DATASETS, power=st.integers(0, 3), min_num_nodes=st.integers(1, 4), replicas=st.integers(1, 3))
+    def set_up(self, dataset: str, power: int, min_num_nodes: int, replicas: int) -> None:
         store = default_server_config().store
-        self.feed(
-            DatasetSetUp(DatasetConfig(dataset, "g", 1 << power, min_num_nodes, LOG_STREAM_FACTORY, 0, {}, store))
-        )
+        config = DatasetConfig(dataset, "g", 1 << power, min_num_nodes, LOG_STREAM_FACTORY, 0, {}, store)
+        if dataset not in self.manager.datasets:
+            self.in_sync = {key: nodes for key, nodes in self.in_sync.items() if key[0] != dataset}
+        self.feed(DatasetSetUp(replace(config, num_replicas=replicas)))
 
     @rule(dataset=DATASETS)
     def delete(self, dataset: str) -> None:
@@ -175,6 +193,20 @@ class ShardManagerMachine(RuleBasedStateMachine):
     def report(self, dataset: str, shard: int, node: str, epoch: int, event: RecoveryStarted) -> None:
         self.feed(ShardReported(node, self.incarnations.get(node, 0), ShardReport(dataset, shard, epoch, event)))
 
+    @rule(dataset=DATASETS, shard=st.integers(0, 8), late=st.integers(0, 1), nodes=st.sets(NODES))
+    def propose(self, dataset: str, shard: int, late: int, nodes: set[str]) -> None:
+        """By whoever leads; whoever it names has all that was acknowledged."""
+        known = self.manager.datasets.get(dataset)
+        if known is None or shard >= len(known[1]) or known[1][shard].node is None:
+            return
+        entry = known[1][shard]
+        node = entry.node or ""
+        named = (node, *sorted(nodes.intersection(entry.copies.followers)))
+        proposal = InSyncProposed(entry.copies.version - late, named)
+        self.feed(ShardReported(node, self.incarnations[node], ShardReport(dataset, shard, entry.epoch, proposal)))
+        if not late:
+            assert set(self.manager.shard_map(dataset)[shard].copies.in_sync) == set(named) or not known[0].has_copies
+
     @rule()
     def after_a_member_event_no_shard_waits_while_there_is_room(self) -> None:
         """Room that an operator made by a stop is for the operator; the next word about members fills it."""
@@ -184,7 +216,11 @@ class ShardManagerMachine(RuleBasedStateMachine):
         for config, shard_map in self.manager.datasets.values():
             open_nodes = self.manager.members.keys() - self.manager.drained
             room = sum(config.shards_per_node_max - len(shard_map.owned_by(node)) for node in open_nodes)
-            assert not room or not shard_map.with_status(StatusKind.UNASSIGNED, StatusKind.DOWN)
+            for entry in shard_map.with_status(StatusKind.UNASSIGNED, StatusKind.DOWN):
+                if in_sync := entry.copies.in_sync:
+                    assert not self.manager.members.keys() & set(in_sync), f"{entry} could be led"
+                else:
+                    assert not room, f"there is room for {entry}"
 
 
 TestShardManagerMachine = ShardManagerMachine.TestCase

@@ -11,12 +11,14 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_effects import MachineList
+from filoray.cluster.control.copy_set import FollowedShard, ShardCopies
 from filoray.cluster.control.shard_status import IngestionStarted, RecoveryStarted, ShardEvent, ShardStatus, StatusKind
 from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
     HeldShard,
     LeaseGrant,
     NodeAnnouncement,
+    Peer,
     ShardEpoch,
     ShardReport,
 )
@@ -102,6 +104,21 @@ class FakeActors:
         assert self.coordinator is not None
         reports = [ShardReport(dataset, shard, epoch, event) for event in events]
         self.coordinator.shard_events(process.name, process.incarnation, reports)
+
+    async def follow_shards(
+        self, node: str, incarnation: int, config: DatasetConfig, shards: Sequence[FollowedShard]
+    ) -> None:
+        await self.nodes[node, incarnation].take("follow", config, tuple(shards))
+
+    async def drop_copies(
+        self, node: str, incarnation: int, dataset: str, generation: int, shards: Sequence[FollowedShard]
+    ) -> None:
+        await self.nodes[node, incarnation].take("drop", dataset, generation, tuple(shards))
+
+    async def tell_copies(
+        self, node: str, incarnation: int, dataset: str, copies: Sequence[ShardCopies], peers: Sequence[Peer]
+    ) -> None:
+        await self.nodes[node, incarnation].take("copies", dataset, tuple(copies), tuple(peers))
 
     async def stop_shards(self, node: str, incarnation: int, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         process = self.nodes[node, incarnation]

@@ -58,12 +58,23 @@ def test_a_name_that_differs_only_in_case_is_refused() -> None:
 
 
 def test_there_is_room_for_so_many_datasets_and_shards() -> None:
-    limits = dataclasses.replace(default_server_config().dataset_limits, max_count=3, max_shards=20)
-    check_room_for(dataset("c", 8), [dataset("a"), dataset("b", 8)], limits)
+    config = default_server_config()
+    limits = dataclasses.replace(config.dataset_limits, max_count=3, max_shards=20)
+    cluster = dataclasses.replace(config, dataset_limits=limits)
+    check_room_for(dataset("c", 8), [dataset("a"), dataset("b", 8)], cluster)
     with pytest.raises(BadData, match=r"the other datasets have 16 shards; filoray\.datasets\.max-shards allows 20"):
-        check_room_for(dataset("c", 8), [dataset("a", 8), dataset("b", 8)], limits)
+        check_room_for(dataset("c", 8), [dataset("a", 8), dataset("b", 8)], cluster)
     with pytest.raises(BadData, match=r"there are 3 datasets already, and filoray\.datasets\.max-count allows 3"):
-        check_room_for(dataset("d", 1), [dataset("a"), dataset("b"), dataset("c")], limits)
+        check_room_for(dataset("d", 1), [dataset("a"), dataset("b"), dataset("c")], cluster)
+
+
+def test_copies_are_for_shards_in_files() -> None:
+    shared = dataclasses.replace(default_server_config(), column_store_url="postgresql+psycopg://somewhere")
+    check_room_for(dataset("a"), [], shared)
+    copied = dataclasses.replace(dataset("a"), num_replicas=2)
+    check_room_for(copied, [], default_server_config())
+    with pytest.raises(BadData, match=r"num-replicas is 2, but .* database .* leave num-replicas at 1"):
+        check_room_for(copied, [], shared)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""From whatever copies, leaders become even where they can be, copies too, and changes come to an end."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from filoray.cluster.control.copy_spreading import (
+    Copies,
+    Switchable,
+    next_copy,
+    next_copy_move,
+    next_switch,
+    surplus_copy,
+)
+
+NODES = [f"node-{index}" for index in range(5)]
+SHARD = st.lists(st.sampled_from(NODES), min_size=1, max_size=3, unique=True)
+SHARDS = st.lists(SHARD, max_size=16)
+DRAINED = st.sets(st.sampled_from(NODES), max_size=3)
+
+
+def leads(shards: list[list[str]]) -> Counter[str]:
+    return Counter(nodes[0] for nodes in shards)
+
+
+def switchable(shards: list[list[str]]) -> list[Switchable]:
+    return [Switchable(shard, nodes[0], tuple(nodes[1:])) for shard, nodes in enumerate(shards) if nodes[1:]]
+
+
+def reachable(shards: list[list[str]], source: str, open_nodes: list[str]) -> set[str]:
+    """Nodes to which a shard's leading can be passed on, from node to node."""
+    found, waiting = {source}, [source]
+    while waiting:
+        node = waiting.pop()
+        for nodes in shards:
+            for other in nodes[1:] if nodes[0] == node else ():
+                if other in open_nodes and other not in found:
+                    found.add(other)
+                    waiting.append(other)
+    return found
+
+
+@given(SHARDS, DRAINED)
+@settings(max_examples=300, deadline=None)
+def test_leaders_end_as_even_as_their_copies_allow(shards: list[list[str]], drained: set[str]) -> None:
+    open_nodes = [node for node in NODES if node not in drained]
+    for _ in range(300):
+        move = next_switch("d", switchable(shards), leads(shards), open_nodes, evens_out=True)
+        if move is None:
+            break
+        nodes = shards[move.shard]
+        assert move.node in nodes[1:], "it leads only what it has"
+        nodes.remove(move.node)
+        nodes.insert(0, move.node)
+    else:
+        raise AssertionError("it goes on for ever")
+    for nodes in shards:
+        assert nodes[0] in open_nodes or not set(nodes).intersection(open_nodes)
+    counts = leads(shards)
+    for source in open_nodes:
+        for target in reachable(shards, source, open_nodes):
+            assert counts[source] - counts[target] < 2, f"{source} leads more than {target}, which could lead some"
+
+
+def copy_loads(shards: list[list[str]]) -> Counter[str]:
+    return Counter(node for nodes in shards for node in nodes)
+
+
+@given(SHARDS, DRAINED, st.integers(1, 3))
+@settings(max_examples=300, deadline=None)
+def test_copies_end_complete_even_and_without_a_copy_too_many(
+    shards: list[list[str]], drained: set[str], count: int
+) -> None:
+    """Whoever gets a copy is in sync at once; capacity is no matter here."""
+    open_nodes = [node for node in NODES if node not in drained]
+    count = min(count, len(open_nodes))
+    for _ in range(1000):
+        every = [Copies(shard, tuple(nodes)) for shard, nodes in enumerate(shards)]
+        loads = copy_loads(shards)
+        for one in every:
+            in_sync = shards[one.shard]
+            if node := surplus_copy(one, count, in_sync, loads, open_nodes):
+                assert node != in_sync[0], "a leader goes nowhere"
+                shards[one.shard].remove(node)
+                break
+        else:
+            found = next_copy(every, count, 100, loads, open_nodes)
+            found = found or next_copy_move(every, 100, loads, open_nodes)
+            if found is None:
+                break
+            assert found[1] not in shards[found[0]]
+            shards[found[0]].append(found[1])
+    else:
+        raise AssertionError("it goes on for ever")
+    for nodes in shards:
+        kept = [node for node in nodes if node in open_nodes]
+        assert len(kept) == count or (kept and nodes[0] in drained and len(kept) in (count, count + 1)), nodes
+
+
+def test_a_copy_goes_only_where_enough_others_are_in_sync() -> None:
+    nodes = ("node-0", "node-1", "node-2")
+    loads = Counter(nodes)
+    cases = [
+        (2, {"node-0"}, set(nodes), None),
+        (2, {"node-0", "node-1"}, set(nodes), "node-2"),
+        (2, set(nodes), {"node-0", "node-2"}, "node-1"),
+        (3, set(nodes), set(nodes), None),
+        (1, {"node-0"}, set(nodes), "node-1"),
+    ]
+    for count, in_sync, open_nodes, expected in cases:
+        found = surplus_copy(Copies(0, nodes), count, in_sync, loads, open_nodes)
+        assert found == expected, (count, in_sync, open_nodes)

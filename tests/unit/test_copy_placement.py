@@ -1,0 +1,246 @@
+"""Transcripts of the ShardManager with data sets that have copies: these events went in, this is what followed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from managed_shards import config, feed, joined, report
+
+from filoray.cluster.control.copy_set import CopySet, InSyncProposed
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_map import ShardEntry
+from filoray.cluster.control.shard_messages import (
+    DatasetDeleted,
+    DatasetSetUp,
+    DeleteShards,
+    DropCopies,
+    FollowShards,
+    ManagerCommand,
+    MemberGone,
+    MemberJoined,
+    MemberLost,
+    MembersJoined,
+    NodeDrained,
+    PersistShardMap,
+    ShardReported,
+    ShardsMoved,
+    ShardsReleased,
+    ShardsStarted,
+    ShardsStopped,
+    SpreadDue,
+    StartShards,
+    StopShards,
+    TellCopies,
+)
+from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, StatusKind
+from filoray.cluster.control.shard_table import RestoredState
+from filoray.cluster.errors import BadData
+from filoray.cluster.node_protocol import HeldShard, ShardReport
+
+COPIED = dataclasses.replace(config(num_shards=1, min_num_nodes=1), num_replicas=2)
+
+
+def entry(manager: ShardManager, shard: int = 0) -> ShardEntry:
+    return manager.shard_map("metrics")[shard]
+
+
+def propose(
+    manager: ShardManager, *in_sync: str, version: int | None = None, epoch: int | None = None
+) -> ShardReported:
+    it = entry(manager)
+    assert it.node is not None
+    proposal = InSyncProposed(it.copies.version if version is None else version, in_sync, "for a reason")
+    incarnation = manager.members[it.node]
+    return ShardReported(
+        it.node, incarnation, ShardReport("metrics", 0, it.epoch if epoch is None else epoch, proposal)
+    )
+
+
+def kinds_of(commands: list[ManagerCommand], *kinds: type) -> list[ManagerCommand]:
+    return [command for command in commands if isinstance(command, kinds)]
+
+
+def copied(*nodes: str, replicas: int = 2, in_sync: tuple[str, ...] = ("node-0", "node-1")) -> ShardManager:
+    """One shard, led by node-0, whose followers ``in_sync`` has."""
+    manager = ShardManager()
+    dataset = dataclasses.replace(COPIED, num_replicas=replicas)
+    feed(manager, joined(*(nodes or ("node-0", "node-1"))), DatasetSetUp(dataset))
+    feed(manager, report("node-0", 0, IngestionStarted()), propose(manager, *in_sync))
+    assert entry(manager).copies.in_sync == in_sync
+    return manager
+
+
+def test_a_shard_gets_a_leader_and_followers_on_other_nodes() -> None:
+    manager = ShardManager()
+    commands = feed(manager, joined("node-0", "node-1", "node-2"), DatasetSetUp(COPIED))
+    assert entry(manager).copies == CopySet(2, ("node-1",), ("node-0",))
+    assert kinds_of(commands, FollowShards) == [FollowShards("node-1", 1, COPIED, ((0, 1, 2),))]
+    assert kinds_of(commands, TellCopies)[-1] == TellCopies("node-0", 1, "metrics", ((0, 1, entry(manager).copies),))
+    started, told = (
+        commands.index(kinds_of(commands, StartShards)[0]),
+        commands.index(kinds_of(commands, TellCopies)[0]),
+    )
+    assert started < told, "it can be told of copies once it is to lead"
+
+
+def test_a_set_that_the_leader_proposes_is_durable_before_it_is_told() -> None:
+    manager = ShardManager()
+    feed(manager, joined("node-0", "node-1"), DatasetSetUp(COPIED), report("node-0", 0, IngestionStarted()))
+    commands = feed(manager, propose(manager, "node-0", "node-1"))
+    assert [type(command).__name__ for command in commands] == ["PersistShardMap", "TellCopies", "PublishShardMap"]
+    (persist,) = kinds_of(commands, PersistShardMap)
+    assert isinstance(persist, PersistShardMap)
+    assert persist.shard_map[0].copies == CopySet(3, ("node-1",), ("node-0", "node-1"))
+    assert "in sync: node-0, node-1 (for a reason)" in [line.text for line in manager.story("metrics", 0)]
+
+
+@pytest.mark.parametrize(
+    ("in_sync", "version", "epoch", "is_answered"),
+    [
+        (("node-0",), 2, 1, True),  # made for a set that is no more
+        (("node-0", "node-9"), None, 1, True),  # names who has no copy
+        (("node-1",), None, 1, True),  # leaves its leader out
+        (("node-0",), None, 0, False),  # of a former leader
+    ],
+)
+def test_a_proposal_that_does_not_fit_changes_nothing_and_is_answered_with_what_is(
+    in_sync: tuple[str, ...], version: int | None, epoch: int, is_answered: bool
+) -> None:
+    manager = copied()
+    before = entry(manager)
+    commands = feed(manager, propose(manager, *in_sync, version=version, epoch=epoch))
+    assert entry(manager) == before
+    assert commands == ([TellCopies("node-0", 1, "metrics", ((0, 1, before.copies),))] if is_answered else [])
+
+
+def test_only_one_that_is_in_sync_takes_over() -> None:
+    manager = copied("node-0", "node-1", "node-2", replicas=3, in_sync=("node-0", "node-2"))
+    commands = feed(manager, MemberLost("node-0", 1, "killed"), MemberGone("node-0", 1))
+    (start,) = kinds_of(commands, StartShards)
+    assert isinstance(start, StartShards)
+    assert (start.node, start.shards) == ("node-2", ((0, 2),))
+    # Whoever was in sync may lead until the new leader says otherwise, and the leader that was lost has a copy, too.
+    assert entry(manager).copies.in_sync == ("node-0", "node-2")
+    assert entry(manager).copies.followers == ("node-0", "node-1")
+    assert [command.node for command in kinds_of(commands, FollowShards)] == ["node-1"]  # type: ignore[union-attr]
+
+
+def test_a_shard_whose_copies_in_sync_are_all_away_waits_for_one_of_them() -> None:
+    manager = copied("node-0", "node-1", in_sync=("node-0",))
+    commands = feed(manager, MemberLost("node-0", 1, "killed"), MemberGone("node-0", 1))
+    assert not kinds_of(commands, StartShards)
+    assert entry(manager).status.kind is StatusKind.DOWN
+    assert manager.shards_without_room("metrics") == (), "it waits for a node, not for room"
+    with pytest.raises(BadData, match="node-1 has no copy of shard 0 of dataset metrics that is in sync; node-0 has"):
+        feed(manager, ShardsStarted("metrics", "node-1", (0,)))
+    commands = feed(manager, MembersJoined((MemberJoined("node-0", 2),)))
+    assert [command.node for command in kinds_of(commands, StartShards)] == ["node-0"]  # type: ignore[union-attr]
+
+
+def test_a_leader_that_is_back_follows_and_the_present_one_is_told_where() -> None:
+    manager = copied()
+    feed(
+        manager, MemberLost("node-0", 1, "killed"), MemberGone("node-0", 1), report("node-1", 0, IngestionStarted(), 2)
+    )
+    commands = feed(manager, MembersJoined((MemberJoined("node-0", 2),)))
+    copies = entry(manager).copies
+    assert kinds_of(commands, FollowShards) == [FollowShards("node-0", 2, COPIED, ((0, 2, copies.version),))]
+    assert kinds_of(commands, TellCopies) == [TellCopies("node-1", 1, "metrics", ((0, 2, copies),))]
+
+
+def test_one_that_cannot_open_its_copy_is_followed_by_another_that_is_in_sync() -> None:
+    manager = copied()
+    feed(manager, MemberLost("node-1", 1, "killed"), MemberGone("node-1", 1))
+    feed(manager, MemberLost("node-0", 1, "killed"), MemberGone("node-0", 1))
+    feed(manager, MembersJoined((MemberJoined("node-0", 2), MemberJoined("node-1", 2))))
+    assert entry(manager).node == "node-0"
+    commands = feed(manager, report("node-0", 0, IngestionError("its disk was lost"), 2, 2))
+    assert kinds_of(commands, StopShards) == [StopShards("node-0", 2, "metrics", ((0, 2),))]
+    feed(manager, ShardsReleased("node-0", 2, "metrics", ((0, 2),)))
+    assert (entry(manager).node, entry(manager).epoch) == ("node-1", 3)
+    # If it cannot, either, it stays there and tries: nobody else is left.
+    assert not kinds_of(feed(manager, report("node-1", 0, IngestionError("damaged"), 3, 2)), StopShards)
+
+
+def test_an_operator_moves_a_shard_by_a_copy_that_joins_and_then_leads() -> None:
+    manager = copied("node-0", "node-1", "node-2")
+    commands = feed(manager, ShardsMoved("metrics", "node-2", (0,)))
+    assert not kinds_of(commands, StopShards), "the leader goes on until the other is in sync"
+    assert [command.node for command in kinds_of(commands, FollowShards)] == ["node-2"]  # type: ignore[union-attr]
+    commands = feed(manager, propose(manager, "node-0", "node-1", "node-2"))
+    assert kinds_of(commands, StopShards) == [StopShards("node-0", 1, "metrics", ((0, 1),))]
+    feed(manager, ShardsReleased("node-0", 1, "metrics", ((0, 1),)), report("node-2", 0, IngestionStarted(), 2))
+    assert entry(manager).node == "node-2"
+    feed(manager, propose(manager, "node-0", "node-1", "node-2"))
+    dropped = kinds_of(feed(manager, SpreadDue(1)), DropCopies)
+    assert len(dropped) == 1, "three copies are one too many"
+    assert len(entry(manager).copies.followers) == 1
+
+
+def test_a_drained_node_hands_its_leading_on_and_its_copy_to_another() -> None:
+    manager = copied("node-0", "node-1", "node-2")
+    feed(manager, NodeDrained("node-0"))
+    feed(manager, SpreadDue(2, evens_out=False), ShardsReleased("node-0", 1, "metrics", ((0, 1),)))
+    assert entry(manager).node == "node-1"
+    feed(manager, report("node-1", 0, IngestionStarted(), 2), propose(manager, "node-1", "node-0"))
+    assert manager.may_hold("node-0"), "node-2 is not in sync yet"
+    assert "node-2" in entry(manager).copies.followers
+    feed(manager, propose(manager, "node-1", "node-0", "node-2"))
+    (drop,) = kinds_of(feed(manager, SpreadDue(2, evens_out=False)), DropCopies)
+    assert isinstance(drop, DropCopies)
+    assert drop.node == "node-0"
+    assert entry(manager).copies.in_sync == ("node-1", "node-2")
+    assert not manager.may_hold("node-0")
+
+
+def test_a_node_that_is_to_be_back_soon_keeps_its_copies() -> None:
+    manager = copied("node-0", "node-1", "node-2")
+    feed(manager, NodeDrained("node-1", keeps_copies=True), SpreadDue(2, evens_out=False))
+    assert entry(manager).copies.followers == ("node-1",)
+    assert not manager.may_hold("node-1")
+
+
+def test_nodes_that_come_later_get_the_copies_that_are_missing() -> None:
+    manager = ShardManager()
+    feed(manager, joined("node-0"), DatasetSetUp(COPIED), report("node-0", 0, IngestionStarted()))
+    assert entry(manager).copies == CopySet(1, (), ("node-0",))
+    commands = feed(manager, joined("node-1"))
+    assert entry(manager).copies.followers == ("node-1",)
+    assert kinds_of(commands, FollowShards, TellCopies)
+
+
+def test_every_copy_of_a_deleted_data_set_is_deleted_where_it_is() -> None:
+    manager = copied("node-0", "node-1", "node-2")
+    commands = feed(manager, DatasetDeleted("metrics"))
+    deletions = kinds_of(commands, DeleteShards)
+    assert sorted(command.node for command in deletions) == ["node-0", "node-1"]  # type: ignore[union-attr]
+
+
+def test_copies_and_who_is_in_sync_outlive_the_coordinator() -> None:
+    manager = copied()
+    known = ((COPIED, manager.shard_map("metrics")),)
+    members = {"node-0": 1, "node-1": 1}
+    restored = ShardManager(2, RestoredState(known, epochs={("metrics", 0): 1}, members=members))
+    held = HeldShard("metrics", 0, 1, entry(manager).status)
+    follower = HeldShard("metrics", 0, 1, entry(manager).status, is_follower=True)
+    back = MembersJoined((MemberJoined("node-0", 1, (held,)), MemberJoined("node-1", 1, (follower,))))
+    commands = feed(restored, back)
+    assert entry(restored).copies == entry(manager).copies
+    assert kinds_of(commands, TellCopies)
+    assert not kinds_of(commands, StartShards, StopShards, DropCopies)
+
+
+def test_a_copy_that_nobody_knows_of_is_dropped() -> None:
+    manager = copied("node-0", "node-1")
+    stray = HeldShard("metrics", 0, 1, entry(manager).status, is_follower=True)
+    commands = feed(manager, MembersJoined((MemberJoined("node-2", 1, (stray,)),)))
+    version = entry(manager).copies.version
+    assert kinds_of(commands, DropCopies) == [DropCopies("node-2", 1, "metrics", ((0, 1, version),), 0)]
+
+
+def test_a_stopped_shard_starts_where_a_copy_is_in_sync() -> None:
+    manager = copied()
+    feed(manager, ShardsStopped("metrics", (0,)), ShardsReleased("node-0", 1, "metrics", ((0, 1),)))
+    feed(manager, ShardsStarted("metrics", "node-1", (0,)))
+    assert (entry(manager).node, entry(manager).copies.followers) == ("node-1", ("node-0",))
