@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from filoray.cluster.control.assignment import node_order
 from filoray.cluster.control.copy_set import CopySet, FollowedShard, InSyncProposed, ShardCopies
-from filoray.cluster.control.copy_spreading import Copies, Switchable, next_copy, next_copy_move, surplus_copy
+from filoray.cluster.control.copy_spreading import Copies, Switchable, missing_copies, next_copy_move, surplus_copy
 from filoray.cluster.control.fences import ShardKey
 from filoray.cluster.control.shard_map import ShardEntry
 from filoray.cluster.control.shard_messages import (
@@ -216,18 +216,9 @@ class CopyPlacement:
         if not config.has_copies or table.unconfirmed:
             return []
         open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
-        loads = self._loads(dataset)
-        copies = {entry.shard: _copies(entry) for entry in dataset.shard_map.shards if entry.node is not None}
-        wanted = min(config.num_replicas, len(open_nodes))
-        added: dict[int, list[str]] = {}
-        while count_max is None or sum(map(len, added.values())) < count_max:
-            found = next_copy(copies.values(), wanted, config.shards_per_node_max, loads, open_nodes)
-            if found is None:
-                break
-            shard, node = found
-            added.setdefault(shard, []).append(node)
-            loads[node] += 1
-            copies[shard] = Copies(shard, (*copies[shard].nodes, node))
+        copies = (_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None)
+        wanted, capacity = min(config.num_replicas, len(open_nodes)), config.shards_per_node_max
+        added = missing_copies(copies, wanted, capacity, self._loads(dataset), open_nodes, count_max)
         return self._add(dataset, added, "there are too few copies")
 
     def even_out(self, dataset: KnownDataset) -> list[ManagerCommand]:
