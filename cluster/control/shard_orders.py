@@ -102,7 +102,7 @@ class ShardOrders:
                 )
 
     def _note_opened(self, node: str, reports: Sequence[ShardReport]) -> None:
-        """A shard that is Active, or whose leader speaks of its copies, has a store, to be found by whoever opens it."""
+        """A shard that is Active, or whose leader speaks of copies, has a store that whoever opens it must find."""
         fresh: dict[tuple[str, int], int] = {}
         for report in reports:
             if not isinstance(report.event, (IngestionStarted, InSyncProposed)):
