@@ -43,7 +43,7 @@ ODD = [0, -1, 1 << 31, 1 << 63, 1.5, float("nan"), "", "x" * 300, b"", b"\xff", 
 class Node:
     def __init__(self, data_dir: Path, key: bytes | None) -> None:
         limits = TransportLimits(connections=STRANGERS // 4)  # one that was not counted out would take a place for good
-        self.host = ShardHost(data_dir, lambda *report: None)
+        self.host = ShardHost("node-0", data_dir, lambda *report: None)
         self.handler = RequestHandler(self.host, default_server_config(), incarnation=1)
         with socket.socket() as probe:
             probe.bind((HOST, 0))
