@@ -47,26 +47,29 @@ class ShardFiles:
         except OSError as error:  # only a coordinator that lost its store would miss it
             logger.warning("dataset %s: %s cannot be written: %s", config.name, directory / DATASET_FILE, error)
 
-    def delete(self, dataset: str, generation: int, shards: Sequence[int], *, own_only: bool = False) -> None:
+    def delete(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
         """All that is stored of them on this machine, in every node's copies: whoever had one has closed it.
 
-        And the directories if nothing is left. Takes a database long for large shards. ``own_only``: this node's copies
-        alone.
+        And the directories if nothing is left. Takes a database long for large shards.
         """
         storage = storage_name(dataset, generation)
-        directories = [self._copies(storage)]
-        if not own_only:
-            directories = [self._data_dir / storage, *self._data_dir.glob(f"{COPIES_DIRECTORY}/*/{storage}")]
+        for directory in [self._data_dir / storage, *self._data_dir.glob(f"{COPIES_DIRECTORY}/*/{storage}")]:
+            _delete_files(directory, shards)
         for shard in shards:
-            for directory in directories:
-                for path in directory.glob(f"shard-{shard}.*"):  # with SQLite's -wal and -shm
-                    path.unlink(missing_ok=True)
-            if not own_only:
-                delete_shared_store(self.column_store_url, storage, shard)
-        for directory in directories:
-            try:
-                if not any(directory.glob("shard-*")):
-                    (directory / DATASET_FILE).unlink(missing_ok=True)
-                directory.rmdir()
-            except OSError:
-                pass
+            delete_shared_store(self.column_store_url, storage, shard)
+
+    def delete_own_copies(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
+        """This node's copies of them, and nobody else's."""
+        _delete_files(self._copies(storage_name(dataset, generation)), shards)
+
+
+def _delete_files(directory: Path, shards: Sequence[int]) -> None:
+    for shard in shards:
+        for path in directory.glob(f"shard-{shard}.*"):  # with SQLite's -wal and -shm
+            path.unlink(missing_ok=True)
+    try:
+        if not any(directory.glob("shard-*")):
+            (directory / DATASET_FILE).unlink(missing_ok=True)
+        directory.rmdir()
+    except OSError:
+        pass

@@ -277,7 +277,8 @@ class ShardHost:
     def _delete_files(self, deletion: DeleteFiles) -> None:
         problem = ""
         try:
-            self._files.delete(deletion.dataset, deletion.generation, deletion.shards, own_only=deletion.own_only)
+            delete = self._files.delete_own_copies if deletion.own_only else self._files.delete
+            delete(deletion.dataset, deletion.generation, deletion.shards)
         except Exception as error:
             problem = str(error) or type(error).__name__
         self._dispatcher.take(FilesDeleted(deletion.request, problem))

@@ -102,8 +102,6 @@ def read_sync_step(header: RequestHeader, frame_count: int) -> SyncStep:
 def read_entries(header: RequestHeader, frame_count: int) -> Entries:
     """Raises BadData."""
     generation, plain = items(header.body, "body", 2, exactly=2)
-    if not header.shards:
-        raise malformed("shards", [], "at least one shard")
     lists = items(plain, "the entries of shards", SHARDS_MAX, exactly=len(header.shards))
     by_shard = []
     for one in lists:

@@ -38,8 +38,8 @@ def decode_node_figures(body: object) -> NodeFigures:
 def _shard(plain: object) -> ShardFigures:
     values = _fields_of(ShardFigures, plain)
     followers = items(values[-1], "followers", SHARDS_MAX)
-    values[-1] = tuple([FollowerFigures(*_fields_of(FollowerFigures, one)) for one in followers])
-    return ShardFigures(*values)
+    found = tuple([FollowerFigures(*_fields_of(FollowerFigures, one)) for one in followers])
+    return ShardFigures(*[*values[:-1], found])
 
 
 _Record = ProcessFigures | RequestFigures | ShardFigures | FollowerFigures | CopyFigures

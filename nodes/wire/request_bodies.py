@@ -79,15 +79,15 @@ def write_body(kind: Kind, body: RequestBody) -> object:
 def read_body(header: RequestHeader, frame_count: int) -> RequestBody:
     """The body as its kind has it. Raises BadData for another, and for frames that are too many or too few."""
     kind, body = header.kind, header.body
-    if kind is Kind.SYNC:
-        return read_sync_step(header, frame_count)
-    if kind is Kind.REPLICATE:
-        return read_entries(header, frame_count)
     wanted_frames = {Kind.WRITE: len(header.shards), Kind.QUERY: 1}.get(kind, 0)
     if kind is Kind.FIGURES and header.shards:
         raise malformed("shards", list(header.shards), "empty")
     if kind not in (Kind.CANCEL, Kind.FIGURES) and not header.shards:
         raise malformed("shards", list(header.shards), "at least one shard")
+    if kind is Kind.SYNC:
+        return read_sync_step(header, frame_count)
+    if kind is Kind.REPLICATE:
+        return read_entries(header, frame_count)
     if kind is Kind.WRITE and frame_count != wanted_frames:
         raise BadData(f"a write has a container for each of its shards, not {frame_count} for {len(header.shards)}")
     if frame_count != wanted_frames:
