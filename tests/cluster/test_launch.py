@@ -224,9 +224,11 @@ def test_the_demo_runs_on_one_node_and_again_on_its_own_data(tmp_path: Path) -> 
             assert "stops it; the data stay" in done.stdout
             for_grafana = f"http://127.0.0.1:{port}/promql/timeseries"
             assert f"  {for_grafana}   # the URL for Grafana's Prometheus data source" in done.stdout
-            answer = requests.get(f"{for_grafana}/api/v1/query", query, timeout=30).json()
-            assert answer["status"] == "success", answer
-            assert answer["data"]["result"][0]["value"][1] == "20"
+            for gateway in range(nodes):
+                url = f"http://127.0.0.1:{port + gateway}/promql/timeseries/api/v1/query"
+                answer = requests.get(url, query, timeout=30).json()
+                assert answer["status"] == "success", answer
+                assert answer["data"]["result"][0]["value"][1] == "20"
             answer = requests.get(f"{for_grafana}/api/v1/query", QUANTILE, timeout=30).json()
             assert len(answer["data"]["result"]) == 20
             assert "infos" not in answer  # of buckets that had to be mended
