@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tools = parser.add_subparsers(required=True, metavar="TOOL")
     verify = tools.add_parser("verify", help="check every checksum of a data directory")
     _add_directory(verify)
+    verify.add_argument("--replicas", action="store_true", help="compare the copies of each shard instead")
     verify.set_defaults(run=_verify)
 
     analyze = tools.add_parser("analyze", help="show series, samples and bytes by metric, and label cardinality")
@@ -112,6 +113,8 @@ def _verify(options: argparse.Namespace) -> int:
     from filoray.command.tsdb.verify import verify_shard_file
 
     files = find_shard_files(options.directory, options.dataset)
+    if options.replicas:
+        return _compare(files)
     with _progress("verify", sum(file.path.stat().st_size for file in files)) as (progress, task):
         reports = [verify_shard_file(file, lambda count: progress.advance(task, count)) for file in files]
         progress.update(task, completed=progress.tasks[0].total)
@@ -126,6 +129,19 @@ def _verify(options: argparse.Namespace) -> int:
     for file in missing:
         print(f"{_name(file)}: missing")
     return 1 if missing or any(report.problems for report in reports) else 0
+
+
+def _compare(files: Sequence[ShardFile]) -> int:
+    from filoray.command.tsdb.compare_copies import compare_copies
+
+    with _progress("compare", sum(bool(file.node) for file in files)) as (progress, task):
+        compared = compare_copies(files, lambda: progress.advance(task))
+    for shard in compared:
+        state = "differ" if shard.differences else f"are equal, {shard.batches} chunk batches"
+        print(f"{shard.dataset} shard {shard.shard}: the copies of {', '.join(shard.nodes)} {state}")
+        for difference in shard.differences:
+            print(f"  {difference}")
+    return 1 if any(shard.differences for shard in compared) else 0
 
 
 def _name(file: ShardFile) -> str:
@@ -358,6 +374,8 @@ def _restore(options: argparse.Namespace) -> int:
     with _progress("restore", len(Manifest.load(options.snapshot).files)) as (progress, task):
         manifest = restore_snapshot(options.snapshot, options.directory, lambda path: progress.advance(task))
     _tell(f"{options.directory}: {len(manifest.files)} files restored")
+    if nodes := manifest.nodes:
+        _tell(f"launch it with {', '.join(nodes)}, which have the copies; the others are made anew from them")
     return 0
 
 

@@ -6,8 +6,8 @@
 Of all copies of a shard, that of the highest (epoch, next offset) has all that was acknowledged: whoever led last was
 in sync when it began, and its epoch is in its own file. But that says nothing while one copy is not there, for that one
 may have been the last leader's. So the operator has to name all nodes that the cluster had; or the coordinator's store
-is there after all, and says who was in sync: then the newest has all of it if one of those is there. What speaks against
-the copy that was found best is a doubt. With doubts nothing is written, unless the operator accepts what is lost.
+is there after all, and says who was in sync: then the newest has all of it if one of those is there. What speaks
+against the copy that was found best is a doubt. With doubts nothing is written, unless the operator accepts the loss.
 
 Only the copy that is to lead is read to the end, and one with a damage is passed over. The others join it anew.
 """

@@ -27,10 +27,12 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import xxhash
 
+from filoray.cluster.config.dataset_file import COPIES_DIRECTORY
+from filoray.cluster.control.assignment import node_order
 from filoray.cluster.errors import BadData, NotFound, Unavailable
 from filoray.cluster.process.clocks import wall_ms
 from filoray.cluster.store.leading_copies import LeadingCopy, put_leading_copies
@@ -67,6 +69,12 @@ class SnapshotFile:
 class Manifest:
     created_ms: int
     files: tuple[SnapshotFile, ...]
+
+    @property
+    def nodes(self) -> list[str]:
+        """Whose copies are in it."""
+        paths = [PurePosixPath(file.path).parts for file in self.files]
+        return sorted({parts[1] for parts in paths if parts[0] == COPIES_DIRECTORY and len(parts) > 2}, key=node_order)
 
     def to_json(self) -> str:
         return json.dumps(
