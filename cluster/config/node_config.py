@@ -33,6 +33,8 @@ class NodeConfig:
     max_message_bytes: Annotated[int, Size("max-message-size", minimum=1 << 20)]
     max_connections: Annotated[int, Integer("max-connections", minimum=1)]
     source_timeout_ms: Annotated[int, Duration("source-timeout", minimum=100)]
+    follower_timeout_ms: Annotated[int, Duration("follower-timeout", minimum=100)]
+    copy_rate_bytes: Annotated[int, Size("copy-rate", minimum=1 << 20)]
     stuck_timeout_ms: Annotated[int, Duration("stuck-timeout", minimum=1000)]
     lease_ms: Annotated[int, Duration("lease", minimum=1000)]
     encryption: Annotated[Encryption, Choice("encryption", get_args(Encryption))]

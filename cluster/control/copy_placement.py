@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from filoray.cluster.control.assignment import node_order
 from filoray.cluster.control.copy_set import CopySet, FollowedShard, InSyncProposed, ShardCopies
-from filoray.cluster.control.copy_spreading import Copies, Switchable, next_copy, next_copy_move, surplus_copy
+from filoray.cluster.control.copy_spreading import Copies, Switchable, missing_copies, next_copy_move, surplus_copy
 from filoray.cluster.control.fences import ShardKey
 from filoray.cluster.control.shard_map import ShardEntry
 from filoray.cluster.control.shard_messages import (
@@ -210,25 +210,27 @@ class CopyPlacement:
 
     # ---- how many copies there are, and where
 
-    def complete(self, dataset: KnownDataset, count_max: int | None = None) -> list[ManagerCommand]:
-        """Give shards that have too few copies more of them, where there is a place; so many at most."""
+    def complete(
+        self, dataset: KnownDataset, count_max: int | None = None, *, counts_absent: bool = True
+    ) -> list[ManagerCommand]:
+        """Give shards that have too few copies more of them, where there is a place; so many at most.
+
+        ``counts_absent``: copies of nodes that are away count, as nodes come back soon.
+        """
         table, config = self._table, dataset.config
         if not config.has_copies or table.unconfirmed:
             return []
         open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
-        loads = self._loads(dataset)
-        copies = {entry.shard: _copies(entry) for entry in dataset.shard_map.shards if entry.node is not None}
-        wanted = min(config.num_replicas, len(open_nodes))
-        added: dict[int, list[str]] = {}
-        while count_max is None or sum(map(len, added.values())) < count_max:
-            found = next_copy(copies.values(), wanted, config.shards_per_node_max, loads, open_nodes)
-            if found is None:
-                break
-            shard, node = found
-            added.setdefault(shard, []).append(node)
-            loads[node] += 1
-            copies[shard] = Copies(shard, (*copies[shard].nodes, node))
+        counted = self._staying(dataset) if counts_absent else open_nodes
+        copies = (_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None)
+        wanted, capacity = min(config.num_replicas, len(counted)), config.shards_per_node_max
+        added = missing_copies(copies, wanted, capacity, self._loads(dataset), open_nodes, counted, count_max)
         return self._add(dataset, added, "there are too few copies")
+
+    def _staying(self, dataset: KnownDataset) -> set[str]:
+        """Nodes that may have copies, those included that have some and are away."""
+        known = {node for entry in dataset.shard_map.shards for node in _nodes(entry)}
+        return self._table.open_nodes | (known - (self._table.drained - self._keeps_copies))
 
     def even_out(self, dataset: KnownDataset) -> list[ManagerCommand]:
         """One more copy on a node that has few, for which another may go afterwards."""
@@ -241,7 +243,8 @@ class CopyPlacement:
         """Copies that are not needed any more, as enough others are in sync."""
         table, config = self._table, dataset.config
         open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
-        count = min(config.num_replicas, max(1, len(open_nodes)))
+        # A copy on a node that is away for a moment is none too many.
+        count = min(config.num_replicas, max(1, len(self._staying(dataset))))
         loads = self._loads(dataset)
         dropped: dict[int, str] = {}
         for entry in dataset.shard_map.with_status(ACTIVE):

@@ -7,6 +7,7 @@ even when no node has two of a data set more than another that could take one.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,19 +83,44 @@ def _towards_fewer(
     return None
 
 
-def next_copy(
-    shards: Iterable[Copies], count: int, capacity: int, loads: Mapping[str, int], open_nodes: Collection[str]
-) -> tuple[int, str] | None:
-    """The first shard that has fewer than ``count`` copies on ``open_nodes``, and the node that is to get one.
+def missing_copies(
+    shards: Iterable[Copies],
+    count: int,
+    capacity: int,
+    loads: Mapping[str, int],
+    open_nodes: Collection[str],
+    counted: Collection[str],
+    count_max: int | None = None,
+) -> dict[int, list[str]]:
+    """Which of ``open_nodes`` are to get copies of shards that have fewer than ``count`` on nodes that are ``counted``.
 
-    ``loads``: copies of the data set that each node has; ``capacity``: the most it may have.
+    ``loads``: copies of the data set that each node has; ``capacity``: the most it may have. ``count_max``: so many
+    copies at most; None: all that have a place.
     """
+    by_load = [(loads.get(node, 0), node_order(node)) for node in open_nodes if loads.get(node, 0) < capacity]
+    heapq.heapify(by_load)
+    found: dict[int, list[str]] = {}
+    left = count_max
     for one in shards:
-        if sum(node in open_nodes for node in one.nodes) < count:
-            node = _least_loaded(one.nodes, capacity, loads, open_nodes)
-            if node is not None:
-                return one.shard, node
-    return None
+        missing = count - sum(node in counted for node in one.nodes)
+        if missing <= 0:
+            continue
+        if left == 0:
+            break
+        has_it: list[tuple[int, tuple[int, str]]] = []
+        while by_load and missing and left != 0:
+            load, order = heapq.heappop(by_load)
+            if order[1] in one.nodes:
+                has_it.append((load, order))
+                continue
+            found.setdefault(one.shard, []).append(order[1])
+            missing -= 1
+            left = None if left is None else left - 1
+            has_it.append((load + 1, order))
+        for load, order in has_it:
+            if load < capacity:
+                heapq.heappush(by_load, (load, order))
+    return found
 
 
 def next_copy_move(

@@ -15,12 +15,14 @@ from aiohttp import web
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.cluster_view import ClusterView
+from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.shard_map import ShardEntry
 from filoray.cluster.errors import BadData, NotFound
 from filoray.http.access.request_access import may_read
 from filoray.http.api.dataset_choice import dataset_view, first_view
 from filoray.http.server.bodies import read_body
 from filoray.http.server.gateway_services import Edge
+from filoray.http.server.parameters import Parameters
 from filoray.http.server.responses import success
 
 _ORDER_BYTES_MAX = 1024 * 1024
@@ -52,8 +54,13 @@ class ClusterRoutes:
         return self._success(request, sorted(name for name in datasets if may_read(request, name)))
 
     async def status(self, request: web.Request) -> web.Response:
+        """With ``verbose=true`` also who has copies of each shard, and which of them may lead it next."""
+        is_verbose = Parameters.of_query(request).flag("verbose")
+        config = (await dataset_view(request.match_info["dataset"], self._edge.services)).config
+        view = self._control.view()
         statuses = [
             {"shard": entry.shard, "status": str(entry.status), "address": address}
+            | (_copies_of(entry, config, view) if is_verbose else {})
             for entry, address in await self._shards(request)
         ]
         return self._success(request, statuses)
@@ -130,6 +137,22 @@ class ClusterRoutes:
 
     def _success(self, request: web.Request, data: object) -> web.Response:
         return success(request, data, self._min_compressed_bytes)
+
+
+def _copies_of(entry: ShardEntry, config: DatasetConfig, view: ClusterView) -> dict[str, object]:
+    """A shard of one copy has no followers, and whoever owns it is in sync."""
+    in_sync = entry.copies.in_sync or ((entry.node,) if entry.node is not None else ())
+    return {
+        "epoch": entry.epoch,
+        "reason": entry.status.reason,
+        "leader": entry.node or "",
+        "replicas": config.num_replicas,
+        "inSync": list(in_sync),
+        "followers": [
+            {"node": node, "address": _address(view, node), "inSync": node in in_sync}
+            for node in entry.copies.followers
+        ],
+    }
 
 
 def _address(view: ClusterView, node: str | None) -> str:

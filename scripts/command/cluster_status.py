@@ -27,12 +27,16 @@ _REASONS_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """``address``: the owner's, "" while there is none. ``why``: what happened to it last, "" of an Active one."""
+    """``address``: the owner's, "" while there is none. ``why``: what happened to it last, "" of an Active one.
+
+    ``copies``: of a shard that has some besides its owner's, their nodes; whether each is in sync, so that it may lead.
+    """
 
     shard: int
     status: str
     address: str
     why: str
+    copies: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,18 @@ def _ask(access: ClientAccess, data_dir: Path) -> ClusterState:
 
 def _shards(access: ClientAccess, dataset: str) -> list[ShardState]:
     path = f"/api/v1/cluster/{urllib.parse.quote(dataset, safe='')}"
-    entries: list[dict[str, Any]] = get_json(access, f"{path}/status")["data"]
+    entries: list[dict[str, Any]] = get_json(access, f"{path}/status?verbose=true")["data"]
     waiting = [entry["shard"] for entry in entries if entry["status"] != _ACTIVE]
     why = {shard: _last_of_story(access, f"{path}/shards/{shard}/story") for shard in waiting[:_REASONS_MAX]}
     return [
-        ShardState(entry["shard"], entry["status"], entry["address"], why.get(entry["shard"], "")) for entry in entries
+        ShardState(
+            entry["shard"],
+            entry["status"],
+            entry["address"],
+            why.get(entry["shard"], ""),
+            {copy["node"]: copy["inSync"] for copy in entry["followers"]},
+        )
+        for entry in entries
     ]
 
 
@@ -113,16 +124,23 @@ def _supervision(access: ClientAccess, data_dir: Path) -> Supervision | None:
     return Supervision(state.supervision(), is_well=state.is_supervised())
 
 
+def _copies_text(copies: dict[str, bool]) -> str:
+    return ", ".join(node if is_in_sync else f"{node} (not in sync)" for node, is_in_sync in copies.items())
+
+
 def _print(console: Console, state: ClusterState) -> None:
     console.print(f"{len(state.nodes)} members: " + ", ".join(node.address for node in state.nodes))
     if not state.datasets:
         console.print("no data set is set up")
     for name, shards in state.datasets.items():
-        table = Table("shard", "status", "address", title=name, title_justify="left")
+        has_copies = any(shard.copies for shard in shards)
+        table = Table("shard", "status", "address", *["copies"] * has_copies, title=name, title_justify="left")
         for shard in shards:
-            table.add_row(
-                str(shard.shard), shard.status, shard.address, style=None if shard.status == _ACTIVE else "yellow"
-            )
+            cells = [str(shard.shard), shard.status, shard.address]
+            if has_copies:
+                cells.append(_copies_text(shard.copies))
+            is_well = shard.status == _ACTIVE and all(shard.copies.values())
+            table.add_row(*cells, style=None if is_well else "yellow")
         console.print(table)
         for shard in shards:
             if shard.why:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from filoray.cluster.control.copy_spreading import (
     Copies,
     Switchable,
-    next_copy,
+    missing_copies,
     next_copy_move,
     next_switch,
     surplus_copy,
@@ -87,12 +87,16 @@ def test_copies_end_complete_even_and_without_a_copy_too_many(
                 shards[one.shard].remove(node)
                 break
         else:
-            found = next_copy(every, count, 100, loads, open_nodes)
-            found = found or next_copy_move(every, 100, loads, open_nodes)
-            if found is None:
+            added = missing_copies(every, count, 100, loads, open_nodes, open_nodes)
+            if not added:
+                move = next_copy_move(every, 100, loads, open_nodes)
+                added = {} if move is None else {move[0]: [move[1]]}
+            if not added:
                 break
-            assert found[1] not in shards[found[0]]
-            shards[found[0]].append(found[1])
+            for shard, nodes in added.items():
+                assert not set(nodes).intersection(shards[shard])
+                assert len(set(nodes)) == len(nodes)
+                shards[shard] += nodes
     else:
         raise AssertionError("it goes on for ever")
     for nodes in shards:
@@ -113,3 +117,25 @@ def test_a_copy_goes_only_where_enough_others_are_in_sync() -> None:
     for count, in_sync, open_nodes, expected in cases:
         found = surplus_copy(Copies(0, nodes), count, in_sync, loads, open_nodes)
         assert found == expected, (count, in_sync, open_nodes)
+
+
+@given(SHARDS, DRAINED, st.integers(1, 3), st.integers(1, 6), st.integers(0, 10))
+@settings(max_examples=300, deadline=None)
+def test_copies_that_are_missing_go_where_fewest_are_and_there_is_room(
+    shards: list[list[str]], drained: set[str], count: int, capacity: int, count_max: int
+) -> None:
+    open_nodes = [node for node in NODES if node not in drained]
+    loads = copy_loads(shards)
+    every = [Copies(shard, tuple(nodes)) for shard, nodes in enumerate(shards)]
+    added = missing_copies(every, count, capacity, loads, open_nodes, open_nodes, count_max)
+    assert sum(map(len, added.values())) <= count_max
+    for shard, nodes in added.items():
+        for node in nodes:
+            free = [other for other in open_nodes if other not in shards[shard] and loads[other] < capacity]
+            assert loads[node] == min(loads[other] for other in free), "another had fewer"
+            loads[node] += 1
+            shards[shard].append(node)
+    if sum(map(len, added.values())) < count_max:
+        for nodes in shards:
+            room = [node for node in open_nodes if node not in nodes and loads[node] < capacity]
+            assert not room or sum(node in open_nodes for node in nodes) >= count

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 from gateway_thread import GatewayThread
 
+from filoray.cluster.cluster_view import ClusterView, DatasetView
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.errors import Unavailable
 from filoray.command.cli import main
 
@@ -36,10 +39,10 @@ def test_programs_get_json(gateway: GatewayThread, tmp_path: Path, capsys: pytes
         ],
         "datasets": {
             "shop": [
-                {"shard": 0, "status": "ShardStatusActive", "address": FIRST, "why": ""},
-                {"shard": 1, "status": "ShardStatusRecovery(94)", "address": SECOND, "why": "active"},
-                {"shard": 2, "status": "ShardStatusDown", "address": "", "why": "active"},
-                {"shard": 3, "status": "ShardStatusActive", "address": FIRST, "why": ""},
+                {"shard": 0, "status": "ShardStatusActive", "address": FIRST, "why": "", "copies": {}},
+                {"shard": 1, "status": "ShardStatusRecovery(94)", "address": SECOND, "why": "active", "copies": {}},
+                {"shard": 2, "status": "ShardStatusDown", "address": "", "why": "active", "copies": {}},
+                {"shard": 3, "status": "ShardStatusActive", "address": FIRST, "why": "", "copies": {}},
             ]
         },
         "supervision": None,
@@ -62,6 +65,29 @@ def test_people_get_a_table_and_the_reasons_below_it(
     ]
     assert "shop shard 2: active" in lines
     assert not any("has no shards" in line for line in lines)
+
+
+def test_copies_are_told_and_those_that_are_not_in_sync_named(
+    gateway: GatewayThread, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.api.control.current = with_copies(gateway.api.control.current)
+    assert status(gateway, tmp_path, "--json") == 0
+    shards = orjson.loads(capsys.readouterr().out)["datasets"]["shop"]
+    assert [shard["copies"] for shard in shards[:2]] == [{"node-1": True}, {"node-0": False}]
+    assert status(gateway, tmp_path) == 0
+    assert "node-0 (not in sync)" in capsys.readouterr().out
+
+
+def with_copies(view: ClusterView) -> ClusterView:
+    shop = view.datasets["shop"]
+    first, second = (
+        replace(entry, copies=CopySet(3, (follower,), in_sync))
+        for entry, follower, in_sync in zip(
+            shop.shard_map.shards[:2], ("node-1", "node-0"), (("node-0", "node-1"), ("node-1",)), strict=True
+        )
+    )
+    copied = DatasetView(replace(shop.config, num_replicas=2), shop.shard_map.with_entries([first, second]))
+    return replace(view, datasets={"shop": copied})
 
 
 def test_a_node_that_owns_nothing_is_named(

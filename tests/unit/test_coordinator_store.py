@@ -10,6 +10,7 @@ import pytest
 
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.copy_set import ONE_COPY, CopySet
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind
 from filoray.cluster.simulation.simulated_store import ModelStore
@@ -35,7 +36,9 @@ def entry(dice: random.Random, shard: int) -> ShardEntry:
         progress_pct=dice.randrange(100) if kind is StatusKind.RECOVERY else 0,
         reason="it is full" if kind is StatusKind.ERROR else "",
     )
-    return ShardEntry(shard, status, dice.choice(NODES) if kind in OWNED else None, dice.randrange(1, 9))
+    node, followers = dice.choice(NODES) if kind in OWNED else None, tuple(dice.sample(NODES, dice.randrange(2)))
+    copies = dice.choice((ONE_COPY, CopySet(dice.randrange(1, 9), followers, (NODES[0],))))
+    return ShardEntry(shard, status, node, dice.randrange(1, 9), copies)
 
 
 def write(dice: random.Random) -> Write:

@@ -208,6 +208,17 @@ async def test_datasets_and_their_shards(api):
     )  # fmt: skip
 
 
+async def test_a_verbose_status_has_leader_followers_and_who_is_in_sync(api):
+    code, body = await api.get("/api/v1/cluster/timeseries/status?verbose=true")
+    assert code == 200
+    active = {"shard": 0, "status": "ShardStatusActive", "address": "akka://filo-server@127.0.0.1:2552", "epoch": 1}
+    copies = {"reason": "", "leader": "node-0", "replicas": 1, "inSync": ["node-0"], "followers": []}
+    assert body["data"][0] == active | copies
+    assert (body["data"][2]["leader"], body["data"][2]["inSync"]) == ("", [])
+    code, body = await api.get("/api/v1/cluster/timeseries/status?verbose=perhaps")
+    assert (code, body["errorType"]) == (400, "bad_data")
+
+
 @pytest.mark.parametrize("path", ["status", "statusByAddress", "shards/0/story"])
 async def test_an_unknown_dataset_is_404(api, path):
     unknown = error("DatasetUnknown", "Dataset other is not registered")
