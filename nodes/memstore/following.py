@@ -90,7 +90,7 @@ class Following:
             new_ids, keys = decode_part_key_row(commit.part_keys, what)
             self._check_new_series(new_ids, commit.next_series_id)
         records = [] if log is None else list(decode_log_records(log.data, what))
-        self._check_known(records, new_ids)
+        partitions = self._partitions(records, new_ids)
         high, low = hash_part_keys(keys)
         if memory.index.find(high, low)[1] < len(keys):
             raise self._differs("a commit has new series that the copy has already")
@@ -101,10 +101,10 @@ class Following:
                     memory.reserve(memory.index.count + len(keys))
                     pair_ids, pair_counts = memory.index.split(keys)
                     memory.index.add(pair_ids, pair_counts, high, low, new_ids)
+                partitions = self._partitions(records, new_ids)
             ingestion.took(commit)
-            partition_of = PartitionOfSeriesId(memory)
-            for record in records:
-                new = NewSamples(partition_of(record.series_ids), record.counts, record.times, record.values)
+            for record, owners in zip(records, partitions, strict=True):
+                new = NewSamples(owners, record.counts, record.times, record.values)
                 ingestion.apply(new, record.shut_ms, WriteOutcome())
         except BaseException as error:
             self._difference = f"{self._shard_name}: what the copy has stored is not in its memory: {error}"
@@ -118,13 +118,16 @@ class Following:
                 f"the copy is at {self._ingestion.next_series_id}"
             )
 
-    def _check_known(self, records: Sequence[LogRecord], new_ids: NDArray[np.int64]) -> None:
+    def _partitions(self, records: Sequence[LogRecord], new_ids: NDArray[np.int64]) -> list[NDArray[np.int32]]:
+        """Of each record's series; -1 for those that are still to be entered."""
         partition_of = PartitionOfSeriesId(self._memory)
-        for record in records:
-            unknown = record.series_ids[partition_of(record.series_ids) < 0]
+        partitions = [partition_of(record.series_ids) for record in records]
+        for record, owners in zip(records, partitions, strict=True):
+            unknown = record.series_ids[owners < 0]
             unknown = unknown[~np.isin(unknown, new_ids)]
             if len(unknown):
                 raise self._differs(f"a commit has samples of series id {unknown[0]}, which the copy does not know")
+        return partitions
 
     # ---- upkeep
 

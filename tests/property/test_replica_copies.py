@@ -105,6 +105,11 @@ class ReplicaCopies(RuleBasedStateMachine):
             pass
 
     @rule()
+    def all_that_is_stored_expires(self):
+        self.now_ms += TTL_MS + 10
+        self.upkeep()
+
+    @rule()
     def follower_upkeep(self):
         for follower in self.followers:
             follower.follower_upkeep(self.now_ms)
@@ -168,6 +173,19 @@ class ReplicaCopies(RuleBasedStateMachine):
         self.leader = self.followers.pop()
         self.leader.promote(self.epoch)
         self.leader.on_entry = self.send
+        self.all_join_anew()
+
+    @rule(max_future_ms=st.sampled_from([None, 100]))
+    def the_leader_is_opened_anew(self, max_future_ms):
+        """After a change of the configuration: samples of the future may be there that would not be taken now."""
+        self.store["max_future_ms"] = max_future_ms
+        self.epoch += 1
+        self.leader.close()
+        self.leader = self.open_shard(self.leader.spec.path.parent)
+        self.leader.on_entry = self.send
+        self.all_join_anew()
+
+    def all_join_anew(self):
         folders = [follower.spec.path.parent for follower in self.followers]
         for follower in self.followers:
             follower.close()
