@@ -129,7 +129,7 @@ def frames_by_shard(entries: Entries, frames: Frames) -> list[Frames]:
 
 
 def encode_stored(stored: Sequence[Stored]) -> list[Any]:
-    return [[one.number, one.error] for one in stored]
+    return [[one.number, one.error and [*one.error]] for one in stored]
 
 
 def decode_stored(body: object, count: int) -> list[Stored]:
