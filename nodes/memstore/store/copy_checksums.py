@@ -13,7 +13,7 @@ import contextlib
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 import xxhash
@@ -118,8 +118,12 @@ class Pace:
         time.sleep(max(0.0, self._free_at_s - now_s))
 
 
-def stored_checksums(path: Path, bytes_per_s: float | None = None) -> dict[int, int]:
-    """Batch id to checksum, of every chunk batch in a shard's file; really read, with at most ``bytes_per_s``.
+def stored_checksums(
+    path: Path, bytes_per_s: float | None = None, within: Container[int] | None = None
+) -> dict[int, int]:
+    """Batch id to checksum, of the chunk batches in a shard's file; really read, with at most ``bytes_per_s``.
+
+    ``within``: those batch ids alone.
 
     Raises DamagedStore where SQLite cannot read the file, Unavailable where it is not there.
     """
@@ -129,6 +133,8 @@ def stored_checksums(path: Path, bytes_per_s: float | None = None) -> dict[int, 
         with database_errors(path, "read"):
             batch_ids = batch_ids_of(connection)
         for batch_id in batch_ids:
+            if within is not None and batch_id not in within:
+                continue
             try:
                 with database_errors(path, "read"), reading(connection):
                     checksum = checksum_in_store(connection, batch_id, pace)

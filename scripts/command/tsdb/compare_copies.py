@@ -7,7 +7,6 @@ for a while. What a copy has in its log alone is not compared: it is in chunks s
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,7 @@ from filoray.cluster.control.assignment import node_order
 from filoray.cluster.errors import FilorayError, NotFound
 from filoray.command.tsdb.shard_copies import read_places
 from filoray.command.tsdb.shard_files import ShardFile
-from filoray.nodes.memstore.store.copy_checksums import (
-    checksum_in_store,
-    open_to_read,
-    reading,
-    stored_checksums,
-)
-from filoray.nodes.memstore.store.sqlite_errors import database_errors
+from filoray.nodes.memstore.store.copy_checksums import stored_checksums
 
 LOOK_AGAIN_S = 0.5
 UNCHANGED_S = 3.0
@@ -123,21 +116,9 @@ def _may_become_equal(comparison: _Comparison, began_s: float) -> bool:
 
 def _checksums_or_problem(file: ShardFile, batch_ids: frozenset[int] | None) -> Checksums | str:
     try:
-        return stored_checksums(file.path) if batch_ids is None else _checksums_of(file, batch_ids)
+        return stored_checksums(file.path, within=batch_ids)
     except FilorayError as error:
         return f"{file.node}'s copy cannot be read: {error.message}"
-
-
-def _checksums_of(file: ShardFile, batch_ids: frozenset[int]) -> dict[int, int]:
-    """Of those batches that are there. Raises DamagedStore, Unavailable."""
-    found = {}
-    with contextlib.closing(open_to_read(file.path)) as connection:
-        for batch_id in sorted(batch_ids):
-            with database_errors(file.path, "read"), reading(connection):
-                checksum = checksum_in_store(connection, batch_id)
-            if checksum is not None:
-                found[batch_id] = checksum
-    return found
 
 
 def _told(batch_id: int, readable: Mapping[str, Checksums], newest: str) -> str:
