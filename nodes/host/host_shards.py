@@ -109,7 +109,11 @@ class HostShards:
 
         Raises ShardNotHere, EpochDiffers, ShardOpening or, if it cannot be opened, StaleRoute; LeaseLapsed.
         """
-        return [served.shard for served in self._find(dataset, shards)]
+        found = self._find(dataset, shards)
+        for served in found:
+            if served.led is not None and not served.led.is_shown:
+                raise ShardOpening(f"{served.opening.name} at epoch {served.epoch}: its copies are being looked at")
+        return [served.shard for served in found]
 
     def put_metadata(
         self, dataset: str, shards: Sequence[ShardEpoch], by_shard: Sequence[Sequence[MetricMetadata]]
@@ -135,6 +139,9 @@ class HostShards:
         return tuple(
             [replace(served.figures(), followers=followers.get(key, ())) for key, served in all_served.items()]
         )
+
+    def served_count(self) -> int:
+        return len(self._served)
 
     def _find(self, dataset: str, shards: Sequence[ShardEpoch]) -> list[ServedShard]:
         self._lease.check()
@@ -252,7 +259,7 @@ class HostShards:
         key, number = opening.order.key, opening.order.opening
         try:
             opening.begin()
-            self._opener.open(opening, len(self._served), run_on_ingest_thread)
+            self._opener.open(opening, self.served_count(), run_on_ingest_thread)
         except Abandoned:
             if opening.thread is not None:
                 logger.info("%s: an abandoned opening came back", opening.name)

@@ -120,7 +120,7 @@ class ShardHost:
         )
         self.threads = HostThreads(self.shards)
         led_shards.run_with(self.threads.run)
-        self.followers = Followers(self._files, partial(self.threads.open, has_source=False))
+        self.followers = Followers(self._files, partial(self.threads.open, has_source=False), self.shards.served_count)
 
     # ---- what the coordinator says
 

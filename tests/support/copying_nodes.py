@@ -25,7 +25,7 @@ from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.copy_set import CopySet, InSyncProposed
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
-from filoray.cluster.errors import Unavailable
+from filoray.cluster.errors import ShardOpening, Unavailable
 from filoray.cluster.node_protocol import Peer
 from filoray.cluster.process.thread_watch import ThreadWatch
 from filoray.nodes.host.append_jobs import PendingWrite
@@ -102,6 +102,13 @@ class CopyingNode:
         (shard,) = self.host.readable(DATASET, [(number, epoch)])
         return shard
 
+    def shown(self, number: int, epoch: int = 1) -> Shard | None:
+        """None while it is not known that others have what it has."""
+        try:
+            return self.shard(number, epoch)
+        except ShardOpening:
+            return None
+
     def samples(self, number: int, epoch: int = 1) -> dict[tuple[tuple[str, str], ...], list[tuple[int, bytes]]]:
         return samples_of(self.shard(number, epoch).select([], *ALL_TIME))
 
@@ -170,6 +177,7 @@ class CopyingCluster:
         for shard in shards:
             self.wait_open(shard)
             self.tell(shard)
+            self.wait_shown(shard)
 
     def _follow(self, shard: int) -> None:
         led = self.led[shard]
@@ -216,6 +224,10 @@ class CopyingCluster:
             return wanted in self.events
 
         wait_until(is_open, lambda: f"shard {shard} leads on {led.leader}: {self.events}")
+
+    def wait_shown(self, shard: int) -> None:
+        led = self.led[shard]
+        wait_until(lambda: self[led.leader].shown(shard, led.epoch), lambda: f"{shard} is shown: {self.figures(shard)}")
 
     def wait_in_sync(self, shard: int, *names: str) -> None:
         def is_so() -> bool:

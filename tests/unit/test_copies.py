@@ -13,7 +13,7 @@ from shards import container
 from waiting import wait_until
 
 from filoray.cluster.control.copy_set import InSyncProposed
-from filoray.cluster.errors import ShardNotHere
+from filoray.cluster.errors import ShardNotHere, ShardOpening
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
@@ -56,6 +56,7 @@ def refusal(reply: ShardWriteReply) -> str:
 def take_over(cluster: CopyingCluster, shard: int, name: str) -> None:
     cluster.promote(shard, name)
     cluster.after_promotion(shard)
+    cluster.wait_shown(shard)
 
 
 class Load:
@@ -346,3 +347,25 @@ def test_a_shard_that_is_deleted_has_no_copy_any_more_and_a_dropped_copy_leaves_
     pair["b"].host.stop_shards(DATASET, [(1, 1)])
     pair["a"].host.delete_shards(DATASET, 0, [0, 1])
     assert not any((pair["a"].data_dir / "copies").glob("*/*"))
+
+
+def test_what_was_recovered_is_shown_when_all_have_it_that_may_lead_next(three: CopyingCluster) -> None:
+    three.start(copied_dataset(replicas=3), {0: ("a", ["b", "c"])})
+    three.wait_in_sync(0, "a", "b", "c")
+    write(three["a"], 1000)
+    three.takes_proposals = False
+    go_on = threading.Event()
+    three["c"].host.followers.run("waiting for the test", go_on.wait)
+    unacknowledged = three["a"].write(0, sample(1, 2000))
+    wait_until(lambda: three["b"].host.followers.figures()[0].entries > 1, "b has it, c has not")
+    three.forget("a").close()
+    assert refusal(unacknowledged.wait()).startswith("StaleRoute")
+    led = three.led[0]
+    three.promote(0, "b")
+    three.led[0].copies = type(led.copies)(9, ("c",), ("b", "c"))
+    three.after_promotion(0)
+    with pytest.raises(ShardOpening, match="its copies are being looked at"):
+        three["b"].samples(0, epoch=2)
+    go_on.set()
+    wait_until(lambda: three["b"].host.shards.figures()[0].followers[0].lag_entries == 0, "c has joined")
+    assert times(three["b"].samples(0, epoch=2)) == {1000, 2000}

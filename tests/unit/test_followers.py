@@ -10,6 +10,7 @@ from copying_nodes import DATASET, CopyingNode, copied_dataset
 from shards import ALL_TIME, NOW_MS, container, samples_of
 from waiting import wait_until
 
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.control.shard_status import IngestionStarted
 from filoray.nodes.memstore.replica_entries import CommitEntry, encode_entry
 from filoray.nodes.memstore.shard import Shard
@@ -33,7 +34,8 @@ class Node(CopyingNode):
     def lead(self, epoch: int) -> Shard:
         self.host.start_shards(CONFIG, [(0, epoch)], [0])
         wait_until(lambda: (0, epoch, IngestionStarted()) in self.events, lambda: f"it leads: {self.events}")
-        return self.shard(0, epoch)
+        self.host.tell_of_copies(DATASET, [(0, epoch, CopySet(epoch, (), (self.name,)))], [])
+        return wait_until(lambda: self.shown(0, epoch), "it is shown")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ A task on the replication loop. What it gets to is told to the shard's leader; w
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import deque
 from collections.abc import Coroutine, Iterator, Sequence
@@ -13,13 +14,15 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Protocol
 
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.errors import FilorayError, reason_of
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.host.replication.peer_link import DatasetId, PeerLink
 from filoray.nodes.memstore.store.snapshot import StoreSnapshot
 from filoray.nodes.wire.copy_bodies import BatchRange, Step, SyncStep, decode_held
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Frames
+
+logger = logging.getLogger(__name__)
 
 _TOKEN_BITS = 62
 _PIECE_BYTES = 1 << 20
@@ -155,10 +158,10 @@ class CopySession:
             self._leader.opened(self, seq)
             if self._waiting and not self._is_over:
                 self._link.offer(self)
-        except FilorayError as error:
-            self.failed(error.message)
-        except Exception as error:  # nobody else would hear of it, and the follower would be waited for
-            self.failed(f"{type(error).__name__}: {error}")
+        except Exception as error:  # whatever it is, nobody else would hear of it
+            if not isinstance(error, FilorayError):
+                logger.exception("a copy of dataset %s shard %d cannot be sent", self.dataset[0], self.shard_epoch[0])
+            self.failed(reason_of(error))
 
     async def _send_all(self) -> int:
         """What there is; returns the number of the last entry in it."""

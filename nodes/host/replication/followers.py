@@ -23,6 +23,7 @@ from filoray.cluster.control.node_effects import OpenShard
 from filoray.cluster.control.node_events import OpeningId
 from filoray.cluster.errors import FilorayError, ShardNotHere, StaleRoute, Unavailable
 from filoray.cluster.process.clocks import steady_ms
+from filoray.cluster.process.open_files import check_room
 from filoray.cluster.process.thread_watch import ThreadWatch
 from filoray.nodes.data.node_figures import CopyFigures
 from filoray.nodes.host.append_jobs import ShardKey
@@ -83,10 +84,11 @@ class _Copy:
 
 
 class Followers:
-    """Any thread may call its methods; none waits but ``close``."""
+    """Any thread may call its methods; none waits but ``close``. ``served_count``: of shards that are open besides."""
 
-    def __init__(self, files: ShardFiles, run_aside: RunAside) -> None:
+    def __init__(self, files: ShardFiles, run_aside: RunAside, served_count: Callable[[], int]) -> None:
         self._files = files
+        self._served_count = served_count
         self._run_aside = run_aside
         self._copies: dict[ShardKey, _Copy] = {}
         """Changed on the follow thread alone."""
@@ -280,6 +282,8 @@ class Followers:
         def install() -> Shard:
             if old is not None:
                 old.close()
+            else:
+                check_room(self._served_count() + len(self._copies))
             try:
                 joining.install()
             except BaseException:

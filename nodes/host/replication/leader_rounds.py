@@ -3,6 +3,9 @@
 At most one round of a shard is open. What comes meanwhile waits and shares the next one, so that the ingest thread
 never waits for another node. Everything here happens on that thread. Who is to have an entry before it is released is
 the LeaderCopies' to say, on another thread: entries go there by ``send``, and ``released`` comes back.
+
+Opening the shard counts as its first entry. What was recovered may be more than some follower has that may lead next:
+until that one has it too, or may lead no more, nothing of the shard is shown.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[int, ReplicaEntry], None]
 """(number, entry)."""
+OPENING_SEQ = 1
+"""The number of the entry that the opening is; it is sent to nobody, as every session begins later."""
 TakeSnapshot = Callable[[StoreSnapshot, int], None]
 """(what is stored, the number of the last entry in it): the taker closes it."""
 
@@ -58,7 +63,10 @@ class LeaderRounds:
         self._send = send
         self._check = check
         self._doubt = doubt
-        self._last_seq = 0
+        self.is_shown = False
+        """Whether the shard may be read. Any thread may look."""
+        self._last_seq = OPENING_SEQ
+        self._is_closed = False
         self._open: _OpenRound | None = None
         self._waiting: list[AppendJob] = []
         self._single: deque[AppendJob] = deque()
@@ -91,6 +99,7 @@ class LeaderRounds:
 
     def released(self, seq: int) -> None:
         """All who must have the entries up to ``seq`` have them. What waits is begun by ``go_on``."""
+        self.is_shown = True
         if self._open is not None and self._open.seq <= seq:
             done, self._open = self._open, None
             self._finish(done.append, done.jobs)
@@ -98,6 +107,9 @@ class LeaderRounds:
 
     def snapshot(self, take: TakeSnapshot, fail: Callable[[Exception], None]) -> None:
         """Of what is stored between two entries: now, or when the open round is over. Ends in one of the calls."""
+        if self._is_closed:
+            fail(self._gone())
+            return
         self._asked.append(_Asked(take, fail))
         if self._open is None:
             self._take_snapshots()
@@ -105,7 +117,8 @@ class LeaderRounds:
     def close(self) -> None:
         """Whoever waits is told that the shard is elsewhere: what became of an open round, the next leader knows."""
         self._shard.on_entry = None
-        gone = StaleRoute(f"{self._name}: closed here while it was written to")
+        self._is_closed = True
+        gone = self._gone()
         jobs = [*self._single, *self._waiting]
         if self._open is not None:
             self._shard.abandon_append(self._open.append)
@@ -117,6 +130,9 @@ class LeaderRounds:
         asked, self._asked = self._asked, []
         for one in asked:
             one.fail(gone)
+
+    def _gone(self) -> StaleRoute:
+        return StaleRoute(f"{self._name}: closed here while it was written to")
 
     # ---- rounds
 

@@ -42,6 +42,11 @@ class LedShard:
     leader: ShardLeader
     replication: Replication
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether it may be read."""
+        return self.rounds.is_shown
+
     def tell(self, copies: CopySet, peers: Sequence[Peer]) -> None:
         self.replication.tell(self.leader, copies, peers)
 

@@ -8,10 +8,11 @@ order in which they arrive; what gets lost is missed by its number.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from typing import Protocol
 
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.errors import FilorayError, reason_of
 from filoray.nodes.wire.copy_bodies import (
     ENTRIES_MAX,
     BatchRange,
@@ -24,6 +25,8 @@ from filoray.nodes.wire.copy_bodies import (
 )
 from filoray.nodes.wire.node_client import NodeClient, Reply
 from filoray.nodes.wire.protocol import Frames, Kind
+
+logger = logging.getLogger(__name__)
 
 _MESSAGES_MAX = 4
 """On their way at once: enough that the follower never waits for the next, and few, so that entries gather."""
@@ -123,8 +126,6 @@ class PeerLink:
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
         if not task.cancelled():
-            if (error := task.exception()) is not None:
-                raise error
             self._pump()
 
     async def _send(self, dataset: DatasetId, parts: dict[Sends, SessionEntries], frames: Frames) -> None:
@@ -133,9 +134,11 @@ class PeerLink:
         try:
             reply = await self._client.request(Kind.REPLICATE, dataset[0], shards, _REPLICATE_TIMEOUT_MS, body, frames)
             answers = decode_stored(reply.body, len(parts))
-        except FilorayError as error:
+        except Exception as error:
+            if not isinstance(error, FilorayError):
+                logger.exception("entries of dataset %s could not be sent", dataset[0])
             for session in parts:
-                session.failed(error.message)
+                session.failed(reason_of(error))
             return
         for session, answer in zip(parts, answers, strict=True):
             _hear(session, answer)

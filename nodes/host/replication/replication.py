@@ -63,7 +63,9 @@ class Replication:
 
     def lead(self, leading: Leading) -> ShardLeader:
         """To be ended by ``end``. Nothing is sent, or released, before ``tell``."""
-        return ShardLeader(self._node, leading, self._link, self._reads)
+        leader = ShardLeader(self._node, leading, self._link, self._reads)
+        self._do(leader.begin)
+        return leader
 
     def tell(self, leader: ShardLeader, copies: CopySet, peers: Sequence[Peer]) -> None:
         self._do(self._leaders.add, leader)

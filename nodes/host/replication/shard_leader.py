@@ -38,7 +38,7 @@ from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.node_figures import FollowerFigures
 from filoray.nodes.host.replication.copy_check import CheckedCopy
 from filoray.nodes.host.replication.copy_session import CopySession
-from filoray.nodes.host.replication.leader_rounds import TakeSnapshot
+from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, TakeSnapshot
 from filoray.nodes.host.replication.peer_link import PeerLink
 from filoray.nodes.memstore.replica_entries import ReplicaEntry, encode_entry
 from filoray.nodes.memstore.store.snapshot import StoreSnapshot
@@ -92,6 +92,10 @@ class ShardLeader:
         self._is_told = False
 
     # ---- what others say
+
+    def begin(self) -> None:
+        """The opening is its first entry."""
+        self._handle(EntryMade(OPENING_SEQ))
 
     def tell(self, copies: CopySet, peers: Sequence[Peer]) -> None:
         self._is_told = True
@@ -220,9 +224,10 @@ class ShardLeader:
         if self._is_over:
             return
         try:
-            for effect in self._core.handle(event, steady_ms()):
+            effects = self._core.handle(event, steady_ms())
+            self.refusal = self._why_refused()  # before anything is released by it
+            for effect in effects:
                 self._carry_out(effect)
-            self.refusal = self._why_refused()
         except Exception as error:
             logger.exception("%s: what happened does not fit the state of its copies: %s", self._leading.name, event)
             self.end()
