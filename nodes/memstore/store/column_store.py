@@ -115,7 +115,7 @@ class ColumnStore(Protocol):
     def promote(self, epoch: int) -> None:
         """The store is this owner's at that epoch from now on.
 
-        Raises StoreIsAhead if a later owner had it, StaleRoute if another one took it over.
+        Raises StaleRoute if another owner took it over, StoreIsAhead for an epoch before its own; Unavailable.
         """
         ...
 
