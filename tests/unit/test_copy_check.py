@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from waiting import wait_until
 from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.host.replication.copy_check import CheckPace, parts
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
-from filoray.nodes.wire.copy_bodies import BATCH_ID_MAX, BATCH_ID_MIN
+from filoray.nodes.wire.copy_bodies import BATCH_ID_MAX, BATCH_ID_MIN, CHECK_RATE_MIN
 
 CONFIG = copied_dataset(1, **{"flush-when-idle": "100ms", "flush-interval": "1s", "groups-per-shard": 1})
 
@@ -105,6 +106,24 @@ def test_a_follower_that_joins_anew_has_the_batch_again(pair: CopyingCluster) ->
         return problem(pair) == "" and not differences(*map(stored_checksums, paths))
 
     wait_until(is_mended, lambda: "the batch is there again, and nothing is told of the former copy")
+
+
+def test_a_slow_check_keeps_no_node_from_closing(tmp_path: Path) -> None:
+    """It would read for minutes."""
+    cluster = CopyingCluster(tmp_path, ["a", "b"], CheckPace(CHECK_RATE_MIN, pause_s=0.02, again_s=0.5))
+    cluster.start(CONFIG, {0: ("a", ["b"])})
+    cluster.wait_in_sync(0, "a", "b")
+    times = range(1, 100_000)
+    labels = {"__name__": "up"}
+    values = random.Random(1)
+    samples = [(time_ms, values.random()) for time_ms in times]
+    assert isinstance(cluster["a"].write(0, container([(labels, samples)])).wait(), WriteOutcome)
+    wait_for_batches(cluster)
+    cluster.close()
+    wait_until(
+        lambda: not any(thread.name.startswith("copy-check") for thread in threading.enumerate()),
+        lambda: "nobody reads any more",
+    )
 
 
 PARTS: list[tuple[list[tuple[int, int]], Sequence[int]]] = [

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -89,8 +90,10 @@ class CopyCheck:
         self._shards = shards
         self._pace = pace
         self._reads = ThreadPoolExecutor(1, "copy-check")
+        self._halt = threading.Event()
 
     def close(self) -> None:
+        self._halt.set()
         self._reads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self) -> None:
@@ -127,7 +130,7 @@ class CopyCheck:
         self, shard: CheckedShard, copy: CheckedCopy, batches: range, size_bytes: int, within: Container[int]
     ) -> tuple[dict[int, int], dict[int, int]]:
         rate = self._pace.bytes_per_s
-        here = await self._read(stored_checksums, shard.path, rate, within)
+        here = await self._read(stored_checksums, shard.path, rate, within, self._halt)
         asked = BatchRange(shard.generation, batches[0], batches[-1], rate)
         there = await copy.checksums(asked, _ANSWER_MS + _SLACK * 1000 * size_bytes // rate)
         return here, there

@@ -12,6 +12,7 @@ own; meanwhile the copy is in that one's hand, and whoever wants it waits.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ class Followers:
         """Changed on the follow thread alone."""
         self._thread = FollowThread(self._upkeep)
         self._checks = ThreadPoolExecutor(1, "copy-check")
+        self._halt_checks = threading.Event()
 
     def watch_with(self, watch: ThreadWatch) -> None:
         """Have it known when copies get no further."""
@@ -101,6 +103,7 @@ class Followers:
 
     def close(self) -> None:
         """Every copy was given away."""
+        self._halt_checks.set()
         self._checks.shutdown(wait=False, cancel_futures=True)
         self._thread.close()
 
@@ -178,7 +181,8 @@ class Followers:
         def read(path: Path) -> None:
             try:
                 within = range(batches.first, batches.last + 1)
-                answer(encode_held(tuple(stored_checksums(path, batches.bytes_per_s, within).items())))
+                found = stored_checksums(path, batches.bytes_per_s, within, self._halt_checks)
+                answer(encode_held(tuple(found.items())))
             except Exception as error:
                 answer(_told(error))
 
