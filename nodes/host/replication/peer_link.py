@@ -94,6 +94,11 @@ class PeerLink:
             task.cancel()
         self._client.close()
 
+    def lost(self) -> None:
+        """Its process is gone, as it seems: whoever waits for it should not wait until something is sent."""
+        for session in tuple(self._users):
+            session.failed("the connection to it was lost")
+
     async def step(self, session: Sends, step: SyncStep, timeout_ms: int, frames: Frames | None = None) -> Reply:
         """Raises FilorayError."""
         shards = (session.shard_epoch,)

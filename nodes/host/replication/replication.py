@@ -155,8 +155,9 @@ class Replication:
                 peer.incarnation,
                 peer.endpoint,
                 message_bytes_max=self._message_bytes_max,
+                lost=lambda: link.lost(),
             )
-            self._links[key] = PeerLink(client)
+            link = self._links[key] = PeerLink(client)
         return self._links[key]
 
 
