@@ -54,6 +54,7 @@ class ShardOpener:
             column_store_url=self._files.column_store_url,
             generation=order.config.generation,
             was_open=order.was_open,
+            is_copy=order.config.has_copies,
         )
 
         def on_progress(progress_pct: int) -> None:

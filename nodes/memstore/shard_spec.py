@@ -26,6 +26,8 @@ class ShardSpec:
     """The dataset's: a later one of its name has other rows."""
     was_open: bool = False
     """It was open before: what it stored must be there. An empty store in its place would hide that it is not."""
+    is_copy: bool = False
+    """Others may have what is missing here, so not even a file that is known to have been lost is made anew."""
 
     @property
     def storage_name(self) -> str:

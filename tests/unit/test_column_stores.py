@@ -257,6 +257,35 @@ class TestAnyStore:
         assert open_store(epoch=3).state.next_offset == 1
 
 
+@pytest.mark.parametrize(
+    ("left", "is_copy", "opens"),
+    [
+        ((), False, False),
+        (("made",), False, True),
+        ((), True, False),
+        (("made",), True, False),
+        (("anew",), True, True),
+        (("made", "anew"), True, True),
+        (("anew",), False, False),
+    ],
+)
+def test_a_file_that_is_gone_is_made_anew_only_if_no_other_copy_could_have_what_it_had(
+    tmp_path: Path, left: tuple[str, ...], *, is_copy: bool, opens: bool
+) -> None:
+    for suffix in left:
+        (tmp_path / f"shard-0.{suffix}").touch()
+
+    def open_one() -> ColumnStore:
+        return SqliteColumnStore(tmp_path / "shard-0.db", 1, "process", 4, was_open=True, is_copy=is_copy)
+
+    if opens:
+        open_one().close()
+        assert not (tmp_path / "shard-0.anew").exists(), "it is a word for once"
+    else:
+        with pytest.raises(DamagedStore, match=f"make a file shard-0.{'anew' if is_copy else 'made'} in its place"):
+            open_one()
+
+
 def test_what_is_read_of_a_file_after_it_was_closed_is_to_be_asked_of_the_next_owner(tmp_path: Path) -> None:
     store = SqliteColumnStore(tmp_path / "shard-0.db", 1, "process", group_count=4)
     store.flush(Flush(batches=[batch(1)], log_end=0))

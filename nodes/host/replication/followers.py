@@ -281,6 +281,7 @@ class Followers:
             order.config.store,
             generation=order.config.generation,
             was_open=True,
+            is_copy=True,
         )
 
         def install() -> Shard:

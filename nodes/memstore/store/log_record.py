@@ -81,6 +81,16 @@ def encode_log_record(record: LogRecord) -> bytes:
     return struct.pack("<Q", xxhash.xxh3_64_intdigest(tail)) + tail
 
 
+def samples_in(data: bytes) -> int:
+    """How many samples a row says it has; of one that was just made, so nothing is checked."""
+    count = at = 0
+    while at < len(data):
+        _, length, _, _, samples, _, _ = _HEADER.unpack_from(data, at)
+        count += samples
+        at += _CHECKED_FROM + length
+    return count
+
+
 def decode_log_records(data: bytes, what: str) -> Iterator[LogRecord]:
     """The records of a row. Raises DamagedStore naming ``what`` when it comes to one that is not what was written."""
     view = memoryview(data)

@@ -15,6 +15,9 @@ Beside the file, ``shard-N.made`` says that it was made once: if the file is mis
 ``StoreState.lost`` says so. If both are missing of a shard that was open before, its place is (a volume that is not
 mounted): nothing is made then.
 
+Of a shard with copies elsewhere nothing is made anew in place of a file that was there, whatever ``shard-N.made`` says:
+another copy is to lead. Only ``shard-N.anew``, made by an operator, has it begin empty.
+
 ``shard-N.suspect`` says that a change met damage: the next opening looks at the whole file before anything is promised.
 
 A file that is unlinked or replaced while it is open takes commits that nobody will ever find: each commit looks whether
@@ -59,23 +62,27 @@ class SqliteColumnStore:
     """See ColumnStore. Opening takes the shard over: owners with a lower epoch cannot commit from then on."""
 
     def __init__(
-        self, path: Path, epoch: int, durability: Durability, group_count: int, *, was_open: bool = False
+        self,
+        path: Path,
+        epoch: int,
+        durability: Durability,
+        group_count: int,
+        *,
+        was_open: bool = False,
+        is_copy: bool = False,
     ) -> None:
         self._path = path
         self._epoch = epoch
         self._durability: Durability = durability
         self._made = path.with_suffix(".made")
         self._suspect = path.with_suffix(".suspect")
+        self._anew = path.with_suffix(".anew")
         self._trouble: str | None = None
         self._read_lock = threading.Lock()
         self._is_closed = False
         with database_errors(path, "open"):
-            if was_open and not path.exists() and not self._made.exists():
-                raise DamagedStore(
-                    f"{path}: the shard was open before, and nothing of it is here; is the volume mounted? "
-                    "It is opened when the file is back; to have it begin anew, empty, "
-                    f"make a file {self._made.name} in its place"
-                )
+            if was_open and not path.exists():
+                self._check_may_begin_anew(is_copy=is_copy)
             path.parent.mkdir(parents=True, exist_ok=True)
             lost = f"{path}: the file is gone that was made before" if self._made.exists() and not path.exists() else ""
             self._writer = self._connect()
@@ -89,6 +96,17 @@ class SqliteColumnStore:
             except BaseException:
                 self._writer.close()  # or its transaction would keep the rightful owner out
                 raise
+
+    def _check_may_begin_anew(self, *, is_copy: bool) -> None:
+        """Raises DamagedStore. Where there are other copies, only an operator's word has one begin empty."""
+        word = self._anew if is_copy else self._made
+        if word.exists():
+            self._anew.unlink(missing_ok=True)
+            return
+        raise DamagedStore(
+            f"{self._path}: the shard was open before, and nothing of it is here; is the volume mounted? It is opened "
+            f"when the file is back; to have it begin anew, empty, make a file {word.name} in its place"
+        )
 
     @property
     def state(self) -> StoreState:

@@ -11,7 +11,12 @@ def open_column_store(spec: ShardSpec) -> ColumnStore:
     """Take the shard's store over with ``spec.epoch``. Raises as Shard.open."""
     if spec.column_store_url is None:
         return SqliteColumnStore(
-            spec.path, spec.epoch, spec.store.durability, spec.store.groups_per_shard, was_open=spec.was_open
+            spec.path,
+            spec.epoch,
+            spec.store.durability,
+            spec.store.groups_per_shard,
+            was_open=spec.was_open,
+            is_copy=spec.is_copy,
         )
     # SQLAlchemy takes long to import, and most nodes need it for nothing.
     from filoray.nodes.memstore.store.sql_column_store import SqlColumnStore
