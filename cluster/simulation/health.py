@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_core import CoordinatorCore
 from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_map import ShardEntry
 from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.simulation.checkers import FileKey
 from filoray.cluster.simulation.simulated_actors import Surroundings
 
 NO_COORDINATOR = "there is no coordinator"
@@ -36,19 +39,41 @@ def service_ailment(core: CoordinatorCore, around: Surroundings) -> str:
     for name, (config, shard_map) in core.manager.datasets.items():
         for entry in shard_map.shards:
             file = (name, entry.shard, config.generation)
-            wanted.add(file)
+            holders = (entry.node or "", *entry.copies.followers) if config.has_copies else ("",)
+            wanted |= {(*file, holder) for holder in holders}
             if entry.status.kind is not StatusKind.ACTIVE or entry.node is None:
                 return f"{name}: {entry}"
             member = members.get(entry.node)
             node = around.nodes.get((entry.node, member.incarnation)) if member is not None else None
             served = node.serving.get((name, entry.shard)) if node is not None else None
-            stored = around.files.get(file)
+            stored = around.files.get((*file, holders[0]))
             if served is None or served.epoch != entry.epoch or served.file != file:
                 return f"{name}: {entry} is not served so: {served}"
             if stored is None or stored.epoch != entry.epoch:
                 return f"{name}: {entry} acknowledges what nobody will find: {stored}"
+            if config.has_copies and (problem := _copies_ailment(around, entry, file, config, len(members))):
+                return f"{name}: {entry}: {problem}"
     left = sorted(file for file, stored in around.files.items() if file not in wanted and not stored.is_late)
     return f"files are left: {left}" if left else ""
+
+
+def _copies_ailment(
+    around: Surroundings, entry: ShardEntry, file: FileKey, config: DatasetConfig, member_count: int
+) -> str:
+    """There are as many copies as there can be, all in sync, and each has the first so many of the leader's samples."""
+    holders = (entry.node, *entry.copies.followers)
+    if len(holders) != min(config.num_replicas, member_count):
+        return f"it has {len(holders)} copies"
+    if set(entry.copies.in_sync) != set(holders):
+        return f"in sync are {entry.copies.in_sync}"
+    leader, *others = (around.files.get((*file, holder or "")) for holder in holders)
+    ids = list(leader.ids) if leader is not None else []
+    for follower, holder in zip(others, entry.copies.followers, strict=True):
+        if follower is None:
+            return f"{holder} has no file"
+        if list(follower.ids) != ids[: len(follower.ids)]:
+            return f"{holder} has other samples than the leader"
+    return ""
 
 
 def unevenness(manager: ShardManager) -> str:
