@@ -210,16 +210,27 @@ class CopyPlacement:
 
     # ---- how many copies there are, and where
 
-    def complete(self, dataset: KnownDataset, count_max: int | None = None) -> list[ManagerCommand]:
-        """Give shards that have too few copies more of them, where there is a place; so many at most."""
+    def complete(
+        self, dataset: KnownDataset, count_max: int | None = None, *, counts_absent: bool = True
+    ) -> list[ManagerCommand]:
+        """Give shards that have too few copies more of them, where there is a place; so many at most.
+
+        ``counts_absent``: copies of nodes that are away count, as nodes come back soon.
+        """
         table, config = self._table, dataset.config
         if not config.has_copies or table.unconfirmed:
             return []
         open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
+        counted = self._staying(dataset) if counts_absent else open_nodes
         copies = (_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None)
-        wanted, capacity = min(config.num_replicas, len(open_nodes)), config.shards_per_node_max
-        added = missing_copies(copies, wanted, capacity, self._loads(dataset), open_nodes, count_max)
+        wanted, capacity = min(config.num_replicas, len(counted)), config.shards_per_node_max
+        added = missing_copies(copies, wanted, capacity, self._loads(dataset), open_nodes, counted, count_max)
         return self._add(dataset, added, "there are too few copies")
+
+    def _staying(self, dataset: KnownDataset) -> set[str]:
+        """Nodes that may have copies, those included that have some and are away."""
+        known = {node for entry in dataset.shard_map.shards for node in _nodes(entry)}
+        return self._table.open_nodes | (known - (self._table.drained - self._keeps_copies))
 
     def even_out(self, dataset: KnownDataset) -> list[ManagerCommand]:
         """One more copy on a node that has few, for which another may go afterwards."""
@@ -232,7 +243,8 @@ class CopyPlacement:
         """Copies that are not needed any more, as enough others are in sync."""
         table, config = self._table, dataset.config
         open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
-        count = min(config.num_replicas, max(1, len(open_nodes)))
+        # A copy on a node that is away for a moment is none too many.
+        count = min(config.num_replicas, max(1, len(self._staying(dataset))))
         loads = self._loads(dataset)
         dropped: dict[int, str] = {}
         for entry in dataset.shard_map.with_status(ACTIVE):

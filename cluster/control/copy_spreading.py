@@ -89,9 +89,10 @@ def missing_copies(
     capacity: int,
     loads: Mapping[str, int],
     open_nodes: Collection[str],
+    counted: Collection[str],
     count_max: int | None = None,
 ) -> dict[int, list[str]]:
-    """The nodes that are to get copies of shards that have fewer than ``count`` on ``open_nodes``.
+    """Which of ``open_nodes`` are to get copies of shards that have fewer than ``count`` on nodes that are ``counted``.
 
     ``loads``: copies of the data set that each node has; ``capacity``: the most it may have. ``count_max``: so many
     copies at most; None: all that have a place.
@@ -101,7 +102,7 @@ def missing_copies(
     found: dict[int, list[str]] = {}
     left = count_max
     for one in shards:
-        missing = count - sum(node in open_nodes for node in one.nodes)
+        missing = count - sum(node in counted for node in one.nodes)
         if missing <= 0:
             continue
         if left == 0:

@@ -274,7 +274,8 @@ class LeaderCopies:
         for node in self._told.followers:
             incarnation = event.incarnations.get(node)
             former = self._followers.get(node)
-            if former is not None and former.incarnation == incarnation:
+            # What is told may be told twice, and late; a node that is away shows by its sessions.
+            if former is not None and (former.incarnation or 0) >= (incarnation or 0):
                 continue
             if former is not None and former.session is not None:
                 effects.append(EndSession(node, former.session))

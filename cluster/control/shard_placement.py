@@ -367,7 +367,7 @@ class ShardPlacement:
             commands += self.copies.drop_surplus(dataset)
             room = moves_max - self.copies.joining(dataset)
             if room > 0:
-                commands += self.copies.complete(dataset, room)
+                commands += self.copies.complete(dataset, room, counts_absent=not evens_out)
             if evens_out and not self.copies.joining(dataset) and not self._unsettled():
                 commands += self.copies.even_out(dataset)
         return commands

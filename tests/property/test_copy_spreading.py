@@ -87,7 +87,7 @@ def test_copies_end_complete_even_and_without_a_copy_too_many(
                 shards[one.shard].remove(node)
                 break
         else:
-            added = missing_copies(every, count, 100, loads, open_nodes)
+            added = missing_copies(every, count, 100, loads, open_nodes, open_nodes)
             if not added:
                 move = next_copy_move(every, 100, loads, open_nodes)
                 added = {} if move is None else {move[0]: [move[1]]}
@@ -127,7 +127,7 @@ def test_copies_that_are_missing_go_where_fewest_are_and_there_is_room(
     open_nodes = [node for node in NODES if node not in drained]
     loads = copy_loads(shards)
     every = [Copies(shard, tuple(nodes)) for shard, nodes in enumerate(shards)]
-    added = missing_copies(every, count, capacity, loads, open_nodes, count_max)
+    added = missing_copies(every, count, capacity, loads, open_nodes, open_nodes, count_max)
     assert sum(map(len, added.values())) <= count_max
     for shard, nodes in added.items():
         for node in nodes:

@@ -210,6 +210,16 @@ def test_nodes_that_come_later_get_the_copies_that_are_missing() -> None:
     assert kinds_of(commands, FollowShards, TellCopies)
 
 
+def test_a_node_that_is_away_for_a_moment_keeps_its_copies_and_nobody_gets_others() -> None:
+    manager = copied("node-0", "node-1", "node-2")
+    commands = feed(manager, MemberLost("node-1", 1, "killed"), MemberGone("node-1", 1), SpreadDue(2, evens_out=False))
+    assert entry(manager).copies == CopySet(3, ("node-1",), ("node-0", "node-1"))
+    assert not kinds_of(commands, FollowShards, DropCopies)
+    # When nobody has come or gone for a while, another gets a copy; whoever is back by then is one too many.
+    feed(manager, SpreadDue(2))
+    assert entry(manager).copies.followers == ("node-1", "node-2")
+
+
 def test_every_copy_of_a_deleted_data_set_is_deleted_where_it_is() -> None:
     manager = copied("node-0", "node-1", "node-2")
     commands = feed(manager, DatasetDeleted("metrics"))

@@ -1,0 +1,162 @@
+"""A data set with copies on real nodes: leaders killed, with their disks, followers that hang, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+
+import pytest
+import requests
+from running_cluster import RunningCluster, wait_until
+from steady_load import Load, assert_nothing_lost
+
+DATASET = "safe"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    with RunningCluster(tmp_path_factory.mktemp("copies")) as running:
+        yield running
+
+
+def fresh(cluster: RunningCluster, replicas: int = 2, least: int = 1) -> None:
+    """A data set with so many copies of each shard, all in sync."""
+    requests.delete(f"{cluster.url}/api/v1/cluster/{DATASET}", timeout=30)
+    source = {
+        "dataset": DATASET,
+        "num-shards": 4,
+        "min-num-nodes": 2,
+        "num-replicas": replicas,
+        "min-in-sync-replicas": least,
+        "sourcefactory": "filoray.nodes.streams.LogStreamFactory",
+        "sourceconfig": {"store": {"disk-time-to-live": "7000 days"}},
+    }
+    answer = requests.post(f"{cluster.url}/api/v1/cluster/{DATASET}", json=source, timeout=60)
+    assert answer.status_code == 200, answer.text
+    wait_until_whole(cluster, replicas)
+
+
+def shards(cluster: RunningCluster) -> list[dict]:
+    return cluster.get(f"/api/v1/cluster/{DATASET}/status?verbose=true").json()["data"]
+
+
+def wait_until_whole(cluster: RunningCluster, replicas: int = 2) -> None:
+    def is_whole() -> bool:
+        return len(cluster.get("/__members").json()["members"]) == cluster.nodes and all(
+            shard["status"] == "ShardStatusActive" and len(shard["inSync"]) == replicas for shard in shards(cluster)
+        )
+
+    wait_until(is_whole, 60, f"all {replicas} copies are in sync again")
+
+
+def leader(cluster: RunningCluster) -> str:
+    """The node that leads most shards."""
+    leaders = [shard["leader"] for shard in shards(cluster)]
+    return max(sorted(set(leaders)), key=leaders.count)
+
+
+def story(cluster: RunningCluster, shard: int) -> str:
+    return "\n".join(cluster.get(f"/api/v1/cluster/{DATASET}/shards/{shard}/story").json()["data"])
+
+
+def test_copies_are_on_different_nodes_in_directories_of_their_own(cluster: RunningCluster) -> None:
+    fresh(cluster)
+    for shard in shards(cluster):
+        nodes = [shard["leader"], *(copy["node"] for copy in shard["followers"])]
+        assert len(set(nodes)) == 2
+        for node in nodes:
+            assert (cluster.data_dir / "copies" / node / DATASET).glob(f"shard-{shard['shard']}.db")
+    leaders = [shard["leader"] for shard in shards(cluster)]
+    assert len(set(leaders)) == 3, "leaders are spread over all nodes"
+
+
+@pytest.mark.parametrize("loses_disk", [False, True])
+def test_a_follower_leads_at_once_when_the_leader_is_killed(cluster: RunningCluster, *, loses_disk: bool) -> None:
+    fresh(cluster)
+    with Load(cluster, dataset=DATASET) as load:
+        load.wait_for_more(20)
+        node = leader(cluster)
+        led = {shard["shard"] for shard in shards(cluster) if shard["leader"] == node}
+        cluster.kill(node)
+        if loses_disk:
+            shutil.rmtree(cluster.data_dir / "copies" / node)
+        load.wait_for_more(20)
+        wait_until_whole(cluster)
+        load.wait_for_more(20)
+    assert_nothing_lost(cluster, load, dataset=DATASET)
+    for shard in led:
+        assert "ShardStatusRecovery" not in story(cluster, shard).split("lost: ")[-1], "what it has in memory will do"
+    for shard in shards(cluster):
+        if shard["shard"] in led:
+            assert shard["epoch"] > 1
+
+
+def test_every_node_killed_in_turn_with_its_disk_loses_nothing(cluster: RunningCluster) -> None:
+    fresh(cluster)
+    with Load(cluster, dataset=DATASET) as load:
+        for index in range(cluster.nodes):
+            load.wait_for_more(10)
+            cluster.kill(f"node-{index}")
+            shutil.rmtree(cluster.data_dir / "copies" / f"node-{index}")
+            wait_until_whole(cluster)
+        load.wait_for_more(10)
+    assert_nothing_lost(cluster, load, dataset=DATASET)
+
+
+def test_a_follower_that_hangs_holds_writes_up_for_a_while_and_joins_again(cluster: RunningCluster) -> None:
+    fresh(cluster)
+    follower = shards(cluster)[0]["followers"][0]["node"]
+    pid = cluster.pid(follower)
+    with Load(cluster, dataset=DATASET) as load:
+        load.wait_for_more(20)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            load.wait_for_more(20)  # which it does not have
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        wait_until_whole(cluster)
+        load.wait_for_more(20)
+    assert_nothing_lost(cluster, load, dataset=DATASET)
+
+
+def test_writes_are_refused_while_fewer_copies_are_in_sync_than_must_be(cluster: RunningCluster) -> None:
+    fresh(cluster, replicas=3, least=3)
+    load = Load(cluster, dataset=DATASET)
+    assert load.write(0).status_code == 204
+    follower = shards(cluster)[0]["followers"][0]["node"]
+    pid = cluster.pid(follower)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        refused: list[requests.Response] = []
+
+        def is_refused() -> bool:
+            refused[:] = [load.write(1)]
+            return refused[0].status_code == 503 and "min-in-sync-replicas" in refused[0].text
+
+        wait_until(is_refused, 30, "writes are refused")
+        assert "3" in refused[0].text
+        assert refused[0].headers["Retry-After"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until_whole(cluster, 3)
+    wait_until(lambda: load.write(1).status_code == 204, 30, "writes are taken again")
+
+
+def test_everything_killed_at_once_comes_back_with_everything(cluster: RunningCluster) -> None:
+    fresh(cluster)
+    with Load(cluster, dataset=DATASET) as load:
+        load.wait_for_more(30)
+        for index in range(cluster.nodes):
+            cluster.kill(f"node-{index}")
+        wait_until_whole(cluster)
+        load.wait_for_more(10)
+    assert_nothing_lost(cluster, load, dataset=DATASET)
+
+
+def test_a_deleted_data_set_leaves_no_copy_behind(cluster: RunningCluster) -> None:
+    fresh(cluster)
+    answer = requests.delete(f"{cluster.url}/api/v1/cluster/{DATASET}", timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert not list(cluster.data_dir.glob(f"copies/*/{DATASET}*/shard-*"))
