@@ -140,6 +140,8 @@ class NodeCopies:
     def released(self, key: ShardKey, served: ServedShard, ids: Sequence[SampleId]) -> None:
         file = served.file
         self._checkers.leader_has_all.shown(file, ids)
+        if self._checkers.served.is_deleted(file):
+            return
         places = [(*file, node) for node in self._store.durable_in_sync(file)]
         copies = {
             place[3]: stored.ids if (stored := self._disks.get(place)) is not None else {}

@@ -247,12 +247,15 @@ class SimulatedActors:
     ) -> None:
         retries, order = self._checkers.retries, call.order
         what = order_identity(order)
-        retries.tried(what, self._world.now_ms)
+        is_news = isinstance(order, TellCopies)  # a leader is told again for whatever it proposes
+        if not is_news:
+            retries.tried(what, self._world.now_ms)
         if isinstance(order, StartShards):
             self._check_former_owners(order)
 
         def fail(error: Exception) -> None:
-            retries.failed(what, self._world.now_ms)
+            if not is_news:
+                retries.failed(what, self._world.now_ms)
             failed(error)
 
         self._ask(process, self._pending(process, ended, fail), lambda it, its: it.take_order(call, its))

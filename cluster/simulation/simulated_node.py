@@ -231,7 +231,7 @@ class SimulatedNode(SimulatedProcess):
         self._watch.began(order.key, self.process)
         self._checkers.newest.opened(order.key, order.epoch)
         if order.config.has_copies:
-            self.copies.lead(order.key, served, order.config)
+            self._checked(lambda: self.copies.lead(order.key, served, order.config))
 
     def promote_shard(self, promotion: PromoteShard) -> None:
         """At once, with the copy that it has; if it has none, by an ordinary opening."""
@@ -252,7 +252,15 @@ class SimulatedNode(SimulatedProcess):
         self.later(PROMOTE_MS, promote)
 
     def tell_copies(self, copies: TellCopies) -> None:
-        self.copies.tell(copies)
+        self._checked(lambda: self.copies.tell(copies))
+
+    def _checked(self, effect: Action) -> None:
+        """What is wrong is kept for the simulation, as the dispatcher would only have it told in the log."""
+        try:
+            effect()
+        except AssertionError as error:
+            self.core.violation = error
+            raise
 
     def close_shard(self, opening: OpeningId) -> None:
         key = self._openings[opening].order.key
