@@ -198,6 +198,7 @@ class ShardPlacement:
     def _move_leaders(self, dataset: KnownDataset, node: str, entries: Sequence[ShardEntry]) -> list[ManagerCommand]:
         """To ``node`` where it is in sync; where it is not, once it is."""
         commands: list[ManagerCommand] = []
+        self._is_even = False
         joining = [entry.shard for entry in entries if node not in entry.copies.in_sync]
         self._to_lead |= {(dataset.name, shard): node for shard in joining}
         commands += self.copies.add_copy(dataset, joining, node, "an operator moves the shard there")
@@ -217,6 +218,7 @@ class ShardPlacement:
     def proposed(self, dataset: KnownDataset, entry: ShardEntry, proposal: InSyncProposed) -> list[ManagerCommand]:
         """As ``CopyPlacement.proposed``; and what waits for a copy to be in sync goes on."""
         commands = self.copies.proposed(dataset, entry, proposal)
+        self._is_even = False
         entry = dataset.shard_map[entry.shard]
         node = self._to_lead.get((dataset.name, entry.shard))
         if node is not None and node in entry.copies.in_sync and node in self._table.members:
