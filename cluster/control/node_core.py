@@ -20,6 +20,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.control.flush_turns import FlushTurns
 from filoray.cluster.control.node_effects import (
     AnswerRequest,
@@ -53,7 +54,7 @@ from filoray.cluster.control.node_events import (
 from filoray.cluster.control.shard_slot import SLOT_EVENTS, Assignment, NodeLimits, ShardSlot
 from filoray.cluster.control.shard_status import IngestionError
 from filoray.cluster.control.slot_states import SlotState, next_slot_state
-from filoray.cluster.node_protocol import HeldShard
+from filoray.cluster.node_protocol import HeldShard, Peer
 
 
 @dataclass(slots=True)
@@ -63,6 +64,15 @@ class _Request:
     awaited: set[SlotKey] = field(default_factory=set)
     deletion: DeleteFiles | None = None
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _ToldEarly:
+    """Of the copies of a shard that is to lead here at that epoch, before that was ordered."""
+
+    epoch: int
+    copies: CopySet
+    peers: tuple[Peer, ...]
 
 
 class NodeCore:
@@ -75,6 +85,7 @@ class NodeCore:
         self._requests: dict[RequestId, _Request] = {}
         self._stopped: dict[SlotKey, int] = {}
         """The last epoch of each shard that was to be stopped."""
+        self._told_early: dict[SlotKey, _ToldEarly] = {}
         self._dropped: dict[SlotKey, tuple[int, int]] = {}
         """The last epoch, with the version of its copies, of each copy that was to be dropped."""
         self._deleted: dict[str, int] = {}
@@ -198,16 +209,24 @@ class NodeCore:
         return self._let_go(order.request, request, orders, lambda key, it: it.order <= orders[key])
 
     def _tell_copies_ordered(self, order: TellCopiesOrdered) -> list[NodeEffect]:
-        """Answered with a problem where a shard is not to lead here at that epoch, or not yet."""
+        """Answered with a problem where a shard is not to lead here at that epoch any more.
+
+        Orders may overtake each other: what is told of a shard before it is to lead is kept until it is.
+        """
         effects: list[NodeEffect] = []
         strange = []
         for shard, epoch, copies in order.copies:
-            slot = self._slots.get((order.dataset, shard))
-            is_leader = slot is not None and slot.is_wanted and not slot.wanted.is_follower
-            if slot is None or not is_leader or slot.wanted.epoch != epoch:
-                strange.append(shard)
-            else:
+            key = (order.dataset, shard)
+            slot = self._slots.get(key)
+            newest = max(self._stopped.get(key, 0), 0 if slot is None else slot.wanted.epoch)
+            if slot is not None and slot.is_wanted and not slot.wanted.is_follower and slot.wanted.epoch == epoch:
                 effects += slot.tell_copies(copies, order.peers)
+            elif epoch > newest:
+                early = self._told_early.get(key)
+                if early is None or (early.epoch, early.copies.version) <= (epoch, copies.version):
+                    self._told_early[key] = _ToldEarly(epoch, copies, order.peers)
+            else:
+                strange.append(shard)
         problem = f"shards {strange} of dataset {order.dataset} do not lead here at those epochs" if strange else ""
         return [*effects, AnswerRequest(order.request, problem)]
 
@@ -224,7 +243,13 @@ class NodeCore:
             return [Report(key, assignment.epoch, IngestionError(reason, newest))]
         if slot is None:
             slot = self._slots[key] = ShardSlot(key, assignment, self._limits, self._openings)
-        return self._after(slot, slot.start(assignment))
+        effects = slot.start(assignment)
+        early = self._told_early.get(key)
+        if early is not None and early.epoch <= assignment.epoch:
+            del self._told_early[key]
+            if early.epoch == assignment.epoch:
+                effects = [*effects, *slot.tell_copies(early.copies, early.peers)]
+        return self._after(slot, effects)
 
     def _stop_ordered(self, order: StopOrdered) -> list[NodeEffect]:
         epochs = {(order.dataset, shard): epoch for shard, epoch in order.shards}

@@ -51,6 +51,18 @@ def wait_until_whole(cluster: RunningCluster, replicas: int = 2) -> None:
     wait_until(is_whole, 60, f"all {replicas} copies are in sync again")
 
 
+def kill(cluster: RunningCluster, node: str, *, loses_disk: bool = False) -> None:
+    """And wait until it is not known under its old process any more."""
+    killed = cluster.kill(node)
+    if loses_disk:
+        shutil.rmtree(cluster.data_dir / "copies" / node)
+    wait_until(lambda: is_new(cluster, node, killed), 60, f"{node} is made anew")
+
+
+def is_new(cluster: RunningCluster, node: str, killed: int) -> bool:
+    return cluster.get("/admin/actors").json()["data"].get(node, killed) != killed
+
+
 def leader(cluster: RunningCluster) -> str:
     """The node that leads most shards."""
     leaders = [shard["leader"] for shard in shards(cluster)]
@@ -79,10 +91,7 @@ def test_a_follower_leads_at_once_when_the_leader_is_killed(cluster: RunningClus
         load.wait_for_more(20)
         node = leader(cluster)
         led = {shard["shard"] for shard in shards(cluster) if shard["leader"] == node}
-        cluster.kill(node)
-        if loses_disk:
-            shutil.rmtree(cluster.data_dir / "copies" / node)
-        load.wait_for_more(20)
+        kill(cluster, node, loses_disk=loses_disk)
         wait_until_whole(cluster)
         load.wait_for_more(20)
     assert_nothing_lost(cluster, load, dataset=DATASET)
@@ -98,8 +107,7 @@ def test_every_node_killed_in_turn_with_its_disk_loses_nothing(cluster: RunningC
     with Load(cluster, dataset=DATASET) as load:
         for index in range(cluster.nodes):
             load.wait_for_more(10)
-            cluster.kill(f"node-{index}")
-            shutil.rmtree(cluster.data_dir / "copies" / f"node-{index}")
+            kill(cluster, f"node-{index}", loses_disk=True)
             wait_until_whole(cluster)
         load.wait_for_more(10)
     assert_nothing_lost(cluster, load, dataset=DATASET)
@@ -148,8 +156,8 @@ def test_everything_killed_at_once_comes_back_with_everything(cluster: RunningCl
     fresh(cluster)
     with Load(cluster, dataset=DATASET) as load:
         load.wait_for_more(30)
-        for index in range(cluster.nodes):
-            cluster.kill(f"node-{index}")
+        killed = {f"node-{index}": cluster.kill(f"node-{index}") for index in range(cluster.nodes)}
+        wait_until(lambda: all(is_new(cluster, *it) for it in killed.items()), 60, "all nodes are made anew")
         wait_until_whole(cluster)
         load.wait_for_more(10)
     assert_nothing_lost(cluster, load, dataset=DATASET)
