@@ -37,7 +37,7 @@ from filoray.cluster.simulation import simulated_coordinator, simulated_gateway
 from filoray.cluster.simulation.checkers import ShardKey
 from filoray.cluster.simulation.history import HistoryShape, run_history
 from filoray.cluster.simulation.node_copies import NodeCopies
-from filoray.cluster.simulation.shard_file import ShardFile
+from filoray.cluster.simulation.shard_file import ServedShard, ShardFile
 from filoray.cluster.simulation.simulated_follower import SimulatedFollower
 from filoray.cluster.simulation.simulated_leader import SimulatedLeader, Snapshot
 from filoray.cluster.simulation.simulated_node import SimulatedNode
@@ -184,8 +184,23 @@ def a_takeover_by_one_that_is_not_in_sync(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_leader_that_goes_on_after_its_epoch(patch: pytest.MonkeyPatch) -> None:
-    """Its last round is carried on when the shard was taken from it, and who leads next still takes its entries."""
-    promote, close = NodeCopies.promote, NodeCopies.close
+    """It takes writes when the shard was taken from it, and who leads next still takes its entries."""
+    promote, close, close_shard, routed = (
+        NodeCopies.promote,
+        NodeCopies.close,
+        SimulatedNode.close_shard,
+        SimulatedNode._routed,
+    )
+    closed: dict[tuple[SimulatedNode, ShardKey], ServedShard] = {}
+
+    def close_half(node: SimulatedNode, opening: int) -> None:
+        before = dict(node.serving)
+        close_shard(node, opening)
+        closed.update({(node, key): served for key, served in before.items() if key not in node.serving})
+
+    def routed_to_closed(node: SimulatedNode, key: ShardKey, epoch: int) -> ServedShard | None:
+        former = closed.get((node, key))
+        return former if former is not None and former.epoch == epoch else routed(node, key, epoch)
 
     def and_follow_on(copies: NodeCopies, key: ShardKey, opening: int, epoch: int) -> bool:
         follower = copies._followers.get(key)
@@ -200,6 +215,9 @@ def a_leader_that_goes_on_after_its_epoch(patch: pytest.MonkeyPatch) -> None:
         if leader is not None:
             copies._leaders[key] = leader
 
+    patch.setattr(SimulatedNode, "close_shard", close_half)
+    patch.setattr(SimulatedNode, "_routed", routed_to_closed)
+    patch.setattr(NodeCopies, "commit_fails", lambda copies, key, served: False)
     patch.setattr(NodeCopies, "promote", and_follow_on)
     patch.setattr(NodeCopies, "close", and_lead_on)
     patch.setattr(NodeCopies, "stop_following", lambda copies, key, opening: None)
