@@ -59,6 +59,8 @@ class LeaderMachine(RuleBasedStateMachine):
         self.released = 0
         self.stored: dict[str, int] = dict.fromkeys(OTHERS, 0)
         """What each follower has on its disk, by the last session that gave it a copy."""
+        self.durable = CopySet(2, OTHERS[:2], (LEADER,))
+        self.take(CopiesTold(self.durable, dict(self.incarnations)))
 
     def take(self, event: CopyEvent) -> None:
         for effect in self.core.handle(event, self.now_ms):
@@ -88,9 +90,9 @@ class LeaderMachine(RuleBasedStateMachine):
     # ---- followers
 
     @precondition(lambda self: self.sessions)
-    @rule(data=st.data())
-    def a_follower_stores(self, data: st.DataObject) -> None:
-        """The snapshot first, then entry after entry; the word of it may come late, or never."""
+    @rule(data=st.data(), is_heard=st.booleans())
+    def a_follower_stores(self, data: st.DataObject, is_heard: bool) -> None:
+        """The snapshot first, then entry after entry; the word of it comes at once, late, or never."""
         number = data.draw(st.sampled_from(sorted(self.sessions)))
         session = self.sessions[number]
         if session.has is None:
@@ -100,6 +102,8 @@ class LeaderMachine(RuleBasedStateMachine):
             session.has += 1
             session.on_its_way.append(FollowerStored(session.node, number, session.has))
         self.stored[session.node] = session.has
+        while is_heard and session.on_its_way:
+            self.take(session.on_its_way.pop(0))
 
     @precondition(lambda self: any(it.on_its_way for it in self.sessions.values()))
     @rule(data=st.data(), is_doubled=st.booleans())
@@ -120,8 +124,10 @@ class LeaderMachine(RuleBasedStateMachine):
 
     # ---- the coordinator
 
+    @precondition(lambda self: self.core.last_seq % 4 == 3)
     @rule(node=NODE, is_dropped=st.booleans())
     def a_copy_is_given_or_dropped(self, node: str, is_dropped: bool) -> None:
+        """Seldom, as it makes proposals void that are on their way."""
         known = self.durable
         followers = {*known.followers} - {node} if is_dropped else {*known.followers, node}
         in_sync = tuple(one for one in known.in_sync if one != node or not is_dropped)
@@ -129,18 +135,20 @@ class LeaderMachine(RuleBasedStateMachine):
         self.tell()
 
     @precondition(lambda self: self.proposals)
-    @rule(data=st.data(), is_told=st.booleans(), is_kept=st.booleans())
-    def a_proposal_arrives(self, data: st.DataObject, is_told: bool, is_kept: bool) -> None:
-        """In any order, again and again, or never."""
-        proposal = data.draw(st.sampled_from(self.proposals))
+    @rule(back=st.integers(0, 3), is_told=st.booleans(), is_kept=st.booleans())
+    def a_proposal_arrives(self, back: int, is_told: bool, is_kept: bool) -> None:
+        """In any order, again and again, or never. The leader is told of it at once, late, or never."""
+        proposal = self.proposals[max(0, len(self.proposals) - 1 - back)]
         if not is_kept:
             self.proposals.remove(proposal)
         known = self.durable
         if proposal.base_version == known.version and {*proposal.in_sync} <= {LEADER, *known.followers}:
             self.durable = CopySet(known.version + 1, known.followers, proposal.in_sync)
+        self.tell()
         if is_told:
-            self.tell()
+            self.take(self.tellings.pop())
 
+    @precondition(lambda self: self.core.last_seq % 4 == 2)
     @rule(node=NODE)
     def a_node_is_another_process(self, node: str) -> None:
         self.incarnations[node] += 1
