@@ -26,7 +26,6 @@ from filoray.cluster.control.shard_messages import (
 from filoray.cluster.control.shard_status import ACTIVE
 from filoray.cluster.control.shard_table import KnownDataset, ShardTable
 from filoray.cluster.errors import BadData
-from filoray.cluster.node_protocol import HeldShard
 
 
 class CopyPlacement:
@@ -175,7 +174,7 @@ class CopyPlacement:
 
     # ---- members
 
-    def joined(self, node: str, held: Sequence[HeldShard]) -> list[ManagerCommand]:
+    def joined(self, node: str) -> list[ManagerCommand]:
         """Have it follow what it is a follower of, drop what it is not, and tell the leaders that it is there."""
         commands: list[ManagerCommand] = []
         for dataset in self._table.datasets.values():
@@ -185,13 +184,11 @@ class CopyPlacement:
             commands += [*self.follow(dataset, node, entries), *self.tell(dataset, entries)]
             owned = dataset.shard_map.owned_by(node)
             commands += self.tell(dataset, owned)
+            # Those that it holds astray, and files of those that it was to drop when its former process ended.
             astray = [
-                (shard.shard, shard.epoch, dataset.shard_map[shard.shard].copies.version)
-                for shard in held
-                if shard.is_follower
-                and shard.dataset == dataset.name
-                and shard.shard < len(dataset.shard_map)
-                and node not in dataset.shard_map[shard.shard].copies
+                (entry.shard, entry.epoch, entry.copies.version)
+                for entry in dataset.shard_map.shards
+                if node != entry.node and node not in entry.copies
             ]
             if astray:
                 incarnation, generation = self._table.members[node], dataset.config.generation
@@ -223,8 +220,8 @@ class CopyPlacement:
         open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
         counted = self._staying(dataset) if counts_absent else open_nodes
         copies = (_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None)
-        wanted, capacity = min(config.num_replicas, len(counted)), config.shards_per_node_max
-        added = missing_copies(copies, wanted, capacity, self._loads(dataset), open_nodes, counted, count_max)
+        wanted = min(config.num_replicas, len(counted))
+        added = missing_copies(copies, wanted, self._loads(dataset), open_nodes, counted, count_max)
         return self._add(dataset, added, "there are too few copies")
 
     def _staying(self, dataset: KnownDataset) -> set[str]:
@@ -236,7 +233,7 @@ class CopyPlacement:
         """One more copy on a node that has few, for which another may go afterwards."""
         loads, open_nodes = self._loads(dataset), self._table.open_nodes
         copies = [_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None]
-        found = next_copy_move(copies, dataset.config.shards_per_node_max, loads, open_nodes)
+        found = next_copy_move(copies, loads, open_nodes)
         return [] if found is None else self._add(dataset, {found[0]: [found[1]]}, "copies become even")
 
     def drop_surplus(self, dataset: KnownDataset) -> list[ManagerCommand]:

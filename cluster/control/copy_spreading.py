@@ -86,7 +86,6 @@ def _towards_fewer(
 def missing_copies(
     shards: Iterable[Copies],
     count: int,
-    capacity: int,
     loads: Mapping[str, int],
     open_nodes: Collection[str],
     counted: Collection[str],
@@ -94,10 +93,10 @@ def missing_copies(
 ) -> dict[int, list[str]]:
     """Which of ``open_nodes`` are to get copies of shards that have fewer than ``count`` on nodes that are ``counted``.
 
-    ``loads``: copies of the data set that each node has; ``capacity``: the most it may have. ``count_max``: so many
-    copies at most; None: all that have a place.
+    ``loads``: copies of the data set that each node has. ``count_max``: so many copies at most; None: all that have a
+    place.
     """
-    by_load = [(loads.get(node, 0), node_order(node)) for node in open_nodes if loads.get(node, 0) < capacity]
+    by_load = [(loads.get(node, 0), node_order(node)) for node in open_nodes]
     heapq.heapify(by_load)
     found: dict[int, list[str]] = {}
     left = count_max
@@ -117,43 +116,40 @@ def missing_copies(
             missing -= 1
             left = None if left is None else left - 1
             has_it.append((load + 1, order))
-        for load, order in has_it:
-            if load < capacity:
-                heapq.heappush(by_load, (load, order))
+        for load_and_order in has_it:
+            heapq.heappush(by_load, load_and_order)
     return found
 
 
 def next_copy_move(
-    shards: Sequence[Copies], capacity: int, loads: Mapping[str, int], open_nodes: Collection[str]
+    shards: Sequence[Copies], loads: Mapping[str, int], open_nodes: Collection[str]
 ) -> tuple[int, str] | None:
     """A shard of which the node with the most copies has one that does not lead, and the node that is to get it."""
     sources = sorted(open_nodes, key=lambda node: (-loads.get(node, 0), node_order(node)))
     for source in sources[:1]:
         for one in shards:
             if source in one.nodes[1:]:
-                node = _least_loaded(one.nodes, capacity, loads, open_nodes)
+                node = _least_loaded(one.nodes, loads, open_nodes)
                 if node is not None and loads.get(source, 0) - loads.get(node, 0) >= 2:
                     return one.shard, node
     return None
 
 
-def _least_loaded(
-    taken: Collection[str], capacity: int, loads: Mapping[str, int], open_nodes: Collection[str]
-) -> str | None:
-    free = [node for node in open_nodes if node not in taken and loads.get(node, 0) < capacity]
+def _least_loaded(taken: Collection[str], loads: Mapping[str, int], open_nodes: Collection[str]) -> str | None:
+    free = [node for node in open_nodes if node not in taken]
     return min(free, key=lambda node: (loads.get(node, 0), node_order(node)), default=None)
 
 
 def surplus_copy(
     one: Copies, count: int, in_sync: Collection[str], loads: Mapping[str, int], open_nodes: Collection[str]
 ) -> str | None:
-    """The follower that may go, as there are ``count`` copies in sync on open nodes without it; None: none may.
+    """The follower that goes, if there are ``count`` copies in sync on open nodes without it; None: none goes now.
 
-    Of several, one on a drained node, else on the node that has most.
+    That is one on a node that is not open, else on the node that has most; not another in its place, which may be the
+    one that joins so that it can go.
     """
-    followers = one.nodes[1:]
-    for node in sorted(followers, key=lambda name: (name in open_nodes, -loads.get(name, 0), node_order(name))):
-        kept = [other for other in one.nodes if other != node and other in in_sync and other in open_nodes]
-        if len(kept) >= count:
-            return node
-    return None
+    if not one.nodes[1:]:
+        return None
+    node = min(one.nodes[1:], key=lambda name: (name in open_nodes, -loads.get(name, 0), node_order(name)))
+    kept = [other for other in one.nodes if other != node and other in in_sync and other in open_nodes]
+    return node if len(kept) >= count else None

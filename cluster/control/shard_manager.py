@@ -269,7 +269,7 @@ class ShardManager:
             assert present in (None, member.incarnation), f"{member} joined, but {present} is not gone"
             self._table.members[member.node] = member.incarnation
             commands += self._reconcile(member.node, member.incarnation, member.held)
-            commands += self._placement.copies.joined(member.node, member.held)
+            commands += self._placement.copies.joined(member.node)
             self._table.unconfirmed.discard(member.node)
         commands += self._place_all_deletions()
         self._placement.nodes_changed()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from filoray.cluster.control.assignment import node_order
 from filoray.cluster.control.coordinator_effects import GiveOrder, Persist, PersistOpened
 from filoray.cluster.control.coordinator_events import OrderDue, OrderFailed, ShardOrder
+from filoray.cluster.control.copy_set import InSyncProposed
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_manager import ShardManager
@@ -85,6 +86,8 @@ class ShardOrders:
     # ---- reports
 
     def reported(self, node: str, incarnation: int, reports: Sequence[ShardReport]) -> None:
+        # First: whoever is to lead a shard with copies next must know that there is something to be found.
+        self._note_opened(node, reports)
         for report in reports:
             try:
                 self.manage(ShardReported(node, incarnation, report))
@@ -97,13 +100,12 @@ class ShardOrders:
                     node,
                     error,
                 )
-        self._note_opened(node, reports)
 
     def _note_opened(self, node: str, reports: Sequence[ShardReport]) -> None:
-        """A shard that is Active has a store from now on: whoever opens it later must find that."""
+        """A shard that is Active, or whose leader speaks of copies, has a store that whoever opens it must find."""
         fresh: dict[tuple[str, int], int] = {}
         for report in reports:
-            if not isinstance(report.event, IngestionStarted):
+            if not isinstance(report.event, (IngestionStarted, InSyncProposed)):
                 continue
             key, known = (report.dataset, report.shard), self._manager.datasets.get(report.dataset)
             if known is None:

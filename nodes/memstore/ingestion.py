@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from filoray.nodes.data.write_outcome import AppendReply, RefusalReason, Unknown
 from filoray.nodes.kernels.arrays import floats, int32s, ints, uint64s
 from filoray.nodes.kernels.storage.column_bounds import newest_of
 from filoray.nodes.kernels.storage.write_buffers import NewSamples
+from filoray.nodes.memstore.append_round import AppendRound, Prepared
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.refusal_text import out_of_bounds_text, sample_text, series_text
 from filoray.nodes.memstore.shard_memory import ShardMemory
@@ -36,24 +36,6 @@ from filoray.nodes.memstore.write_buffers import AppendRules
 NOTHING_DONE = -1
 LOG_BYTES_PER_SERIES_MAX = 8192
 """A shard of many series has a longer log: four times what makes its flushes due."""
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A container whose series are looked up.
-
-    ``new``: its samples without those that are too far ahead; a series that is refused has no partition. ``shut_ms``:
-    nothing is too old for series whose newest sample is later than this.
-    """
-
-    container: RecordContainer
-    offset: int
-    new: NewSamples
-    newest_ms: int | None = None
-    shut_ms: int = NEVER_SHUT_MS
-    outcome: WriteOutcome = field(default_factory=WriteOutcome)
-    unknown: UnknownSeries | None = None
-    """If there are any, nothing of the container is applied."""
 
 
 class Ingestion:
@@ -94,11 +76,20 @@ class Ingestion:
         """Why the last flush failed; "" if it did not."""
         self.newest_sample_ms: int | None = None
         """Of all that was appended since the shard was opened."""
+        self._open_round: AppendRound | None = None
+        self._has_given_up = False
 
-    def append(
+    def check_idle(self) -> None:
+        """Before any change. Raises Unavailable if an append was given up, of which nobody knows whether it counts."""
+        assert self._open_round is None, "an append is under way: it is finished before anything else changes"
+        if self._has_given_up:
+            raise Unavailable("an append to the shard was given up half-way: it is opened anew before the next change")
+
+    def begin(
         self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None, wall_ms: int
-    ) -> list[AppendReply]:
-        """One transaction for all; see Shard.append."""
+    ) -> AppendRound:
+        """One transaction for all; see Shard.begin_append."""
+        self.check_idle()
         if offsets is None:
             self._check_log_size()
         # A clock that went back must not refuse what is of now: the latest that it was, and what passed since, counts.
@@ -111,21 +102,50 @@ class Ingestion:
                 self._prepare(data, -1 if offsets is None else offsets[i], fresh, now_ms)
                 for i, data in enumerate(containers)
             ]
-            self._commit(prepared, fresh, series_before, writes_log=offsets is None)
+            commit = self._commit(prepared, fresh, series_before, writes_log=offsets is None)
         except BaseException:
             if memory.index.labels.pair_count > pairs_before or memory.index.count > series_before:
                 with memory.lock:
                     memory.index.truncate(series_before, pairs_before)
                 self._recount()
             raise
-        for item in prepared:
-            if item.unknown is None:
-                self._apply(item)
-                self._note_newest(item)
-                memory.counters.samples_accepted += item.outcome.accepted
-                memory.counters.samples_refused += item.outcome.refused_count
+        self._open_round = AppendRound(commit, prepared)
+        return self._open_round
+
+    def finish(self, append_round: AppendRound) -> list[AppendReply]:
+        """See Shard.finish_append."""
+        assert append_round is self._open_round, "only the append that is under way can be finished"
+        self._open_round = None
+        memory = self._memory
+        if append_round.commit is not None and append_round.commit.log is not None:
+            self.applied_offset = append_round.commit.log.offset
+        try:
+            for item in append_round.prepared:
+                if item.unknown is None:
+                    self._apply(item)
+                    self._note_newest(item)
+                    memory.counters.samples_accepted += item.outcome.accepted
+                    memory.counters.samples_refused += item.outcome.refused_count
+        except BaseException:
+            memory.unlike_replay.update(range(memory.group_count))
+            raise
         self.rounds += 1
-        return [item.unknown or item.outcome for item in prepared]
+        return [item.unknown or item.outcome for item in append_round.prepared]
+
+    def give_up(self, append_round: AppendRound) -> None:
+        """See Shard.abandon_append."""
+        assert append_round is self._open_round, "only the append that is under way can be given up"
+        self._open_round = None
+        self._has_given_up = True
+
+    def took(self, commit: Commit) -> None:
+        """A commit of the leader's is stored here too; its samples are applied next."""
+        self.next_series_id = commit.next_series_id
+        self.next_offset = commit.next_offset
+        if commit.log is not None:
+            self.note_log(commit.log)
+            self.applied_offset = commit.log.offset
+        self.rounds += 1
 
     def _check_log_size(self) -> None:
         """Raises Unavailable where flushes fail for so long that log and memory would grow without end."""
@@ -281,7 +301,7 @@ class Ingestion:
 
     def _commit(
         self, prepared: Sequence[Prepared], fresh: Sequence[bytes], series_before: int, *, writes_log: bool
-    ) -> None:
+    ) -> Commit | None:
         ids = self._memory.index.series_ids.data
         part_keys = None
         if fresh:
@@ -293,13 +313,13 @@ class Ingestion:
             if blob:
                 log = LogRow(self.next_offset, blob)
         if part_keys is None and log is None:
-            return
-        next_offset = self.next_offset + (log is not None)
-        self._store.commit(Commit(part_keys, log, self.next_series_id, next_offset))
-        self.next_offset = next_offset
+            return None
+        commit = Commit(part_keys, log, self.next_series_id, self.next_offset + (log is not None))
+        self._store.commit(commit)
+        self.next_offset = commit.next_offset
         if log is not None:
             self.note_log(log)
-            self.applied_offset = log.offset
+        return commit
 
     def note_log(self, row: LogRow) -> None:
         """The log has this row."""

@@ -8,11 +8,22 @@
 
 One thread calls ``append``, the flushes, ``upkeep`` and ``close``; any thread may query meanwhile. Which node owns the
 shard, and its life cycle, are the node's business.
+
+A shard with copies has a leader, whose owner sends on what each append and each ``on_entry`` says, and followers:
+
+    append_round = leader.begin_append(containers)       # durable here
+    ...                                                  # CommitEntry(append_round.commit) to the followers
+    results = leader.finish_append(append_round)         # to be seen, and to be answered
+
+    follower.follow(entry)                               # all entries, in their order
+    while follower.follower_upkeep(now_ms): ...
+    follower.promote(epoch)                              # from then on it is a leader
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,19 +37,24 @@ from filoray.nodes.data.part_key import SHARD_KEY_LABELS
 from filoray.nodes.data.series_batch import SeriesBatch
 from filoray.nodes.data.write_outcome import AppendReply
 from filoray.nodes.kernels.storage.write_buffers import NOTHING_YET_MS
+from filoray.nodes.memstore.append_round import AppendRound
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
+from filoray.nodes.memstore.following import Following
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.lock_turns import Breathe
 from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_keys, replay_log
+from filoray.nodes.memstore.replica_entries import ReplicaEntry
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.shard_spec import ShardSpec, ShardStats
 from filoray.nodes.memstore.store.column_store import ColumnStore
+from filoray.nodes.memstore.store.snapshot import StoreSnapshot
 from filoray.nodes.memstore.store.store_choice import open_column_store
 from filoray.nodes.memstore.upkeep.cardinality import Cardinality
 from filoray.nodes.memstore.upkeep.flusher import Flusher
 from filoray.nodes.memstore.upkeep.retention_clock import ClockReading, RetentionClock
+from filoray.nodes.memstore.upkeep.shard_changes import ShardChanges
 
 MatcherSets = Sequence[Sequence[LabelMatcher]]
 
@@ -57,13 +73,16 @@ class Shard:
         self._chunks = ChunkReader(self._memory, store, spec.store.decoded_chunk_cache_bytes, spec.name)
         self._reader = SampleReader(self._memory, self._chunks, spec.store.max_data_per_shard_query_bytes)
         checkpoints = np.array([state.checkpoints.get(group, -1) for group in range(state.group_count)], np.int64)
-        cardinality = Cardinality(spec.store)
+        cardinality = self._cardinality = Cardinality(spec.store)
         late = LateArrival(self._memory, self._reader, spec.store.out_of_order_window_ms)
         clock = RetentionClock(state.clock or _reading_of_batches(self._memory), spec.store.clock_jump_wait_ms)
         self._ingestion = Ingestion(self._memory, store, late, cardinality, clock, spec.store, checkpoints)
         count_series(self._memory, cardinality)
         replay_log(self._memory, store, self._ingestion, spec.name, on_progress)
-        self._flusher = Flusher(spec, self._memory, store, self._ingestion, self._chunks, cardinality, clock)
+        self._changes = ShardChanges(spec, self._memory, store, self._ingestion, self._chunks, cardinality)
+        self._flusher = Flusher(spec, self._memory, self._ingestion, self._changes, cardinality, clock)
+        self._following = Following(self._memory, store, self._ingestion, self._changes, clock, spec.name)
+        self._is_follower = False
 
     @classmethod
     def open(cls, spec: ShardSpec, on_progress: OnProgress = lambda percent: None) -> Shard:
@@ -96,7 +115,31 @@ class Shard:
         ``calendar_ms`` (None: the machine's clock): samples further ahead of it than max-future-time are refused,
         unless they come from a stream.
         """
-        return self._ingestion.append(containers, offsets, wall_ms() if calendar_ms is None else calendar_ms)
+        return self.finish_append(self._begin(containers, offsets, calendar_ms))
+
+    def begin_append(self, containers: Sequence[bytes | memoryview], calendar_ms: int | None = None) -> AppendRound:
+        """The half of ``append`` that may fail: durable here when it returns, and in no answer yet.
+
+        Until it is finished nothing else may change the shard. Raises as ``append``; then all is as before.
+        """
+        return self._begin(containers, None, calendar_ms)
+
+    def finish_append(self, append_round: AppendRound) -> list[AppendReply]:
+        """The other half: queries show the samples when it returns.
+
+        Raises Unavailable if a late sample cannot be compared with what is stored: none of them is acknowledged then.
+        """
+        return self._ingestion.finish(append_round)
+
+    def abandon_append(self, append_round: AppendRound) -> None:
+        """Nobody will finish it, as the shard is lost: all that may be done with this one is to close it."""
+        self._ingestion.give_up(append_round)
+
+    def _begin(
+        self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None, calendar_ms: int | None
+    ) -> AppendRound:
+        self._check_leads()
+        return self._ingestion.begin(containers, offsets, wall_ms() if calendar_ms is None else calendar_ms)
 
     @property
     def trouble(self) -> str | None:
@@ -117,9 +160,11 @@ class Shard:
 
         ``now_ms``: of a clock that never jumps, counted from anywhere; ``wall_ms``: the calendar's (None: the same).
         """
+        self._check_leads()
         self._flusher.flush([group], now_ms, now_ms if wall_ms is None else wall_ms)
 
     def flush_all(self, now_ms: int, wall_ms: int | None = None) -> None:
+        self._check_leads()
         self._flusher.flush(range(self._memory.group_count), now_ms, now_ms if wall_ms is None else wall_ms)
 
     def upkeep(self, now_ms: int, wall_ms: int | None = None) -> bool:
@@ -127,6 +172,7 @@ class Shard:
 
         Times as for ``flush_group``.
         """
+        self._check_leads()
         try:
             is_more_due = self._flusher.upkeep(now_ms, now_ms if wall_ms is None else wall_ms)
         except Exception as error:
@@ -138,6 +184,59 @@ class Shard:
     def take_notices(self) -> list[str]:
         """Sentences for the log, since this was last asked: clocks that jumped, much that was dropped."""
         return self._flusher.take_notices()
+
+    # ---- copies
+
+    @property
+    def on_entry(self) -> Callable[[ReplicaEntry], None] | None:
+        """Called on the changing thread for each change that followers must make too, once it is durable here.
+
+        Commits of appends are not told: whoever appends has them from the ``AppendRound``.
+        """
+        return self._changes.on_entry
+
+    @on_entry.setter
+    def on_entry(self, on_entry: Callable[[ReplicaEntry], None] | None) -> None:
+        self._changes.on_entry = on_entry
+
+    def snapshot(self, now_ms: int, wall_ms: int | None = None) -> StoreSnapshot:
+        """What is stored now: a copy that is opened from it and follows from here on is as this shard.
+
+        It may need a flush first, which is told as any other. Times as for ``flush_group``. To be closed by the caller.
+        Raises Unavailable.
+        """
+        self._check_leads()
+        self._ingestion.check_idle()
+        self._flusher.flush_unlike_replay(now_ms, now_ms if wall_ms is None else wall_ms)
+        return StoreSnapshot(self.spec.path)
+
+    def follow(self, entry: ReplicaEntry) -> None:
+        """Make a change of the leader's, durable when it returns.
+
+        Raises CopyDiffers if it does not come out as the leader's: no entry is taken from then on. Raises DamagedStore
+        for rows that are none, StaleRoute and Unavailable as ``append``: with nothing changed, if it is of a commit.
+        """
+        self._is_follower = True
+        self._following.follow(entry)
+
+    def follower_upkeep(self, now_ms: int) -> bool:
+        """A bounded piece of what each copy does by itself: merging rows, clearing; True if more is due at once."""
+        return self._flusher.follower_upkeep(now_ms)
+
+    def promote(self, epoch: int) -> None:
+        """A follower leads from now on, at this epoch; all that it was told it has.
+
+        Raises CopyDiffers if it is not as its leader was, StaleRoute or StoreIsAhead if a later owner has the file,
+        Unavailable: then it is a follower as before.
+        """
+        self._following.check_is_sound()
+        self._store.promote(epoch)
+        self.spec = replace(self.spec, epoch=epoch)
+        self._is_follower = False
+        count_series(self._memory, self._cardinality)
+
+    def _check_leads(self) -> None:
+        assert not self._is_follower, "a follower changes nothing that its leader did not tell"
 
     # ---- reading
 

@@ -56,6 +56,8 @@ class ShardMemory:
         self.resident_bytes = 0
         self.damages: dict[str, None] = {}
         """What could not be read at opening; every answer of the shard says so until it is opened again."""
+        self.unlike_replay: set[int] = set()
+        """Flush groups of which the log, replayed from the checkpoints, would not make what is here."""
         self.set_groups(group_count)
 
     def set_groups(self, group_count: int) -> None:
@@ -150,6 +152,19 @@ class ShardMemory:
             )
             batch.payloads.append(payload)
             batch.nbytes += len(payload)
+
+    def drop_batches(self, batch_ids: Sequence[int]) -> None:
+        """Forget these stored batches. The caller holds the lock."""
+        new_chunks, new_columns = self.chunks.drop_batches(batch_ids)
+        for batch in self.open_batches:
+            batch.chunks = new_chunks[batch.chunks].tolist()
+            batch.time_columns = new_columns[batch.time_columns].tolist()
+            batch.column_of_times = {
+                digest: int(new_columns[column]) for digest, column in batch.column_of_times.items()
+            }
+        for batch_id in batch_ids:
+            self.drop_resident(batch_id)
+            del self.batches[batch_id]
 
     # ---- compressed pieces
 

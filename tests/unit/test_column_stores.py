@@ -11,7 +11,7 @@ import pytest
 from cut_proxy import Cut, CutProxy
 from postgres_server import PostgresServer, running_postgres
 
-from filoray.cluster.errors import StaleRoute, Unavailable
+from filoray.cluster.errors import StaleRoute, StoreIsAhead, Unavailable
 from filoray.nodes.memstore.store.column_store import ChunkBatchRow, ColumnStore, Commit, Flush, LogRow, PartKeyRow
 from filoray.nodes.memstore.store.sqlite_column_store import SqliteColumnStore
 from filoray.nodes.memstore.store.store_errors import DamagedStore
@@ -232,6 +232,29 @@ class TestAnyStore:
             for offset in range(20):
                 store.commit(log_commit(offset))
             assert [answer.result() for answer in answers] == [[data[i : i + 10]] for i in range(100)]
+
+    def test_an_owner_that_is_promoted_goes_on_under_the_later_epoch(self, open_store):
+        store = open_store(epoch=2)
+        store.commit(log_commit(0))
+        with pytest.raises(StoreIsAhead) as refused:
+            store.promote(1)
+        assert refused.value.stored_epoch == 2
+        store.promote(5)
+        store.commit(log_commit(1))
+        with pytest.raises(StoreIsAhead):
+            open_store(epoch=4)
+        later = open_store(epoch=5)
+        assert [offset for offset, _ in log_of(later)] == [0, 1]
+
+    @pytest.mark.parametrize("epoch", [1, 3, 4])
+    def test_an_owner_that_lost_the_store_is_not_promoted(self, open_store, epoch):
+        store = open_store(epoch=1)
+        open_store(epoch=3).commit(log_commit(0))
+        with pytest.raises(StaleRoute):
+            store.promote(epoch)
+        with pytest.raises(StaleRoute):
+            store.commit(log_commit(1))
+        assert open_store(epoch=3).state.next_offset == 1
 
 
 class TestPostgres:

@@ -133,6 +133,21 @@ def test_past_the_memory_budget_flushed_chunks_are_paged_in_on_demand(tmp_path):
     assert np.array_equal(one.values, np.array([round(v, 2) + 801 for v in expected]))
 
 
+def test_chunks_that_wait_for_their_flush_outlive_the_drop_of_older_batches(tmp_path):
+    shard = Shard.open(shard_spec(tmp_path, max_chunks_size=10))
+    shard.append([series(5, 25)])
+    shard.flush_all(NOW_MS)
+    later = [({"__name__": "m", "i": str(i)}, [(t * 15_000, t + i / 10) for t in range(25, 60)]) for i in range(5)]
+    shard.append([container(later)])
+    until_done(shard, NOW_MS + STORE.disk_time_to_live_ms)
+    assert len(shard._memory.batches) == 0
+    shard.append([container([(labels, [(60 * 15_000, 1.0)]) for labels, _ in later])])
+    shard.flush_all(NOW_MS + STORE.disk_time_to_live_ms)
+    for opened in (shard, Shard.open(shard_spec(tmp_path, epoch=2, max_chunks_size=10))):
+        for labels, samples in later:
+            assert read(opened, labels) == [*samples, (60 * 15_000, 1.0)]
+
+
 def test_retention_counts_from_writing_and_dead_series_leave_index_and_store(tmp_path):
     shard = Shard.open(shard_spec(tmp_path))
     shard.append([series(100, 5)])

@@ -206,8 +206,8 @@ class ChunkTable:
         pieces.batch.data[index] = batch
         pieces.place.data[index] = places
 
-    def drop_batches(self, batches: Sequence[int]) -> int:
-        """Forget what lies in these; returns how many chunks that were."""
+    def drop_batches(self, batches: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Forget what lies in these; returns new ids of the chunks and time columns that stay, by their old ones."""
         gone = np.array(batches, np.int64)
         for pieces in (self.chunks, self.times):
             kept = ~np.isin(pieces.batch.data[: pieces.count], gone)
@@ -215,15 +215,14 @@ class ChunkTable:
                 kept_chunks = kept
             else:
                 kept_columns = kept
-        dropped = int((~kept_chunks).sum())
-        renumbered = np.cumsum(kept_columns) - 1
+        new_chunks, new_columns = np.cumsum(kept_chunks) - 1, np.cumsum(kept_columns) - 1
         self.chunks.keep(kept_chunks)
         self.times.keep(kept_columns)
         columns = self.chunks.time_column.data
-        columns[: self.chunks.count] = renumbered[columns[: self.chunks.count]]
+        columns[: self.chunks.count] = new_columns[columns[: self.chunks.count]]
         self.link()
         self.generation += 1
-        return dropped
+        return new_chunks, new_columns
 
     def keep_series(self, count: int, kept: NDArray[np.bool_]) -> None:
         """Renumber partitions: those outside the mask (which have no chunks) are gone, the others close up."""

@@ -112,6 +112,13 @@ class ColumnStore(Protocol):
         """As ``commit``."""
         ...
 
+    def promote(self, epoch: int) -> None:
+        """The store is this owner's at that epoch from now on.
+
+        Raises StaleRoute if another owner took it over, StoreIsAhead for an epoch before its own; Unavailable.
+        """
+        ...
+
     def read_batch(self, batch_id: int) -> bytes | None:
         """The data of a chunk batch; None if there is none (any more)."""
         ...

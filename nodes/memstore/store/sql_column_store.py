@@ -205,6 +205,12 @@ class SqlColumnStore:
         drop(PART_KEYS, "row_id", flush.dropped_part_keys)
         insert(PART_KEYS, [{"row_id": row_id + i, "data": data} for i, data in enumerate(flush.new_part_keys)])
 
+    def promote(self, epoch: int) -> None:
+        if epoch < self._epoch:
+            raise StoreIsAhead(f"{self._place}: has epoch {self._epoch}; epoch {epoch} is before it", self._epoch)
+        self._change({"epoch": epoch}, lambda connection: None)
+        self._epoch = epoch
+
     def _change(self, counters: Mapping[str, object], work: Work) -> None:
         """All of it durably, with the owner's row updated by ``counters``; or nothing."""
         if self._is_closed or self._trouble is not None:

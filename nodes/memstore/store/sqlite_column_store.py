@@ -36,33 +36,23 @@ from filoray.cluster.config.store_config import Durability
 from filoray.cluster.errors import StaleRoute, StoreIsAhead, Unavailable
 from filoray.nodes.memstore.store.column_store import Commit, Flush, LogRow, PartKeyRow, StoreState
 from filoray.nodes.memstore.store.sqlite_errors import database_errors, is_damage
+from filoray.nodes.memstore.store.sqlite_tables import (
+    CLOCK_TABLE,
+    FORMAT,
+    SIDE_FILES,
+    make_tables,
+    side_file,
+    sync_folders,
+)
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
 
-FORMAT = 1
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 1024
 _WAL_CHECKPOINT_PAGES = 1000
 _RECLAIM_PAGES = 4096
 _WAL_BYTES_KEPT = 8 << 20
 _READ_ROWS = 64
-_SIDE_FILES = ("-wal", "-shm", "-journal")
-
-_SCHEMA = f"""
-CREATE TABLE meta(
-    only INTEGER PRIMARY KEY CHECK (only = 1), format INTEGER NOT NULL, epoch INTEGER NOT NULL,
-    group_count INTEGER NOT NULL, next_series_id INTEGER NOT NULL, next_offset INTEGER NOT NULL);
-CREATE TABLE part_keys(row_id INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE log("offset" INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE chunks(batch_id INTEGER PRIMARY KEY, written_ms INTEGER NOT NULL, meta BLOB NOT NULL, data BLOB NOT NULL);
-CREATE TABLE checkpoints(flush_group INTEGER PRIMARY KEY, "offset" INTEGER NOT NULL);
-INSERT INTO meta VALUES (1, {FORMAT}, 0, :groups, 0, 0);
-"""
-_CLOCK_TABLE = """
-CREATE TABLE IF NOT EXISTS clock(
-    only INTEGER PRIMARY KEY CHECK (only = 1), wall_ms INTEGER NOT NULL, retention_ms INTEGER NOT NULL,
-    owed_ms INTEGER NOT NULL, owed_since_ms INTEGER NOT NULL)
-"""
 
 
 class SqliteColumnStore:
@@ -94,7 +84,7 @@ class SqliteColumnStore:
                 self._mark_made()
                 self._reader = self._connect()
                 self._reader.execute("PRAGMA query_only = ON")
-                self._places = [(place, _identity(place)) for place in (str(path), str(self._side_file("-wal")))]
+                self._places = [(place, _identity(place)) for place in (str(path), str(side_file(path, "-wal")))]
             except BaseException:
                 self._writer.close()  # or its transaction would keep the rightful owner out
                 raise
@@ -135,29 +125,19 @@ class SqliteColumnStore:
             raise DamagedStore(f"{self._path}: {found}")
         self._suspect.unlink(missing_ok=True)
 
-    def _side_file(self, suffix: str) -> Path:
-        return self._path.with_name(self._path.name + suffix)
-
     def _mark_made(self) -> None:
         if not self._made.exists():
             self._made.touch()
         if self._durability == "power":
             # SQLite sees to the files' bytes; the names of new ones, and of their new folder, are the folders' bytes.
-            for folder in (self._path.parent, self._path.parent.parent):
-                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            sync_folders(self._path)
 
     def _take_over(self, group_count: int, lost: str) -> None:
         database = self._writer
         database.execute("BEGIN IMMEDIATE")
         is_new = not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if is_new:
-            for statement in _SCHEMA.split(";\n"):
-                if statement.strip():
-                    database.execute(statement, {"groups": group_count} if ":groups" in statement else {})
+            make_tables(database, group_count)
         row = database.execute("SELECT format, epoch, group_count, next_series_id, next_offset FROM meta").fetchone()
         if row is None:
             raise DamagedStore(f"{self._path}: its meta table is empty")
@@ -171,7 +151,7 @@ class SqliteColumnStore:
                 f"{self._path} belongs to the owner with epoch {epoch}; this one has epoch {self._epoch}", epoch
             )
         database.execute("UPDATE meta SET epoch = ?", (self._epoch,))
-        database.execute(_CLOCK_TABLE)
+        database.execute(CLOCK_TABLE)
         clock = database.execute("SELECT wall_ms, retention_ms, owed_ms, owed_since_ms FROM clock").fetchone()
         checkpoints = dict(database.execute('SELECT flush_group, "offset" FROM checkpoints'))
         (log_bytes,) = database.execute("SELECT coalesce(sum(length(data)), 0) FROM log").fetchone()
@@ -248,6 +228,17 @@ class SqliteColumnStore:
             database.executemany("DELETE FROM part_keys WHERE row_id = ?", [(i,) for i in flush.dropped_part_keys])
             database.executemany("INSERT INTO part_keys(data) VALUES (?)", [(data,) for data in flush.new_part_keys])
 
+    def promote(self, epoch: int) -> None:
+        with self._transaction() as database:
+            (stored_epoch,) = database.execute("SELECT epoch FROM meta").fetchone()
+            if stored_epoch > epoch:
+                raise StoreIsAhead(
+                    f"{self._path} belongs to the owner with epoch {stored_epoch}; this one would have epoch {epoch}",
+                    stored_epoch,
+                )
+            self._own("UPDATE meta SET epoch = ? WHERE epoch = ?", (epoch, self._epoch))
+        self._epoch = epoch
+
     def _own(self, statement: str, parameters: tuple[int, ...]) -> None:
         if self._writer.execute(statement, parameters).rowcount != 1:
             raise StaleRoute(f"{self._path}: another owner has taken it over; epoch {self._epoch} may not write")
@@ -310,9 +301,13 @@ class SqliteColumnStore:
             (free_pages,) = self._writer.execute("PRAGMA freelist_count").fetchone()
             if free_pages:
                 return True
+            # A snapshot that is being sent holds the log for minutes: nobody waits for it here.
+            self._writer.execute("PRAGMA busy_timeout = 0")
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.OperationalError:
             pass  # busy: another time
+        finally:
+            self._writer.execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT_S * 1000)}")
         return False
 
     def close(self) -> None:
@@ -322,7 +317,7 @@ class SqliteColumnStore:
 
     def delete(self) -> None:
         self.close()
-        for place in (self._made, self._suspect, *(self._side_file(suffix) for suffix in ("", *_SIDE_FILES))):
+        for place in (self._made, self._suspect, *(side_file(self._path, suffix) for suffix in ("", *SIDE_FILES))):
             place.unlink(missing_ok=True)
 
 

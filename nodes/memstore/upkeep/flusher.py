@@ -8,23 +8,18 @@ that, ``retention_clock`` says; all else here goes by a clock that never jumps (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from filoray.nodes.kernels.storage.write_buffers import NOTHING_YET_MS
-from filoray.nodes.memstore.chunks.chunk_batch import BatchMeta, encode_batch_meta
-from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
-from filoray.nodes.memstore.chunks.chunk_table import NO_CHUNK, OpenBatch
-from filoray.nodes.memstore.ingestion import Ingestion, count_series
-from filoray.nodes.memstore.shard_memory import ShardMemory, StoredBatch
+from filoray.nodes.memstore.ingestion import Ingestion
+from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.memstore.store.column_store import ChunkBatchRow, ColumnStore, Flush
-from filoray.nodes.memstore.store.part_key_rows import merge_small_rows, without_series
 from filoray.nodes.memstore.upkeep.cardinality import Cardinality
-from filoray.nodes.memstore.upkeep.retention_clock import RetentionClock, time_text
+from filoray.nodes.memstore.upkeep.retention_clock import RetentionClock
+from filoray.nodes.memstore.upkeep.shard_changes import ShardChanges
 
 _WELL_FILLED_SAMPLES = 100
 _LOG_BYTES_PER_SERIES = 16 * 120
@@ -42,21 +37,17 @@ class Flusher:
         self,
         spec: ShardSpec,
         memory: ShardMemory,
-        store: ColumnStore,
         ingestion: Ingestion,
-        chunks: ChunkReader,
+        changes: ShardChanges,
         cardinality: Cardinality,
         clock: RetentionClock,
     ) -> None:
         self._spec = spec
         self._memory = memory
-        self._store = store
         self._ingestion = ingestion
-        self._chunks = chunks
+        self._changes = changes
         self._cardinality = cardinality
-        self._next_batch_id = store.state.next_batch_id
         self._clock = clock
-        self._notices: list[str] = []
         self._due_ms: NDArray[np.int64] | None = None
         self._seen_rounds = -1
         self._quiet_since_ms = 0
@@ -102,16 +93,13 @@ class Flusher:
 
     def take_notices(self) -> list[str]:
         """See Shard.take_notices."""
-        notices, self._notices = self._clock.take_notices() + self._notices, []
-        return notices
+        return self._clock.take_notices() + self._changes.take_notices()
 
     def upkeep(self, now_ms: int, wall_ms: int) -> bool:
         """See Shard.upkeep."""
+        self._ingestion.check_idle()
         retention_ms = self._clock.observe(wall_ms, now_ms, self._ingestion.newest_sample_ms)
-        if self._ingestion.rounds != self._seen_rounds:
-            self._seen_rounds = self._ingestion.rounds
-            self._quiet_since_ms = now_ms
-            self._is_clean = False
+        self._note_rounds(now_ms)
         if self._spec.store.groups_per_shard != self._memory.group_count:
             self._regroup(self._spec.store.groups_per_shard, retention_ms)
             return True
@@ -125,14 +113,31 @@ class Flusher:
             return True
         expired = self._expired(retention_ms)
         if expired:
-            self._drop(expired)
+            self._changes.drop(expired, self._clock.reading)
+            self._drop_dead_series()
+            self._is_clean = False
             return True
         if self._cardinality.has_refused and self._make_room(now_ms):
             return True
-        if not self._is_clean and self._is_idle(now_ms):
-            self._is_clean = not self._tidy()
-            return not self._is_clean
-        return False
+        return self._tidy(now_ms)
+
+    def follower_upkeep(self, now_ms: int) -> bool:
+        """See Shard.follower_upkeep."""
+        self._note_rounds(now_ms)
+        self._changes.evict()
+        return self._tidy(now_ms)
+
+    def _note_rounds(self, now_ms: int) -> None:
+        if self._ingestion.rounds != self._seen_rounds:
+            self._seen_rounds = self._ingestion.rounds
+            self._quiet_since_ms = now_ms
+            self._is_clean = False
+
+    def _tidy(self, now_ms: int) -> bool:
+        if self._is_clean or not self._is_idle(now_ms):
+            return False
+        self._is_clean = not self._changes.tidy()
+        return not self._is_clean
 
     def _next_piece(self) -> list[int]:
         """As many of the owed groups as make a bounded piece of work."""
@@ -145,7 +150,7 @@ class Flusher:
     # ---- flush
 
     def flush(self, groups: Iterable[int], now_ms: int, wall_ms: int) -> None:
-        """One transaction: chunks of these groups, their checkpoints, the log cut, expired batches dropped."""
+        """See ShardChanges.flush; with it goes what is expired."""
         chosen = list(groups)
         retention_ms = self._clock.observe(wall_ms, now_ms, self._ingestion.newest_sample_ms)
         self._flush(chosen, retention_ms, group_count=None)
@@ -153,181 +158,28 @@ class Flusher:
             self._due_ms[chosen] = now_ms + self._spec.store.flush_interval_ms
 
     def _flush(self, groups: list[int], retention_ms: int, group_count: int | None) -> None:
-        memory, ingestion = self._memory, self._ingestion
-        waiting = np.flatnonzero(memory.buffers.counts.data[: memory.index.count] > 0).astype(np.int32)
-        memory.seal(waiting[np.isin(memory.groups_of(waiting), groups)])
-        memory.seal_late(groups)
-        opened = [memory.open_batches[group] for group in groups if memory.open_batches[group].chunks]
-        row, places = self._batch(opened, retention_ms) if opened else (None, [])
-        checkpoints = self._checkpoints(groups)
-        log_end = int(checkpoints.min())
-        if group_count is not None:
-            checkpoints = np.full(group_count, log_end, np.int64)
         expired = self._expired(retention_ms)
-        memory.expiring = frozenset(expired)
-        self._store.flush(
-            Flush(
-                clock=self._clock.reading,
-                batches=[] if row is None else [row],
-                checkpoints=dict(enumerate(checkpoints.tolist())),
-                log_end=log_end,
-                dropped_batches=expired,
-                group_count=group_count,
-                next_offset=ingestion.next_offset,
-            )
-        )
-        with memory.lock:
-            if row is not None:
-                self._moved(opened, row, places)
-            if group_count is not None:
-                memory.set_groups(group_count)
-        ingestion.checkpoints = checkpoints
-        ingestion.forget_log(log_end)
+        self._changes.flush(groups, self._clock.reading, expired, group_count)
         if expired:
-            self._forget(expired)
-        if not (memory.buffers.counts.data[: memory.index.count] > 0).any():
-            with memory.lock:
-                memory.buffers.shrink()
-        self._evict()
+            self._drop_dead_series()
 
     def _regroup(self, group_count: int, retention_ms: int) -> None:
         """The configured number of groups is another than the stored one."""
         self._flush(list(range(self._memory.group_count)), retention_ms, group_count)
         self._due_ms = None
 
-    def _checkpoints(self, flushed: Sequence[int]) -> NDArray[np.int64]:
-        """Checkpoints after a flush: a group that has nothing waiting is as far as one that was flushed."""
-        memory = self._memory
-        waits = np.zeros(memory.group_count, np.bool_)
-        buffered = np.flatnonzero(memory.buffers.counts.data[: memory.index.count] > 0).astype(np.int32)
-        waits[memory.groups_of(buffered)] = True
-        waits[memory.groups_of(memory.late.all().partitions)] = True
-        waits[[group for group, batch in enumerate(memory.open_batches) if batch.chunks]] = True
-        waits[list(flushed)] = False
-        known = self._ingestion.checkpoints
-        # A stream that is replayed may be behind where this group was flushed to already.
-        return np.where(waits, known, np.maximum(known, self._ingestion.applied_offset))
+    def flush_unlike_replay(self, now_ms: int, wall_ms: int) -> None:
+        """What is stored is enough then for a copy to make what is in memory here."""
+        if self._memory.unlike_replay:
+            self.flush(sorted(self._memory.unlike_replay), now_ms, wall_ms)
 
-    def _batch(self, opened: Sequence[OpenBatch], written_ms: int) -> tuple[ChunkBatchRow, list[NDArray[np.int64]]]:
-        """The row of these open batches, and for each the byte offsets of its time columns, then of its chunks."""
-        table = self._memory.chunks
-        times, chunks = table.times, table.chunks
-        place_of: dict[bytes, int] = {}
-        stored_columns: list[int] = []
-        column_index: list[int] = []
-        for batch in opened:
-            for column in batch.time_columns:
-                payload = batch.payloads[int(times.place.data[column])]
-                index = place_of.setdefault(payload, len(place_of))
-                if index == len(stored_columns):
-                    stored_columns.append(column)
-                column_index.append(index)
-        all_columns = np.array([column for batch in opened for column in batch.time_columns], np.int64)
-        all_chunks = np.array([chunk for batch in opened for chunk in batch.chunks], np.int64)
-        kept = np.array(stored_columns, np.int64)
-        order = np.argsort(all_columns)
-        chunk_columns = order[np.searchsorted(all_columns[order], chunks.time_column.data[all_chunks])]
-        index_array = np.array(column_index, np.int64)
-        meta = BatchMeta(
-            series_ids=self._memory.index.series_ids.data[chunks.partition.data[all_chunks]],
-            chunk_columns=index_array[chunk_columns].astype(np.uint32),
-            chunk_lengths=chunks.length.data[all_chunks].astype(np.uint32),
-            chunk_checksums=chunks.checksum.data[all_chunks],
-            samples=times.samples.data[kept].astype(np.uint32),
-            first_ms=times.first_ms.data[kept],
-            last_ms=times.last_ms.data[kept],
-            lengths=times.length.data[kept].astype(np.uint32),
-            checksums=times.checksum.data[kept],
-        )
-        payloads = [batch.payloads[int(chunks.place.data[chunk])] for batch in opened for chunk in batch.chunks]
-        data = b"".join([*place_of, *payloads])
-        column_places, chunk_places = meta.places()
-        row = ChunkBatchRow(self._next_batch_id, written_ms, encode_batch_meta(meta), data)
-        return row, [column_places[index_array], chunk_places]
-
-    def _moved(self, opened: Sequence[OpenBatch], row: ChunkBatchRow, places: list[NDArray[np.int64]]) -> None:
-        """What was open is stored now."""
-        memory = self._memory
-        table = memory.chunks
-        all_chunks = [chunk for batch in opened for chunk in batch.chunks]
-        table.moved(table.times, [column for batch in opened for column in batch.time_columns], row.batch_id, places[0])
-        table.moved(table.chunks, all_chunks, row.batch_id, places[1])
-        columns = table.chunks.time_column.data[all_chunks]
-        self._ingestion.unflushed_samples -= int(table.times.samples.data[columns].sum(dtype=np.int64))
-        for batch in opened:
-            memory.open_batches[-1 - batch.batch_id] = OpenBatch(batch.batch_id)
-        memory.batches[row.batch_id] = StoredBatch(row.written_ms, len(row.data))
-        memory.keep_resident(row.batch_id, row.data)
-        self._next_batch_id += 1
-
-    # ---- budgets
-
-    def _evict(self) -> None:
-        """Past shard-mem-size the oldest stored batches leave memory; queries page them in."""
-        memory = self._memory
-        excess = memory.nbytes - self._spec.store.shard_mem_bytes
-        while excess > 0 and memory.resident:
-            with memory.lock:
-                oldest = next(iter(memory.resident))
-                excess -= len(memory.resident[oldest])
-                memory.drop_resident(oldest)
+    # ---- retention
 
     def _expired(self, retention_ms: int) -> list[int]:
         oldest_ms = retention_ms - self._spec.store.disk_time_to_live_ms
         # They are in the order of their writing, and this is asked often: look no further than the first that stays.
         expired = takewhile(lambda item: item[1].written_ms <= oldest_ms, self._memory.batches.items())
         return [batch_id for batch_id, _ in expired]
-
-    def _drop(self, expired: Sequence[int]) -> None:
-        self._memory.expiring = frozenset(expired)
-        self._store.flush(Flush(dropped_batches=expired, clock=self._clock.reading))
-        self._forget(expired)
-        self._is_clean = False
-
-    def _forget(self, expired: Sequence[int]) -> None:
-        """These batches are gone from the store."""
-        memory = self._memory
-        if 2 * len(expired) > len(memory.batches) > 1:
-            self._notices.append(
-                f"dropped {len(expired)} of {len(memory.batches)} chunk batches, written until "
-                f"{time_text(memory.batches[expired[-1]].written_ms)}: disk-time-to-live is over for them"
-            )
-        with self._chunks.lock, memory.lock:
-            memory.chunks.drop_batches(expired)
-            for batch_id in expired:
-                memory.drop_resident(batch_id)
-                del memory.batches[batch_id]
-            memory.expiring = frozenset()
-            self._set_oldest()
-        self._drop_dead_series()
-
-    def _set_oldest(self) -> None:
-        memory = self._memory
-        table = memory.chunks
-        oldest = memory.buffers.first_buffered_ms(memory.index.count)
-        partitions = table.chunks.partition.data[: table.chunks.count]
-        columns = table.chunks.time_column.data[: table.chunks.count]
-        np.minimum.at(oldest, partitions, table.times.first_ms.data[columns])
-        late = memory.late.all()
-        np.minimum.at(oldest, late.partitions, late.times)
-        memory.buffers.oldest_ms.data[: len(oldest)] = oldest
-        self._lower_newest()
-
-    def _lower_newest(self) -> None:
-        """A series whose newest sample was of the future, and is gone, takes samples of now without looking back."""
-        memory = self._memory
-        count = memory.index.count
-        newest = memory.buffers.newest_ms.data[:count]
-        ahead = np.flatnonzero(newest > self._clock.reading.wall_ms)
-        if not len(ahead):
-            return
-        table, late = memory.chunks, memory.late.all()
-        left = np.full(count, NOTHING_YET_MS, np.int64)
-        columns = table.chunks.time_column.data[: table.chunks.count]
-        np.maximum.at(left, table.chunks.partition.data[: table.chunks.count], table.times.last_ms.data[columns])
-        np.maximum.at(left, late.partitions, late.times)
-        chosen = ahead[memory.buffers.counts.data[ahead] == 0]
-        newest[chosen] = left[chosen]
 
     def _make_room(self, now_ms: int) -> bool:
         """Series without data must not use a limit up that refuses new ones. True if there were any."""
@@ -338,28 +190,11 @@ class Flusher:
         return self._drop_dead_series(dead_min=1)
 
     def _drop_dead_series(self, dead_min: int | None = None) -> bool:
-        """Series without any sample leave index and store, together, once they are many. True if they did."""
-        memory = self._memory
-        count = memory.index.count
-        living = (memory.chunks.newest_chunk.data[:count] != NO_CHUNK) | (memory.buffers.counts.data[:count] > 0)
-        living[memory.late.all().partitions] = True
+        """Series without any sample leave once they are many. True if they did."""
+        living = self._changes.living()
+        count = len(living)
         dead = count - int(living.sum())
         if dead < (max(_DEAD_MIN, count // _DEAD_SHARE) if dead_min is None else dead_min):
             return False
-        dead_ids = memory.index.series_ids.data[:count][~living]
-        dropped, rows = without_series(self._store, dead_ids, self._spec.name)
-        self._store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
-        with self._chunks.lock, memory.lock:
-            memory.index.keep(living)
-            memory.buffers.keep(count, living)
-            memory.chunks.keep_series(count, living)
-            memory.late.renumber((np.cumsum(living) - 1).astype(np.int32))
-        count_series(memory, self._cardinality)
+        self._changes.drop_dead(living)
         return True
-
-    def _tidy(self) -> bool:
-        """For quiet moments: merge small part key rows, shrink the file. True if there is more to do."""
-        dropped, rows = merge_small_rows(self._store, self._spec.name)
-        if dropped:
-            self._store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
-        return self._store.reclaim()

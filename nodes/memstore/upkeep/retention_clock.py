@@ -55,6 +55,11 @@ class RetentionClock:
         """As of the last ``observe``, to be stored."""
         return self._reading
 
+    def follow(self, reading: ClockReading) -> None:
+        """Another's clock said this: if this one is ever asked, it goes on from there, as after a restart."""
+        assert self._opened_ms is None, "a clock that goes follows nobody"
+        self._stored = self._reading = reading
+
     def take_notices(self) -> list[str]:
         """Sentences about jumps that nobody took yet."""
         notices, self._notices = self._notices, []

@@ -13,7 +13,7 @@ from typing import Any
 
 from filoray.command.tsdb.shard_files import ShardFile
 from filoray.nodes.memstore.store.column_store import LogRow, PartKeyRow
-from filoray.nodes.memstore.store.sqlite_column_store import FORMAT
+from filoray.nodes.memstore.store.sqlite_tables import FORMAT
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 
 _INTEGRITY_PROBLEMS_MAX = 100
