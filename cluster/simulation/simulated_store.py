@@ -184,10 +184,21 @@ class FaultyStore:
     def put_shard_map(self, shard_map: ShardMap) -> None:
         def write() -> None:
             self._inner.put_shard_map(shard_map)
-            generation, _ = self._durable.get(shard_map.dataset, (0, None))
+            generation, former = self._durable.get(shard_map.dataset, (0, None))
             self._durable[shard_map.dataset] = (generation, shard_map)
+            self._check_in_sync(shard_map, former, generation)
 
         self._write(write)
+
+    def _check_in_sync(self, shard_map: ShardMap, former: ShardMap | None, generation: int) -> None:
+        """Those that may lead from now on have all that was shown so far."""
+        for entry in shard_map.changed_since(former) if former is not None else ():
+            known = former[entry.shard].copies.in_sync if former is not None else ()
+            file = (shard_map.dataset, entry.shard, generation)
+            for node in entry.copies.in_sync:
+                stored = self._files.get((*file, node))
+                if node not in known and stored is not None and known:
+                    self._checkers.leader_has_all.leads(file, stored.ids, (node, 0))
 
     def durable_in_sync(self, file: FileKey) -> tuple[str, ...]:
         """The nodes that may lead that shard, as it was written last; none of a dataset that is no more."""
