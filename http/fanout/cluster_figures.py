@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from filoray.cluster.errors import BadData
 from filoray.cluster.process.process_figures import ProcessFigures
-from filoray.nodes.data.node_figures import NodeFigures, RequestFigures, ShardFigures
+from filoray.nodes.data.node_figures import CopyFigures, FollowerFigures, NodeFigures, RequestFigures, ShardFigures
 
 T = TypeVar("T")
 
@@ -149,10 +149,16 @@ def _node(plain: Any) -> NodeReading:
             figures,
             process=_record(ProcessFigures, figures["process"]),
             requests=_record(RequestFigures, figures["requests"]),
-            shards=tuple([_record(ShardFigures, shard) for shard in figures["shards"]]),
+            shards=tuple([_shard(shard) for shard in figures["shards"]]),
+            copies=tuple([_record(CopyFigures, copy) for copy in figures["copies"]]),
         )
     standing = _standing(plain["standing"])
     return _record(NodeReading, plain, standing=standing, figures=figures)
+
+
+def _shard(plain: Any) -> ShardFigures:
+    followers = tuple([_record(FollowerFigures, follower) for follower in plain["followers"]])
+    return _record(ShardFigures, plain, followers=followers)
 
 
 def _record(kind: type[T], plain: Mapping[str, Any], **read: object) -> T:

@@ -26,13 +26,45 @@ class ShardCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowerFigures:
+    """A shard's copy on another node, as its leader knows it.
+
+    ``lag_entries``: how many changes it is known not to have yet; None: it is not kept up, for the reason ``problem``.
+    ``waiting_bytes``: of the changes that are not on their way yet.
+    """
+
+    node: str
+    in_sync: bool
+    lag_entries: int | None
+    waiting_bytes: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFigures:
+    """A copy that a node has as a follower. ``entries``: of its leader, that it has stored in the present session.
+
+    ``is_open``: it has all that was there when the session began.
+    """
+
+    dataset: str
+    shard: int
+    epoch: int
+    is_open: bool
+    entries: int
+    series: int
+    memory_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ShardFigures:
     """An open shard. The first four numbers are ShardCounters'.
 
     ``unflushed_samples``: in no stored chunk yet. ``log_bytes``: what its log has of them. ``newest_sample_ms``: the
     latest time that a sample of it has, None without any. ``memory_bytes``: with decoded chunks. ``stored_bytes``: of
     its chunks in the column store. ``stream_lag``: how many offsets its source is known to be ahead of it; None for a
-    shard whose only source is its own log, and while that is not known.
+    shard whose only source is its own log, and while that is not known. ``followers``: its copies on other nodes.
     """
 
     dataset: str
@@ -49,6 +81,7 @@ class ShardFigures:
     memory_bytes: int
     stored_bytes: int
     stream_lag: int | None
+    followers: tuple[FollowerFigures, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +101,14 @@ class RequestFigures:
 
 @dataclass(frozen=True, slots=True)
 class NodeFigures:
-    """One node incarnation. ``ingest_queue``: containers and other work that wait for its ingest thread."""
+    """One node incarnation. ``ingest_queue``: containers and other work that wait for its ingest thread.
+
+    ``shards``: those that it serves. ``copies``: those that it follows.
+    """
 
     incarnation: int
     process: ProcessFigures
     requests: RequestFigures
     ingest_queue: int
     shards: tuple[ShardFigures, ...]
+    copies: tuple[CopyFigures, ...] = ()

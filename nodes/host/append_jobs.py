@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from filoray.nodes.wire.write_reply import ShardWriteReply
+
+logger = logging.getLogger(__name__)
 
 ShardKey = tuple[str, int]
 
@@ -42,3 +45,10 @@ class AppendJob:
     container: bytes | memoryview
     pending: PendingWrite
     index: int
+
+    def answer(self, reply: ShardWriteReply) -> None:
+        """On the ingest thread, once. Raises nothing."""
+        try:
+            self.pending.set(self.index, reply)
+        except Exception:  # whoever asked has gone with its connection; the thread serves the others
+            logger.exception("dataset %s shard %d: a reply could not be given", *self.key)

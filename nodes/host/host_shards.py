@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from filoray.cluster.control.node_effects import FlushTurn, OpenShard
+from filoray.cluster.control.node_effects import FlushTurn, OpenShard, PromoteShard, TellCopies
 from filoray.cluster.control.node_events import (
     Closed,
     FlushFailed,
@@ -36,15 +36,18 @@ from filoray.cluster.errors import (
     ShardOpening,
     StaleRoute,
     StoreIsAhead,
+    Unavailable,
     reason_of,
 )
 from filoray.cluster.node_protocol import HeldShard, ShardEpoch
 from filoray.cluster.process.clocks import steady_ms, wall_ms
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.node_figures import ShardFigures
 from filoray.nodes.host.append_jobs import AppendJob, ShardKey
 from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.host.opening import Abandoned, NotWanted, Opening
+from filoray.nodes.host.replication.led_shards import LedShard, LedShards
 from filoray.nodes.host.shard_files import ShardFiles
 from filoray.nodes.host.shard_opener import ShardOpener
 from filoray.nodes.memstore.shard import Shard
@@ -56,12 +59,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServedShard:
-    """Open, and known to whoever asks. ``opening``: the one that opened it."""
+    """Open, and known to whoever asks. ``opening``: the one that opened it. ``led``: what keeps its copies, if any."""
 
     opening: Opening
     epoch: int
     shard: Shard
     metadata: MetricMetadataFile
+    led: LedShard | None = None
 
     def figures(self) -> ShardFigures:
         consumer = self.opening.consumer
@@ -71,7 +75,8 @@ class ServedShard:
 class HostShards:
     """``held_shard``: how a shard is held that is not open, for whoever asks for it.
 
-    ``source_timeout_ms``: how long one answer of a source may take while a shard is opened.
+    ``source_timeout_ms``: how long one answer of a source may take while a shard is opened. ``led_shards``: keep the
+    copies of those that have some.
     """
 
     def __init__(
@@ -82,7 +87,9 @@ class HostShards:
         held_shard: Callable[[ShardKey], HeldShard | None],
         tell: Callable[[NodeEvent], None],
         source_timeout_ms: int,
+        led_shards: LedShards,
     ) -> None:
+        self._led_shards = led_shards
         self._files = files
         self._opener = opener
         self._lease = lease
@@ -102,7 +109,23 @@ class HostShards:
 
         Raises ShardNotHere, EpochDiffers, ShardOpening or, if it cannot be opened, StaleRoute; LeaseLapsed.
         """
-        return [served.shard for served in self._find(dataset, shards)]
+        found = self._find(dataset, shards)
+        for served in found:
+            if served.led is not None and not served.led.is_shown:
+                raise ShardOpening(f"{served.opening.name} at epoch {served.epoch}: its copies are being looked at")
+        return [served.shard for served in found]
+
+    def put_metadata(
+        self, dataset: str, shards: Sequence[ShardEpoch], by_shard: Sequence[Sequence[MetricMetadata]]
+    ) -> None:
+        """Into the files beside the shards, and beside their copies as well as can be.
+
+        Raises as ``readable``, and Unavailable.
+        """
+        for served, entries in zip(self._find(dataset, shards), by_shard, strict=True):
+            served.metadata.put(entries)
+            if served.led is not None:
+                served.led.tell_metrics(entries)
 
     def metadata_files(self, dataset: str, shards: Sequence[ShardEpoch]) -> list[MetricMetadataFile]:
         """Beside the shards of (shard, epoch) pairs; raises as ``readable``."""
@@ -111,8 +134,14 @@ class HostShards:
     def figures(self) -> tuple[ShardFigures, ...]:
         """Of all open shards."""
         with self._lock:
-            all_served = list(self._served.values())
-        return tuple([served.figures() for served in all_served])
+            all_served = dict(self._served)
+        followers = self._led_shards.figures({key: it.led for key, it in all_served.items() if it.led is not None})
+        return tuple(
+            [replace(served.figures(), followers=followers.get(key, ())) for key, served in all_served.items()]
+        )
+
+    def served_count(self) -> int:
+        return len(self._served)
 
     def _find(self, dataset: str, shards: Sequence[ShardEpoch]) -> list[ServedShard]:
         self._lease.check()
@@ -131,6 +160,8 @@ class HostShards:
         held = self._held_shard(key)
         if held is None:
             return ShardNotHere(f"{shard}: not held here")
+        if held.is_follower:
+            return ShardNotHere(f"{shard}: only followed here")
         if held.epoch != epoch:
             return EpochDiffers(f"{shard}: held at epoch {held.epoch} here")
         if held.status.kind is ERROR:
@@ -139,13 +170,19 @@ class HostShards:
 
     # ---- on the ingest thread
 
-    def append_to_shard(self, key: ShardKey, jobs: Sequence[AppendJob]) -> list[ShardWriteReply]:
-        """One reply per job, in order."""
+    def append_to_shard(self, key: ShardKey, jobs: Sequence[AppendJob]) -> list[ShardWriteReply] | None:
+        """One reply per job, in order; None: of a shard that has copies, and each is answered in time."""
         self._lease.check()
         with self._lock:
             served = self._served.get(key)
         if served is None:
             return [Refused.of(self._not_open(key, job.epoch)) for job in jobs]
+        if served.led is not None:
+            for job in jobs:
+                if job.epoch != served.epoch:
+                    job.answer(Refused.of(self._not_open(key, job.epoch)))
+            served.led.rounds.append([job for job in jobs if job.epoch == served.epoch])
+            return None
         current = [job.container for job in jobs if job.epoch == served.epoch]
         stored = iter(_store(served.shard, current) if current else ())
         return [
@@ -153,7 +190,16 @@ class HostShards:
         ]
 
     def upkeep(self) -> bool:
-        """A look at what is late or in doubt, and one due flush step of one shard; True if more is due."""
+        """A look at what is late or in doubt, and one due flush step of one shard; True if more is due.
+
+        Then rounds are begun that waited for it: a shard that is always written to must be flushed all the same.
+        """
+        try:
+            return self._upkeep_step()
+        finally:
+            self._led_shards.go_on()
+
+    def _upkeep_step(self) -> bool:
         for opening in self.openings():
             if opening.waits_for_source_s() > self._source_timeout_s:
                 self._tell(OpeningOverdue(opening.order.key, opening.order.opening))
@@ -175,6 +221,8 @@ class HostShards:
         return trouble is not None
 
     def _flush_step(self, served: ServedShard, turn: FlushTurn) -> bool:
+        if served.led is not None and served.led.rounds.is_open:
+            return False
         try:
             is_more_due = served.shard.upkeep(steady_ms(), wall_ms())
         except Exception as error:
@@ -211,7 +259,7 @@ class HostShards:
         key, number = opening.order.key, opening.order.opening
         try:
             opening.begin()
-            self._opener.open(opening, len(self._served), run_on_ingest_thread)
+            self._opener.open(opening, self.served_count(), run_on_ingest_thread)
         except Abandoned:
             if opening.thread is not None:
                 logger.info("%s: an abandoned opening came back", opening.name)
@@ -246,6 +294,10 @@ class HostShards:
             opening.end()
         return self.abandon(number)
 
+    def order_of(self, number: OpeningId) -> OpenShard:
+        """What that opening was to open."""
+        return self._openings[number].order
+
     def openings(self) -> list[Opening]:
         """Those that are under way, or have a shard open."""
         with self._lock:
@@ -257,10 +309,72 @@ class HostShards:
         assert opening.shard is not None, "it is open"
         order = opening.order
         metadata = MetricMetadataFile(self._files.path(order.config, order.shard, "metrics"))
+        led = self._led_shards.lead(order, opening.shard, metadata) if order.config.has_copies else None
         with self._lock:
-            self._served[order.key] = ServedShard(opening, order.epoch, opening.shard, metadata)
+            self._served[order.key] = ServedShard(opening, order.epoch, opening.shard, metadata, led)
         if opening.consumer is not None:
             opening.consumer.start()
+
+    def tell_copies(self, copies: TellCopies) -> None:
+        """On any thread. For a shard that is served no more it is nothing."""
+        with self._lock:
+            served = self._served.get(copies.key)
+        if served is not None and served.led is not None and served.opening.order.opening == copies.opening:
+            served.led.tell(copies.copies, copies.peers)
+
+    # ---- copies of others' shards
+
+    def follow(self, opening: Opening, register: Callable[[OpenShard], None]) -> None:
+        """Instead of ``open``, on the follow thread: nothing is opened before the shard's leader asks for it."""
+        key, number = opening.order.key, opening.order.opening
+        try:
+            opening.begin()
+        except Abandoned:
+            return
+        except NotWanted:
+            self._forget(number)
+            self._tell(OpeningEnded(key, number))
+            return
+        register(opening.order)
+        self._tell(Opened(key, number))
+
+    def begin_promotion(self, order: PromoteShard) -> Opening:
+        """What the node followed is to be led by it. To be carried out by ``promote``, or else by ``open``."""
+        followed = self._openings[order.opening].order
+        return self.begin_opening(replace(followed, epoch=order.epoch, was_open=order.was_open, is_follower=False))
+
+    def promote(self, opening: Opening, shard: Shard) -> bool:
+        """``shard``: the copy, open and in nobody else's hand. What becomes of it is told.
+
+        False: it cannot lead as it is, and is closed; what is stored of it may be opened.
+        """
+        key, number, epoch = opening.order.key, opening.order.opening, opening.order.epoch
+        try:
+            opening.begin()
+            trouble = shard.trouble
+            if trouble is not None:
+                raise Unavailable(trouble)
+            shard.promote(epoch)
+        except Abandoned:
+            shard.close()
+        except NotWanted:
+            shard.close()
+            self._forget(number)
+            self._tell(OpeningEnded(key, number))
+        except Exception as error:
+            is_expected = isinstance(error, FilorayError)
+            logger.warning("%s: its copy cannot lead: %s", opening.name, reason_of(error), exc_info=not is_expected)
+            shard.close()
+            return False
+        else:
+            opening.shard = shard
+            self._tell(Opened(key, number))
+        return True
+
+    def opening_failed(self, opening: Opening, error: Exception) -> None:
+        """It could not even be begun."""
+        self.drop_opening(opening)
+        self._tell(OpeningFailed(opening.order.key, opening.order.opening, reason_of(error)))
 
     # ---- closing, on the ingest thread
 
@@ -273,6 +387,8 @@ class HostShards:
                 del self._served[opening.order.key]
         problem = ""
         try:
+            if served is not None and served.opening is opening and served.led is not None:
+                self._led_shards.end(served.led)
             _close(opening)
         except Exception as error:
             problem = str(error) or type(error).__name__

@@ -36,8 +36,8 @@ T = TypeVar("T")
 class ShardsToChange(Protocol):
     """The shards as the ingest thread uses them."""
 
-    def append_to_shard(self, key: ShardKey, jobs: Sequence[AppendJob]) -> list[ShardWriteReply]:
-        """One reply per job, in order."""
+    def append_to_shard(self, key: ShardKey, jobs: Sequence[AppendJob]) -> list[ShardWriteReply] | None:
+        """One reply per job, in order; None: all are answered there, now or later on this thread."""
         ...
 
     def upkeep(self) -> bool:
@@ -156,6 +156,8 @@ class HostThreads:
             self._beat.busy(f"an append to dataset {key[0]} shard {key[1]}")
             try:
                 replies = self._shards.append_to_shard(key, shard_jobs)
+                if replies is None:
+                    continue
                 if len(replies) != len(shard_jobs):
                     raise AssertionError(f"{len(replies)} replies to {len(shard_jobs)} containers")
             except FilorayError as error:
@@ -164,7 +166,4 @@ class HostThreads:
                 logger.exception("dataset %s shard %d: an append failed", *key)
                 replies = [Refused("Unavailable", f"shard {key[1]}: {type(error).__name__}: {error}")] * len(shard_jobs)
             for job, reply in zip(shard_jobs, replies, strict=True):
-                try:
-                    job.pending.set(job.index, reply)
-                except Exception:  # whoever asked has gone with its connection; the thread serves the others
-                    logger.exception("dataset %s shard %d: a reply could not be given", *key)
+                job.answer(reply)

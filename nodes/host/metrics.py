@@ -23,5 +23,10 @@ class NodeMetrics:
         """``requests``: the handler's."""
         host = self._host
         return NodeFigures(
-            self._incarnation, self._process.figures(), requests, host.threads.queued(), host.shards.figures()
+            self._incarnation,
+            self._process.figures(),
+            requests,
+            host.threads.queued(),
+            host.shards.figures(),
+            host.followers.figures(),
         )

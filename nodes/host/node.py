@@ -18,6 +18,7 @@ from filoray.cluster.actors.ray_actors import reachable_host
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.copy_set import FollowedShard, InSyncProposed, ShardCopies
 from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import ShardEvent
 from filoray.cluster.errors import Unavailable
@@ -25,6 +26,7 @@ from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
     LeaseGrant,
     NodeAnnouncement,
+    Peer,
     ShardEpoch,
     ShardReport,
 )
@@ -56,12 +58,14 @@ class Node:
         self._address = NodeAddress(reachable_host(config.node.host), port)
         self._lease = Lease(is_needed=config.lease_ms > 0)
         self._host = ShardHost(
+            name,
             config.data_dir,
             self._reporter.report,
             config.column_store_url,
             config.dataset_limits,
             NodeLimits(config.node.source_timeout_ms),
             self._lease,
+            config.node.max_message_bytes,
         )
         self._handler = RequestHandler(self._host, config, incarnation)
         key = gateways_key if config.node.is_encrypted else None
@@ -94,6 +98,15 @@ class Node:
 
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:
         self._host.start_shards(config, shards, opened)
+
+    def follow_shards(self, config: DatasetConfig, shards: Sequence[FollowedShard]) -> None:
+        self._host.follow_shards(config, shards)
+
+    def tell_copies(self, dataset: str, copies: Sequence[ShardCopies], peers: Sequence[Peer]) -> None:
+        self._host.tell_of_copies(dataset, copies, peers)
+
+    def drop_copies(self, dataset: str, generation: int, shards: Sequence[FollowedShard]) -> None:
+        self._host.drop_copies(dataset, generation, shards)
 
     def stop_shards(self, dataset: str, shards: Sequence[ShardEpoch]) -> None:
         self._host.stop_shards(dataset, shards)
@@ -135,8 +148,10 @@ class _Reporter:
         """Have it known when nothing is reported any more; a coordinator that is away is no fault of the node's."""
         watch.watch_thread(self._thread)
 
-    def report(self, dataset: str, shard: int, epoch: int, event: ShardEvent) -> None:
+    def report(self, dataset: str, shard: int, epoch: int, event: ShardEvent | InSyncProposed) -> None:
         with self._changed:
+            if isinstance(event, InSyncProposed):  # it is made again while nobody answers: the newest counts
+                self._waiting = [it for it in self._waiting if not _is_proposal(it, dataset, shard, epoch)]
             self._waiting.append(ShardReport(dataset, shard, epoch, event))
             self._changed.notify()
 
@@ -164,3 +179,8 @@ class _Reporter:
             logger.exception("%d reports could not be given; they are tried again", len(reports))
             return False
         return True
+
+
+def _is_proposal(report: ShardReport, dataset: str, shard: int, epoch: int) -> bool:
+    is_same = (report.dataset, report.shard, report.epoch) == (dataset, shard, epoch)
+    return is_same and isinstance(report.event, InSyncProposed)

@@ -3,7 +3,7 @@
 Writes go to the ingest thread; everything else runs on a small pool, so that a long query never keeps a write or
 a heartbeat waiting. A cancelled or abandoned query stops at its kernels' next look at the token. Of each kind a bounded
 number waits; the next is refused at once. What the node says of itself has a thread of its own: it is asked most when
-all others are busy.
+all others are busy. What leaders of shards send to the copies here goes to the follow thread.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from filoray.nodes.host.metrics import NodeMetrics
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.wire import fragment_codec as wire
+from filoray.nodes.wire.copy_bodies import Entries, SyncStep
 from filoray.nodes.wire.figures_reply import encode_node_figures
 from filoray.nodes.wire.protocol import Frames, Kind, RequestHeader
 from filoray.nodes.wire.reply_bodies import NamesReply, encode_metrics
@@ -126,6 +127,7 @@ class RequestHandler:
         node = config.node
         self._open_writes = OpenRequests("writes", node.max_queued_requests, node.max_queued_bytes)
         self._open_queries = OpenRequests("queries", node.max_queued_requests, node.max_queued_bytes)
+        self._open_entries = OpenRequests("entries of copies", node.max_queued_requests, node.max_queued_bytes)
         self._open_figures = OpenRequests("requests for figures", node.max_queued_requests, node.max_queued_bytes)
         self._query_threads = node.query_threads
         self._pool = ThreadPoolExecutor(node.query_threads, "query")
@@ -159,6 +161,8 @@ class RequestHandler:
                 self._write(work)
             elif header.kind is Kind.FIGURES:
                 self._figures(work)
+            elif header.kind in (Kind.SYNC, Kind.REPLICATE):
+                self._keep_copies(work)
             else:
                 self._enqueue(work)
 
@@ -195,6 +199,29 @@ class RequestHandler:
             self._host.submit(header.dataset, header.shards, work.frames, pending)
         except BaseException:
             self._open_writes.end(work.size_bytes)
+            raise
+
+    def _keep_copies(self, work: _Work) -> None:
+        """What leaders send to the copies here."""
+        header, body, responder = work.header, work.body, work.responder
+
+        def answer(outcome: object) -> None:
+            self._open_entries.end(work.size_bytes)
+            if isinstance(outcome, Exception):
+                responder.fail(outcome)
+            else:
+                responder.reply(outcome)
+
+        self._open_entries.begin(work.size_bytes)
+        try:
+            if isinstance(body, SyncStep):
+                ((shard, epoch),) = header.shards
+                self._host.followers.take_step(header.dataset, shard, epoch, body, work.frames, answer)
+            else:
+                assert isinstance(body, Entries), "of REPLICATE"
+                self._host.followers.take_entries(header.dataset, header.shards, body, work.frames, answer)
+        except BaseException:
+            self._open_entries.end(work.size_bytes)
             raise
 
     def _figures(self, work: _Work) -> None:
@@ -326,9 +353,7 @@ class RequestHandler:
 
     def _put_metadata(self, work: _Work) -> None:
         assert isinstance(work.body, MetricEntries)
-        files = self._host.metadata_files(work.header.dataset, work.header.shards)
-        for file, entries in zip(files, work.body.by_shard, strict=True):
-            file.put(entries)
+        self._host.shards.put_metadata(work.header.dataset, work.header.shards, work.body.by_shard)
         work.responder.reply()
 
     def _metadata(self, work: _Work) -> None:

@@ -1,4 +1,8 @@
-"""Where the shards of a node have their files: a directory for each data set, by its storage name."""
+"""Where the shards of a node have their files: a directory for each data set, by its storage name.
+
+Any node opens the files of a data set with one copy of each shard: they are beside the other data sets' in the data
+directory. Of one with more, each node has its own, ``copies/<node>/<storage name>/``, so that its disk may be lost.
+"""
 
 from __future__ import annotations
 
@@ -13,38 +17,59 @@ from filoray.nodes.memstore.store.store_choice import delete_shared_store
 logger = logging.getLogger(__name__)
 
 
-class ShardFiles:
-    """``column_store_url``: the PostgreSQL that has the shards' samples instead, or None."""
+COPIES_DIRECTORY = "copies"
 
-    def __init__(self, data_dir: Path, column_store_url: str | None) -> None:
+
+class ShardFiles:
+    """``node``: whose copies these are. ``column_store_url``: the PostgreSQL that has the samples instead, or None."""
+
+    def __init__(self, node: str, data_dir: Path, column_store_url: str | None) -> None:
         self.column_store_url = column_store_url
+        self._node = node
         self._data_dir = data_dir
 
     def path(self, config: DatasetConfig, shard: int, kind: str = "db") -> Path:
-        return self._data_dir / config.storage_name / f"shard-{shard}.{kind}"
+        return self._directory(config) / f"shard-{shard}.{kind}"
+
+    def _directory(self, config: DatasetConfig) -> Path:
+        if config.has_copies:
+            return self._copies(config.storage_name)
+        return self._data_dir / config.storage_name
+
+    def _copies(self, storage: str) -> Path:
+        return self._data_dir / COPIES_DIRECTORY / self._node / storage
 
     def describe(self, config: DatasetConfig) -> None:
         """Beside the shards, for whoever lost the coordinator's store."""
-        directory = self._data_dir / config.storage_name
+        directory = self._directory(config)
         try:
             write_dataset_file(directory, config)
         except OSError as error:  # only a coordinator that lost its store would miss it
             logger.warning("dataset %s: %s cannot be written: %s", config.name, directory / DATASET_FILE, error)
 
     def delete(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
-        """All that is stored of them, and the directory if nothing is left. Takes a database long for large shards."""
-        storage = storage_name(dataset, generation)
-        for shard in shards:
-            self._delete_shard(storage, shard)
-        directory = self._data_dir / storage
-        try:
-            if not any(directory.glob("shard-*")):
-                (directory / DATASET_FILE).unlink(missing_ok=True)
-            directory.rmdir()
-        except OSError:
-            pass
+        """All that is stored of them on this machine, in every node's copies: whoever had one has closed it.
 
-    def _delete_shard(self, storage: str, shard: int) -> None:
-        for path in (self._data_dir / storage).glob(f"shard-{shard}.*"):  # with SQLite's -wal and -shm
+        And the directories if nothing is left. Takes a database long for large shards.
+        """
+        storage = storage_name(dataset, generation)
+        for directory in [self._data_dir / storage, *self._data_dir.glob(f"{COPIES_DIRECTORY}/*/{storage}")]:
+            _delete_files(directory, shards)
+        for shard in shards:
+            delete_shared_store(self.column_store_url, storage, shard)
+
+    def delete_own_copies(self, dataset: str, generation: int, shards: Sequence[int]) -> None:
+        """This node's copies of them, and nobody else's."""
+        _delete_files(self._copies(storage_name(dataset, generation)), shards)
+
+
+def _delete_files(directory: Path, shards: Sequence[int]) -> None:
+    for shard in shards:
+        for path in directory.glob(f"shard-{shard}.*"):  # with SQLite's -wal and -shm
             path.unlink(missing_ok=True)
-        delete_shared_store(self.column_store_url, storage, shard)
+    try:
+        if not any(directory.glob("shard-*")):
+            (directory / DATASET_FILE).unlink(missing_ok=True)
+        directory.rmdir()
+    except OSError:
+        pass

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +72,8 @@ class NodeClient(Protocol):
 class ZmqNodeClient:
     """NodeClient over a private socket of this machine or over TCP. Belongs to the event loop that made it.
 
+    ``lost``: told whenever a connection that there was is lost, also while nothing waits for an answer.
+
     ``endpoint``: the private socket; "": TCP at the node's address, where ``node_key`` is the node's public key, and
     ``gateway_keys`` prove to it that this is a gateway. ``message_bytes_max``: of one message, either way.
     """
@@ -84,8 +87,10 @@ class ZmqNodeClient:
         node_key: bytes = b"",
         gateway_keys: KeyPair | None = None,
         message_bytes_max: int = 1 << 30,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._address = address
+        self._lost = lost
         self._incarnation = incarnation
         self._loop = asyncio.get_running_loop()
         self._request_ids = itertools.count(1)
@@ -234,9 +239,11 @@ class ZmqNodeClient:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 return
-            self._is_connected = event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            was_connected, self._is_connected = self._is_connected, event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
             if not self._is_connected:
                 self._fail_pending()
+                if was_connected:
+                    self._lost()
 
     def _fail_pending(self) -> None:
         for future in list(self._pending.values()):

@@ -1,5 +1,7 @@
 """What travels between a gateway and a node's data plane: multipart messages, their headers and their errors.
 
+Leaders of shards send to their followers' nodes as gateways do.
+
     frame   content
     0       msgpack header: RequestHeader or ReplyHeader as an array, in field order
     1..     raw buffers, as the request's kind says:
@@ -9,6 +11,8 @@
                     ``request_bodies``
             CANCEL  none and no reply; ``request_id`` names the request to stop
             FIGURES none, and no shards and no dataset: it is for the node itself
+            SYNC    a piece of a snapshot, if it is the step that has one; from a shard's leader to a follower
+            REPLICATE  one frame per entry, those of the first shard first; from shards' leader to their follower
 
 Every request but CANCEL names the node's incarnation and the epoch of each shard that it was routed by. A
 node that holds others answers with a StaleRoute error, and nothing of the request is done. What is not of this form
@@ -49,6 +53,8 @@ class Kind(IntEnum):
     METADATA = 8
     CANCEL = 9
     FIGURES = 10
+    SYNC = 11
+    REPLICATE = 12
 
 
 @dataclass(frozen=True, slots=True)

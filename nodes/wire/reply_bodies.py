@@ -8,6 +8,7 @@
     PUT_METADATA            nil
     METADATA                an array of [metric, type, help, unit]
     FIGURES                 see ``figures_reply``
+    SYNC, REPLICATE         see ``copy_bodies``
 
 Nodes are trusted: a gateway takes what they say as it is. Their lists may be long, so that no text is looked at.
 """

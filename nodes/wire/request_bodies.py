@@ -7,6 +7,7 @@
     VALUES                     [selectors, start_ms, end_ms, limit, label name]
     PUT_METADATA               for each of ``shards`` an array of [metric, type, help, unit]
     METADATA                   [metric or "", limit]
+    SYNC, REPLICATE            see ``copy_bodies``
 
 A selector is an array of [label name, operator, value]; a limit of 0 is none.
 """
@@ -18,15 +19,11 @@ from dataclasses import dataclass
 
 from filoray.cluster.errors import BadData
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
-from filoray.nodes.data.metric_metadata import (
-    HELP_CHARACTERS_MAX,
-    METRICS_MAX,
-    NAME_CHARACTERS_MAX,
-    UNIT_CHARACTERS_MAX,
-    MetricMetadata,
-)
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.promql.codec import matchers_to_plain
-from filoray.nodes.wire.field_checks import INT64_MAX, items, malformed, text, unicode_text, whole_number
+from filoray.nodes.wire.copy_bodies import Entries, SyncStep, read_entries, read_sync_step
+from filoray.nodes.wire.field_checks import INT64_MAX, items, malformed, text, whole_number
+from filoray.nodes.wire.metric_entries import metric_entries
 from filoray.nodes.wire.protocol import HEADER_BYTES_MAX, Kind, RequestHeader
 
 _SELECTORS_MAX = 10_000
@@ -61,7 +58,7 @@ class MetricEntries:
     by_shard: Sequence[Sequence[MetricMetadata]]
 
 
-RequestBody = MetadataQuestion | MetricQuestion | MetricEntries | None
+RequestBody = MetadataQuestion | MetricQuestion | MetricEntries | SyncStep | Entries | None
 
 
 def write_body(kind: Kind, body: RequestBody) -> object:
@@ -74,6 +71,8 @@ def write_body(kind: Kind, body: RequestBody) -> object:
             return [metric, limit]
         case MetricEntries(by_shard):
             return [[entry.as_row() for entry in entries] for entries in by_shard]
+        case SyncStep() | Entries():
+            return body.encode()
     return None
 
 
@@ -85,6 +84,10 @@ def read_body(header: RequestHeader, frame_count: int) -> RequestBody:
         raise malformed("shards", list(header.shards), "empty")
     if kind not in (Kind.CANCEL, Kind.FIGURES) and not header.shards:
         raise malformed("shards", list(header.shards), "at least one shard")
+    if kind is Kind.SYNC:
+        return read_sync_step(header, frame_count)
+    if kind is Kind.REPLICATE:
+        return read_entries(header, frame_count)
     if kind is Kind.WRITE and frame_count != wanted_frames:
         raise BadData(f"a write has a container for each of its shards, not {frame_count} for {len(header.shards)}")
     if frame_count != wanted_frames:
@@ -94,7 +97,7 @@ def read_body(header: RequestHeader, frame_count: int) -> RequestBody:
             return _metadata_question(kind, body)
         case Kind.PUT_METADATA:
             lists = items(body, "body", len(header.shards), exactly=len(header.shards))
-            return MetricEntries(tuple([_entries(one) for one in lists]))
+            return MetricEntries(tuple([metric_entries(one) for one in lists]))
         case Kind.METADATA:
             metric, limit = items(body, "body", 2, exactly=2)
             return MetricQuestion(
@@ -138,20 +141,3 @@ def _matcher(plain: object) -> LabelMatcher:
         _OPERATORS[operator],
         text(value, "a label's value", _TEXT_CHARACTERS_MAX),
     )
-
-
-def _entries(plain: object) -> tuple[MetricMetadata, ...]:
-    found = []
-    for entry in items(plain, "metric metadata", METRICS_MAX):
-        metric, kind, help_text, unit = items(entry, "metric metadata", 4, exactly=4)
-        if not unicode_text(metric, "a metric's name", NAME_CHARACTERS_MAX):
-            raise malformed("a metric's name", metric, "not empty")
-        found.append(
-            MetricMetadata(
-                metric,
-                unicode_text(kind, "a metric's type", UNIT_CHARACTERS_MAX),
-                unicode_text(help_text, "a metric's help", HELP_CHARACTERS_MAX),
-                unicode_text(unit, "a metric's unit", UNIT_CHARACTERS_MAX),
-            )
-        )
-    return tuple(found)

@@ -43,7 +43,7 @@ ODD = [0, -1, 1 << 31, 1 << 63, 1.5, float("nan"), "", "x" * 300, b"", b"\xff", 
 class Node:
     def __init__(self, data_dir: Path, key: bytes | None) -> None:
         limits = TransportLimits(connections=STRANGERS // 4)  # one that was not counted out would take a place for good
-        self.host = ShardHost(data_dir, lambda *report: None)
+        self.host = ShardHost("node-0", data_dir, lambda *report: None)
         self.handler = RequestHandler(self.host, default_server_config(), incarnation=1)
         with socket.socket() as probe:
             probe.bind((HOST, 0))
@@ -58,6 +58,8 @@ class Node:
             "sourcefactory": "filoray.nodes.streams.LogStreamFactory", "sourceconfig": {},
         }  # fmt: skip
         self.host.start_shards(parse_dataset_config(orjson.dumps(body).decode(), "d"), [(0, 1)])
+        copied = {**body, "dataset": "copied", "num-replicas": 2}
+        self.host.follow_shards(parse_dataset_config(orjson.dumps(copied).decode(), "copied"), [(0, 1, 1)])
         wait_until(lambda: any(held.status.kind is StatusKind.ACTIVE for held in self.host.held()), "the shard is open")
 
     def close(self) -> None:
@@ -105,6 +107,21 @@ def good_messages() -> list[list[bytes]]:
     return [[header(kind, body).encode(), *frames] for kind, body, frames in bodies]
 
 
+def leaders_messages() -> list[list[bytes]]:
+    """One of each, as leaders of shards send them, to a shard that is followed here."""
+    bodies: list[tuple[Kind, Any, list[bytes]]] = [
+        (Kind.SYNC, [0, 9, 1, 0, []], []),
+        (Kind.SYNC, [0, 9, 2, 0, []], [b"a piece"]),
+        (Kind.SYNC, [0, 9, 3, 0, [["up", "gauge", "is it", ""]]], []),
+        (Kind.SYNC, [0, 9, 4, 7, []], []),
+        (Kind.REPLICATE, [0, [[9, 1, 2]]], [b"an entry", b"another"]),
+    ]
+    return [
+        [RequestHeader(1, kind, 1, "copied", ((0, 1),), 30_000, body).encode(), *frames]
+        for kind, body, frames in bodies
+    ]
+
+
 def spoilt(chosen: random.Random, frames: list[bytes]) -> list[bytes]:
     """One or more things of a message are otherwise."""
     frames = list(frames)
@@ -150,11 +167,12 @@ def answer_to(client: zmq.Socket, request: RequestHeader, frames: list[bytes]) -
 
 def test_a_node_answers_whatever_messages_it_is_sent(private: Node) -> None:
     messages = good_messages()
+    all_messages = [*messages, *leaders_messages()]
     with zmq.Context() as context, context.socket(zmq.DEALER) as client:
         client.linger = 0
         client.connect(private.server.endpoint)
         for number, chosen in enumerate(rounds(MESSAGES)):
-            client.send_multipart(spoilt(chosen, chosen.choice(messages)))
+            client.send_multipart(spoilt(chosen, chosen.choice(all_messages)))
             while client.poll(0):
                 error = ReplyHeader.decode(client.recv_multipart()[0]).error
                 assert error is None or error[0] != "FilorayError", f"round {number}: {error}"
@@ -168,7 +186,8 @@ def test_a_node_answers_whatever_messages_it_is_sent(private: Node) -> None:
     assert private.watch.problem() == ""
     # A reply leaves a moment before its request is counted out.
     handler = private.handler
-    wait_until(lambda: not handler._open_writes._count and not handler._open_queries._count, "all are counted out")
+    kinds = (handler._open_writes, handler._open_queries, handler._open_entries)
+    wait_until(lambda: not any(kind._count for kind in kinds), "all are counted out")
 
 
 def test_a_node_outlives_whatever_bytes_strangers_send_to_its_port(public: Node) -> None:

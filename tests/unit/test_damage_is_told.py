@@ -54,7 +54,7 @@ def services(tmp_path: Path) -> Iterator[tuple[FanOutQueryService, FanOutMetadat
         if isinstance(event, IngestionStarted):
             is_open.set()
 
-    host = ShardHost(tmp_path, report)
+    host = ShardHost("node-0", tmp_path, report)
     host.start_shards(CONFIG, [(0, 2)])
     assert is_open.wait(20)
     server_config = default_server_config()

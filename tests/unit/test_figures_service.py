@@ -23,14 +23,19 @@ from filoray.http.fanout.cluster_figures import (
 )
 from filoray.http.fanout.figures_service import FanOutFiguresService, ProblemTimes
 from filoray.http.fanout.view_holder import ViewHolder
-from filoray.nodes.data.node_figures import NodeFigures, RequestFigures, ShardFigures
+from filoray.nodes.data.node_figures import CopyFigures, FollowerFigures, NodeFigures, RequestFigures, ShardFigures
 from filoray.nodes.wire.figures_reply import encode_node_figures
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Kind
 
 PROCESS = ProcessFigures(pid=7, uptime_ms=60_000, cpu_ms=1_500, resident_bytes=200 << 20)
-SHARD = ShardFigures("shop", 0, 1, 10, 1, 2, 300, 5, 4, 99, 1_000, 4096, 2048, None)
-FIGURES = NodeFigures(1, PROCESS, RequestFigures(1, 2, 3, 4, 5, 6), 7, (SHARD,))
+FOLLOWERS = (
+    FollowerFigures("node-1", True, 3, 99, ""),
+    FollowerFigures("node-2", False, None, 0, "it has no copy yet"),
+)
+SHARD = ShardFigures("shop", 0, 1, 10, 1, 2, 300, 5, 4, 99, 1_000, 4096, 2048, None, FOLLOWERS)
+COPY = CopyFigures("shop", 1, 4, True, 17, 5, 4096, 2048)
+FIGURES = NodeFigures(1, PROCESS, RequestFigures(1, 2, 3, 4, 5, 6), 7, (SHARD,), (COPY,))
 OWN = GatewayFigures("http://127.0.0.1:8080", PROCESS, 10, 1, 0)
 UP = Standing(Presence.UP)
 VIEW = ClusterView(7, NODES, {"shop": dataset("shop")})

@@ -44,7 +44,7 @@ class Node:
 
     def __init__(self, data_dir: Path, epoch: int = 1) -> None:
         self.epoch = epoch
-        self.host = ShardHost(data_dir, lambda *report: None)
+        self.host = ShardHost("node-0", data_dir, lambda *report: None)
         self.handler = RequestHandler(self.host, default_server_config(), incarnation=1)
         self.client = InProcessNode(self.handler)
         self.host.start_shards(CONFIG, [(0, epoch), (1, epoch)])

@@ -10,6 +10,19 @@ import pytest
 from filoray.cluster.errors import BadData, ExecutionError, FilorayError, StaleRoute
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.metric_metadata import HELP_CHARACTERS_MAX, MetricMetadata
+from filoray.nodes.wire.copy_bodies import (
+    ENTRIES_MAX,
+    Entries,
+    SessionEntries,
+    Step,
+    Stored,
+    SyncStep,
+    decode_held,
+    decode_stored,
+    encode_held,
+    encode_stored,
+    frames_by_shard,
+)
 from filoray.nodes.wire.protocol import Kind, MalformedRequest, ReplyHeader, RequestHeader
 from filoray.nodes.wire.request_bodies import (
     MetadataQuestion,
@@ -143,6 +156,22 @@ def question(kind: Kind, body: Any, shards: tuple[tuple[int, int], ...] = ((0, 1
         (Kind.PUT_METADATA, [[["up", "gauge", b"help", ""]]], 0, "a metric's help is b'help'"),
         (Kind.PUT_METADATA, [[["up", "gauge", "h" * (HELP_CHARACTERS_MAX + 1), ""]]], 0, "a metric's help is str"),
         (Kind.PUT_METADATA, [[["up", "gauge", "help", "\ud800"]]], 0, "text in UTF-8"),
+        (Kind.SYNC, [0, 9, int(Step.BEGIN), 0], 0, "an array of 5 entries"),
+        (Kind.SYNC, [-1, 9, int(Step.BEGIN), 0, []], 0, "generation is -1"),
+        (Kind.SYNC, [0, "9", int(Step.BEGIN), 0, []], 0, "session is '9'"),
+        (Kind.SYNC, [0, 9, 5, 0, []], 0, "step is 5"),
+        (Kind.SYNC, [0, 9, int(Step.PIECE), None, []], 1, "number is None"),
+        (Kind.SYNC, [0, 9, int(Step.METRICS), 0, [["up", "gauge"]]], 0, "an array of 4 entries"),
+        (Kind.SYNC, [0, 9, int(Step.PIECE), 0, []], 0, "SYNC has 1 frames here, not 0"),
+        (Kind.SYNC, [0, 9, int(Step.END), 0, []], 1, "SYNC has 0 frames here, not 1"),
+        (Kind.REPLICATE, [0], 0, "an array of 2 entries"),
+        (Kind.REPLICATE, [0, []], 0, "an array of 1 entries"),
+        (Kind.REPLICATE, [0, [[9, 1]]], 0, "an array of 3 entries"),
+        (Kind.REPLICATE, [0, [[9, 0, 1]]], 1, "the first entry's number is 0"),
+        (Kind.REPLICATE, [0, [[9, 1, 0]]], 0, "a count of entries is 0"),
+        (Kind.REPLICATE, [0, [[9, 1, ENTRIES_MAX + 1]]], 1, "a count of entries is"),
+        (Kind.REPLICATE, [0, [[9, 1, 2]]], 1, "REPLICATE has 2 frames here, not 1"),
+        (Kind.REPLICATE, [None, [[9, 1, 1]]], 1, "generation is None"),
     ],
 )
 def test_a_body_that_is_not_its_kinds_is_said_so(kind: Kind, body: Any, frames: int, says: str) -> None:
@@ -172,6 +201,27 @@ def test_bodies_come_out_as_their_kind() -> None:
     assert read_body(question(Kind.METADATA, ["up", 5]), 0) == MetricQuestion("up", 5)
     entries = read_body(question(Kind.PUT_METADATA, [[["up", "gauge", "hélp", ""]]]), 0)
     assert entries == MetricEntries(((MetricMetadata("up", "gauge", "hélp", ""),),))
+    step = SyncStep(2, 9, Step.METRICS, 3, (MetricMetadata("up", "gauge", "hélp", ""),))
+    assert read_body(question(Kind.SYNC, as_sent(step.encode())), 0) == step
+    sent = Entries(2, (SessionEntries(9, 4, 2), SessionEntries(8, 1, 1)))
+    found = read_body(question(Kind.REPLICATE, as_sent(sent.encode()), ((0, 1), (5, 2))), 3)
+    assert found == sent
+    assert frames_by_shard(sent, [b"a", b"b", b"c"]) == [[b"a", b"b"], [b"c"]]
+
+
+def test_answers_to_leaders_come_out_as_they_went_in() -> None:
+    stored = [Stored(7), Stored(0, ("StaleRoute", "that session is over"))]
+    assert decode_stored(as_sent(encode_stored(stored)), 2) == stored
+    with pytest.raises(BadData, match="an array of 1 entries"):
+        decode_stored(as_sent(encode_stored(stored)), 1)
+    held = [(1, (1 << 64) - 1), (2, 0)]
+    assert decode_held(as_sent(encode_held(held))) == held
+    with pytest.raises(BadData, match="a batch's checksum is -1"):
+        decode_held([[1, -1]])
+
+
+def as_sent(plain: object) -> Any:
+    return msgpack.unpackb(msgpack.packb(plain))
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class OneNode:
 
     def __init__(self, data_dir: Path) -> None:
         self.opened = threading.Event()
-        self.host = ShardHost(data_dir, self._report)
+        self.host = ShardHost("node-0", data_dir, self._report)
         self.config = default_server_config()
         self.handler = RequestHandler(self.host, self.config, incarnation=1)
         with socket.socket() as probe:
@@ -214,7 +214,7 @@ async def test_a_shard_that_is_being_opened_is_waited_for_on_the_same_view(
 
 def test_errors_of_shards_that_cannot_be_asked_tell_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, go_on = threading.Event(), threading.Event()
-    host = ShardHost(tmp_path, lambda dataset, shard, epoch, event: opened.set() if shard == 1 else None)
+    host = ShardHost("node-0", tmp_path, lambda dataset, shard, epoch, event: opened.set() if shard == 1 else None)
     opens = ShardOpener.open
 
     def open_all_but_one(self: ShardOpener, opening: Opening, *arguments: Any) -> None:

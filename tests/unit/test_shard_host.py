@@ -41,7 +41,7 @@ class Node:
         self.data_dir = data_dir
         self.events: list[tuple[int, ShardEvent]] = []
         self.host = ShardHost(
-            data_dir, lambda dataset, shard, epoch, event: self.events.append((shard, event)), lease=lease
+            "node-0", data_dir, lambda dataset, shard, epoch, event: self.events.append((shard, event)), lease=lease
         )
 
     def start(self, shards: Sequence[int], **store: object) -> DatasetConfig:

@@ -89,6 +89,7 @@ class Node:
         self.events: list[tuple[str, int, ShardEvent]] = []
         self.data_dir = data_dir
         self.host = ShardHost(
+            "node-0",
             data_dir,
             lambda dataset, shard, epoch, event: self.events.append((dataset, shard, event)),
             node_limits=limits,

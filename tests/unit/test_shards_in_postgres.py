@@ -83,7 +83,7 @@ class Host:
 
     def __init__(self, data_dir: Path, url: str, name: str) -> None:
         self.events: list[ShardEvent] = []
-        self.host = ShardHost(data_dir, lambda dataset, shard, epoch, event: self.events.append(event), url)
+        self.host = ShardHost("node-0", data_dir, lambda dataset, shard, epoch, event: self.events.append(event), url)
         self.config = dataset_config(name)
         self.host.start_shards(self.config, [(0, 1)])
         self.wait_for("IngestionStarted")

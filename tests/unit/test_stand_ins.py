@@ -134,7 +134,7 @@ def one_node(directory: Path) -> Iterator[Services]:
         if isinstance(event, IngestionStarted):
             is_open.set()
 
-    host = ShardHost(directory, report)
+    host = ShardHost("node-0", directory, report)
     host.start_shards(CONFIG, [(0, 2)])
     assert is_open.wait(20)
     config = default_server_config()

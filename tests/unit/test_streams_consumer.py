@@ -60,6 +60,7 @@ class Node:
         self.config = config
         self.epoch = epoch
         self.host = ShardHost(
+            "node-0",
             data_dir,
             lambda dataset, shard, epoch, event: self.events.append(event),
             limits=replace(NO_FILES, csv_directory=data_dir.parent),

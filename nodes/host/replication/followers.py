@@ -1,0 +1,357 @@
+"""The copies that this node has as a follower: joined, kept up, and given away to be led or closed.
+
+A copy is registered without anything being opened. Its leader then begins a session: what the leader has comes in
+pieces into a file beside, while what there was before stays as it is; at the end that file takes its place and is
+opened, and from then on each entry is carried out in its order. What comes of another epoch or session is refused with
+StaleRoute. A copy whose leader is gone stays as it is.
+
+All of it happens on the follow thread, but what takes long (reading what is held already, opening) has a thread of its
+own; meanwhile the copy is in that one's hand, and whoever wants it waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from filoray.cluster.control.node_effects import OpenShard
+from filoray.cluster.control.node_events import OpeningId
+from filoray.cluster.errors import FilorayError, ShardNotHere, StaleRoute, Unavailable
+from filoray.cluster.process.clocks import steady_ms
+from filoray.cluster.process.open_files import check_room
+from filoray.cluster.process.thread_watch import ThreadWatch
+from filoray.nodes.data.node_figures import CopyFigures
+from filoray.nodes.host.append_jobs import ShardKey
+from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
+from filoray.nodes.host.replication.follow_thread import FollowThread
+from filoray.nodes.host.shard_files import ShardFiles
+from filoray.nodes.memstore.replica_entries import decode_entry
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.shard_spec import ShardSpec
+from filoray.nodes.memstore.store.snapshot import SnapshotFile
+from filoray.nodes.wire.copy_bodies import (
+    Entries,
+    SessionEntries,
+    Step,
+    Stored,
+    SyncStep,
+    encode_held,
+    encode_stored,
+    frames_by_shard,
+)
+from filoray.nodes.wire.protocol import Frames
+
+logger = logging.getLogger(__name__)
+
+RunAside = Callable[[str, Callable[[], None]], None]
+"""(dataset, what is to be done on a thread of its own, when there is a place for it)."""
+Answer = Callable[[object], None]
+"""Of a request: the body, or the exception, of its reply. Called on any thread, once."""
+GiveTo = Callable[[Shard | None], None]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Copy:
+    """``shard``: None while nothing is open. ``stored``: number of the last entry that it has in this session.
+
+    ``session``: whose steps and entries are taken; None: nobody's. ``joining``: what has come in so far. ``is_live``:
+    ``shard`` is what the session brought, so that its entries belong there.
+    ``is_aside``: it is in another thread's hand; ``wanted``: who gets it then.
+    """
+
+    order: OpenShard
+    session: int | None = None
+    shard: Shard | None = None
+    stored: int = 0
+    is_live: bool = False
+    joining: SnapshotFile | None = None
+    next_piece: int = 0
+    is_aside: bool = False
+    wanted: list[GiveTo] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"dataset {self.order.config.name} shard {self.order.shard}"
+
+
+class Followers:
+    """Any thread may call its methods; none waits but ``close``. ``served_count``: of shards that are open besides."""
+
+    def __init__(self, files: ShardFiles, run_aside: RunAside, served_count: Callable[[], int]) -> None:
+        self._files = files
+        self._served_count = served_count
+        self._run_aside = run_aside
+        self._copies: dict[ShardKey, _Copy] = {}
+        """Changed on the follow thread alone."""
+        self._thread = FollowThread(self._upkeep)
+
+    def watch_with(self, watch: ThreadWatch) -> None:
+        """Have it known when copies get no further."""
+        self._thread.watch_with(watch)
+
+    def close(self) -> None:
+        """Every copy was given away."""
+        self._thread.close()
+
+    # ---- what the node wants
+
+    def run(self, what: str, action: Callable[[], None]) -> None:
+        """On the follow thread, after all that came before."""
+        self._thread.submit(what, action)
+
+    def register(self, order: OpenShard) -> None:
+        """What its leader sends at that epoch is taken from now on. On the follow thread."""
+        self._copies[order.key] = _Copy(order)
+
+    def give_away(self, opening: OpeningId, key: ShardKey, take: GiveTo) -> None:
+        """Nothing more is taken for it. ``take`` gets the open copy, or None if there is none, on the follow thread."""
+
+        def give() -> None:
+            copy = self._copies.get(key)
+            if copy is None or copy.order.opening != opening:
+                take(None)
+                return
+            copy.wanted.append(take)
+            self._end_session(copy)
+            if not copy.is_aside:
+                self._give(copy)
+
+        self._thread.submit(f"giving {key} away", give)
+
+    def figures(self) -> tuple[CopyFigures, ...]:
+        """Of all copies."""
+        found = []
+        for copy in tuple(self._copies.values()):
+            order, shard = copy.order, copy.shard
+            numbers = (0, 0, 0)
+            if shard is not None:
+                stats = shard.figures()
+                numbers = stats.series, stats.memory_bytes, stats.stored_bytes
+            found.append(
+                CopyFigures(order.config.name, order.shard, order.epoch, shard is not None, copy.stored, *numbers)
+            )
+        return tuple(found)
+
+    # ---- what leaders send
+
+    def take_step(self, dataset: str, shard: int, epoch: int, step: SyncStep, frames: Frames, answer: Answer) -> None:
+        """SYNC: answered when it is done."""
+
+        def do() -> None:
+            try:
+                copy = self._copy((dataset, shard), epoch, step.generation)
+                self._step(copy, step, frames, answer)
+            except Exception as error:
+                answer(_told(error))
+
+        self._thread.submit(f"a copy of dataset {dataset} shard {shard}", do)
+
+    def take_entries(
+        self, dataset: str, shards: Sequence[tuple[int, int]], entries: Entries, frames: Frames, answer: Answer
+    ) -> None:
+        """REPLICATE: answered when all are stored or refused, with a Stored for each shard."""
+
+        def do() -> None:
+            stored = []
+            all_frames = frames_by_shard(entries, frames)
+            for (shard, epoch), one, its_frames in zip(shards, entries.by_shard, all_frames, strict=True):
+                self._thread.beat.busy(f"entries of dataset {dataset} shard {shard}")
+                stored.append(self._store((dataset, shard), epoch, entries.generation, one, its_frames))
+            answer(encode_stored(stored))
+
+        self._thread.submit(f"entries of dataset {dataset}", do)
+
+    # ---- on the follow thread: sessions
+
+    def _copy(self, key: ShardKey, epoch: int, generation: int) -> _Copy:
+        """Raises StaleRoute."""
+        copy = self._copies.get(key)
+        if copy is None or copy.wanted or copy.order.config.generation != generation:
+            raise ShardNotHere(f"dataset {key[0]} shard {key[1]}: not followed here")
+        if copy.order.epoch != epoch:
+            raise StaleRoute(f"{copy.name}: followed at epoch {copy.order.epoch} here, not {epoch}")
+        return copy
+
+    def _step(self, copy: _Copy, step: SyncStep, frames: Frames, answer: Answer) -> None:
+        if step.step is Step.BEGIN:
+            self._begin(copy, step.session, answer)
+            return
+        if copy.session != step.session:
+            raise StaleRoute(f"{copy.name}: that session is over")
+        if copy.is_aside:
+            raise StaleRoute(f"{copy.name}: the copy is being opened")
+        match step.step:
+            case Step.METRICS:
+                path = self._files.path(copy.order.config, copy.order.shard, "metrics")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                MetricMetadataFile(path).put(step.metrics)
+                answer(None)
+            case Step.PIECE:
+                self._add(copy, step.number, frames)
+                answer(None)
+            case _:
+                self._install(copy, step, answer)
+
+    def _begin(self, copy: _Copy, session: int, answer: Answer) -> None:
+        if copy.session == session:
+            raise StaleRoute(f"{copy.name}: that session has begun already")
+        if copy.is_aside:
+            raise Unavailable(f"{copy.name}: a copy is being opened for a former session")
+        self._end_session(copy)
+        copy.session = session
+        path, order = self._files.path(copy.order.config, copy.order.shard), copy.order
+
+        def prepare() -> tuple[SnapshotFile, object]:
+            joining = SnapshotFile(path, order.epoch, order.config.store.durability)
+            try:
+                return joining, encode_held(joining.held())
+            except BaseException:
+                joining.abort()
+                raise
+
+        def prepared(outcome: tuple[SnapshotFile, object] | Exception) -> None:
+            if isinstance(outcome, Exception):
+                self._end_session(copy)
+                answer(_told(outcome))
+                return
+            copy.joining, copy.next_piece = outcome[0], 0
+            answer(outcome[1])
+
+        self._aside(copy, prepare, prepared)
+
+    def _add(self, copy: _Copy, number: int, frames: Frames) -> None:
+        if copy.joining is None or number != copy.next_piece:
+            self._end_session(copy)
+            raise StaleRoute(f"{copy.name}: piece {number} of a copy comes where {copy.next_piece} belongs")
+        try:
+            copy.joining.add(bytes(frames[0]))
+        except Exception:
+            self._end_session(copy)
+            raise
+        copy.next_piece += 1
+
+    def _install(self, copy: _Copy, step: SyncStep, answer: Answer) -> None:
+        joining, old, order = copy.joining, copy.shard, copy.order
+        if joining is None:
+            raise StaleRoute(f"{copy.name}: the end of a copy comes twice")
+        copy.joining, copy.shard = None, None
+        spec = ShardSpec(
+            order.config.name,
+            order.shard,
+            order.epoch,
+            self._files.path(order.config, order.shard),
+            order.config.store,
+            generation=order.config.generation,
+            was_open=True,
+        )
+
+        def install() -> Shard:
+            if old is not None:
+                old.close()
+            else:
+                check_room(self._served_count() + len(self._copies))
+            try:
+                joining.install()
+            except BaseException:
+                joining.abort()
+                raise
+            self._files.describe(order.config)
+            return Shard.open(spec)
+
+        def installed(outcome: Shard | Exception) -> None:
+            if isinstance(outcome, Exception):
+                self._end_session(copy)
+                answer(_told(outcome))
+                return
+            copy.shard, copy.stored, copy.is_live = outcome, step.number, copy.session == step.session
+            answer(None)
+
+        self._aside(copy, install, installed)
+
+    def _end_session(self, copy: _Copy) -> None:
+        copy.session, copy.is_live = None, False
+        joining, copy.joining = copy.joining, None
+        if joining is not None:
+            joining.abort()
+
+    # ---- on the follow thread: entries
+
+    def _store(self, key: ShardKey, epoch: int, generation: int, part: SessionEntries, frames: Frames) -> Stored:
+        try:
+            copy = self._copy(key, epoch, generation)
+            if copy.session != part.session or not copy.is_live or copy.shard is None:
+                raise StaleRoute(f"{copy.name}: that session is over, or its copy not open")
+        except StaleRoute as error:
+            return Stored(0, (type(error).__name__, error.message))
+        try:
+            for seq, frame in enumerate(frames, part.first):
+                if seq <= copy.stored:
+                    continue  # it came twice
+                if seq != copy.stored + 1:
+                    raise StaleRoute(f"{copy.name}: entry {seq} comes where {copy.stored + 1} belongs")
+                copy.shard.follow(decode_entry(bytes(frame), f"{copy.name}: entry {seq}"))
+                copy.stored = seq
+        except Exception as error:
+            told = _told(error)
+            logger.warning("%s: the copy does not go on: %s", copy.name, told.message)
+            self._end_session(copy)
+            return Stored(copy.stored, (type(told).__name__, told.message))
+        return Stored(copy.stored)
+
+    def _upkeep(self) -> bool:
+        """A piece of what each open copy does by itself."""
+        is_more_due = False
+        for copy in tuple(self._copies.values()):
+            if copy.shard is not None and not copy.is_aside:
+                try:
+                    is_more_due = copy.shard.follower_upkeep(steady_ms()) or is_more_due
+                except FilorayError as error:
+                    logger.warning("%s: upkeep of the copy failed: %s", copy.name, error.message)
+        return is_more_due
+
+    # ---- from hand to hand
+
+    def _aside(self, copy: _Copy, work: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
+        """``done`` is called on the follow thread; until then the copy is in another thread's hand."""
+
+        def come_back(outcome: T | Exception) -> None:
+            copy.is_aside = False
+            try:
+                done(outcome)
+            finally:
+                if copy.wanted:
+                    self._end_session(copy)
+                    self._give(copy)
+
+        def do() -> None:
+            try:
+                outcome: T | Exception = work()
+            except Exception as error:
+                outcome = error
+            self._thread.submit(f"what became of a copy of {copy.name}", partial(come_back, outcome))
+
+        copy.is_aside = True
+        try:
+            self._run_aside(copy.order.config.name, do)
+        except Exception as error:
+            come_back(error)
+
+    def _give(self, copy: _Copy) -> None:
+        """To whoever wanted it first; the others find nothing."""
+        del self._copies[copy.order.key]
+        shard, copy.shard = copy.shard, None
+        for take in copy.wanted:
+            given, shard = shard, None
+            take(given)
+
+
+def _told(error: Exception) -> FilorayError:
+    if isinstance(error, FilorayError):
+        return error
+    logger.error("a copy could not be kept", exc_info=error)
+    return Unavailable(f"{type(error).__name__}: {error}")

@@ -1,0 +1,191 @@
+"""Writes to one shard that has copies: stored here, sent to the followers, and shown and answered when they have it.
+
+At most one round of a shard is open. What comes meanwhile waits and shares the next one, so that the ingest thread
+never waits for another node. Everything here happens on that thread. Who is to have an entry before it is released is
+the LeaderCopies' to say, on another thread: entries go there by ``send``, and ``released`` comes back.
+
+Opening the shard counts as its first entry. What was recovered may be more than some follower has that may lead next:
+until that one has it too, or may lead no more, nothing of the shard is shown.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
+from filoray.cluster.process.clocks import steady_ms, wall_ms
+from filoray.nodes.host.append_jobs import AppendJob
+from filoray.nodes.memstore.append_round import AppendRound
+from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.store.snapshot import StoreSnapshot
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
+
+logger = logging.getLogger(__name__)
+
+Send = Callable[[int, ReplicaEntry], None]
+"""(number, entry)."""
+OPENING_SEQ = 1
+"""The number of the entry that the opening is; it is sent to nobody, as every session begins later."""
+TakeSnapshot = Callable[[StoreSnapshot, int], None]
+"""(what is stored, the number of the last entry in it): the taker closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenRound:
+    seq: int
+    append: AppendRound
+    jobs: Sequence[AppendJob]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Somebody waits for a snapshot."""
+
+    take: TakeSnapshot
+    fail: Callable[[Exception], None]
+
+
+class LeaderRounds:
+    """``check``: raises why nothing may be written now, before a round is begun.
+
+    ``doubt``: why what was acknowledged may have too few copies, asked when a round is released; None: it has enough.
+    """
+
+    def __init__(
+        self, name: str, shard: Shard, send: Send, check: Callable[[], None], doubt: Callable[[], str | None]
+    ) -> None:
+        self._name = name
+        self._shard = shard
+        self._send = send
+        self._check = check
+        self._doubt = doubt
+        self.is_shown = False
+        """Whether the shard may be read. Any thread may look."""
+        self._last_seq = OPENING_SEQ
+        self._is_closed = False
+        self._open: _OpenRound | None = None
+        self._waiting: list[AppendJob] = []
+        self._single: deque[AppendJob] = deque()
+        """Jobs of which one is bad: each has a round of its own, as it is its sender's affair alone."""
+        self._asked: list[_Asked] = []
+        shard.on_entry = self._made
+
+    @property
+    def is_open(self) -> bool:
+        """Nothing else may change the shard now."""
+        return self._open is not None
+
+    @property
+    def has_waiting(self) -> bool:
+        return bool(self._waiting or self._single)
+
+    def append(self, jobs: Sequence[AppendJob]) -> None:
+        """They are answered, in time."""
+        self._waiting += jobs
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Begin the next round, if none is open and something waits."""
+        while self._open is None and self.has_waiting:
+            if self._single:
+                jobs = [self._single.popleft()]
+            else:
+                jobs, self._waiting = self._waiting, []
+            self._begin(jobs)
+
+    def released(self, seq: int) -> None:
+        """All who must have the entries up to ``seq`` have them. What waits is begun by ``go_on``."""
+        self.is_shown = True
+        if self._open is not None and self._open.seq <= seq:
+            done, self._open = self._open, None
+            self._finish(done.append, done.jobs)
+            self._take_snapshots()
+
+    def snapshot(self, take: TakeSnapshot, fail: Callable[[Exception], None]) -> None:
+        """Of what is stored between two entries: now, or when the open round is over. Ends in one of the calls."""
+        if self._is_closed:
+            fail(self._gone())
+            return
+        self._asked.append(_Asked(take, fail))
+        if self._open is None:
+            self._take_snapshots()
+
+    def close(self) -> None:
+        """Whoever waits is told that the shard is elsewhere: what became of an open round, the next leader knows."""
+        self._shard.on_entry = None
+        self._is_closed = True
+        gone = self._gone()
+        jobs = [*self._single, *self._waiting]
+        if self._open is not None:
+            self._shard.abandon_append(self._open.append)
+            jobs = [*self._open.jobs, *jobs]
+        self._open, self._waiting = None, []
+        self._single.clear()
+        for job in jobs:
+            job.answer(Refused.of(gone))
+        asked, self._asked = self._asked, []
+        for one in asked:
+            one.fail(gone)
+
+    def _gone(self) -> StaleRoute:
+        return StaleRoute(f"{self._name}: closed here while it was written to")
+
+    # ---- rounds
+
+    def _begin(self, jobs: Sequence[AppendJob]) -> None:
+        try:
+            self._check()
+            append = self._shard.begin_append([job.container for job in jobs])
+        except BadData as error:
+            if len(jobs) > 1:
+                self._single.extend(jobs)
+            else:
+                _refuse(jobs, error)
+            return
+        except Exception as error:
+            _refuse(jobs, self._told(error))
+            return
+        if append.commit is None:
+            self._finish(append, jobs)
+            return
+        self._open = _OpenRound(self._last_seq + 1, append, jobs)
+        self._made(CommitEntry(append.commit))
+
+    def _finish(self, append: AppendRound, jobs: Sequence[AppendJob]) -> None:
+        try:
+            replies: list[ShardWriteReply] = [*self._shard.finish_append(append)]
+        except Exception as error:
+            _refuse(jobs, self._told(error))
+            return
+        doubt = self._doubt() if append.commit is not None else None
+        for job, reply in zip(jobs, replies, strict=True):
+            job.answer(reply if doubt is None else Refused.of(Unavailable(doubt)))
+
+    def _made(self, entry: ReplicaEntry) -> None:
+        self._last_seq += 1
+        self._send(self._last_seq, entry)
+
+    def _told(self, error: Exception) -> FilorayError:
+        if isinstance(error, FilorayError):
+            return error
+        logger.exception("%s: an append failed", self._name)
+        return Unavailable(f"{self._name}: {type(error).__name__}: {error}")
+
+    def _take_snapshots(self) -> None:
+        asked, self._asked = self._asked, []
+        for one in asked:
+            try:
+                snapshot = self._shard.snapshot(steady_ms(), wall_ms())
+            except Exception as error:
+                one.fail(error)
+            else:
+                one.take(snapshot, self._last_seq)
+
+
+def _refuse(jobs: Sequence[AppendJob], error: FilorayError) -> None:
+    for job in jobs:
+        job.answer(Refused.of(error))

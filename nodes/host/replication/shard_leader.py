@@ -1,0 +1,240 @@
+"""A served shard's copies as its leader carries them out: the LeaderCopies core, and the sessions that it wants.
+
+All on the replication loop's thread; what other threads read of it is said. What the ingest thread made comes in as
+entries, what may be shown goes out as releases (``Leading``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.control.copy_set import CopySet, InSyncProposed
+from filoray.cluster.control.leader_copies import (
+    BeginSession,
+    CopiesTick,
+    CopiesTold,
+    CopyEffect,
+    CopyEvent,
+    EndSession,
+    EntryMade,
+    FollowerFailed,
+    FollowerOpened,
+    FollowerStored,
+    LeaderCopies,
+    Propose,
+    Release,
+    WakeCopiesAt,
+)
+from filoray.cluster.errors import FilorayError, StaleRoute
+from filoray.cluster.node_protocol import Peer
+from filoray.cluster.process.clocks import steady_ms
+from filoray.nodes.data.metric_metadata import MetricMetadata
+from filoray.nodes.data.node_figures import FollowerFigures
+from filoray.nodes.host.replication.copy_session import CopySession
+from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, TakeSnapshot
+from filoray.nodes.host.replication.peer_link import PeerLink
+from filoray.nodes.memstore.replica_entries import ReplicaEntry, encode_entry
+from filoray.nodes.memstore.store.snapshot import StoreSnapshot
+
+logger = logging.getLogger(__name__)
+
+AskSnapshot = Callable[[TakeSnapshot, Callable[[Exception], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """A shard that is served, and how to reach whoever serves it. All may be called on any thread.
+
+    ``ask_snapshot``: of what is stored between two entries; it ends in one of the two calls, on another thread.
+    ``release``: entries up to that number may be shown. ``doubt``: it must be opened anew, for this reason.
+    """
+
+    config: DatasetConfig
+    shard: int
+    epoch: int
+    ask_snapshot: AskSnapshot
+    metrics: Callable[[], Sequence[MetricMetadata]]
+    release: Callable[[int], None]
+    propose: Callable[[InSyncProposed], None]
+    doubt: Callable[[str], None]
+
+    @property
+    def name(self) -> str:
+        return f"dataset {self.config.name} shard {self.shard}"
+
+
+class ShardLeader:
+    """``link``: the connection to a peer, for one session more. Raises FilorayError if there can be none."""
+
+    def __init__(self, node: str, leading: Leading, link: Callable[[Peer], PeerLink], reads: Executor) -> None:
+        self.refusal: str | None = None
+        """Why no writes are taken: too few copies are in sync. Read on any thread."""
+        self._node = node
+        self._leading = leading
+        self._link = link
+        self._reads = reads
+        self._core = LeaderCopies(node)
+        self._peers: dict[tuple[str, int], Peer] = {}
+        self._sessions: dict[str, CopySession] = {}
+        self._wake: asyncio.TimerHandle | None = None
+        self._is_over = False
+        self._is_told = False
+
+    # ---- what others say
+
+    def begin(self) -> None:
+        """The opening is its first entry."""
+        self._handle(EntryMade(OPENING_SEQ))
+
+    def tell(self, copies: CopySet, peers: Sequence[Peer]) -> None:
+        self._is_told = True
+        self._peers = {(peer.node, peer.incarnation): peer for peer in peers}
+        self._handle(CopiesTold(copies, {peer.node: peer.incarnation for peer in peers}))
+
+    def entry(self, seq: int, entry: ReplicaEntry) -> None:
+        self._handle(EntryMade(seq))
+        sessions = [session for session in self._sessions.values() if session.takes_entries]
+        if sessions:
+            data = encode_entry(entry)
+            for session in sessions:
+                session.entry(seq, data)
+
+    def tell_metrics(self, metrics: Sequence[MetricMetadata]) -> None:
+        for session in tuple(self._sessions.values()):
+            session.tell_metrics(metrics)
+
+    def end(self) -> None:
+        self._is_over = True
+        if self._wake is not None:
+            self._wake.cancel()
+        for session in tuple(self._sessions.values()):
+            session.end()
+        self._sessions.clear()
+
+    def figures(self) -> tuple[FollowerFigures, ...]:
+        in_sync = self._core.told.in_sync
+        lag: Mapping[str, int | None] = self._core.lag()
+        problems = self._core.problems()
+        return tuple(
+            [
+                FollowerFigures(
+                    node,
+                    node in in_sync,
+                    entries,
+                    self._sessions[node].waiting_bytes if node in self._sessions else 0,
+                    problems.get(node, ""),
+                )
+                for node, entries in lag.items()
+            ]
+        )
+
+    # ---- what its sessions say
+
+    async def snapshot(self) -> tuple[StoreSnapshot, int]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[tuple[StoreSnapshot, int]] = loop.create_future()
+
+        def take(snapshot: StoreSnapshot, seq: int) -> None:
+            def give() -> None:
+                if answer.done():
+                    snapshot.close()
+                else:
+                    answer.set_result((snapshot, seq))
+
+            try:
+                loop.call_soon_threadsafe(give)
+            except RuntimeError:  # the node is closing
+                snapshot.close()
+
+        def fail(error: Exception) -> None:
+            def give() -> None:
+                if not answer.done():
+                    answer.set_exception(error)
+
+            try:
+                loop.call_soon_threadsafe(give)
+            except RuntimeError:
+                logger.debug("%s: nobody waits for a snapshot any more", self._leading.name)
+
+        self._leading.ask_snapshot(take, fail)
+        return await answer
+
+    def metrics(self) -> Sequence[MetricMetadata]:
+        return self._leading.metrics()
+
+    def opened(self, session: CopySession, seq: int) -> None:
+        self._handle(FollowerOpened(session.node, session.number, seq))
+
+    def stored(self, session: CopySession, seq: int) -> None:
+        self._handle(FollowerStored(session.node, session.number, seq))
+
+    def failed(self, session: CopySession, reason: str) -> None:
+        if self._sessions.get(session.node) is session:
+            del self._sessions[session.node]
+        logger.warning("%s: its copy on %s is not kept up: %s", self._leading.name, session.node, reason)
+        self._handle(FollowerFailed(session.node, session.number, reason))
+
+    # ---- the core
+
+    def _handle(self, event: CopyEvent) -> None:
+        if self._is_over:
+            return
+        try:
+            effects = self._core.handle(event, steady_ms())
+            self.refusal = self._why_refused()  # before anything is released by it
+            for effect in effects:
+                self._carry_out(effect)
+        except Exception as error:
+            logger.exception("%s: what happened does not fit the state of its copies: %s", self._leading.name, event)
+            self.end()
+            self._leading.doubt(f"its copies cannot be kept: {type(error).__name__}: {error}")
+
+    def _carry_out(self, effect: CopyEffect) -> None:
+        match effect:
+            case BeginSession():
+                self._begin(effect)
+            case EndSession(node, number):
+                session = self._sessions.get(node)
+                if session is not None and session.number == number:
+                    del self._sessions[node]
+                    session.end()
+            case Propose(base_version, in_sync, reason):
+                self._leading.propose(InSyncProposed(base_version, in_sync, reason))
+            case Release(seq):
+                self._leading.release(seq)
+            case WakeCopiesAt(at_ms):
+                if self._wake is not None:
+                    self._wake.cancel()
+                delay_s = max(0, at_ms - steady_ms()) / 1000
+                self._wake = asyncio.get_running_loop().call_later(delay_s, self._handle, CopiesTick())
+
+    def _begin(self, effect: BeginSession) -> None:
+        leading = self._leading
+        try:
+            peer = self._peers.get((effect.node, effect.incarnation))
+            if peer is None:
+                raise StaleRoute(f"node {effect.node} of incarnation {effect.incarnation} is not there")
+            link = self._link(peer)
+        except FilorayError as error:
+            failed = FollowerFailed(effect.node, effect.session, error.message)
+            asyncio.get_running_loop().call_soon(self._handle, failed)
+            return
+        dataset = leading.config.name, leading.config.generation
+        self._sessions[effect.node] = CopySession(
+            self, link, effect.node, effect.session, dataset, (leading.shard, leading.epoch), self._reads
+        )
+
+    def _why_refused(self) -> str | None:
+        in_sync, least = self._core.told.in_sync, self._leading.config.min_in_sync_replicas
+        if not self._is_told or len(in_sync) >= least:
+            return None
+        problems = "".join(f"; {node}: {reason}" for node, reason in self._core.problems().items())
+        return (
+            f"{self._leading.name}: {len(in_sync)} copies are in sync ({', '.join(in_sync) or 'none'}), fewer than "
+            f"min-in-sync-replicas = {least}{problems}"
+        )

@@ -1,0 +1,172 @@
+"""The rounds of a shard that has copies: what is sent when, and who is answered what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from copying_nodes import Answer
+from shards import ALL_TIME, NOW_MS, container, samples_of, shard_spec
+
+from filoray.cluster.errors import Unavailable
+from filoray.nodes.data.write_outcome import UnknownSeries, WriteOutcome
+from filoray.nodes.host.append_jobs import AppendJob, PendingWrite
+from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, LeaderRounds
+from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.store.snapshot import StoreSnapshot
+from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
+
+UP = {"__name__": "up"}
+FIRST = OPENING_SEQ + 1
+
+
+class Rounds:
+    """``refusal``: why nothing may be written; ``doubt``: why what was written may be in too few copies."""
+
+    def __init__(self, path: Path) -> None:
+        self.refusal = ""
+        self.doubt: str | None = None
+        self.sent: list[tuple[int, ReplicaEntry]] = []
+        self.shard = Shard.open(shard_spec(path))
+        self.rounds = LeaderRounds("shard 3", self.shard, self._send, self._check, lambda: self.doubt)
+
+    def _send(self, seq: int, entry: ReplicaEntry) -> None:
+        self.sent.append((seq, entry))
+
+    def _check(self) -> None:
+        if self.refusal:
+            raise Unavailable(self.refusal)
+
+    def append(self, *data: bytes) -> list[Answer]:
+        answers = [Answer() for _ in data]
+        jobs = [
+            AppendJob(("prom", 3), 1, one, PendingWrite(answer.take, [None]), 0)
+            for one, answer in zip(data, answers, strict=True)
+        ]
+        self.rounds.append(jobs)
+        return answers
+
+    def release(self, seq: int) -> None:
+        """And begin what waited."""
+        self.rounds.released(seq)
+        self.rounds.go_on()
+
+    def shown(self) -> list[int]:
+        found = samples_of(self.shard.select([], *ALL_TIME))
+        return sorted(time_ms for samples in found.values() for time_ms, _ in samples)
+
+
+@pytest.fixture
+def rounds(tmp_path: Path) -> Iterator[Rounds]:
+    rounds = Rounds(tmp_path)
+    yield rounds
+    rounds.shard.close()
+
+
+def sample(time_ms: int, *, with_keys: bool = True) -> bytes:
+    return container([(UP, [(time_ms, 1.0)])], with_keys=with_keys)
+
+
+def replies(answers: Sequence[Answer]) -> list[ShardWriteReply | None]:
+    return [answer.wait() if answer.is_there else None for answer in answers]
+
+
+def test_what_comes_while_a_round_is_open_shares_the_next(rounds: Rounds) -> None:
+    first = rounds.append(sample(1000))
+    others = rounds.append(sample(2000), sample(3000)) + rounds.append(sample(4000))
+    assert [seq for seq, _ in rounds.sent] == [FIRST]
+    assert (replies([*first, *others]), rounds.shown()) == ([None] * 4, [])
+    rounds.release(FIRST)
+    assert [type(reply) for reply in replies([*first, *others])] == [WriteOutcome, *[type(None)] * 3]
+    assert rounds.shown() == [1000]
+    assert [seq for seq, _ in rounds.sent] == [FIRST, FIRST + 1]
+    rounds.release(FIRST + 1)
+    assert [type(reply) for reply in replies(others)] == [WriteOutcome] * 3
+    assert rounds.shown() == [1000, 2000, 3000, 4000]
+    assert not rounds.rounds.is_open
+
+
+def test_a_release_of_what_came_before_does_not_end_a_round(rounds: Rounds) -> None:
+    (answer,) = rounds.append(sample(1000))
+    assert not rounds.rounds.is_shown
+    rounds.release(OPENING_SEQ)
+    assert (answer.is_there, rounds.rounds.is_shown) == (False, True)
+    rounds.release(FIRST)
+    rounds.release(FIRST)
+    assert isinstance(answer.wait(), WriteOutcome)
+
+
+def test_a_bad_container_is_its_senders_affair_alone(rounds: Rounds) -> None:
+    answers = rounds.append(sample(1000), b"this is none", sample(2000))
+    while rounds.rounds.is_open:
+        rounds.release(rounds.sent[-1][0])
+    assert [type(reply) for reply in replies(answers)] == [WriteOutcome, Refused, WriteOutcome]
+    bad = answers[1].wait()
+    assert isinstance(bad, Refused)
+    assert bad.error_class == "BadData"
+    assert rounds.shown() == [1000, 2000]
+
+
+def test_what_stores_nothing_is_answered_at_once_and_sent_to_nobody(rounds: Rounds) -> None:
+    (answer,) = rounds.append(sample(1000, with_keys=False))
+    assert isinstance(answer.wait(), UnknownSeries)
+    assert rounds.sent == []
+    assert not rounds.rounds.is_open
+
+
+def test_what_may_not_be_written_is_refused_before_anything_is_stored(rounds: Rounds) -> None:
+    rounds.refusal = "too few are in sync"
+    (answer,) = rounds.append(sample(1000))
+    assert answer.wait() == Refused("Unavailable", "too few are in sync")
+    assert rounds.sent == []
+    rounds.refusal = ""
+    rounds.append(sample(2000))
+    rounds.release(FIRST)
+    assert rounds.shown() == [2000]
+
+
+def test_what_has_too_few_copies_when_it_is_released_is_shown_and_not_acknowledged(rounds: Rounds) -> None:
+    (answer,) = rounds.append(sample(1000))
+    rounds.doubt = "one copy is left"
+    rounds.release(FIRST)
+    assert answer.wait() == Refused("Unavailable", "one copy is left")
+    assert rounds.shown() == [1000]
+
+
+def test_upkeep_is_numbered_among_the_commits(rounds: Rounds) -> None:
+    rounds.append(sample(1000))
+    rounds.release(FIRST)
+    rounds.shard.flush_all(NOW_MS)
+    rounds.append(sample(2000))
+    assert [seq for seq, _ in rounds.sent] == [*range(FIRST, FIRST + len(rounds.sent))]
+    kinds = [isinstance(entry, CommitEntry) for _, entry in rounds.sent]
+    assert (kinds[0], kinds[-1], all(kinds)) == (True, True, False)
+
+
+def test_a_snapshot_is_taken_between_two_rounds(rounds: Rounds) -> None:
+    taken: list[tuple[StoreSnapshot, int]] = []
+    failed: list[Exception] = []
+    rounds.append(sample(1000))
+    rounds.append(sample(2000))
+    rounds.rounds.snapshot(lambda *snapshot: taken.append(snapshot), failed.append)
+    assert taken == []
+    rounds.release(FIRST)
+    ((snapshot, seq),) = taken
+    snapshot.close()
+    assert seq == FIRST
+    rounds.rounds.close()
+    rounds.rounds.snapshot(lambda *snapshot: taken.append(snapshot), failed.append)
+    assert (len(taken), len(failed)) == (1, 1)
+
+
+def test_who_waits_when_the_shard_is_closed_is_told_that_it_is_elsewhere(rounds: Rounds) -> None:
+    answers = rounds.append(sample(1000)) + rounds.append(sample(2000), sample(3000))
+    failed: list[Exception] = []
+    rounds.rounds.snapshot(lambda *snapshot: None, failed.append)
+    rounds.rounds.close()
+    assert [reply.error_class for reply in replies(answers) if isinstance(reply, Refused)] == ["StaleRoute"] * 3
+    assert len(failed) == 1
+    rounds.release(FIRST)
+    assert rounds.shown() == []
