@@ -1,18 +1,41 @@
-"""What a data set's directory says of itself: ``dataset.json`` beside the shards' files, its configuration.
+"""What a data directory holds of data sets: their directories, each with ``dataset.json`` beside the shards' files.
 
-Written by the nodes, so that a coordinator whose own store was lost can tell what the shards' files belong to
-(``store_claim.py``). It may name a Kafka cluster's password, so only its owner may read it.
+    <data-dir>/<storage name>/                 of a data set with one copy of each shard: any node opens its files
+    <data-dir>/copies/<node>/<storage name>/   of one with more: that node's copies, and nobody else's
+
+``dataset.json`` is its configuration, written by the nodes, so that a coordinator whose own store was lost can tell
+what the shards' files belong to (``store_claim.py``). It may name a Kafka cluster's password, so only its owner may
+read it.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from filoray.cluster.config.dataset import DatasetConfig, parse_storage_name
 from filoray.cluster.process.owner_files import write_whole
 
 DATASET_FILE = "dataset.json"
+COPIES_DIRECTORY = "copies"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DatasetDirectory:
+    """``node``: whose copies are there; "" where any node opens the files."""
+
+    dataset: str
+    generation: int
+    node: str
+    path: Path
+
+    def described(self) -> DatasetConfig | None:
+        """The configuration, if it is there and that of this data set."""
+        config = read_dataset_file(self.path)
+        is_its = config is not None and (config.name, config.generation) == (self.dataset, self.generation)
+        return config if is_its else None
 
 
 def write_dataset_file(directory: Path, config: DatasetConfig) -> None:
@@ -32,12 +55,19 @@ def read_dataset_file(directory: Path) -> DatasetConfig | None:
         return None
 
 
-def dataset_directories(data_dir: Path) -> dict[str, Path]:
-    """Dataset to the directory of its last generation that has shards' files."""
-    generations: dict[str, tuple[int, Path]] = {}
-    for directory in {path.parent for path in data_dir.glob("*/shard-*")}:
-        parsed = parse_storage_name(directory.name)
-        if parsed is not None:
-            name, generation = parsed
-            generations[name] = max(generations.get(name, (-1, directory)), (generation, directory))
-    return {name: directory for name, (_, directory) in sorted(generations.items())}
+def dataset_directories(data_dir: Path) -> list[DatasetDirectory]:
+    """Of each data set those of its last generation that has shards' files, by data set and node."""
+    found = list(_directories(data_dir))
+    last: dict[str, int] = {}
+    for directory in found:
+        last[directory.dataset] = max(last.get(directory.dataset, 0), directory.generation)
+    return sorted(directory for directory in found if directory.generation == last[directory.dataset])
+
+
+def _directories(data_dir: Path) -> Iterator[DatasetDirectory]:
+    folders = [("", data_dir), *((folder.name, folder) for folder in (data_dir / COPIES_DIRECTORY).glob("*"))]
+    for node, folder in folders:
+        for path in folder.glob("*"):
+            parsed = parse_storage_name(path.name)
+            if parsed is not None and next(path.glob("shard-*"), None) is not None:
+                yield DatasetDirectory(*parsed, node, path)

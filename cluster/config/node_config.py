@@ -35,6 +35,7 @@ class NodeConfig:
     source_timeout_ms: Annotated[int, Duration("source-timeout", minimum=100)]
     follower_timeout_ms: Annotated[int, Duration("follower-timeout", minimum=100)]
     copy_rate_bytes: Annotated[int, Size("copy-rate", minimum=1 << 20)]
+    replica_check_rate_bytes: Annotated[int | None, Size("replica-check-rate", minimum=64 << 10, is_optional=True)]
     stuck_timeout_ms: Annotated[int, Duration("stuck-timeout", minimum=1000)]
     lease_ms: Annotated[int, Duration("lease", minimum=1000)]
     encryption: Annotated[Encryption, Choice("encryption", get_args(Encryption))]

@@ -144,8 +144,11 @@ class Size:
     key: str
     minimum: int = 0
     maximum: int = UNLIMITED
+    is_optional: bool = False
 
-    def read(self, section: ConfigSection) -> int:
+    def read(self, section: ConfigSection) -> int | None:
+        if self.is_optional and not section.has(self.key):
+            return None
         return section.size_bytes(self.key, self.minimum, self.maximum)
 
 

@@ -9,22 +9,26 @@ Three things may be wrong with a store that opens well:
   its file by path and inode. The same inode is the same file, wherever it was moved or mounted; the same path is a
   directory put back in its place; if both differ, it is a copy. Then its processes are somebody else's and
   forgotten; and if the original is still there, or where it is cannot be seen, an operator has to say that this copy
-  shall begin a life of its own (``adopt-copy``).
+  shall begin a life of its own (``adopt-copy``). Which copies of a shard are in sync was copied with it.
 * It is new, and shards' files lie there already: the former one was lost. Beginning an empty cluster over them would
   hide their data, so an operator has to say that they are to be taken over (``recover-datasets``). Each directory says
   what it belongs to (``dataset_file.py``); how high the epochs were, the shards' stores say when they are opened.
+  But of several copies of a shard, only the lost store knew who was in sync: any other may lack what was acknowledged,
+  and as a leader would have all others lack it too. So those are never taken over by a launch, but by
+  ``filoray tsdb adopt-copies``, which compares them all. It is asked for as well where a store that is not new knows
+  nothing of a data set whose copies are there: it was emptied, or is another's.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from filoray.cluster.config.dataset import parse_storage_name
-from filoray.cluster.config.dataset_file import DATASET_FILE, dataset_directories, read_dataset_file
+from filoray.cluster.config.dataset_file import DATASET_FILE, DatasetDirectory, dataset_directories
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.store.meta_store import SQLITE_FILE, MetaStore, StoreIdentity
@@ -64,7 +68,7 @@ def claim(store: MetaStore, config: ServerConfig) -> None:
         store.hold()
     if store.file is not None:
         _settle_identity(store, store.file, config)
-    if store.is_new and config.column_store_url is None:
+    if config.column_store_url is None:
         _settle_orphans(store, config)
 
 
@@ -101,24 +105,54 @@ def _copy_text(here: Path, original: Path, config: ServerConfig) -> str:
 
 
 def _settle_orphans(store: MetaStore, config: ServerConfig) -> None:
-    directories = dataset_directories(config.data_dir)
-    if not directories:
+    orphans = unknown_directories(store, config.data_dir)
+    place = SQLITE_FILE if config.meta_store_url is None else "the store at meta-store-url"
+    names = ", ".join(dict.fromkeys(directory.dataset for directory in orphans))
+    if nodes := sorted({directory.node for directory in orphans if directory.node}):
+        url = "" if config.meta_store_url is None else " --meta-store-url URL"
+        raise StoreNotOurs(
+            f"{config.data_dir} holds copies of shards of {names} ({', '.join(nodes)}), but {place} does not know "
+            "them, nor which of them have all that was acknowledged: it was lost, or another data directory was meant. "
+            "Either bring it back (from a snapshot: filoray tsdb restore), or put the copies of all nodes there and "
+            f"have the newest of each shard taken: filoray tsdb adopt-copies {config.data_dir}{url}"
+        )
+    if not orphans or not store.is_new:
         return
     if not config.recover_datasets:
-        place = SQLITE_FILE if config.meta_store_url is None else "the store at meta-store-url"
         raise StoreNotOurs(
-            f"{config.data_dir} holds shards of {', '.join(directories)}, but {place} knows of none: it was lost, or "
+            f"{config.data_dir} holds shards of {names}, but {place} knows of none: it was lost, or "
             f"another data directory was meant. Either bring it back (from a snapshot: filoray tsdb restore), or have "
             f"the datasets taken from their directories: set filoray.recover-datasets = true for one launch "
             "(filoray up --set recover-datasets=true)"
         )
-    for name, directory in directories.items():
-        parsed = parse_storage_name(directory.name)
-        assert parsed is not None, "dataset_directories() made sure"
-        generation = parsed[1]
-        described = read_dataset_file(directory)
-        if described is not None and (described.name, described.generation) == (name, generation):
-            logger.warning("dataset recovered dataset=%s directory=%s", name, directory)
+    recover_datasets(store, orphans)
+
+
+def unknown_directories(store: MetaStore, data_dir: Path) -> list[DatasetDirectory]:
+    """Those that the store cannot tell anything of. In a store that is in use, only copies that say what they are.
+
+    (Somebody may have put a directory aside there; a data set is in the store before it is on disk.)
+    """
+    found = dataset_directories(data_dir)
+    if store.is_new:
+        return found
+    generations = store.restored_state({}).generations
+    return [
+        directory
+        for directory in found
+        if directory.node
+        and directory.generation > generations.get(directory.dataset, -1)
+        and directory.described() is not None
+    ]
+
+
+def recover_datasets(store: MetaStore, directories: Iterable[DatasetDirectory]) -> None:
+    """Have the store know the data sets, each with one copy of its shards, that are in those directories."""
+    for directory in directories:
+        name, generation = directory.dataset, directory.generation
+        described = directory.described()
+        if described is not None:
+            logger.warning("dataset recovered dataset=%s directory=%s", name, directory.path)
             store.put_dataset(described, is_deleting=False)
         else:
             # Whoever sets it up next gets this generation, and so these files.
@@ -127,7 +161,7 @@ def _settle_orphans(store: MetaStore, config: ServerConfig) -> None:
                 "dataset not recovered, for there is no %s: set it up again as it was, and its %d shards' files are "
                 "its own dataset=%s directory=%s",
                 DATASET_FILE,
-                len(list(directory.glob("shard-*.db"))),
+                len(list(directory.path.glob("shard-*.db"))),
                 name,
-                directory,
+                directory.path,
             )

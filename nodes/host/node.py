@@ -35,6 +35,7 @@ from filoray.cluster.process.process_identity import ProcessIdentity
 from filoray.cluster.process.process_memory import release_freed_memory_regularly
 from filoray.cluster.process.thread_watch import ThreadWatch
 from filoray.nodes.host.lease import Lease
+from filoray.nodes.host.replication.copy_check import CheckPace
 from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.wire.transport import TransportLimits, TransportServer
@@ -57,6 +58,8 @@ class Node:
         self._reporter = _Reporter(name, incarnation, coordinator)
         self._address = NodeAddress(reachable_host(config.node.host), port)
         self._lease = Lease(is_needed=config.lease_ms > 0)
+        check_rate = config.node.replica_check_rate_bytes
+        check_pace = None if check_rate is None else CheckPace(check_rate)
         self._host = ShardHost(
             name,
             config.data_dir,
@@ -66,6 +69,7 @@ class Node:
             NodeLimits(config.node.source_timeout_ms),
             self._lease,
             config.node.max_message_bytes,
+            check_pace,
         )
         self._handler = RequestHandler(self._host, config, incarnation)
         key = gateways_key if config.node.is_encrypted else None

@@ -33,7 +33,7 @@ from filoray.nodes.host.metrics import NodeMetrics
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.wire import fragment_codec as wire
-from filoray.nodes.wire.copy_bodies import Entries, SyncStep
+from filoray.nodes.wire.copy_bodies import BatchRange, Entries, SyncStep
 from filoray.nodes.wire.figures_reply import encode_node_figures
 from filoray.nodes.wire.protocol import Frames, Kind, RequestHeader
 from filoray.nodes.wire.reply_bodies import NamesReply, encode_metrics
@@ -161,7 +161,7 @@ class RequestHandler:
                 self._write(work)
             elif header.kind is Kind.FIGURES:
                 self._figures(work)
-            elif header.kind in (Kind.SYNC, Kind.REPLICATE):
+            elif header.kind in (Kind.SYNC, Kind.REPLICATE, Kind.CHECK):
                 self._keep_copies(work)
             else:
                 self._enqueue(work)
@@ -217,6 +217,9 @@ class RequestHandler:
             if isinstance(body, SyncStep):
                 ((shard, epoch),) = header.shards
                 self._host.followers.take_step(header.dataset, shard, epoch, body, work.frames, answer)
+            elif isinstance(body, BatchRange):
+                ((shard, epoch),) = header.shards
+                self._host.followers.take_check(header.dataset, shard, epoch, body, answer)
             else:
                 assert isinstance(body, Entries), "of REPLICATE"
                 self._host.followers.take_entries(header.dataset, header.shards, body, work.frames, answer)

@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filoray.cluster.config.dataset import DatasetConfig, storage_name
-from filoray.cluster.config.dataset_file import DATASET_FILE, write_dataset_file
+from filoray.cluster.config.dataset_file import COPIES_DIRECTORY, DATASET_FILE, write_dataset_file
 from filoray.nodes.memstore.store.store_choice import delete_shared_store
 
 logger = logging.getLogger(__name__)
-
-
-COPIES_DIRECTORY = "copies"
 
 
 class ShardFiles:

@@ -56,6 +56,7 @@ from filoray.nodes.host.host_threads import HostThreads
 from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.host.opening import Opening
+from filoray.nodes.host.replication.copy_check import CheckPace
 from filoray.nodes.host.replication.followers import Followers
 from filoray.nodes.host.replication.led_shards import LedShards
 from filoray.nodes.host.replication.replication import Replication
@@ -82,6 +83,8 @@ class ShardHost:
     ``limits``: what a data set's source may make this node do, checked whenever it is opened.
 
     ``node_limits``: when openings and flushes are given up and tried again. ``message_bytes_max``: to other nodes.
+
+    ``check_pace``: of the slow check that followers have on disk what is led here; None: there is none.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class ShardHost:
         node_limits: NodeLimits | None = None,
         lease: Lease | None = None,
         message_bytes_max: int = _MESSAGE_BYTES_MAX,
+        check_pace: CheckPace | None = None,
     ) -> None:
         node_limits = node_limits or NodeLimits()
         lease = lease or Lease(is_needed=False)
@@ -103,7 +107,7 @@ class ShardHost:
         self._dispatcher = NodeDispatcher(self._core, self)
         self._request_ids = itertools.count(1)
         self._requests: dict[RequestId, Future[None]] = {}
-        self._replication = Replication(node, message_bytes_max)
+        self._replication = Replication(node, message_bytes_max, check_pace)
         led_shards = LedShards(self._replication, lease, self._dispatcher.take, self._propose)
         self.shards = HostShards(
             self._files,

@@ -1,4 +1,4 @@
-"""What a shard's leader says to its followers, and what they answer: bodies of SYNC and REPLICATE.
+"""What a shard's leader says to its followers, and what they answer: bodies of SYNC, REPLICATE and CHECK.
 
     request     body
     SYNC        [generation, session, step, number, metrics]; of one shard, at the leader's epoch
@@ -8,6 +8,8 @@
         END         number: of the last entry that the snapshot has. Answered when the copy is open
     REPLICATE   [generation, [session, first number, count] for each of the header's shards]; one frame per entry
                 The answer: for each shard [number of the last entry that is stored, nil or [error class, message]]
+    CHECK       [generation, first batch id, last batch id, bytes a second]; of one shard, at the leader's epoch
+                The answer: [batch id, checksum] of each chunk batch between those that the follower has, read anew
 
 A session is one attempt to have a follower get and keep a copy. Its number is drawn anew for each: what comes late of
 another session, also of one that a former opening of the leader had at the same epoch, is never taken for this one's.
@@ -30,6 +32,9 @@ from filoray.nodes.wire.protocol import HEADER_BYTES_MAX, SHARDS_MAX, Frames, Re
 ENTRIES_MAX = 4096
 """Of one message."""
 _BATCHES_MAX = 1 << 20
+BATCH_ID_MIN, BATCH_ID_MAX = -INT64_MAX, INT64_MAX
+CHECK_RATE_MIN = 1 << 10
+"""Bytes a second: slower, and one batch keeps the thread for hours."""
 _UINT64_MAX = (1 << 64) - 1
 
 
@@ -76,6 +81,19 @@ class Entries:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchRange:
+    """Of CHECK: from ``first`` to ``last``, both included, to be read with at most ``bytes_per_s``."""
+
+    generation: int
+    first: int
+    last: int
+    bytes_per_s: int
+
+    def encode(self) -> list[Any]:
+        return [self.generation, self.first, self.last, self.bytes_per_s]
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """``number``: of the last entry that the follower has. ``error``: class and message of what kept it from more."""
 
@@ -117,6 +135,19 @@ def read_entries(header: RequestHeader, frame_count: int) -> Entries:
     return Entries(whole_number(generation, "generation", 0, INT64_MAX), tuple(by_shard))
 
 
+def read_batch_range(header: RequestHeader) -> BatchRange:
+    """Raises BadData."""
+    if len(header.shards) != 1:
+        raise malformed("shards", list(header.shards), "one shard")
+    generation, first, last, bytes_per_s = items(header.body, "body", 4, exactly=4)
+    return BatchRange(
+        whole_number(generation, "generation", 0, INT64_MAX),
+        whole_number(first, "the first batch's id", BATCH_ID_MIN, BATCH_ID_MAX),
+        whole_number(last, "the last batch's id", BATCH_ID_MIN, BATCH_ID_MAX),
+        whole_number(bytes_per_s, "bytes a second", CHECK_RATE_MIN, INT64_MAX),
+    )
+
+
 def _check_frames(kind: str, wanted: int, frame_count: int) -> None:
     if frame_count != wanted:
         raise BadData(f"a malformed data-plane message: {kind} has {wanted} frames here, not {frame_count}")
@@ -150,13 +181,13 @@ def encode_held(batches: Sequence[tuple[int, int]]) -> list[Any]:
 
 
 def decode_held(body: object) -> list[tuple[int, int]]:
-    """The answer to BEGIN: (batch id, checksum) pairs. Raises BadData."""
+    """The answer to BEGIN, and to CHECK: (batch id, checksum) pairs. Raises BadData."""
     found = []
     for one in items(body, "the chunk batches of a follower", _BATCHES_MAX):
         batch_id, checksum = items(one, "a chunk batch", 2, exactly=2)
         found.append(
             (
-                whole_number(batch_id, "a batch's id", -INT64_MAX, INT64_MAX),
+                whole_number(batch_id, "a batch's id", BATCH_ID_MIN, BATCH_ID_MAX),
                 whole_number(checksum, "a batch's checksum", 0, _UINT64_MAX),
             )
         )

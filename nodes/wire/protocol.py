@@ -13,6 +13,7 @@ Leaders of shards send to their followers' nodes as gateways do.
             FIGURES none, and no shards and no dataset: it is for the node itself
             SYNC    a piece of a snapshot, if it is the step that has one; from a shard's leader to a follower
             REPLICATE  one frame per entry, those of the first shard first; from shards' leader to their follower
+            CHECK   none; from a shard's leader to a follower
 
 Every request but CANCEL names the node's incarnation and the epoch of each shard that it was routed by. A
 node that holds others answers with a StaleRoute error, and nothing of the request is done. What is not of this form
@@ -55,6 +56,7 @@ class Kind(IntEnum):
     FIGURES = 10
     SYNC = 11
     REPLICATE = 12
+    CHECK = 13
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@
     VALUES                     [selectors, start_ms, end_ms, limit, label name]
     PUT_METADATA               for each of ``shards`` an array of [metric, type, help, unit]
     METADATA                   [metric or "", limit]
-    SYNC, REPLICATE            see ``copy_bodies``
+    SYNC, REPLICATE, CHECK     see ``copy_bodies``
 
 A selector is an array of [label name, operator, value]; a limit of 0 is none.
 """
@@ -21,7 +21,7 @@ from filoray.cluster.errors import BadData
 from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.promql.codec import matchers_to_plain
-from filoray.nodes.wire.copy_bodies import Entries, SyncStep, read_entries, read_sync_step
+from filoray.nodes.wire.copy_bodies import BatchRange, Entries, SyncStep, read_batch_range, read_entries, read_sync_step
 from filoray.nodes.wire.field_checks import INT64_MAX, items, malformed, text, whole_number
 from filoray.nodes.wire.metric_entries import metric_entries
 from filoray.nodes.wire.protocol import HEADER_BYTES_MAX, Kind, RequestHeader
@@ -58,7 +58,7 @@ class MetricEntries:
     by_shard: Sequence[Sequence[MetricMetadata]]
 
 
-RequestBody = MetadataQuestion | MetricQuestion | MetricEntries | SyncStep | Entries | None
+RequestBody = MetadataQuestion | MetricQuestion | MetricEntries | SyncStep | Entries | BatchRange | None
 
 
 def write_body(kind: Kind, body: RequestBody) -> object:
@@ -93,6 +93,8 @@ def read_body(header: RequestHeader, frame_count: int) -> RequestBody:
     if frame_count != wanted_frames:
         raise BadData(f"a malformed data-plane message: {kind.name} has {wanted_frames} frames, not {frame_count}")
     match kind:
+        case Kind.CHECK:
+            return read_batch_range(header)
         case Kind.SERIES | Kind.NAMES | Kind.RAW | Kind.VALUES:
             return _metadata_question(kind, body)
         case Kind.PUT_METADATA:

@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,7 +18,10 @@ from filoray.cluster.errors import BadData
 from filoray.command.cli_access import add_client_options, client_access_of
 
 if TYPE_CHECKING:
+    from filoray.command.tsdb.adopt_copies import Adoption
     from filoray.command.tsdb.analyze import Analysis
+    from filoray.command.tsdb.shard_copies import ChosenCopy
+    from filoray.command.tsdb.shard_files import ShardFile
     from filoray.nodes.data.matching import LabelMatcher
     from filoray.nodes.data.series_batch import SeriesBatch
     from filoray.nodes.data.write_outcome import WriteOutcome
@@ -40,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tools = parser.add_subparsers(required=True, metavar="TOOL")
     verify = tools.add_parser("verify", help="check every checksum of a data directory")
     _add_directory(verify)
+    verify.add_argument("--replicas", action="store_true", help="compare the copies of each shard instead")
     verify.set_defaults(run=_verify)
 
     analyze = tools.add_parser("analyze", help="show series, samples and bytes by metric, and label cardinality")
@@ -76,6 +80,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     restore.add_argument("directory", type=Path, metavar="DIR", help="a new or empty directory")
     restore.set_defaults(run=_restore)
 
+    adopting = tools.add_parser(
+        "adopt-copies", help="say which copy of each shard leads, after the coordinator's store was lost"
+    )
+    adopting.add_argument("directory", type=Path, metavar="DIR", help="the data directory of a stopped cluster")
+    adopting.add_argument("--nodes", metavar="NODE,…", help="all nodes that the cluster had")
+    adopting.add_argument(
+        "--accept-loss", action="store_true", help="though samples that were acknowledged may be lost"
+    )
+    adopting.add_argument("--meta-store-url", metavar="URL", help="the coordinator's store (default: in DIR)")
+    adopting.set_defaults(run=_adopt_copies)
+
 
 def _add_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR", help="a cluster's data directory")
@@ -98,20 +113,39 @@ def _verify(options: argparse.Namespace) -> int:
     from filoray.command.tsdb.verify import verify_shard_file
 
     files = find_shard_files(options.directory, options.dataset)
+    if options.replicas:
+        return _compare(files)
     with _progress("verify", sum(file.path.stat().st_size for file in files)) as (progress, task):
         reports = [verify_shard_file(file, lambda count: progress.advance(task, count)) for file in files]
         progress.update(task, completed=progress.tasks[0].total)
     for report in reports:
         state = "damaged" if report.problems else "sound"
         print(
-            f"{report.file.path}: {state}, {report.series} series, {report.chunks} chunks, {report.log_rows} log rows"
+            f"{_name(report.file)}: {state}, {report.series} series, {report.chunks} chunks, {report.log_rows} log rows"
         )
         for problem in report.problems:
             print(f"  {problem}")
     missing = missing_shard_files(options.directory, options.dataset)
     for file in missing:
-        print(f"{file.path}: missing")
+        print(f"{_name(file)}: missing")
     return 1 if missing or any(report.problems for report in reports) else 0
+
+
+def _compare(files: Sequence[ShardFile]) -> int:
+    from filoray.command.tsdb.compare_copies import compare_copies
+
+    with _progress("compare", sum(bool(file.node) for file in files)) as (progress, task):
+        compared = compare_copies(files, lambda: progress.advance(task))
+    for shard in compared:
+        state = "differ" if shard.differences else f"are equal, {shard.batches} chunk batches"
+        print(f"{shard.dataset} shard {shard.shard}: the copies of {', '.join(shard.nodes)} {state}")
+        for difference in shard.differences:
+            print(f"  {difference}")
+    return 1 if any(shard.differences for shard in compared) else 0
+
+
+def _name(file: ShardFile) -> str:
+    return f"{file.path} ({file.node}'s copy)" if file.node else str(file.path)
 
 
 # ---- analyze
@@ -119,13 +153,27 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _analyze(options: argparse.Namespace) -> int:
     from filoray.command.tsdb.analyze import analyze
+    from filoray.command.tsdb.shard_copies import newest_copies
     from filoray.command.tsdb.shard_files import find_shard_files
 
-    files = find_shard_files(options.directory, options.dataset)
-    with _progress("analyze", len(files)) as (progress, task):
-        analysis = analyze(files, lambda: progress.advance(task))
+    chosen = newest_copies(options.directory, find_shard_files(options.directory, options.dataset))
+    doubts = _tell_of_copies(chosen)
+    with _progress("analyze", len(chosen)) as (progress, task):
+        analysis = analyze([one.file for one in chosen], lambda: progress.advance(task))
     _print_analysis(analysis, options.limit)
-    return 0
+    return 1 if doubts else 0
+
+
+def _tell_of_copies(chosen: Sequence[ChosenCopy]) -> list[str]:
+    """Say which of several copies are read; returns, and says, why they may not be the newest."""
+    from filoray.command.tsdb.shard_copies import by_node
+
+    for line in by_node(chosen):
+        _tell(line)
+    doubts = [doubt for one in chosen for doubt in one.doubts]
+    for doubt in doubts:
+        _tell(f"there may be more: {doubt}")
+    return doubts
 
 
 def _print_analysis(analysis: Analysis, limit: int) -> None:
@@ -165,6 +213,7 @@ def _dump(options: argparse.Namespace) -> int:
     from filoray.command.tsdb.dump import batches_of, opened_copies
     from filoray.command.tsdb.open_metrics import write_open_metrics
     from filoray.command.tsdb.parquet import write_parquet
+    from filoray.command.tsdb.shard_copies import newest_copies
     from filoray.command.tsdb.shard_files import find_shard_files
     from filoray.http.server.parameters import parse_time_ms
 
@@ -178,11 +227,13 @@ def _dump(options: argparse.Namespace) -> int:
     matchers = _matchers(options.match)
     start_ms = parse_time_ms(options.start) if options.start else _ALL_TIME_MS[0]
     end_ms = parse_time_ms(options.end) if options.end else _ALL_TIME_MS[1]
+    chosen = newest_copies(options.directory, files)
+    doubts = _tell_of_copies(chosen)
     warnings: list[str] = []
     left_out = 0
     with (
-        _progress("copy shards", len(files)) as (progress, task),
-        opened_copies(files, lambda: progress.advance(task)) as shards,
+        _progress("copy shards", len(chosen)) as (progress, task),
+        opened_copies([one.file for one in chosen], lambda: progress.advance(task)) as shards,
     ):
 
         def on_metric(done: int, total: int) -> None:
@@ -201,7 +252,7 @@ def _dump(options: argparse.Namespace) -> int:
         _tell(f"{left_out:,} staleness markers were left out: OpenMetrics cannot write them, Parquet can")
     for warning in dict.fromkeys(warnings):
         _tell(f"missing: {warning}")
-    return 1 if warnings else 0
+    return 1 if warnings or doubts else 0
 
 
 def _collecting(batches: Iterable[SeriesBatch], warnings: list[str]) -> Iterator[SeriesBatch]:
@@ -241,6 +292,11 @@ def _import(options: argparse.Namespace) -> int:
     if is_polled(config):
         raise BadData(
             f"dataset {config.name} is fed by {config.source_factory}: its files may only be written from there"
+        )
+    if config.has_copies:
+        raise BadData(
+            f"dataset {config.name}: each shard has copies on {config.num_replicas} nodes, which only their leaders "
+            "keep equal: launch the cluster and import through it (--url)"
         )
     with OfflineImport(options.into, config) as offline:
         _import_files(options, offline, problems)
@@ -318,7 +374,43 @@ def _restore(options: argparse.Namespace) -> int:
     with _progress("restore", len(Manifest.load(options.snapshot).files)) as (progress, task):
         manifest = restore_snapshot(options.snapshot, options.directory, lambda path: progress.advance(task))
     _tell(f"{options.directory}: {len(manifest.files)} files restored")
+    if nodes := manifest.nodes:
+        _tell(f"launch it with {', '.join(nodes)}, which have the copies; the others are made anew from them")
     return 0
+
+
+# ---- copies of shards
+
+
+def _adopt_copies(options: argparse.Namespace) -> int:
+    from filoray.cluster.store.meta_store import MetaStore
+    from filoray.command.tsdb.adopt_copies import adopt, plan_adoption
+    from filoray.command.tsdb.shard_files import find_shard_files
+
+    nodes = None if options.nodes is None else [name.strip() for name in options.nodes.split(",")]
+    size = sum(file.path.stat().st_size for file in find_shard_files(options.directory))
+    with closing(MetaStore.open(options.meta_store_url, options.directory)) as store:
+        store.hold()
+        with _progress("check", size) as (progress, task):
+            plan = plan_adoption(options.directory, store, nodes, lambda count: progress.advance(task, count))
+        _print_adoption(plan)
+        if plan.doubts and not options.accept_loss:
+            for doubt in plan.doubts:
+                _tell(doubt)
+            _tell("nothing was written; --accept-loss goes on with the copies above, and with what they lack")
+            return 1
+        adopt(options.directory, store, plan)
+    _tell(f"{options.directory}: launch the cluster; the copies above lead, the others are made anew from them")
+    return 0
+
+
+def _print_adoption(plan: Adoption) -> None:
+    for dataset in plan.datasets:
+        print(f"{dataset.config.name}: copies of {', '.join(dataset.nodes)}")
+        for shard in dataset.shards:
+            leads = f"{shard.leader.node} leads" if shard.leader is not None else "no copy"
+            places = [f"{file.node} (epoch {epoch}, next offset {at})" for file, (epoch, at) in shard.places.items()]
+            print(f"  shard {shard.shard}: {leads}; sound: {', '.join(places) or 'none'}")
 
 
 # ---- the terminal

@@ -10,6 +10,8 @@ import os
 import stat
 from pathlib import Path
 
+from filoray.cluster.config.dataset_file import DATASET_FILE
+
 _OPEN_BITS = stat.S_IRWXG | stat.S_IRWXO
 _OUR_FILES = ("coordinator.db*", "launch.*", ".launch.json-*", "*.log", "*.log.[0-9]", "*.lock")
 _SHARD_FILES = "shard-*"
@@ -31,7 +33,8 @@ def _our_files(data_dir: Path) -> list[Path]:
     for folder in data_dir.iterdir():
         if folder.is_dir() and not folder.is_symlink():
             shards = {path for path in folder.rglob(_SHARD_FILES) if path.is_file()}
-            found |= shards | {path.parent for path in shards} | ({folder} if shards else set())
+            folders = {parent for path in shards for parent in path.parents if parent.is_relative_to(folder)}
+            found |= shards | folders | {path for one in folders for path in one.glob(DATASET_FILE)}
     return sorted(found)
 
 

@@ -115,6 +115,7 @@ def leaders_messages() -> list[list[bytes]]:
         (Kind.SYNC, [0, 9, 3, 0, [["up", "gauge", "is it", ""]]], []),
         (Kind.SYNC, [0, 9, 4, 7, []], []),
         (Kind.REPLICATE, [0, [[9, 1, 2]]], [b"an entry", b"another"]),
+        (Kind.CHECK, [0, 1, 9, 1 << 20], []),
     ]
     return [
         [RequestHeader(1, kind, 1, "copied", ((0, 1),), 30_000, body).encode(), *frames]

@@ -29,6 +29,7 @@ from filoray.cluster.errors import ShardOpening, Unavailable
 from filoray.cluster.node_protocol import Peer
 from filoray.cluster.process.thread_watch import ThreadWatch
 from filoray.nodes.host.append_jobs import PendingWrite
+from filoray.nodes.host.replication.copy_check import CheckPace
 from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
@@ -72,11 +73,13 @@ Report = Callable[[str, int, int, ShardEvent | InSyncProposed], None]
 class CopyingNode:
     """``incarnation``: grows when it is started anew over the same files."""
 
-    def __init__(self, name: str, data_dir: Path, report: Report, incarnation: int = 1) -> None:
+    def __init__(
+        self, name: str, data_dir: Path, report: Report, incarnation: int = 1, check_pace: CheckPace | None = None
+    ) -> None:
         self.name = name
         self.data_dir = data_dir
         self.incarnation = incarnation
-        self.host = ShardHost(name, data_dir, report)
+        self.host = ShardHost(name, data_dir, report, check_pace=check_pace)
         self.handler = RequestHandler(self.host, default_server_config(), incarnation)
         with socket.socket() as probe:
             probe.bind((HOST, 0))
@@ -132,8 +135,9 @@ class _Led:
 class CopyingCluster:
     """``takes_proposals``: as soon as they come; else they wait for ``take_proposals``."""
 
-    def __init__(self, data_dir: Path, names: Sequence[str]) -> None:
+    def __init__(self, data_dir: Path, names: Sequence[str], check_pace: CheckPace | None = None) -> None:
         self._data_dir = data_dir
+        self._check_pace = check_pace
         self.nodes: dict[str, CopyingNode] = {}
         self.events: list[tuple[str, int, int, ShardEvent | InSyncProposed]] = []
         self.takes_proposals = True
@@ -158,7 +162,8 @@ class CopyingCluster:
             if isinstance(event, InSyncProposed):
                 self._proposals.put((name, shard, epoch, event))
 
-        node = CopyingNode(name, self._data_dir, report, 1 if former is None else former.incarnation + 1)
+        incarnation = 1 if former is None else former.incarnation + 1
+        node = CopyingNode(name, self._data_dir, report, incarnation, self._check_pace)
         self.nodes[name] = node
         return node
 

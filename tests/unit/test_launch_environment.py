@@ -84,6 +84,11 @@ def test_what_another_version_left_open_is_closed(tmp_path: Path) -> None:
     dataset = make(data / "timeseries", 0o755, folder=True)
     for name in ("shard-0.db", "shard-0.db-wal", "shard-0.metrics"):
         make(dataset / name, 0o664)
+    copies = make(data / "copies", 0o755, folder=True)
+    node = make(copies / "node-0", 0o755, folder=True)
+    replicated = make(node / "replicated", 0o755, folder=True)
+    for name in ("shard-0.db", "shard-0.joining", "dataset.json"):
+        make(replicated / name, 0o664)
     assert make_private(data) == []
     assert {mode & 0o077 for mode in modes(data).values()} == {0}
     assert modes(data)["data"] == 0o700

@@ -12,6 +12,7 @@ from filoray.nodes.data.matching import LabelMatcher, MatchOp
 from filoray.nodes.data.metric_metadata import HELP_CHARACTERS_MAX, MetricMetadata
 from filoray.nodes.wire.copy_bodies import (
     ENTRIES_MAX,
+    BatchRange,
     Entries,
     SessionEntries,
     Step,
@@ -172,6 +173,11 @@ def question(kind: Kind, body: Any, shards: tuple[tuple[int, int], ...] = ((0, 1
         (Kind.REPLICATE, [0, [[9, 1, ENTRIES_MAX + 1]]], 1, "a count of entries is"),
         (Kind.REPLICATE, [0, [[9, 1, 2]]], 1, "REPLICATE has 2 frames here, not 1"),
         (Kind.REPLICATE, [None, [[9, 1, 1]]], 1, "generation is None"),
+        (Kind.CHECK, [0, 1, 2], 0, "an array of 4 entries"),
+        (Kind.CHECK, [0, "1", 2, 1 << 20], 0, "the first batch's id is '1'"),
+        (Kind.CHECK, [0, 1, None, 1 << 20], 0, "the last batch's id is None"),
+        (Kind.CHECK, [0, 1, 2, 0], 0, "bytes a second is 0"),
+        (Kind.CHECK, [0, 1, 2, 1 << 20], 1, "CHECK has 0 frames, not 1"),
     ],
 )
 def test_a_body_that_is_not_its_kinds_is_said_so(kind: Kind, body: Any, frames: int, says: str) -> None:
@@ -203,6 +209,8 @@ def test_bodies_come_out_as_their_kind() -> None:
     assert entries == MetricEntries(((MetricMetadata("up", "gauge", "hélp", ""),),))
     step = SyncStep(2, 9, Step.METRICS, 3, (MetricMetadata("up", "gauge", "hélp", ""),))
     assert read_body(question(Kind.SYNC, as_sent(step.encode())), 0) == step
+    batches = BatchRange(2, -7, 9, 1 << 20)
+    assert read_body(question(Kind.CHECK, as_sent(batches.encode())), 0) == batches
     sent = Entries(2, (SessionEntries(9, 4, 2), SessionEntries(8, 1, 1)))
     found = read_body(question(Kind.REPLICATE, as_sent(sent.encode()), ((0, 1), (5, 2))), 3)
     assert found == sent

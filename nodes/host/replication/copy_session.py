@@ -18,7 +18,7 @@ from filoray.cluster.errors import FilorayError, reason_of
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.host.replication.peer_link import DatasetId, PeerLink
 from filoray.nodes.memstore.store.snapshot import StoreSnapshot
-from filoray.nodes.wire.copy_bodies import Step, SyncStep, decode_held
+from filoray.nodes.wire.copy_bodies import BatchRange, Step, SyncStep, decode_held
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Frames
 
@@ -85,6 +85,19 @@ class CopySession:
     def takes_entries(self) -> bool:
         """Those that are made now are for it."""
         return self._is_gathering and not self._is_over
+
+    @property
+    def is_live(self) -> bool:
+        """The follower has what there was, and gets what is made."""
+        return self._is_live and not self._is_over
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_over
+
+    async def checksums(self, batches: BatchRange, timeout_ms: int) -> dict[int, int]:
+        """Of what the follower has on disk. Raises FilorayError."""
+        return await self._link.checksums(self, batches, timeout_ms)
 
     def entry(self, seq: int, data: bytes) -> None:
         self._waiting.append((seq, data))

@@ -9,18 +9,22 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from filoray.cluster.process.thread_watch import Beat, ThreadWatch
 
 logger = logging.getLogger(__name__)
 
-_IDLE_TICK_S = 0.5
+_UPKEEP_S = 0.5
 _CLOSE_S = 60
 
 
 class FollowThread:
-    """Any thread may call its methods. ``upkeep``: a bounded piece of it; True if more is due at once."""
+    """Any thread may call its methods.
+
+    ``upkeep``: a bounded piece of it, now and then, however much there is to do; True if more is due at once.
+    """
 
     def __init__(self, upkeep: Callable[[], bool]) -> None:
         self._upkeep = upkeep
@@ -43,20 +47,24 @@ class FollowThread:
 
     def _run(self) -> None:
         """Nothing that goes wrong with one thing ends the thread; only ``close`` does."""
-        is_more_due = False
+        upkeep_due_s = time.monotonic() + _UPKEEP_S
         while True:
             self.beat.idle()
+            wait_s = upkeep_due_s - time.monotonic()
             try:
-                item = self._queue.get(timeout=_IDLE_TICK_S) if not is_more_due else self._queue.get_nowait()
+                item = self._queue.get(wait_s > 0, max(wait_s, 0) or None)
             except queue.Empty:
+                pass
+            else:
+                if item is None:
+                    return
+                what, action = item
+                self.beat.busy(what)
+                self._do(action)
+            if time.monotonic() >= upkeep_due_s:
                 self.beat.busy("upkeep")
                 is_more_due = self._do(self._upkeep) is True
-                continue
-            if item is None:
-                return
-            what, action = item
-            self.beat.busy(what)
-            self._do(action)
+                upkeep_due_s = time.monotonic() + (0 if is_more_due else _UPKEEP_S)
 
     def _do(self, action: Callable[[], object]) -> object:
         try:

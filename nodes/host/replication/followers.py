@@ -12,9 +12,12 @@ own; meanwhile the copy is in that one's hand, and whoever wants it waits.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from filoray.cluster.control.node_effects import OpenShard
@@ -31,8 +34,10 @@ from filoray.nodes.host.shard_files import ShardFiles
 from filoray.nodes.memstore.replica_entries import decode_entry
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
+from filoray.nodes.memstore.store.copy_checksums import stored_checksums
 from filoray.nodes.memstore.store.snapshot import SnapshotFile
 from filoray.nodes.wire.copy_bodies import (
+    BatchRange,
     Entries,
     SessionEntries,
     Step,
@@ -89,6 +94,8 @@ class Followers:
         self._copies: dict[ShardKey, _Copy] = {}
         """Changed on the follow thread alone."""
         self._thread = FollowThread(self._upkeep)
+        self._checks = ThreadPoolExecutor(1, "copy-check")
+        self._halt_checks = threading.Event()
 
     def watch_with(self, watch: ThreadWatch) -> None:
         """Have it known when copies get no further."""
@@ -96,6 +103,8 @@ class Followers:
 
     def close(self) -> None:
         """Every copy was given away."""
+        self._halt_checks.set()
+        self._checks.shutdown(wait=False, cancel_futures=True)
         self._thread.close()
 
     # ---- what the node wants
@@ -165,6 +174,30 @@ class Followers:
             answer(encode_stored(stored))
 
         self._thread.submit(f"entries of dataset {dataset}", do)
+
+    def take_check(self, dataset: str, shard: int, epoch: int, batches: BatchRange, answer: Answer) -> None:
+        """CHECK: answered by a thread that reads slowly. What of the copy is replaced or closed meanwhile is none."""
+
+        def read(path: Path) -> None:
+            try:
+                within = range(batches.first, batches.last + 1)
+                found = stored_checksums(path, batches.bytes_per_s, within, self._halt_checks)
+                answer(encode_held(tuple(found.items())))
+            except Exception as error:
+                answer(_told(error))
+
+        def do() -> None:
+            try:
+                copy = self._copy((dataset, shard), epoch, batches.generation)
+                if copy.shard is None or not copy.is_live:
+                    raise StaleRoute(f"{copy.name}: the copy is not kept up")
+                self._checks.submit(read, self._files.path(copy.order.config, shard))
+            except RuntimeError:
+                answer(Unavailable("the node is closing"))
+            except Exception as error:
+                answer(_told(error))
+
+        self._thread.submit(f"a check of dataset {dataset} shard {shard}", do)
 
     # ---- on the follow thread: sessions
 

@@ -96,6 +96,7 @@ class LedShards:
                 order.config,
                 order.shard,
                 order.epoch,
+                shard.spec.path,
                 ask_snapshot,
                 metrics=lambda: metadata.get("", 0),
                 release=lambda seq: self._release(rounds, seq),

@@ -15,10 +15,12 @@ from typing import Protocol
 from filoray.cluster.errors import FilorayError, reason_of
 from filoray.nodes.wire.copy_bodies import (
     ENTRIES_MAX,
+    BatchRange,
     Entries,
     SessionEntries,
     Stored,
     SyncStep,
+    decode_held,
     decode_stored,
 )
 from filoray.nodes.wire.node_client import NodeClient, Reply
@@ -101,6 +103,12 @@ class PeerLink:
         """Raises FilorayError."""
         shards = (session.shard_epoch,)
         return await self._client.request(Kind.SYNC, session.dataset[0], shards, timeout_ms, step.encode(), frames)
+
+    async def checksums(self, session: Sends, batches: BatchRange, timeout_ms: int) -> dict[int, int]:
+        """Of the follower's chunk batches. Raises FilorayError."""
+        shards = (session.shard_epoch,)
+        reply = await self._client.request(Kind.CHECK, session.dataset[0], shards, timeout_ms, batches.encode())
+        return dict(decode_held(reply.body))
 
     def offer(self, session: Sends) -> None:
         """It has entries to send."""

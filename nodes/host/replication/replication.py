@@ -20,6 +20,7 @@ from filoray.cluster.process.thread_watch import Beat, ThreadWatch
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.node_figures import FollowerFigures
 from filoray.nodes.host.append_jobs import ShardKey
+from filoray.nodes.host.replication.copy_check import CheckPace, CopyCheck
 from filoray.nodes.host.replication.peer_link import PeerLink
 from filoray.nodes.host.replication.shard_leader import Leading, ShardLeader
 from filoray.nodes.memstore.replica_entries import ReplicaEntry
@@ -34,10 +35,16 @@ _CLOSE_S = 10.0
 
 
 class Replication:
-    """``node``: this one's name. Any thread may call its methods; none waits, but ``figures`` and ``close``."""
+    """``node``: this one's name. ``check_pace``: of the check of what followers have; None: there is none.
 
-    def __init__(self, node: str, message_bytes_max: int) -> None:
+    Any thread may call its methods; none waits, but ``figures`` and ``close``.
+    """
+
+    def __init__(self, node: str, message_bytes_max: int, check_pace: CheckPace | None = None) -> None:
         self._node = node
+        self._leaders: set[ShardLeader] = set()
+        """The loop's."""
+        self._check = None if check_pace is None else CopyCheck(lambda: self._leaders, check_pace)
         self._message_bytes_max = message_bytes_max
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_log_exception)
@@ -61,6 +68,7 @@ class Replication:
         return leader
 
     def tell(self, leader: ShardLeader, copies: CopySet, peers: Sequence[Peer]) -> None:
+        self._do(self._leaders.add, leader)
         self._do(leader.tell, copies, peers)
 
     def entry(self, leader: ShardLeader, seq: int, entry: ReplicaEntry) -> None:
@@ -70,6 +78,7 @@ class Replication:
         self._do(leader.tell_metrics, metrics)
 
     def end(self, leader: ShardLeader) -> None:
+        self._do(self._leaders.discard, leader)
         self._do(leader.end)
 
     def figures(self, leaders: Mapping[ShardKey, ShardLeader]) -> Mapping[ShardKey, tuple[FollowerFigures, ...]]:
@@ -108,10 +117,14 @@ class Replication:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.call_soon(self._look)
+        checking = None if self._check is None else self._loop.create_task(self._check.run())
         try:
             self._loop.run_forever()
         finally:
             self._beat.idle()
+            if self._check is not None and checking is not None:
+                checking.cancel()
+                self._check.close()
             for link in self._links.values():
                 link.close()
             self._loop.run_until_complete(asyncio.sleep(0))  # what was cancelled ends

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.copy_set import CopySet, InSyncProposed
@@ -35,6 +36,7 @@ from filoray.cluster.node_protocol import Peer
 from filoray.cluster.process.clocks import steady_ms
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.node_figures import FollowerFigures
+from filoray.nodes.host.replication.copy_check import CheckedCopy
 from filoray.nodes.host.replication.copy_session import CopySession
 from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, TakeSnapshot
 from filoray.nodes.host.replication.peer_link import PeerLink
@@ -50,6 +52,7 @@ AskSnapshot = Callable[[TakeSnapshot, Callable[[Exception], None]], None]
 class Leading:
     """A shard that is served, and how to reach whoever serves it. All may be called on any thread.
 
+    ``path``: of its file.
     ``ask_snapshot``: of what is stored between two entries; it ends in one of the two calls, on another thread.
     ``release``: entries up to that number may be shown. ``doubt``: it must be opened anew, for this reason.
     """
@@ -57,6 +60,7 @@ class Leading:
     config: DatasetConfig
     shard: int
     epoch: int
+    path: Path
     ask_snapshot: AskSnapshot
     metrics: Callable[[], Sequence[MetricMetadata]]
     release: Callable[[int], None]
@@ -81,6 +85,8 @@ class ShardLeader:
         self._core = LeaderCopies(node)
         self._peers: dict[tuple[str, int], Peer] = {}
         self._sessions: dict[str, CopySession] = {}
+        self._differences: dict[str, tuple[int, str]] = {}
+        """Of followers: what the check found of their copies, and in which session."""
         self._wake: asyncio.TimerHandle | None = None
         self._is_over = False
         self._is_told = False
@@ -127,11 +133,44 @@ class ShardLeader:
                     node in in_sync,
                     entries,
                     self._sessions[node].waiting_bytes if node in self._sessions else 0,
-                    problems.get(node, ""),
+                    problems.get(node, "") or self._difference(node),
                 )
                 for node, entries in lag.items()
             ]
         )
+
+    # ---- what the check asks and finds
+
+    @property
+    def name(self) -> str:
+        return self._leading.name
+
+    @property
+    def generation(self) -> int:
+        return self._leading.config.generation
+
+    @property
+    def path(self) -> Path:
+        return self._leading.path
+
+    def checked_copies(self) -> list[CopySession]:
+        in_sync = self._core.told.in_sync
+        return [session for node, session in self._sessions.items() if session.is_live and node in in_sync]
+
+    def differs(self, copy: CheckedCopy, sentences: Sequence[str]) -> None:
+        session = self._sessions.get(copy.node)
+        if session is not copy:
+            return
+        more = f", and {len(sentences) - 1} more" if len(sentences) > 1 else ""
+        if not self._difference(copy.node):  # once in a session
+            found = f"its copy differs: {sentences[0]}{more}"
+            logger.error("%s: node %s: %s", self.name, copy.node, found)
+            self._differences[copy.node] = session.number, found
+
+    def _difference(self, node: str) -> str:
+        number, text = self._differences.get(node, (0, ""))
+        session = self._sessions.get(node)
+        return text if session is not None and session.number == number else ""
 
     # ---- what its sessions say
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import struct
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 import xxhash
 
+from filoray.cluster.errors import Unavailable
 from filoray.nodes.memstore.store.column_store import ChunkBatchRow
 from filoray.nodes.memstore.store.sqlite_errors import database_errors
 from filoray.nodes.memstore.store.store_errors import DamagedStore
@@ -106,29 +108,40 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 class Pace:
-    """Slows its thread down to so many bytes a second."""
+    """Slows its thread down to so many bytes a second; once ``halt`` is set, it raises Unavailable instead."""
 
-    def __init__(self, bytes_per_s: float) -> None:
+    def __init__(self, bytes_per_s: float, halt: threading.Event | None = None) -> None:
         self._bytes_per_s = bytes_per_s
+        self._halt = halt or threading.Event()
         self._free_at_s = time.monotonic()
 
     def passed(self, data_bytes: int) -> None:
         now_s = time.monotonic()
         self._free_at_s = max(self._free_at_s, now_s) + data_bytes / self._bytes_per_s
-        time.sleep(max(0.0, self._free_at_s - now_s))
+        if self._halt.wait(max(0.0, self._free_at_s - now_s)):
+            raise Unavailable("nobody wants to know any more")
 
 
-def stored_checksums(path: Path, bytes_per_s: float | None = None) -> dict[int, int]:
-    """Batch id to checksum, of every chunk batch in a shard's file; really read, with at most ``bytes_per_s``.
+def stored_checksums(
+    path: Path,
+    bytes_per_s: float | None = None,
+    within: Container[int] | None = None,
+    halt: threading.Event | None = None,
+) -> dict[int, int]:
+    """Batch id to checksum, of the chunk batches in a shard's file; really read, with at most ``bytes_per_s``.
+
+    ``within``: those batch ids alone. ``halt``: that somebody slowed down need not go on, which raises Unavailable.
 
     Raises DamagedStore where SQLite cannot read the file, Unavailable where it is not there.
     """
-    pace = None if bytes_per_s is None else Pace(bytes_per_s)
+    pace = None if bytes_per_s is None else Pace(bytes_per_s, halt)
     found: dict[int, int] = {}
     with contextlib.closing(open_to_read(path)) as connection:
         with database_errors(path, "read"):
             batch_ids = batch_ids_of(connection)
         for batch_id in batch_ids:
+            if within is not None and batch_id not in within:
+                continue
             try:
                 with database_errors(path, "read"), reading(connection):
                     checksum = checksum_in_store(connection, batch_id, pace)

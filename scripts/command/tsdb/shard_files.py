@@ -1,5 +1,6 @@
 """Which shard files a data directory holds: ``DIR/<storage name>/shard-<n>.db``, as the nodes lay them out.
 
+Of a data set with several copies of each shard: ``DIR/copies/<node>/<storage name>/shard-<n>.db``, one of each node.
 A storage name is the dataset's, or ``<dataset>@<generation>`` if it was set up again after a deletion. Of several
 generations the last is the dataset; the others are being deleted.
 """
@@ -19,9 +20,12 @@ _SHARD_FILE = re.compile(r"shard-(\d+)\.db")
 
 @dataclass(frozen=True, slots=True, order=True)
 class ShardFile:
+    """``node``: whose copy it is; "" of a data set with one copy of each shard."""
+
     dataset: str
     shard: int
     path: Path
+    node: str = ""
 
 
 def find_shard_files(data_dir: Path, dataset: str | None = None) -> list[ShardFile]:
@@ -31,7 +35,9 @@ def find_shard_files(data_dir: Path, dataset: str | None = None) -> list[ShardFi
     found = list(_shard_files(data_dir, "db", dataset))
     if not found:
         wanted = f" of dataset {dataset}" if dataset else ""
-        raise NotFound(f"{data_dir} holds no shard files{wanted} ({data_dir}/DATASET/shard-N.db)")
+        raise NotFound(
+            f"{data_dir} holds no shard files{wanted} ({data_dir}/DATASET/shard-N.db or copies/NODE/DATASET/)"
+        )
     return sorted(found)
 
 
@@ -41,9 +47,10 @@ def missing_shard_files(data_dir: Path, dataset: str | None = None) -> list[Shar
 
 
 def _shard_files(data_dir: Path, kind: str, dataset: str | None) -> Iterator[ShardFile]:
-    for name, directory in dataset_directories(data_dir).items():
-        for path in directory.glob(f"shard-*.{kind}"):
+    for directory in dataset_directories(data_dir):
+        if dataset not in (None, directory.dataset):
+            continue
+        for path in directory.path.glob(f"shard-*.{kind}"):
             file = path.with_suffix(".db")
-            match = _SHARD_FILE.fullmatch(file.name)
-            if match and dataset in (None, name):
-                yield ShardFile(name, int(match[1]), file)
+            if match := _SHARD_FILE.fullmatch(file.name):
+                yield ShardFile(directory.dataset, int(match[1]), file, directory.node)

@@ -4,11 +4,17 @@
     SNAPSHOT/coordinator.db           datasets and epochs, without the processes of then
     SNAPSHOT/<dataset>/shard-N.db     (or <dataset>@<generation>) each shard at one moment of its own, log included
     SNAPSHOT/<dataset>/shard-N.metrics
+    SNAPSHOT/copies/<node>/<dataset>/shard-N.db     of a shard with several copies, the newest
 
 The manifest names each shard's offset: all up to it is in the file, and a shard that reads a stream resumes behind its
 oldest checkpoint. Shards are copied one after the other: a snapshot is consistent for each series, not across all. The
 coordinator's file is copied last, so no shard's epoch is ahead of the epochs that a restored coordinator gives out.
 What is restored has as long to live as it had when it was copied: the time in between does not count.
+
+Of several copies of a shard one is enough: the newest has all that was acknowledged when the snapshot began, if any
+that is in sync can be read. Copies that were taken at several moments would differ, and nobody could tell of a restored
+follower whether it may lead. So the coordinator's file of the snapshot says that this one leads and is in sync; where
+the data directory is restored, its node has the others make their copies anew.
 """
 
 from __future__ import annotations
@@ -19,16 +25,20 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import xxhash
 
+from filoray.cluster.config.dataset_file import COPIES_DIRECTORY
+from filoray.cluster.control.assignment import node_order
 from filoray.cluster.errors import BadData, NotFound, Unavailable
 from filoray.cluster.process.clocks import wall_ms
-from filoray.cluster.store.meta_store import SQLITE_FILE
+from filoray.cluster.store.leading_copies import LeadingCopy, put_leading_copies
+from filoray.cluster.store.meta_store import SQLITE_FILE, MetaStore
 from filoray.command.tsdb.database_copy import copy_database
+from filoray.command.tsdb.shard_copies import newest_copies
 from filoray.command.tsdb.shard_files import ShardFile, find_shard_files
 from filoray.command.tsdb.stored_shard import StoredShard
 
@@ -60,6 +70,12 @@ class Manifest:
     created_ms: int
     files: tuple[SnapshotFile, ...]
 
+    @property
+    def nodes(self) -> list[str]:
+        """Whose copies are in it."""
+        paths = [PurePosixPath(file.path).parts for file in self.files]
+        return sorted({parts[1] for parts in paths if parts[0] == COPIES_DIRECTORY and len(parts) > 2}, key=node_order)
+
     def to_json(self) -> str:
         return json.dumps(
             {
@@ -86,22 +102,33 @@ class Manifest:
 
 
 def create_snapshot(data_dir: Path, target: Path, on_file: Callable[[str], None] = lambda path: None) -> Manifest:
-    """Copy all that ``data_dir`` holds into ``target``, which must not be there or be empty."""
-    files = find_shard_files(data_dir)
+    """Copy all that ``data_dir`` holds into ``target``, which must not be there or be empty; each shard once.
+
+    Raises Unavailable where no copy of a shard that is in sync can be read.
+    """
+    chosen = newest_copies(data_dir, find_shard_files(data_dir))
+    if doubts := [doubt for one in chosen for doubt in one.doubts]:
+        raise Unavailable(f"a snapshot might lack what was acknowledged: {'; '.join(doubts)}")
     _make_empty(target)
     entries = []
-    for file in files:
+    leading: dict[str, dict[int, LeadingCopy]] = {}
+    for file in (one.file for one in chosen):
         on_file(f"{file.dataset}/{file.path.name}")
-        entries.append(_copy_shard(file, target))
-    directories = {file.path.parent for file in files}
-    for path in sorted(path for directory in directories for path in directory.glob("shard-*.metrics")):
-        copy = target / path.parent.name / path.name
-        copy.parent.mkdir(exist_ok=True)
-        copy_database(path, copy)
-        entries.append(_entry(copy, target))
+        copy = target / file.path.relative_to(data_dir)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        entry = _copy_shard(file, copy, target)
+        entries.append(entry)
+        if file.node:
+            assert entry.epoch is not None, "of a shard's file"
+            leading.setdefault(file.dataset, {})[file.shard] = LeadingCopy(file.node, entry.epoch)
+        metrics = file.path.with_suffix(".metrics")
+        if metrics.is_file():
+            copy_database(metrics, copy.with_suffix(".metrics"))
+            entries.append(_entry(copy.with_suffix(".metrics"), target))
     meta_store = data_dir / SQLITE_FILE
     if meta_store.is_file():
         copy_database(meta_store, target / SQLITE_FILE)
+        _let_lead(target / SQLITE_FILE, leading)
         _forget_processes(target / SQLITE_FILE)
         entries.append(_entry(target / SQLITE_FILE, target))
     manifest = Manifest(wall_ms(), tuple(entries))
@@ -136,9 +163,7 @@ def restore_snapshot(snapshot: Path, data_dir: Path, on_file: Callable[[str], No
     return manifest
 
 
-def _copy_shard(file: ShardFile, target: Path) -> SnapshotFile:
-    copy = target / file.path.parent.name / file.path.name
-    copy.parent.mkdir(exist_ok=True)
+def _copy_shard(file: ShardFile, copy: Path, target: Path) -> SnapshotFile:
     copy_database(file.path, copy)
     with StoredShard(ShardFile(file.dataset, file.shard, copy)) as stored:
         state = stored.state
@@ -199,8 +224,19 @@ def _go_on_from_now(shard_file: Path) -> None:
             database.execute("UPDATE clock SET wall_ms = ?, owed_ms = 0", (wall_ms(),))
 
 
+def _let_lead(meta_store: Path, leading: Mapping[str, Mapping[int, LeadingCopy]]) -> None:
+    """What is in the snapshot, and nothing else, is in sync."""
+    if not leading:
+        return
+    with contextlib.closing(MetaStore(f"sqlite:///{meta_store}")) as store:
+        for config, _ in store.restored_state({}).shard_maps:
+            put_leading_copies(store, config, leading.get(config.name, {}))
+
+
 def _forget_processes(meta_store: Path) -> None:
     """Or a restored coordinator might take living nodes of the first cluster for its own dead ones, and end them."""
     with contextlib.closing(sqlite3.connect(meta_store)) as database, database:
         database.execute("UPDATE nodes SET pid = NULL, pid_started_s = NULL")
         database.execute("DELETE FROM identity")  # a restored cluster is one of its own
+    with contextlib.closing(sqlite3.connect(meta_store)) as database:
+        database.execute("PRAGMA journal_mode = DELETE")  # one plain file, whatever wrote to it
