@@ -121,6 +121,8 @@ class RestoreDisk:
 
 @dataclass(frozen=True, slots=True)
 class LoseDisk:
+    """The node's process ends, and all copies of shards that it has are gone."""
+
     node: int
 
 
@@ -143,6 +145,7 @@ class SetUp:
     dataset: str
     num_shards: int
     min_num_nodes: int
+    num_replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@
     write 400 samples/s with 4 writers            from now on, until the end or `stop writing`
     query continuously with 4 readers
     expect all Active within 5s                   every shard of every data set
+    dataset timeseries shards 4 min-nodes 2 replicas 2
+                                                  each node has its own copies; for `lose disk of node 1`
     kill node 2                                   SIGKILL; likewise `hang` and `resume`; `kill coordinator`, `kill seed`
     expect shard 3 Active within 2s               status names without ShardStatus
     cut node 1 from coordinator                   and with `one way`: only what node 1 says is lost
@@ -70,6 +72,7 @@ from filoray.cluster.chaos.actions import (
     Undrain,
     Wait,
 )
+from filoray.cluster.config.dataset import NUM_REPLICAS_MAX
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import BadData
 from filoray.cluster.units import parse_duration_ms
@@ -134,6 +137,7 @@ _SLOTS = {
     "SHARDS": _Slot("how many shards (a power of two up to 65536)", lambda text: _power_of_two(text, 65_536)),
     "CLIENTS": _Slot(f"how many (1 to {CLIENTS_MAX})", lambda text: _number(text, CLIENTS_MAX, 1)),
     "RATE": _Slot(f"how many (1 to {SAMPLES_PER_S_MAX})", lambda text: _number(text, SAMPLES_PER_S_MAX, 1)),
+    "REPLICAS": _Slot(f"how many copies (1 to {NUM_REPLICAS_MAX})", lambda text: _number(text, NUM_REPLICAS_MAX, 1)),
     "DURATION": _Slot("a duration up to 24h, such as 500ms, 5s, 10m", _duration_ms),
     "STATUS": _Slot("a status (" + ", ".join(_STATUSES) + ")", _STATUSES.get),
     "NAME": _Slot("a data set's name", lambda text: text if re.fullmatch(r"[A-Za-z][\w-]{0,99}", text) else None),
@@ -192,6 +196,7 @@ FORMS: tuple[Form[Action], ...] = (
     Form("jump clock DURATION ahead", JumpClock),
     Form("jump clock DURATION behind", lambda behind_ms: JumpClock(-behind_ms)),
     Form("dataset NAME shards SHARDS min-nodes NODES", SetUp),
+    Form("dataset NAME shards SHARDS min-nodes NODES replicas REPLICAS", SetUp),
     Form("delete dataset NAME", Delete),
     Form("DATASET stop shard SHARD", StopShard),
     Form("DATASET start shard SHARD on node NODE", StartShard),
@@ -237,11 +242,16 @@ def parse_scenario(text: str) -> Scenario:
     (number, words), *rest = lines
     scenario = _read(_HEADS, words.split(), number)
     steps: list[Step] = []
-    dataset = ""
+    dataset, has_copies = "", False
     for number, line in rest:
         action = _action(line, number, dataset)
         if isinstance(action, SetUp):
-            dataset = action.dataset
+            dataset, has_copies = action.dataset, has_copies or action.num_replicas > 1
+        elif not has_copies and isinstance(action.deed if isinstance(action, Every) else action, LoseDisk):
+            raise BadData(
+                f"line {number}: no data set with replicas was set up before (dataset NAME shards N min-nodes N "
+                "replicas N); of others all nodes share one directory, so none has a disk of its own that could be lost"
+            )
         _check_index(action, scenario.node_count, number)
         steps.append(Step(number, line, action))
     return replace(scenario, steps=tuple(steps))

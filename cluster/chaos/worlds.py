@@ -90,7 +90,6 @@ class Played:
 
 
 _NO_NETWORK = "all nodes of such a cluster are on this machine, and there is no network between them that could be cut"
-_ONE_DIRECTORY = "nodes share one data directory, so none has a disk of its own that could be lost"
 
 PLAYED: dict[Word, Played] = {
     Word.PROCESSES: Played(),
@@ -101,7 +100,7 @@ PLAYED: dict[Word, Played] = {
     Word.LINKS: Played(real=_NO_NETWORK),
     Word.FULL_DISK: Played(need=Need.SMALL_DISK),
     Word.SLOW_DISK: Played(real="no disk can be made slow for these processes alone without a risk for others"),
-    Word.LOST_DISK: Played(simulated=_ONE_DIRECTORY, real=_ONE_DIRECTORY),
+    Word.LOST_DISK: Played(),
     Word.CLOCK: Played(real="all processes of this machine, not this cluster's alone, have one calendar"),
     Word.ORDERS: Played(),
     Word.SPREAD: Played(),

@@ -6,7 +6,7 @@ looked, as a rule that was never put to the test says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import ClassVar
 
 from filoray.cluster.cluster_view import ClusterView
@@ -17,6 +17,12 @@ ShardKey = tuple[str, int]
 
 FileKey = tuple[str, int, int]
 """(dataset, shard, generation)."""
+
+StoredKey = tuple[str, int, int, str]
+"""(dataset, shard, generation, node): where a file is; "" for the node: in the place that all nodes share."""
+
+SampleId = int
+"""Of one sample that a leader took, the same in all copies."""
 
 Process = tuple[str, int]
 """(node, incarnation)."""
@@ -117,6 +123,38 @@ class AcknowledgedIsKept(Checker):
             raise self.broken(f"{process} answers for {file} with {samples} samples of {floor} acknowledged", file[:2])
 
 
+class LeaderHasAll(Checker):
+    rule = "Whoever leads a shard has every sample of it that was acknowledged or shown."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: dict[FileKey, dict[SampleId, None]] = {}
+
+    def shown(self, file: FileKey, ids: Iterable[SampleId]) -> None:
+        """Acknowledged or not."""
+        self._shown.setdefault(file, {}).update(dict.fromkeys(ids))
+
+    def leads(self, file: FileKey, found: Iterable[SampleId], process: Process) -> None:
+        self.count += 1
+        missing = self._shown.get(file, {}).keys() - set(found)
+        if missing:
+            raise self.broken(f"{process} leads {file} without the samples {sorted(missing)[:5]}", file[:2])
+
+
+class InSyncHaveIt(Checker):
+    rule = "What is acknowledged or shown is at that moment in every copy of those that may lead next."
+
+    def released(self, file: FileKey, ids: Iterable[SampleId], copies: Mapping[str, Collection[SampleId]]) -> None:
+        """``copies``: by node what it has, of those in the durable set in sync whose disks were not lost."""
+        self.count += 1
+        for node, has in copies.items():
+            missing = [number for number in ids if number not in has]
+            if missing:
+                raise self.broken(
+                    f"{file}: {node} is in sync, and does not have what is shown: {missing[:5]}", file[:2]
+                )
+
+
 class NewestAnswers(Checker):
     rule = "Whoever may answer has opened the shard at the newest epoch, whatever view the reader has."
 
@@ -173,7 +211,7 @@ class NothingServedIsDeleted(Checker):
 class DeletedIsGone(Checker):
     rule = "When a deletion is forgotten, no file of it is left."
 
-    def forgotten(self, dataset: str, generation: int, files: Iterable[FileKey]) -> None:
+    def forgotten(self, dataset: str, generation: int, files: Iterable[StoredKey]) -> None:
         self.count += 1
         left = sorted(file for file in files if file[0] == dataset and file[2] <= generation)
         if left:
@@ -314,6 +352,8 @@ class Checkers:
         self.handed_on = HandedOnOnlyWhenLetGo()
         self.one_owner = OneOwnerAcknowledges()
         self.kept = AcknowledgedIsKept()
+        self.leader_has_all = LeaderHasAll()
+        self.in_sync_have_it = InSyncHaveIt()
         self.newest = NewestAnswers()
         self.epochs = EpochsAgree()
         self.served = NothingServedIsDeleted()

@@ -34,16 +34,16 @@ from filoray.cluster.control.coordinator_events import (
     ViewAsked,
 )
 from filoray.cluster.control.shard_status import StatusKind
-from filoray.cluster.simulation.checkers import Checkers, FileKey
+from filoray.cluster.simulation.checkers import Checkers
 from filoray.cluster.simulation.coordinator_lives import CoordinatorLives
 from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.health import NO_COORDINATOR, ailment, service_ailment, unevenness
 from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.report_outbox import Batch
-from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.shard_watch import HistoryRecord, ShardWatch
 from filoray.cluster.simulation.simulated_actors import Surroundings, kill_process
 from filoray.cluster.simulation.simulated_coordinator import SimulatedCoordinator
+from filoray.cluster.simulation.simulated_disks import SimulatedDisks
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
 from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import FaultyStore, ModelStore
@@ -79,6 +79,17 @@ def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> Serve
         seed=seed,
         column_store_url="postgresql+psycopg://simulated" if lease_ms else None,
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replicas:
+    """``count``: copies of each shard; ``in_sync_min``: how many must have what is acknowledged."""
+
+    count: int = 1
+    in_sync_min: int = 1
+
+
+ONE_REPLICA = Replicas()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,7 +132,7 @@ class SimulatedCluster:
         self.watch = ShardWatch(self.world, record, attention.look_every_ms)
         self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms, attention.audit_every_ms)
         self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
-        files: dict[FileKey, ShardFile] = {}
+        files = SimulatedDisks()
         faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
         self._machines = SimulatedMachines(machine_count, node_count)
         self._around = Surroundings(self.world, self.checkers, faulty, files, self._machines, self.watch)
@@ -141,9 +152,10 @@ class SimulatedCluster:
 
     # ---- the scenario's verbs
 
-    def set_up_dataset(self, dataset: str, num_shards: int, min_num_nodes: int) -> None:
+    def set_up_dataset(self, dataset: str, num_shards: int, min_num_nodes: int, copies: Replicas = ONE_REPLICA) -> None:
         text = (
             f'dataset = "{dataset}", num-shards = {num_shards}, min-num-nodes = {min_num_nodes}, '
+            f"num-replicas = {copies.count}, min-in-sync-replicas = {copies.in_sync_min}, "
             f'sourcefactory = "{LOG_STREAM_FACTORY}", sourceconfig {{}}'
         )
         self._ask(lambda request: SetUpOrdered(request, dataset, text))
@@ -199,8 +211,30 @@ class SimulatedCluster:
             node.is_deaf, node.is_mute = node.is_deaf or is_deaf, node.is_mute or is_mute
             self.world.note("%s is cut off", node.name)
 
+    def lose_disk(self, index: int) -> str:
+        """All copies that the node has, and its process. Why that is not done, or "": of each shard, another copy that
+
+        is in sync must be left.
+        """
+        name, around = node_name(index), self._around
+        for stored in around.files.copies_on(name):
+            in_sync = around.store.durable_in_sync(stored[:3])
+            if name in in_sync and not any((*stored[:3], other) in around.files for other in in_sync if other != name):
+                return f"no other copy of {stored[:2]} is in sync"
+        self.world.note("%s loses its disk", name)
+        self.kill_node(index)
+        around.files.lose(name)
+        return ""
+
+    def set_node_apart(self, index: int) -> None:
+        """No other node can reach it, nor be reached from it; the coordinator and gateways can."""
+        for node in self._processes(index):
+            node.is_apart = True
+            self.world.note("%s is cut off from other nodes", node.name)
+
     def mend_node(self, index: int) -> None:
         for node in self._processes(index):
+            node.is_apart = False
             if node.is_cut:
                 node.is_deaf = node.is_mute = False
                 node.heard_since_ms = self.world.now_ms

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken
-from filoray.cluster.simulation.cluster import Attention, SimulatedCluster
+from filoray.cluster.simulation.cluster import Attention, Replicas, SimulatedCluster
 from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.history import FaultMark, uncollected
 from filoray.cluster.simulation.tally import Failure, HistoryResult, result_of
@@ -21,6 +21,7 @@ _MIN_NUM_NODES_MAX = 256
 """The most that a data set may ask for."""
 _LOSS_EVERY_MS = 100
 _LOOK_MS = 50
+_LOOK_AT_COPIES_MS = 1000
 _PATIENCE_MS = 120_000
 _RATES = FaultRates(latency_ms=2, heartbeat_ms=1000)
 _ATTENTION = Attention(lines_max=10_000, audit_every_ms=1000, look_every_ms=100)
@@ -34,29 +35,38 @@ class Phase:
     lasted_ms: int
 
 
-class GreatLoss:
+@dataclass(frozen=True, slots=True)
+class LossSize:
     """``lost_count``: at most as many nodes as the others have room for."""
 
-    def __init__(self, seed: int, node_count: int, num_shards: int, lost_count: int) -> None:
-        assert 0 < lost_count < node_count, "somebody must be left"
+    node_count: int
+    num_shards: int
+    lost_count: int
+    num_replicas: int = 1
+
+    def __post_init__(self) -> None:
+        assert 0 < self.lost_count < self.node_count, "somebody must be left"
+
+
+class GreatLoss:
+    def __init__(self, seed: int, size: LossSize) -> None:
         self._seed = seed
-        self._num_shards = num_shards
-        self._lost_count = lost_count
-        self._cluster = SimulatedCluster(seed, node_count, _RATES, attention=_ATTENTION)
+        self._size = size
+        self._cluster = SimulatedCluster(seed, size.node_count, _RATES, attention=_ATTENTION)
         self._faults: list[FaultMark] = []
         self._failure: Failure | None = None
 
     def play(self) -> Iterator[Phase]:
         """To its end, or to what fails in it."""
         cluster, node_count = self._cluster, self._cluster.node_count
-        at_once = self._lost_count - self._lost_count // 2
+        at_once = self._size.lost_count - self._size.lost_count // 2
         phases = (
             (f"{node_count:,} nodes come up", self._come_up),
-            (f"{self._num_shards:,} shards are set up, all Active", self._set_up),
+            (f"{self._size.num_shards:,} shards are set up, all Active", self._set_up),
             (f"{at_once} nodes are killed at once, all Active again", lambda: self._lose(range(at_once))),
             (
-                f"{self._lost_count - at_once} nodes are killed one after another, all Active again",
-                lambda: self._lose(range(at_once, self._lost_count)),
+                f"{self._size.lost_count - at_once} nodes are killed one after another, all Active again",
+                lambda: self._lose(range(at_once, self._size.lost_count)),
             ),
         )
         with uncollected():
@@ -84,8 +94,9 @@ class GreatLoss:
 
     def _set_up(self) -> None:
         """A node may have as many shards as it needs to when the others are lost."""
-        left = self._cluster.node_count - self._lost_count
-        self._cluster.set_up_dataset(_DATASET, self._num_shards, min(left, _MIN_NUM_NODES_MAX))
+        left = self._cluster.node_count - self._size.lost_count
+        copies = Replicas(self._size.num_replicas)
+        self._cluster.set_up_dataset(_DATASET, self._size.num_shards, min(left, _MIN_NUM_NODES_MAX), copies)
         self._until_all_active()
 
     def _lose(self, indices: range) -> None:
@@ -100,14 +111,16 @@ class GreatLoss:
     def _until_all_active(self) -> None:
         """As the coordinator says; and what it says must be so."""
         cluster, deadline_ms = self._cluster, self._cluster.now_ms + _PATIENCE_MS
-        while self._active_count() < self._num_shards and cluster.now_ms < deadline_ms:
+        while self._active_count() < self._size.num_shards and cluster.now_ms < deadline_ms:
             cluster.advance(_LOOK_MS)
+        while self._size.num_replicas > 1 and self._ailment() and cluster.now_ms < deadline_ms:  # copies are made anew
+            cluster.advance(_LOOK_AT_COPIES_MS)
         cluster.checkers.healed.looked(self._ailment())
 
     def _ailment(self) -> str:
         active = self._active_count()
-        if active < self._num_shards:
-            return f"{active} of {self._num_shards} shards are Active after {_PATIENCE_MS} ms"
+        if active < self._size.num_shards:
+            return f"{active} of {self._size.num_shards} shards are Active after {_PATIENCE_MS} ms"
         return self._cluster.service_ailment()
 
     def _active_count(self) -> int:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_core import CoordinatorCore
 from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.simulation.checkers import FileKey
 from filoray.cluster.simulation.simulated_actors import Surroundings
 
 NO_COORDINATOR = "there is no coordinator"
@@ -34,27 +40,79 @@ def service_ailment(core: CoordinatorCore, around: Surroundings) -> str:
     members = core.membership.members()
     wanted = set()
     for name, (config, shard_map) in core.manager.datasets.items():
+        rooms = _rooms(config, shard_map, members) if config.has_copies else frozenset()
         for entry in shard_map.shards:
             file = (name, entry.shard, config.generation)
-            wanted.add(file)
+            holders = (entry.node or "", *entry.copies.followers) if config.has_copies else ("",)
+            wanted |= {(*file, holder) for holder in holders}
             if entry.status.kind is not StatusKind.ACTIVE or entry.node is None:
                 return f"{name}: {entry}"
             member = members.get(entry.node)
             node = around.nodes.get((entry.node, member.incarnation)) if member is not None else None
             served = node.serving.get((name, entry.shard)) if node is not None else None
-            stored = around.files.get(file)
+            stored = around.files.get((*file, holders[0]))
             if served is None or served.epoch != entry.epoch or served.file != file:
                 return f"{name}: {entry} is not served so: {served}"
             if stored is None or stored.epoch != entry.epoch:
                 return f"{name}: {entry} acknowledges what nobody will find: {stored}"
+            if config.has_copies and (problem := _copies_ailment(around, entry, file, config, rooms)):
+                return f"{name}: {entry}: {problem}"
     left = sorted(file for file, stored in around.files.items() if file not in wanted and not stored.is_late)
     return f"files are left: {left}" if left else ""
 
 
+def _rooms(config: DatasetConfig, shard_map: ShardMap, members: Iterable[str]) -> frozenset[str]:
+    """The nodes that may have another copy."""
+    loads = Counter(
+        holder for entry in shard_map.shards for holder in (entry.node, *entry.copies.followers) if holder is not None
+    )
+    return frozenset(node for node in members if loads[node] < config.shards_per_node_max)
+
+
+def _copies_ailment(
+    around: Surroundings, entry: ShardEntry, file: FileKey, config: DatasetConfig, rooms: Collection[str]
+) -> str:
+    """There are as many copies as there is room for, all in sync, and each has the first samples of the leader's."""
+    holders = (entry.node, *entry.copies.followers)
+    is_short = len(holders) < config.num_replicas and not set(rooms) <= set(holders)
+    if is_short or len(holders) > config.num_replicas:
+        return f"it has {len(holders)} copies, and there is room on {sorted(rooms)}"
+    if set(entry.copies.in_sync) != set(holders):
+        return f"in sync are {entry.copies.in_sync}"
+    leader, *others = (around.files.get((*file, holder or "")) for holder in holders)
+    ids = list(leader.ids) if leader is not None else []
+    for follower, holder in zip(others, entry.copies.followers, strict=True):
+        if follower is None:
+            return f"{holder} has no file"
+        if list(follower.ids) != ids[: len(follower.ids)]:
+            return f"{holder} has other samples than the leader"
+    return ""
+
+
 def unevenness(manager: ShardManager) -> str:
-    """Of each dataset, no node has two shards more than another."""
-    for name, (_, shard_map) in manager.datasets.items():
+    """Of each dataset, no node has two shards more than another; of leaders, none that could change places."""
+    for name, (config, shard_map) in manager.datasets.items():
+        if config.has_copies:
+            if uneven := _uneven_leaders(shard_map, manager.members):
+                return f"{name}: {uneven}"
+            continue
         counts = {node: shard_map.load_of(node) for node in manager.members}
         if max(counts.values()) - min(counts.values()) > 1:
             return f"{name} is spread unevenly: {counts}"
+    return ""
+
+
+def _uneven_leaders(shard_map: ShardMap, members: Iterable[str]) -> str:
+    """Whether a node leads two shards more than one that could be reached by changes of leaders."""
+    counts = {node: shard_map.load_of(node) for node in members}
+    reached = {node: {node} for node in counts}
+    for _ in counts:
+        for entry in shard_map.shards:
+            for nodes in reached.values():
+                if entry.node in nodes:
+                    nodes |= set(entry.copies.in_sync) & counts.keys()
+    for source, nodes in reached.items():
+        for target in nodes:
+            if counts[source] - counts[target] > 1:
+                return f"{source} leads {counts[source]} shards, and {target}, which could have one, {counts[target]}"
     return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from filoray.cluster.actor_names import slot_index
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.candidates import RESTART_MS
 from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken, ShardKey
-from filoray.cluster.simulation.cluster import SimulatedCluster
+from filoray.cluster.simulation.cluster import Replicas, SimulatedCluster
 from filoray.cluster.simulation.faults import FaultRates, draw_rates
 from filoray.cluster.simulation.shard_watch import HistoryRecord
 from filoray.cluster.store.coordinator_store import CoordinatorStore
@@ -38,6 +38,8 @@ class HistoryShape:
 
     ``duration_ms``: of the phase of faults; None: as long as ``faults_max`` take. ``calendar_jump_ms_max``: how far
     calendars are set wrong, ahead or behind. ``chosen_faults``: numbers (from 1) of those that happen; None: all.
+    ``num_replicas``: copies of each shard, as far as there are nodes for them; None: drawn. More than one are kept on
+    nodes that need no lease only.
     ``without``: names of troubles (``faults.TROUBLES``) that do not come, whatever is drawn.
     """
 
@@ -50,6 +52,7 @@ class HistoryShape:
     chosen_faults: frozenset[int] | None = None
     without: frozenset[str] = frozenset()
     has_standby: bool = False
+    num_replicas: int | None = None
 
     def __post_init__(self) -> None:
         assert self.duration_ms is not None or self.faults_max is not None, "faults for ever"
@@ -122,15 +125,36 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
     rates = _without(draw_rates(dice), shape.without)
     if shape.has_standby:
         rates = replace(rates, lease_ms=rates.lease_ms or 8000)
+    if shape.num_replicas is not None and shape.num_replicas > 1:
+        rates = replace(rates, lease_ms=0)
+    copies = _draw_copies(seed, shape, node_count, rates)
     cluster = SimulatedCluster(seed, node_count, rates, store, record, has_standby=shape.has_standby)
     faults: list[FaultMark] = []
     try:
-        _live_through_faults(cluster, dice, shape, faults)
+        _live_through_faults(cluster, dice, shape, copies, faults)
         _heal(cluster)
-        _demand_health(cluster, shape)
+        _demand_health(cluster, shape, copies)
     except Exception as error:
         raise HistoryFailed(seed, error, cluster, faults) from error
     return History(cluster, faults)
+
+
+DatasetCopies = Mapping[str, Replicas]
+"""By data set."""
+
+
+def _draw_copies(seed: int, shape: HistoryShape, node_count: int, rates: FaultRates) -> DatasetCopies:
+    """By dice of their own, so that histories without copies are as they were before there were any.
+
+    None are kept by nodes that need leases: their shards are in a database that all of them reach.
+    """
+    dice = random.Random(f"copies {seed}")
+    copies = {}
+    for dataset in ("alpha", "beta"):
+        count = dice.choice((1, 1, 2, 2, 3)) if shape.num_replicas is None else shape.num_replicas
+        count = 1 if rates.lease_ms else min(count, max(2, node_count))
+        copies[dataset] = Replicas(count, dice.randint(1, min(count, 2)))
+    return copies
 
 
 def _without(rates: FaultRates, troubles: frozenset[str]) -> FaultRates:
@@ -139,15 +163,19 @@ def _without(rates: FaultRates, troubles: frozenset[str]) -> FaultRates:
 
 
 def _live_through_faults(
-    cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape, faults: list[FaultMark]
+    cluster: SimulatedCluster,
+    dice: random.Random,
+    shape: HistoryShape,
+    copies: DatasetCopies,
+    faults: list[FaultMark],
 ) -> None:
     fault_every_ms = cluster.world.rates.fault_every_ms
     cluster.advance(dice.randrange(5000))
-    cluster.set_up_dataset("alpha", shape.num_shards, dice.randint(1, cluster.node_count))
+    cluster.set_up_dataset("alpha", shape.num_shards, dice.randint(1, cluster.node_count), copies["alpha"])
     number = 0
     while (shape.duration_ms is None or cluster.now_ms < shape.duration_ms) and number != shape.faults_max:
         number += 1
-        fault = _draw_fault(cluster, dice, shape)
+        fault = _draw_fault(cluster, dice, shape, copies)
         if shape.chosen_faults is None or number in shape.chosen_faults:
             mark = FaultMark(cluster.now_ms, number, fault.kind, fault.where)
             faults.append(mark)
@@ -168,7 +196,7 @@ def _heal(cluster: SimulatedCluster) -> None:
         cluster.resume_gateway(index)
 
 
-def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
+def _demand_health(cluster: SimulatedCluster, shape: HistoryShape, copies: DatasetCopies) -> None:
     """Also of a cluster that is told to delete a dataset, and loses a node, when all is well."""
     healed = cluster.checkers.healed
     patience_ms = shape.recovery_ms + _MOVES_MS * max(0, shape.num_shards - _FEW_SHARDS)
@@ -176,7 +204,7 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape) -> None:
         deadline_ms = cluster.now_ms + patience_ms
         is_well = False
         while cluster.now_ms < deadline_ms and not is_well:
-            _heal_operators_work(cluster, shape)
+            _heal_operators_work(cluster, shape, copies)
             cluster.advance(_LOOK_MS)
             is_well = cluster.is_healthy() and bool(cluster.statuses())
         healed.looked("" if cluster.statuses() else "no dataset could be set up")
@@ -204,7 +232,7 @@ class _Fault:
     happen: Callable[[], None]
 
 
-def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape) -> _Fault:
+def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape, copies: DatasetCopies) -> _Fault:
     num_shards = shape.num_shards
     index = dice.randrange(cluster.node_count)
     dataset = dice.choice(("alpha", "beta"))
@@ -219,7 +247,12 @@ def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistorySh
         _Fault(3, "kill coordinator", "", cluster.kill_coordinator),
         _Fault(2, "hang coordinator", "", cluster.hang_coordinator),
         _Fault(6, "resume coordinator", "", cluster.resume_coordinator),
-        _Fault(10, "set up dataset", dataset, lambda: cluster.set_up_dataset(dataset, num_shards, min_num_nodes)),
+        _Fault(
+            10,
+            "set up dataset",
+            dataset,
+            lambda: cluster.set_up_dataset(dataset, num_shards, min_num_nodes, copies[dataset]),
+        ),
         _Fault(2, "stop shard", shard, lambda: cluster.stop_shard(dataset, number)),
         _Fault(2, "start shard", on_node, lambda: cluster.start_shard(dataset, number, index)),
         _Fault(5, "move shard", on_node, lambda: _move(cluster, dataset, number, index)),
@@ -243,6 +276,13 @@ def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistorySh
         _Fault(3, "delete dataset", dataset, lambda: cluster.delete_dataset(dataset)),
         _Fault(1, "set the calendar", "", lambda: cluster.set_calendar(calendar_ahead_ms)),
     ]
+    if any(one.count > 1 for one in copies.values()):
+        faults += [
+            _Fault(5, "lose disk", node, lambda: cluster.lose_disk(index)),
+            _Fault(4, "kill leader", shard, lambda: cluster.kill_node(_owner(cluster, dataset, number, index))),
+            _Fault(3, "kill follower", shard, lambda: cluster.kill_node(_follower(cluster, dataset, number, index))),
+            _Fault(3, "cut node from others", node, lambda: cluster.set_node_apart(index)),
+        ]
     if shape.has_standby:
         from_store, from_nodes = dice.choice(((True, True), (True, False), (False, True)))
         faults += [
@@ -267,7 +307,14 @@ def _owner(cluster: SimulatedCluster, dataset: str, shard: int, otherwise: int) 
     return otherwise if node is None else slot_index(node)
 
 
-def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape) -> None:
+def _follower(cluster: SimulatedCluster, dataset: str, shard: int, otherwise: int) -> int:
+    """The index of a node that has a copy which does not lead, as far as a gateway knows."""
+    known = cluster.gateway.view.datasets.get(dataset)
+    followers = known.shard_map[shard].copies.followers if known is not None else ()
+    return slot_index(followers[0]) if followers else otherwise
+
+
+def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape, copies: DatasetCopies) -> None:
     """Stopped shards stay stopped until somebody starts them, and datasets deleted until somebody sets them up."""
     if cluster.coordinator is None:
         return
@@ -278,10 +325,11 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape) -> None
         for drained in manager.drained:
             cluster.undrain_node(slot_index(drained))
     if not manager.datasets:
-        cluster.set_up_dataset("alpha", shape.num_shards, 1)
+        cluster.set_up_dataset("alpha", shape.num_shards, 1, copies["alpha"])
     for name, (config, shard_map) in list(manager.datasets.items()):
         for entry in shard_map.with_status(StatusKind.STOPPED):
             owned = manager.shard_map(name).owned_by
-            node = next((node for node in manager.members if len(owned(node)) < config.shards_per_node_max), None)
+            room = [node for node in manager.members if len(owned(node)) < config.shards_per_node_max]
+            node = next((node for node in room if not entry.copies.in_sync or node in entry.copies.in_sync), None)
             if node is not None:
                 cluster.start_shard(name, entry.shard, slot_index(node))

@@ -19,6 +19,7 @@ from filoray.cluster.chaos.actions import (
     Heal,
     JumpClock,
     Kill,
+    LoseDisk,
     MoveShard,
     Part,
     RestoreDisk,
@@ -45,7 +46,7 @@ from filoray.cluster.chaos.operations import Outcome
 from filoray.cluster.chaos.timeline import StatusSeen
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.control.shard_status import StatusKind
-from filoray.cluster.simulation.cluster import SimulatedCluster
+from filoray.cluster.simulation.cluster import Replicas, SimulatedCluster
 from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.simulated_clients import SimulatedClients
 
@@ -121,6 +122,8 @@ class SimulatedScenarioDriver:
                 self._set_rates(lambda rates: replace(rates, disk_delay_ms=delay_ms))
             case RestoreDisk():
                 self._set_rates(lambda rates: replace(rates, disk_delay_ms=0))
+            case LoseDisk(node):
+                return self.cluster.lose_disk(node)
             case JumpClock(ahead_ms):
                 self.cluster.set_calendar(ahead_ms)
             case StartWriting():
@@ -165,9 +168,9 @@ class SimulatedScenarioDriver:
         if cluster.coordinator is None or cluster.coordinator.is_hung:
             return "there is no coordinator that answers"
         match deed:
-            case SetUp(dataset, num_shards, min_num_nodes):
+            case SetUp(dataset, num_shards, min_num_nodes, num_replicas):
                 self._clients.num_shards[dataset] = num_shards
-                cluster.set_up_dataset(dataset, num_shards, min_num_nodes)
+                cluster.set_up_dataset(dataset, num_shards, min_num_nodes, Replicas(num_replicas))
             case Delete(dataset):
                 self._clients.stop_writing()
                 self._clients.stop_reading()

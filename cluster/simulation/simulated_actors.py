@@ -32,14 +32,21 @@ from filoray.cluster.control.coordinator_effects import (
     WatchProcess,
 )
 from filoray.cluster.control.coordinator_events import RequestId, ShardOrder
-from filoray.cluster.control.shard_messages import DeleteShards, StartShards, StopShards
+from filoray.cluster.control.shard_messages import (
+    DeleteShards,
+    DropCopies,
+    FollowShards,
+    StartShards,
+    StopShards,
+    TellCopies,
+)
 from filoray.cluster.errors import FilorayError
-from filoray.cluster.simulation.checkers import Checkers, FileKey, Process
+from filoray.cluster.simulation.checkers import Checkers, Process
 from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.pending_call import PendingCall
 from filoray.cluster.simulation.report_outbox import Batch
-from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.shard_watch import ShardWatch
+from filoray.cluster.simulation.simulated_disks import SimulatedDisks
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
 from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import FaultyStore, LifeStore
@@ -56,7 +63,7 @@ class Surroundings:
     world: SimulatedWorld
     checkers: Checkers
     store: FaultyStore
-    files: dict[FileKey, ShardFile]
+    files: SimulatedDisks
     machines: SimulatedMachines
     watch: ShardWatch
     nodes: dict[Process, SimulatedNode] = field(default_factory=dict)
@@ -179,7 +186,14 @@ class SimulatedActors:
             call.fail(ValueError("there is no such machine"))
             return
         node = around.nodes[process] = SimulatedNode(
-            self._world, self._checkers, around.files, process, self._send_reports, around.watch
+            self._world,
+            self._checkers,
+            around.files,
+            around.store,
+            around.nodes,
+            process,
+            self._send_reports,
+            around.watch,
         )
         node.machine = launch.machine
 
@@ -233,12 +247,15 @@ class SimulatedActors:
     ) -> None:
         retries, order = self._checkers.retries, call.order
         what = order_identity(order)
-        retries.tried(what, self._world.now_ms)
+        is_news = isinstance(order, TellCopies)  # a leader is told again for whatever it proposes
+        if not is_news:
+            retries.tried(what, self._world.now_ms)
         if isinstance(order, StartShards):
             self._check_former_owners(order)
 
         def fail(error: Exception) -> None:
-            retries.failed(what, self._world.now_ms)
+            if not is_news:
+                retries.failed(what, self._world.now_ms)
             failed(error)
 
         self._ask(process, self._pending(process, ended, fail), lambda it, its: it.take_order(call, its))
@@ -308,6 +325,12 @@ def order_identity(order: ShardOrder) -> tuple[object, ...]:
     match order:
         case StartShards(node, incarnation, config, shards):
             return "start", node, incarnation, config.name, config.generation, shards
+        case FollowShards(node, incarnation, config, followed):
+            return "follow", node, incarnation, config.name, config.generation, followed
+        case DropCopies(node, incarnation, dataset, followed, generation):
+            return "drop", node, incarnation, dataset, generation, followed
+        case TellCopies(node, incarnation, dataset, copies):
+            return "tell copies", node, incarnation, dataset, copies
         case StopShards(node, incarnation, dataset, shards):
             return "stop", node, incarnation, dataset, shards
         case DeleteShards(node, incarnation, dataset, shards, generation):

@@ -19,9 +19,9 @@ from filoray.cluster.chaos.clients import (
 from filoray.cluster.chaos.driver import Witness
 from filoray.cluster.chaos.operations import Operation, Outcome, Read, Write
 from filoray.cluster.simulation.cluster import SimulatedCluster
-from filoray.cluster.simulation.shard_file import ServedShard
+from filoray.cluster.simulation.shard_file import SentSample, ServedShard
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
-from filoray.cluster.simulation.simulated_node import SentSample, SimulatedNode
+from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.world import Action, SimulatedWorld
 
 _AGAIN_MS = 20

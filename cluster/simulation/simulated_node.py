@@ -2,27 +2,38 @@
 
 Its files are numbers. Of a shard's data there is only how many samples are where: a commit is one more in the log, a
 flush moves what the log has since the checkpoint into chunks, opening a shard finds what its file has. Files outlive
-processes.
+processes. What it does with shards that have copies is ``node_copies.py``'s.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from filoray.cluster.actor_names import slot_index
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.control.coordinator_effects import GiveOrder
 from filoray.cluster.control.node_core import NodeCore
 from filoray.cluster.control.node_dispatcher import NodeDispatcher
-from filoray.cluster.control.node_effects import DeleteFiles, FlushTurn, NodeEffect, Note, OpenShard, Report
+from filoray.cluster.control.node_effects import (
+    DeleteFiles,
+    FlushTurn,
+    NodeEffect,
+    Note,
+    OpenShard,
+    PromoteShard,
+    Report,
+    TellCopies,
+)
 from filoray.cluster.control.node_events import (
     Closed,
     DeleteOrdered,
+    DropOrdered,
     FilesDeleted,
     FlushFailed,
     FlushStepped,
+    FollowOrdered,
     NodeEvent,
     OpeningAbandoned,
     OpeningCameBack,
@@ -34,10 +45,12 @@ from filoray.cluster.control.node_events import (
     StartOrdered,
     StopOrdered,
     StoreDoubted,
+    TellCopiesOrdered,
     Tick,
 )
 from filoray.cluster.control.node_events import Opened as ShardOpened
-from filoray.cluster.control.shard_messages import StartShards, StopShards
+from filoray.cluster.control.shard_messages import DropCopies, FollowShards, StartShards, StopShards
+from filoray.cluster.control.shard_messages import TellCopies as TellCopiesOrder
 from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.node_protocol import NodeAnnouncement, ShardReport
 from filoray.cluster.simulation.checkers import (
@@ -48,17 +61,21 @@ from filoray.cluster.simulation.checkers import (
     RuleBroken,
     ShardKey,
 )
+from filoray.cluster.simulation.node_copies import NodeCopies
 from filoray.cluster.simulation.pending_call import PendingCall
 from filoray.cluster.simulation.report_outbox import Batch, ReportOutbox
-from filoray.cluster.simulation.shard_file import KeptSample, ServedShard, ShardFile
+from filoray.cluster.simulation.shard_file import KeptSample, SentSample, ServedShard, ShardFile
 from filoray.cluster.simulation.shard_watch import ShardWatch
+from filoray.cluster.simulation.simulated_disks import SimulatedDisks
 from filoray.cluster.simulation.simulated_process import SimulatedProcess
+from filoray.cluster.simulation.simulated_store import FaultyStore
 from filoray.cluster.simulation.world import Action, SimulatedWorld
 
 LIMITS = NodeLimits(source_timeout_ms=500, retry_delay_ms=200, retry_delay_max_ms=2000)
 RECOVERY_STEP_MS = 60
 COMMIT_MS = 4
 CLOSE_MS = 20
+PROMOTE_MS = 4
 FLUSH_MS = 1000
 REPORT_RETRY_MS = 500
 
@@ -74,16 +91,6 @@ class _Opening:
     @property
     def file(self) -> FileKey:
         return (*self.order.key, self.order.config.generation)
-
-
-@dataclass(frozen=True, slots=True)
-class SentSample:
-    """Of a client that knows it again. ``taken``: what happens when it is acknowledged."""
-
-    series: str
-    timestamp_ms: int
-    value: float
-    taken: Action
 
 
 class _CheckedCore(NodeCore):
@@ -109,14 +116,17 @@ class _CheckedCore(NodeCore):
 class SimulatedNode(SimulatedProcess):
     """A process, and the ``NodeWorld`` of its dispatcher.
 
-    ``files``: of the whole cluster. ``send_reports``: to the coordinator; what became of them is told to ``reports``.
+    ``disks``, ``nodes``: of the whole cluster; ``store``: its coordinator's. ``send_reports``: to the coordinator; what
+    became of them is told to ``reports``.
     """
 
     def __init__(
         self,
         world: SimulatedWorld,
         checkers: Checkers,
-        files: dict[FileKey, ShardFile],
+        disks: SimulatedDisks,
+        store: FaultyStore,
+        nodes: Mapping[Process, SimulatedNode],
         process: Process,
         send_reports: Callable[[SimulatedNode, Batch], None],
         watch: ShardWatch,
@@ -128,7 +138,8 @@ class SimulatedNode(SimulatedProcess):
             lambda batch: send_reports(self, batch), lambda again: world.after(REPORT_RETRY_MS, lambda: self.run(again))
         )
         self._checkers = checkers
-        self._files = files
+        self._files = disks
+        self.copies = NodeCopies(self, world, checkers, disks, store, nodes)
         self._watch = watch
         self._requests = itertools.count(1)
         self._openings: dict[OpeningId, _Opening] = {}
@@ -153,6 +164,12 @@ class SimulatedNode(SimulatedProcess):
         match order.order:
             case StartShards(_, _, config, shards):
                 self.handle(StartOrdered(request, config, shards, order.opened))
+            case FollowShards(_, _, config, followed):
+                self.handle(FollowOrdered(request, config, followed))
+            case DropCopies(_, _, dataset, followed, generation):
+                self.handle(DropOrdered(request, dataset, generation, followed))
+            case TellCopiesOrder(_, _, dataset, copies):
+                self.handle(TellCopiesOrdered(request, dataset, copies, order.peers))
             case StopShards(_, _, dataset, shards):
                 self.handle(StopOrdered(request, dataset, shards))
             case deletion:
@@ -194,7 +211,11 @@ class SimulatedNode(SimulatedProcess):
         problem = "its disk is read-only" if self._world.happens(self._world.rates.fail_deletion) else ""
         if not problem:
             for shard in deletion.shards:
-                self._files.pop((deletion.dataset, shard, deletion.generation), None)
+                file = (deletion.dataset, shard, deletion.generation)
+                if deletion.own_only:
+                    self._files.pop((*file, self.process[0]), None)
+                else:
+                    self._files.remove(file)
         self.later(CLOSE_MS, lambda: self.handle(FilesDeleted(deletion.request, problem)))
 
     def flush_in_turn(self, turns: tuple[FlushTurn, ...]) -> None:
@@ -202,16 +223,49 @@ class SimulatedNode(SimulatedProcess):
         self._flush_later()
 
     def serve_shard(self, opening: OpeningId) -> None:
-        order, file = self._openings[opening].order, self._openings[opening].file
-        stored = self._files.get(file)
+        order = self._openings[opening].order
+        place = self.copies.stored(order.config, order.shard)
+        stored = self._files.get(place)
         samples = stored.samples if stored is not None else 0
-        self.serving[order.key] = ServedShard(opening, order.epoch, file, samples)
+        served = self.serving[order.key] = ServedShard(opening, order.epoch, place, samples)
         self._watch.began(order.key, self.process)
         self._checkers.newest.opened(order.key, order.epoch)
+        if order.config.has_copies:
+            self._checked(lambda: self.copies.lead(order.key, served, order.config))
+
+    def promote_shard(self, promotion: PromoteShard) -> None:
+        """At once, with the copy that it has; if it has none, by an ordinary opening."""
+        opening = self._openings[promotion.opening]
+        key, epoch = promotion.key, promotion.epoch
+        opening.order = replace(opening.order, epoch=epoch, was_open=promotion.was_open, is_follower=False)
+        opening.is_to_end = False
+        self.copies.stop_following(key, promotion.opening)
+
+        def promote() -> None:
+            if self._ends(opening):
+                return
+            if self.copies.promote(key, promotion.opening, epoch):
+                self.handle(ShardOpened(key, promotion.opening))
+            else:
+                self._begin_opening(opening, self._world.now_ms)
+
+        self.later(PROMOTE_MS, promote)
+
+    def tell_copies(self, copies: TellCopies) -> None:
+        self._checked(lambda: self.copies.tell(copies))
+
+    def _checked(self, effect: Action) -> None:
+        """What is wrong is kept for the simulation, as the dispatcher would only have it told in the log."""
+        try:
+            effect()
+        except AssertionError as error:
+            self.core.violation = error
+            raise
 
     def close_shard(self, opening: OpeningId) -> None:
         key = self._openings[opening].order.key
         served = self.serving.get(key)
+        self.copies.close(key, opening)
         if served is not None and served.opening == opening:
             del self.serving[key]
             self._watch.ended(key, self.process)
@@ -233,7 +287,15 @@ class SimulatedNode(SimulatedProcess):
     def open_shard(self, order: OpenShard) -> None:
         opening = self._openings[order.opening] = _Opening(order)
         begun_ms = self._world.now_ms
-        self.later(RECOVERY_STEP_MS, lambda: self._begin_opening(opening, begun_ms))
+        if order.is_follower:
+            self.later(PROMOTE_MS, lambda: self._follow(opening))
+        else:
+            self.later(RECOVERY_STEP_MS, lambda: self._begin_opening(opening, begun_ms))
+
+    def _follow(self, opening: _Opening) -> None:
+        if not self._ends(opening):
+            self.copies.follow(opening.order)
+            self.handle(ShardOpened(opening.order.key, opening.order.opening))
 
     # ---- opening
 
@@ -247,7 +309,8 @@ class SimulatedNode(SimulatedProcess):
             overdue = OpeningOverdue(order.key, order.opening)
             self._world.after(LIMITS.source_timeout_ms, lambda: self.run(lambda: self.handle(overdue)))
             return
-        stored = self._files.get(opening.file)
+        place = self.copies.stored(order.config, order.shard)
+        stored = self._files.get(place)
         if self._world.happens(rates.fail_opening):
             self._fail_opening(opening, "its source refuses", 0)
         elif rates.is_disk_full:
@@ -258,7 +321,7 @@ class SimulatedNode(SimulatedProcess):
             self._fail_opening(opening, "its file is not there", 0)
         else:
             is_late = self._checkers.served.is_deleted(opening.file)
-            self._files.setdefault(opening.file, ShardFile(order.epoch, is_late)).epoch = order.epoch
+            self._files.setdefault(place, ShardFile(order.epoch, is_late)).epoch = order.epoch
             self._recover(opening, 0)
 
     def _fail_opening(self, opening: _Opening, reason: str, stored_epoch: int) -> None:
@@ -278,6 +341,7 @@ class SimulatedNode(SimulatedProcess):
 
     def _ends(self, opening: _Opening) -> bool:
         if opening.is_to_end:
+            self.copies.close(opening.order.key, opening.order.opening)
             self.handle(OpeningEnded(opening.order.key, opening.order.opening))
         return opening.is_to_end
 
@@ -304,7 +368,7 @@ class SimulatedNode(SimulatedProcess):
     ) -> None:
         """``floor``: samples that were acknowledged when it was asked."""
         served = self._routed(key, epoch)
-        if served is None:
+        if served is None or not served.is_shown:
             refuse()
         else:
             self._checkers.kept.answered(served.file, floor, served.samples, self.process)
@@ -312,7 +376,7 @@ class SimulatedNode(SimulatedProcess):
 
     def contents(self, served: ServedShard, series: str, after_ms: int, until_ms: int) -> list[KeptSample]:
         """What it shows of a series and time to a client that knows its samples."""
-        stored = self._files.get(served.file)
+        stored = self._files.get(served.stored)
         return stored.found(series, served.samples, after_ms, until_ms) if stored is not None else []
 
     def check_answers(self, served: ServedShard) -> None:
@@ -323,19 +387,15 @@ class SimulatedNode(SimulatedProcess):
         served = self._routed(key, epoch)
         if served is None:
             refuse()
+        elif (leader := self.copies.leader(key)) is not None:
+            leader.write(refuse, sample)
         else:
             delay_ms = COMMIT_MS + self._world.rates.disk_delay_ms
             self.later(delay_ms, lambda: self._commit(key, served, refuse, sample))
 
     def _commit(self, key: ShardKey, served: ServedShard, refuse: Action, sample: SentSample | None) -> None:
-        if self.serving.get(key) is not served or self._world.rates.is_disk_full:
-            refuse()
-            return
-        stored = self._files.get(served.file)
-        self._checkers.served.committed(served.file, self.process, is_there=stored is not None)
-        is_ours = stored is not None and stored.epoch == served.epoch
-        if not is_ours or stored is None or self._world.happens(self._world.rates.doubt_store):
-            self.handle(StoreDoubted(key, served.opening, "nobody knows what its file has"))
+        stored = None if self.commit_fails(key, served) else self._files.get(served.stored)
+        if stored is None:
             refuse()
             return
         stored.committed += 1
@@ -344,11 +404,26 @@ class SimulatedNode(SimulatedProcess):
         if sample is not None:
             stored.keep(sample.series, KeptSample(sample.timestamp_ms, served.samples, sample.value))
             sample.taken()
+
+    def commit_fails(self, key: ShardKey, served: ServedShard) -> bool:
+        """Whether the disk, or somebody who has the file now, keeps it from it; the shard may be opened anew then."""
+        if self.serving.get(key) is not served or self._world.rates.is_disk_full:
+            return True
+        stored = self._files.get(served.stored)
+        self._checkers.served.committed(served.file, self.process, is_there=stored is not None)
+        is_ours = stored is not None and stored.epoch == served.epoch
+        if not is_ours or self._world.happens(self._world.rates.doubt_store):
+            self.handle(StoreDoubted(key, served.opening, "nobody knows what its file has"))
+            return True
         self._flush_later()
+        return False
 
     def acknowledge(self, key: ShardKey, served: ServedShard, samples: int) -> None:
         self._checkers.one_owner.acknowledged(key, served.epoch, self.process)
         self._checkers.kept.acknowledged(served.file, samples)
+
+    def report_copies(self, report: ShardReport) -> None:
+        self.reports.put(report)
 
     def _flush_later(self) -> None:
         if not self._is_flush_due:
@@ -362,17 +437,21 @@ class SimulatedNode(SimulatedProcess):
             served = self.serving.get(turn.key)
             if served is None or served.opening != turn.opening:
                 continue
-            stored = self._files.get(served.file)
+            stored, leader = self._files.get(served.stored), self.copies.leader(turn.key)
+            if leader is not None and not leader.may_flush:
+                continue
             if stored is not None and stored.epoch == served.epoch and stored.checkpoint < stored.committed:
                 if self._world.rates.is_disk_full or self._world.happens(self._world.rates.fail_flush):
                     self.handle(FlushFailed(turn.key, turn.opening, "its disk is full"))
                 else:
-                    self.flush(stored)
+                    if leader is None:
+                        self.flush(stored)
+                    else:
+                        leader.flush(stored, self.flush)
                     self.handle(FlushStepped(turn.key, turn.opening, is_more_due=False))
                 self._flush_later()
                 return
 
     def flush(self, stored: ShardFile) -> None:
-        """Chunks and checkpoint in one transaction."""
-        stored.flushed += stored.committed - stored.checkpoint
-        stored.checkpoint = stored.committed
+        """One step of it."""
+        stored.flush()

@@ -24,12 +24,15 @@ class SimulatedProcess:
         """What the coordinator says does not reach its machine."""
         self.is_mute = False
         """What it says does not reach the coordinator."""
+        self.is_apart = False
+        """No other node can reach it, nor be reached from it."""
         self.is_given_up = False
         """It was to be killed while it was cut off; it ends when its machine is back."""
         self.heard_since_ms = _LONG_AGO_MS
         """When it last began to be heard again."""
         self.lease_end_ms = 0
         self.watchers: list[PendingCall] = []
+        self._peers: list[Action] = []
         self.calls: dict[int, PendingCall] = {}
         """Orders that it has taken and not answered, by request."""
         self._world = world
@@ -43,6 +46,12 @@ class SimulatedProcess:
             call.fail(ConnectionError("the node died"))
         for watcher in self.watchers:
             watcher.end("the node died")
+        for lost in self._peers:
+            lost()
+
+    def watch(self, lost: Action) -> None:
+        """``lost``: what happens when it dies, for another node."""
+        self._peers.append(lost)
 
     def go_on(self) -> None:
         """What waited while it hung or was cut off happens now, in any order."""

@@ -15,7 +15,7 @@ from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import Unavailable
 from filoray.cluster.node_protocol import NodeProcessId
-from filoray.cluster.simulation.checkers import Checkers, FileKey
+from filoray.cluster.simulation.checkers import Checkers, FileKey, StoredKey
 from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.world import SimulatedWorld
 from filoray.cluster.store.coordinator_store import CoordinatorStore
@@ -120,12 +120,14 @@ class FaultyStore:
     """
 
     def __init__(
-        self, inner: CoordinatorStore, world: SimulatedWorld, checkers: Checkers, files: Mapping[FileKey, ShardFile]
+        self, inner: CoordinatorStore, world: SimulatedWorld, checkers: Checkers, files: Mapping[StoredKey, ShardFile]
     ) -> None:
         self._inner = inner
         self._world = world
         self._checkers = checkers
         self._files = files
+        self._durable: dict[str, tuple[int, ShardMap | None]] = {}
+        """Of each dataset its generation, and the last map that was really written."""
         self.is_full = False
         self.generation = 0
         """The last that was given out."""
@@ -170,6 +172,8 @@ class FaultyStore:
     def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None:
         said = self._checkers.served.deleted if is_deleting else self._checkers.served.set_up
         said(config.name, config.generation)
+        if self._durable.get(config.name, (-1, None))[0] != config.generation:
+            self._durable[config.name] = (config.generation, None)
         self._write(lambda: self._inner.put_dataset(config, is_deleting=is_deleting))
 
     def forget_dataset(self, name: str) -> None:
@@ -178,7 +182,30 @@ class FaultyStore:
         self._write(lambda: self._inner.forget_dataset(name))
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
-        self._write(lambda: self._inner.put_shard_map(shard_map))
+        def write() -> None:
+            self._inner.put_shard_map(shard_map)
+            generation, former = self._durable.get(shard_map.dataset, (0, None))
+            self._durable[shard_map.dataset] = (generation, shard_map)
+            self._check_in_sync(shard_map, former, generation)
+
+        self._write(write)
+
+    def _check_in_sync(self, shard_map: ShardMap, former: ShardMap | None, generation: int) -> None:
+        """Those that may lead from now on have all that was shown so far."""
+        for entry in shard_map.changed_since(former) if former is not None else ():
+            known = former[entry.shard].copies.in_sync if former is not None else ()
+            file = (shard_map.dataset, entry.shard, generation)
+            for node in entry.copies.in_sync:
+                stored = self._files.get((*file, node))
+                if node not in known and stored is not None and known:
+                    self._checkers.leader_has_all.leads(file, stored.ids, (node, 0))
+
+    def durable_in_sync(self, file: FileKey) -> tuple[str, ...]:
+        """The nodes that may lead that shard, as it was written last; none of a dataset that is no more."""
+        dataset, shard, generation = file
+        known_generation, shard_map = self._durable.get(dataset, (-1, None))
+        is_known = shard_map is not None and known_generation == generation
+        return shard_map[shard].copies.in_sync if is_known and shard_map is not None else ()
 
     def node_count(self) -> int | None:
         return self._inner.node_count()

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from filoray.cluster.config.dataset import MAX_SHARDS
+from filoray.cluster.config.dataset import MAX_SHARDS, NUM_REPLICAS_MAX
 from filoray.cluster.simulation.faults import TROUBLES
 
 _HISTORIES = 100
@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=_number_to(_NODES_MAX), metavar="N", help="nodes of each cluster (1 to 5)")
     parser.add_argument(
         "--shards", type=_power_of_two, default=_SHARDS, metavar="S", help=f"of a data set, a power of two ({_SHARDS})"
+    )
+    parser.add_argument(
+        "--replicas",
+        type=_number_to(NUM_REPLICAS_MAX),
+        default=1,
+        metavar="N",
+        help="copies of each shard, as far as there are nodes for them (1)",
     )
     parser.add_argument(
         "--faults", type=_count, metavar="F", help="how many in each history (as many as --minutes has)"
@@ -59,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from filoray.cluster.simulation.great_loss import LossSize
     from filoray.cluster.simulation.history import HistoryShape
     from filoray.command import simulate
 
@@ -66,8 +74,11 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         if options.nodes is None or options.nodes <= options.lose:
             parser.error("--lose needs --nodes, and more of them than are lost")
         if (options.faults, options.minutes, options.histories, options.only_faults) != (None,) * 4 or options.without:
-            parser.error("--lose has its own faults: only --nodes, --shards, --seed and --report go with it")
-        return simulate.great_loss(options.seed, options.nodes, options.shards, options.lose, options.report)
+            parser.error(
+                "--lose has its own faults: only --nodes, --shards, --replicas, --seed and --report go with it"
+            )
+        size = LossSize(options.nodes, options.shards, options.lose, options.replicas)
+        return simulate.great_loss(options.seed, size, options.report)
     minutes = options.minutes
     if minutes is None and options.faults is None:
         minutes = _MINUTES
@@ -78,6 +89,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         faults_max=options.faults,
         chosen_faults=options.only_faults,
         without=options.without,
+        num_replicas=options.replicas,
     )
     seeds = range(options.seed, options.seed + (options.histories or _HISTORIES))
     return simulate.random_histories(

@@ -21,13 +21,20 @@ from rich.text import Text
 
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.simulation.campaign import play_all
-from filoray.cluster.simulation.great_loss import GreatLoss, Phase
+from filoray.cluster.simulation.great_loss import GreatLoss, LossSize, Phase
 from filoray.cluster.simulation.history import HistoryShape
 from filoray.cluster.simulation.report.simulation_report import Campaign, loss_report_of, report_of
 from filoray.cluster.simulation.shrinking import ShortestFailure, shrink
 from filoray.cluster.simulation.story import tell
 from filoray.cluster.simulation.tally import Tally
-from filoray.command.simulate_words import campaign_command, in_time, phase_line, replay_command, tally_lines
+from filoray.command.simulate_words import (
+    campaign_command,
+    in_time,
+    loss_command,
+    phase_line,
+    replay_command,
+    tally_lines,
+)
 
 INTERRUPTED = 130
 _LINE_EVERY_S = 5.0
@@ -65,12 +72,12 @@ def random_histories(
     return 1 if tally.failures else INTERRUPTED if is_interrupted else 0
 
 
-def great_loss(seed: int, node_count: int, num_shards: int, lost_count: int, report: Path | None) -> int:
+def great_loss(seed: int, size: LossSize, report: Path | None) -> int:
     """Returns the exit code."""
     console = Console(highlight=False, soft_wrap=True)
-    command = f"filoray simulate --nodes {node_count} --shards {num_shards} --lose {lost_count} --seed {seed}"
+    command = loss_command(seed, size)
     begun_s, begun_cpu_s = time.monotonic(), time.process_time()
-    loss = GreatLoss(seed, node_count, num_shards, lost_count)
+    loss = GreatLoss(seed, size)
     phases: list[tuple[Phase, float]] = []
     is_interrupted = False
     try:

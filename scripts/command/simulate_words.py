@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from filoray.cluster.simulation.faults import TROUBLES
-from filoray.cluster.simulation.great_loss import Phase
+from filoray.cluster.simulation.great_loss import LossSize, Phase
 from filoray.cluster.simulation.history import HistoryShape
 from filoray.cluster.simulation.tally import Tally
 
@@ -23,6 +23,8 @@ def campaign_command(shape: HistoryShape, seeds: Sequence[int]) -> str:
     if shape.node_count is not None:
         words.append(f"--nodes {shape.node_count}")
     words.append(f"--shards {shape.num_shards}")
+    if shape.num_replicas not in (None, 1):
+        words.append(f"--replicas {shape.num_replicas}")
     if shape.duration_ms is not None:
         words.append(f"--minutes {shape.duration_ms / 60_000:g}")
     if shape.faults_max is not None:
@@ -33,6 +35,15 @@ def campaign_command(shape: HistoryShape, seeds: Sequence[int]) -> str:
         names = [name.replace("_", "-") for name in TROUBLES if name in shape.without]
         words.append(f"--without {'all' if len(names) == len(TROUBLES) else ','.join(names)}")
     return " ".join(words)
+
+
+def loss_command(seed: int, size: LossSize) -> str:
+    """Plays that loss again."""
+    replicas = f" --replicas {size.num_replicas}" if size.num_replicas > 1 else ""
+    return (
+        f"filoray simulate --nodes {size.node_count} --shards {size.num_shards}{replicas} --lose {size.lost_count} "
+        f"--seed {seed}"
+    )
 
 
 def phase_line(phase: Phase, cpu_s: float) -> str:

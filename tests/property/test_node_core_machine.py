@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.control.node_core import NodeCore
 from filoray.cluster.control.node_effects import (
     AbandonOpening,
@@ -22,16 +23,20 @@ from filoray.cluster.control.node_effects import (
     NodeEffect,
     Note,
     OpenShard,
+    PromoteShard,
     Report,
     ServeShard,
+    TellCopies,
     WakeAt,
 )
 from filoray.cluster.control.node_events import (
     Closed,
     DeleteOrdered,
+    DropOrdered,
     FilesDeleted,
     FlushFailed,
     FlushStepped,
+    FollowOrdered,
     NodeEvent,
     Opened,
     OpeningAbandoned,
@@ -47,6 +52,7 @@ from filoray.cluster.control.node_events import (
     StartOrdered,
     StopOrdered,
     StoreDoubted,
+    TellCopiesOrdered,
     Tick,
 )
 from filoray.cluster.control.shard_slot import NodeLimits
@@ -59,7 +65,10 @@ DAY_MS = 86_400_000
 
 @dataclass(slots=True)
 class Hand:
-    """What an opening has of a shard. ``is_open``: it has ended well. ``is_half_open``: it was abandoned."""
+    """What an opening has of a shard. ``is_open``: it has ended well. ``is_half_open``: it was abandoned.
+
+    ``is_follower``: it is a copy that does not lead, or not yet. ``told``: the last version of its copies it heard of.
+    """
 
     key: SlotKey
     epoch: int
@@ -68,6 +77,9 @@ class Hand:
     is_half_open: bool = False
     is_to_end: bool = False
     is_to_close: bool = False
+    is_follower: bool = False
+    is_served: bool = False
+    told: int = 0
 
     @property
     def is_opening(self) -> bool:
@@ -91,8 +103,11 @@ class NodeMachine(RuleBasedStateMachine):
         self.abandonable: set[int] = set()
         self.turns: tuple[FlushTurn, ...] = ()
         self.deleting: dict[int, DeleteFiles] = {}
-        self.orders: dict[int, StopOrdered | DeleteOrdered | ShutdownOrdered] = {}
-        self.old_orders: list[StartOrdered | StopOrdered | DeleteOrdered] = []
+        self.orders: dict[int, StopOrdered | DropOrdered | DeleteOrdered | ShutdownOrdered] = {}
+        self.old_orders: list[StartOrdered | FollowOrdered | StopOrdered | DeleteOrdered] = []
+        self.versions = 0
+        self.told: dict[SlotKey, tuple[int, int]] = {}
+        """Of each shard, at which epoch, the version of its copies that was told last."""
         self.newest: dict[SlotKey, int] = {}
         self.wake_at_ms: int | None = None
         self.is_shut_down = False
@@ -110,6 +125,37 @@ class NodeMachine(RuleBasedStateMachine):
         order = StartOrdered(self.next_request(), self.config(), tuple((shard, self.epoch) for shard in shards))
         self.old_orders.append(order)
         self.take(order)
+
+    @rule(shards=SOME_SHARDS)
+    def follow(self, shards: list[int]) -> None:
+        self.epoch += 1
+        self.versions += 1
+        followed = tuple((shard, self.epoch, self.versions) for shard in shards)
+        order = FollowOrdered(self.next_request(), self.config(), followed)
+        self.old_orders.append(order)
+        self.take(order)
+
+    @rule(shards=SOME_SHARDS, back=st.integers(0, 2))
+    def drop(self, shards: list[int], back: int) -> None:
+        """Copies that were ordered up to then."""
+        dropped = tuple((shard, max(0, self.epoch - back), self.versions) for shard in shards)
+        order = DropOrdered(self.next_request(), "d", self.generation, dropped)
+        self.orders[order.request] = order
+        self.take(order)
+
+    @precondition(lambda self: any(not one.is_follower for one in self.core.held()))
+    @rule(data=st.data(), back=st.integers(0, 2))
+    def tell_copies(self, data: st.DataObject, back: int) -> None:
+        """Now and then what is old by now."""
+        self.versions += 1
+        held = data.draw(st.sampled_from([one for one in self.core.held() if not one.is_follower]))
+        key, version = (held.dataset, held.shard), max(1, self.versions - back)
+        is_heard = self.core.held_shard(key) is not None
+        former_epoch, former = self.told.get(key, (0, 0))
+        if is_heard and (former_epoch != held.epoch or version > former):
+            self.told[key] = (held.epoch, version)
+        copies = ((held.shard, held.epoch, CopySet(version)),)
+        self.take(TellCopiesOrdered(self.next_request(), "d", copies, ()))
 
     @rule(shards=SOME_SHARDS, back=st.integers(0, 3))
     def stop(self, shards: list[int], back: int) -> None:
@@ -132,6 +178,8 @@ class NodeMachine(RuleBasedStateMachine):
         match old:
             case StartOrdered(_, config, shards, opened):
                 self.take(StartOrdered(number, config, shards, opened))
+            case FollowOrdered(_, config, followed):
+                self.take(FollowOrdered(number, config, followed))
             case StopOrdered(_, dataset, shards):
                 self.order_end(StopOrdered(number, dataset, shards))
             case DeleteOrdered(_, dataset, generation, numbers):
@@ -200,7 +248,7 @@ class NodeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.gone or self.hands)
     @rule(data=st.data(), way=st.integers(0, 4))
     def an_open_shard_says_something_or_a_former_one_does(self, data: st.DataObject, way: int) -> None:
-        now = [(hand.key, opening) for opening, hand in self.hands.items() if hand.is_open]
+        now = [(hand.key, opening) for opening, hand in self.hands.items() if hand.is_open and not hand.is_follower]
         if not (now or self.gone):
             return
         key, opening = data.draw(st.sampled_from(now + self.gone))
@@ -229,7 +277,20 @@ class NodeMachine(RuleBasedStateMachine):
                 assert effect.epoch >= self.newest.get(effect.key, 0), f"{effect} goes back"
                 assert not self.is_shut_down
                 self.newest[effect.key] = effect.epoch
-                self.hands[effect.opening] = Hand(effect.key, effect.epoch, effect.config.generation)
+                self.hands[effect.opening] = Hand(
+                    effect.key, effect.epoch, effect.config.generation, is_follower=effect.is_follower
+                )
+            case PromoteShard(key, opening, epoch):
+                hand = self.hands[opening]
+                assert (hand.is_open, hand.is_follower, hand.is_to_close) == (True, True, False)
+                assert epoch > hand.epoch
+                self.newest[key] = hand.epoch = epoch
+                hand.is_open = hand.is_follower = hand.is_to_end = False
+            case TellCopies(key, opening, copies):
+                hand = self.hands[opening]
+                assert hand.is_served, f"{hand} does not lead, and is told of its copies"
+                assert self.told[key] == (hand.epoch, copies.version), "the newest that was told of that epoch"
+                hand.told = copies.version
             case AbandonOpening(_, opening):
                 self.abandonable.add(opening)
             case EndOpening(_, opening):
@@ -238,18 +299,22 @@ class NodeMachine(RuleBasedStateMachine):
             case ServeShard(key, opening, epoch):
                 assert (self.hands[opening].key, self.hands[opening].epoch) == (key, epoch)
                 assert self.hands[opening].is_open
+                assert not self.hands[opening].is_follower
+                self.hands[opening].is_served = True
             case CloseShard(_, opening):
                 hand = self.hands[opening]
                 assert not hand.is_opening, "what works on a shard is not closed under it"
                 assert not hand.is_to_close, "it is closed once"
                 hand.is_to_close = True
-            case DeleteFiles(request, _, generation, shards):
+            case DeleteFiles(request, _, generation, shards, own_only):
                 self.check_closed(generation, shards)
+                assert own_only == isinstance(self.orders[request], DropOrdered)
                 self.deleting[request] = effect
             case FlushInTurn(turns):
                 self.turns = turns
                 for turn in turns:
                     assert self.hands[turn.opening].is_open
+                    assert not self.hands[turn.opening].is_follower, "a follower flushes when its leader did"
                     assert not self.hands[turn.opening].is_to_close
             case AnswerRequest(request):
                 self.check_answer(request)
@@ -265,6 +330,8 @@ class NodeMachine(RuleBasedStateMachine):
             case StopOrdered(_, _, shards):
                 in_hand = {(hand.key[1], hand.epoch) for hand in self.hands.values()}
                 assert not in_hand & set(shards), f"answered while {in_hand} are not closed"
+            case DropOrdered():
+                assert number not in self.deleting
             case DeleteOrdered(_, _, generation, shards):
                 self.check_closed(generation, shards)
                 assert number not in self.deleting
@@ -296,6 +363,10 @@ class NodeMachine(RuleBasedStateMachine):
             assert hand.is_open
             assert not hand.is_to_close
             assert hand.epoch == held.epoch
+            assert hand.is_follower == held.is_follower
+            assert hand.is_follower or hand.is_served
+            if self.told.get(hand.key, (0, 0))[0] == hand.epoch and not hand.is_follower:
+                assert hand.told == self.told[hand.key][1], "it leads, and was not told of its copies"
 
     def end_all(self) -> None:
         for opening, hand in tuple(self.hands.items()):

@@ -1,4 +1,4 @@
-"""Ten faults, each planted in the code for one test: the simulator must find every one of them.
+"""Fifteen faults, each planted in the code for one test: the simulator must find every one of them.
 
     .venv/bin/python tests/sim/test_seeded_bugs.py [SEEDS]     says in how many of so many seeds each is found, and how
 
@@ -21,17 +21,25 @@ from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.control import coordinator_dispatcher
 from filoray.cluster.control.coordinator_core import Remembered
 from filoray.cluster.control.coordinator_dispatcher import CoordinatorDispatcher
+from filoray.cluster.control.copy_placement import CopyPlacement
+from filoray.cluster.control.copy_set import CopySet
+from filoray.cluster.control.leader_copies import LeaderCopies
 from filoray.cluster.control.membership import ProcessGone
 from filoray.cluster.control.node_effects import OpenShard
 from filoray.cluster.control.node_keeper import NodeKeeper
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_manager import ShardManager
-from filoray.cluster.control.shard_messages import DeleteShards, ManagerCommand, StartShards
+from filoray.cluster.control.shard_map import ShardEntry
+from filoray.cluster.control.shard_messages import DeleteShards, ManagerCommand, PersistShardMap, StartShards
 from filoray.cluster.control.shard_placement import ShardPlacement
+from filoray.cluster.control.shard_table import KnownDataset
 from filoray.cluster.simulation import simulated_coordinator, simulated_gateway
 from filoray.cluster.simulation.checkers import ShardKey
-from filoray.cluster.simulation.history import run_history
-from filoray.cluster.simulation.shard_file import ShardFile
+from filoray.cluster.simulation.history import HistoryShape, run_history
+from filoray.cluster.simulation.node_copies import NodeCopies
+from filoray.cluster.simulation.shard_file import ServedShard, ShardFile
+from filoray.cluster.simulation.simulated_follower import SimulatedFollower
+from filoray.cluster.simulation.simulated_leader import SimulatedLeader, Snapshot
 from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import FaultyStore, ModelStore
 from filoray.cluster.simulation.world import Action
@@ -151,6 +159,95 @@ def a_deletion_that_forgets_a_node(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ShardManager, "_delete", forgetful)
 
 
+# ---- of copies
+
+
+def released_before_the_follower_has_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(LeaderCopies, "awaited", lambda copies: frozenset())
+
+
+def a_takeover_by_one_that_is_not_in_sync(patch: pytest.MonkeyPatch) -> None:
+    """By any that has a copy, or is to get one, and is taken for one in sync then."""
+    candidates, chosen = CopyPlacement.candidates, CopyPlacement.chosen
+
+    def any_copy(placement: CopyPlacement, dataset: KnownDataset, entry: ShardEntry) -> list[str] | None:
+        members = placement._table.members
+        found = [node for node in entry.copies.followers if node in members]
+        return found or candidates(placement, dataset, entry)
+
+    def as_if_in_sync(placement: CopyPlacement, dataset: KnownDataset, entry: ShardEntry, leader: str) -> CopySet:
+        copies = chosen(placement, dataset, entry, leader)
+        return dataclasses.replace(copies, in_sync=tuple(dict.fromkeys((*copies.in_sync, leader))))
+
+    patch.setattr(CopyPlacement, "candidates", any_copy)
+    patch.setattr(CopyPlacement, "chosen", as_if_in_sync)
+
+
+def a_leader_that_goes_on_after_its_epoch(patch: pytest.MonkeyPatch) -> None:
+    """It takes writes when the shard was taken from it, and who leads next still takes its entries."""
+    promote, close, close_shard, routed = (
+        NodeCopies.promote,
+        NodeCopies.close,
+        SimulatedNode.close_shard,
+        SimulatedNode._routed,
+    )
+    closed: dict[tuple[SimulatedNode, ShardKey], ServedShard] = {}
+
+    def close_half(node: SimulatedNode, opening: int) -> None:
+        before = dict(node.serving)
+        close_shard(node, opening)
+        closed.update({(node, key): served for key, served in before.items() if key not in node.serving})
+
+    def routed_to_closed(node: SimulatedNode, key: ShardKey, epoch: int) -> ServedShard | None:
+        former = closed.get((node, key))
+        return former if former is not None and former.epoch == epoch else routed(node, key, epoch)
+
+    def and_follow_on(copies: NodeCopies, key: ShardKey, opening: int, epoch: int) -> bool:
+        follower = copies._followers.get(key)
+        is_promoted = promote(copies, key, opening, epoch)
+        if follower is not None:
+            copies._followers[key] = follower
+        return is_promoted
+
+    def and_lead_on(copies: NodeCopies, key: ShardKey, opening: int) -> None:
+        leader = copies._leaders.get(key)
+        close(copies, key, opening)
+        if leader is not None:
+            copies._leaders[key] = leader
+
+    patch.setattr(SimulatedNode, "close_shard", close_half)
+    patch.setattr(SimulatedNode, "_routed", routed_to_closed)
+    patch.setattr(NodeCopies, "commit_fails", lambda copies, key, served: False)
+    patch.setattr(NodeCopies, "promote", and_follow_on)
+    patch.setattr(NodeCopies, "close", and_lead_on)
+    patch.setattr(NodeCopies, "stop_following", lambda copies, key, opening: None)
+    patch.setattr(NodeCopies, "is_serving", lambda copies, key, served: True)
+    patch.setattr(SimulatedFollower, "_is_own_epoch", lambda follower: True)
+
+
+def a_snapshot_without_its_tail(patch: pytest.MonkeyPatch) -> None:
+    snapshot = SimulatedLeader.snapshot
+
+    def too_short(leader: SimulatedLeader, stored: ShardFile) -> Snapshot:
+        taken = snapshot(leader, stored)
+        if taken.file.committed > taken.file.checkpoint:
+            taken.file.ids.popitem()
+            taken.file.committed -= 1
+        return taken
+
+    patch.setattr(SimulatedLeader, "snapshot", too_short)
+
+
+def a_set_in_sync_that_is_not_durable(patch: pytest.MonkeyPatch) -> None:
+    change = CopyPlacement._change
+
+    def in_memory(placement: CopyPlacement, *args: object) -> list[ManagerCommand]:
+        commands = change(placement, *args)  # type: ignore[arg-type]
+        return [command for command in commands if not isinstance(command, PersistShardMap)]
+
+    patch.setattr(CopyPlacement, "_change", in_memory)
+
+
 SEEDS = 60
 BUGS: dict[Patch, int] = {
     a_node_that_checks_no_epoch: 3,
@@ -165,13 +262,22 @@ BUGS: dict[Patch, int] = {
     a_deletion_that_forgets_a_node: 10,
 }
 """In how many of the first ``SEEDS`` histories each is found at least."""
+COPY_BUGS: dict[Patch, int] = {
+    released_before_the_follower_has_it: 10,
+    a_takeover_by_one_that_is_not_in_sync: 10,
+    a_leader_that_goes_on_after_its_epoch: 3,
+    a_snapshot_without_its_tail: 10,
+    a_set_in_sync_that_is_not_durable: 10,
+}
+"""The same of histories with ``REPLICAS`` copies of each shard."""
+REPLICAS = 2
 
 
-def findings(seeds: int) -> Iterator[tuple[int, str]]:
+def findings(seeds: int, num_replicas: int | None = 1) -> Iterator[tuple[int, str]]:
     """(seed, how) of the histories in which something is found."""
     for seed in range(seeds):
         try:
-            run_history(seed)
+            run_history(seed, shape=HistoryShape(num_replicas=num_replicas))
         except AssertionError as error:
             yield seed, str(error).partition("\n")[0]
 
@@ -184,12 +290,20 @@ def test_the_simulator_finds(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(found) >= BUGS[bug]
 
 
+@pytest.mark.parametrize("bug", COPY_BUGS, ids=lambda bug: bug.__name__)
+def test_the_simulator_finds_what_is_wrong_with_copies(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+    found = list(findings(SEEDS, REPLICAS))
+    print(f"{bug.__name__} is found in {len(found)} of {SEEDS} seeds, first in {found[0] if found else None}")
+    assert len(found) >= COPY_BUGS[bug]
+
+
 if __name__ == "__main__":
-    for planted in BUGS:
+    for planted in (*BUGS, *COPY_BUGS):
         with pytest.MonkeyPatch.context() as patch:
             planted(patch)
             count = int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS
-            seen = list(findings(count))
+            seen = list(findings(count, REPLICAS if planted in COPY_BUGS else 1))
         kinds = Counter(re.sub(r"seed \d+: |\d+", "", how)[:60] for _, how in seen)
         first = seen[0][0] if seen else "-"
         print(f"{len(seen):4} of {count}  first {first:>3}  {planted.__name__}: {kinds.most_common(2)}")

@@ -14,6 +14,7 @@ from filoray.cluster.chaos.actions import (
     Hang,
     JumpClock,
     Kill,
+    LoseDisk,
     Part,
     SetUp,
     StartShard,
@@ -26,10 +27,10 @@ from filoray.cluster.chaos.worlds import PLAYED, Need, Stage, Word, World, refus
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import BadData
 
-HEAD = "nodes 3\ndataset one shards 4 min-nodes 2\n"
+HEAD = "nodes 3\ndataset one shards 4 min-nodes 2 replicas 2\n"
 SLOT_EXAMPLES = {
     "NODE": "2", "SHARD": "3", "NODES": "3", "SHARDS": "4", "CLIENTS": "2", "RATE": "100", "DURATION": "500ms",
-    "STATUS": "Active", "NAME": "other",
+    "STATUS": "Active", "NAME": "other", "REPLICAS": "2",
 }  # fmt: skip
 
 
@@ -62,6 +63,8 @@ def test_every_form_is_read_and_belongs_to_a_word_of_the_table(form: Form) -> No
         ("every 10s for 5m: random fault", Every(10_000, 300_000, None)),
         ("every 1s for 1s : stop shard 1", Every(1000, 1000, parse_scenario(HEAD + "stop shard 1").steps[-1].action)),
         ("wait 3s", Wait(3000)),
+        ("lose disk of node 1", LoseDisk(1)),
+        ("dataset two shards 8 min-nodes 1 replicas 3", SetUp("two", 8, 1, 3)),
     ],
 )
 def test_a_line_means(text: str, action: object) -> None:
@@ -70,7 +73,7 @@ def test_a_line_means(text: str, action: object) -> None:
 
 def test_lines_speak_of_the_data_set_that_was_named_last() -> None:
     scenario = parse_scenario(HEAD + "dataset two shards 8 min-nodes 1\nstop shard 7")
-    assert [step.action for step in scenario.steps][:2] == [SetUp("one", 4, 2), SetUp("two", 8, 1)]
+    assert [step.action for step in scenario.steps][:2] == [SetUp("one", 4, 2, 2), SetUp("two", 8, 1)]
     assert scenario.steps[-1].action.dataset == "two"
 
 
@@ -126,15 +129,23 @@ def test_a_word_is_refused_in_a_world_for_a_reason_or_not_at_all(word: Word, wor
 
 
 def test_what_cannot_be_played_is_refused_with_line_and_reason() -> None:
-    scenario = parse_scenario(HEAD + "fill disk\nevery 1s for 2s: jump clock 1h ahead\nlose disk of node 1")
+    scenario = parse_scenario(HEAD + "fill disk\nevery 1s for 2s: jump clock 1h ahead\nslow disk 10ms")
     assert refusals(scenario, Stage(World.REAL, {Need.SMALL_DISK: "nothing can be mounted"})) == [
         "line 3: `fill disk` cannot be played by a real cluster: nothing can be mounted",
         "line 4: `every 1s for 2s: jump clock 1h ahead` cannot be played by a real cluster: all processes of this "
         "machine, not this cluster's alone, have one calendar",
-        "line 5: `lose disk of node 1` cannot be played by a real cluster: nodes share one data directory, so none has "
-        "a disk of its own that could be lost",
+        "line 5: `slow disk 10ms` cannot be played by a real cluster: no disk can be made slow for these processes "
+        "alone without a risk for others",
     ]
-    assert len(refusals(scenario, Stage(World.SIMULATED, {}))) == 1
+    assert refusals(scenario, Stage(World.SIMULATED, {})) == []
+
+
+def test_a_disk_can_be_lost_where_nodes_have_copies_of_their_own() -> None:
+    lost = "\nlose disk of node 1"
+    with pytest.raises(BadData, match="line 3: no data set with replicas was set up before"):
+        parse_scenario("nodes 2\ndataset d shards 4 min-nodes 2" + lost)
+    scenario = parse_scenario("nodes 2\ndataset d shards 4 min-nodes 2 replicas 2" + lost)
+    assert [step.action for step in scenario.steps] == [SetUp("d", 4, 2, 2), LoseDisk(1)]
 
 
 def test_nodes_that_share_a_machine_cannot_be_cut_off() -> None:

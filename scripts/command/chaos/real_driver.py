@@ -7,6 +7,7 @@ is set right when the scenario is over.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import time
 import urllib.parse
@@ -22,7 +23,9 @@ from filoray.cluster.chaos.actions import (
     FreeDisk,
     Hang,
     Kill,
+    LoseDisk,
     MoveShard,
+    Part,
     Resume,
     RollingRestart,
     Scale,
@@ -48,7 +51,10 @@ from filoray.command.chaos.own_cluster import scale
 from filoray.command.chaos.real_clients import RealClients
 from filoray.command.chaos.small_disk import SmallDisk
 from filoray.command.chaos.status_watch import StatusWatch, read_statuses, read_story
+from filoray.nodes.host.shard_files import COPIES_DIRECTORY
 
+_DEATH_TIMEOUT_S = 10
+_LOOK_S = 0.01
 _ORDER_TIMEOUT_S = 60.0
 _READ_EVERYTHING_S = 60.0
 _READ_AGAIN_S = 0.2
@@ -120,6 +126,8 @@ class RealScenarioDriver:
                 return self._send(target, signal.SIGSTOP)
             case Resume(target):
                 return self._resume(target)
+            case LoseDisk(node):
+                return self._lose_disk(node)
             case FillDisk() | FreeDisk():
                 assert self._disk is not None, "refused before it began"
                 self._disk.fill() if isinstance(deed, FillDisk) else self._disk.free()
@@ -166,6 +174,20 @@ class RealScenarioDriver:
             self._hung[target] = process
         return ""
 
+    def _lose_disk(self, node: int) -> str:
+        """What a process of that name finds that comes after: nothing."""
+        process = self._cluster.find(Target(Part.NODE, node))
+        if process is None:
+            return "there is no such process now"
+        process.send(signal.SIGKILL)
+        deadline_s = time.monotonic() + _DEATH_TIMEOUT_S
+        while process.is_running():
+            if time.monotonic() >= deadline_s:
+                return f"its process still runs {_DEATH_TIMEOUT_S} s after it was killed"
+            time.sleep(_LOOK_S)
+        shutil.rmtree(self._cluster.data_dir / COPIES_DIRECTORY / node_name(node), ignore_errors=True)
+        return ""
+
     def _resume(self, target: Target) -> str:
         process = self._hung.pop(target, None)
         if process is None or not process.is_running():
@@ -178,6 +200,7 @@ class RealScenarioDriver:
             "dataset": deed.dataset,
             "num-shards": deed.num_shards,
             "min-num-nodes": deed.min_num_nodes,
+            "num-replicas": deed.num_replicas,
             "sourcefactory": LOG_STREAM_FACTORY,
             "sourceconfig": {"store": {}},
         }
