@@ -45,7 +45,7 @@ class LaunchVerdict:
         return is_settled(shard_map, self._manager.shards_without_room(dataset))
 
     def steps(self) -> Steps:
-        """Until all nodes are members and nothing more becomes of any shard, or will for now.
+        """Until all nodes are members, nothing more becomes of any shard, or will for now, and every gateway knows.
 
         Raises FilorayError with the cause if a node does not come up or a configured dataset cannot be set up,
         Unavailable if nodes are missing after ``seed.timeout``. Datasets that are not wholly served are the report's.
@@ -62,7 +62,7 @@ class LaunchVerdict:
         if not self._are_all_up():
             waiting = {node: slot.state.value for node, slot in self._membership.slots.items()}
             raise Unavailable(f"not ready after {timeout_ms} ms; nodes: {waiting}")
-        yield self._views.until_known()
+        yield self._views.until_taken_by_all(max(self._patience.known_ms, deadline_ms - self._turn.now_ms))
         return self._report()
 
     def _report(self) -> ReadyReport:

@@ -11,6 +11,7 @@ Rules it keeps (``check_invariants`` states them as code); they are Kafka's (KIP
 * An entry is released, to be shown and acknowledged, when every follower that may be in sync has it: all of the last
   set that the coordinator told, and all that were proposed since. From the moment when it is proposed to add a follower
   it is waited for; it is waited for no more when a set without it was told.
+* Only who has all that was released is proposed; from when it has almost caught up nothing more is released without it.
 * A set is proposed for the version that was told last. Of several proposals for one version the coordinator takes one.
 * A follower that is gone, fails, or has not stored an entry for ``follower_timeout_ms`` has no session any more;
   another begins after a while, with growing delays.
@@ -237,8 +238,9 @@ class LeaderCopies:
         return self._last_seq
 
     def awaited(self) -> frozenset[str]:
-        """The followers whose word entries wait for."""
-        return frozenset({*self._told.in_sync, *self._proposals.union} - {self._node})
+        """The followers whose word entries wait for; those that are about to be proposed among them."""
+        caught_up = [node for node, it in self._followers.items() if it.is_caught_up]
+        return frozenset({*self._told.in_sync, *self._proposals.union, *caught_up} - {self._node})
 
     def lag(self) -> Mapping[str, int | None]:
         """Of each follower: how many entries it is known not to have yet; None: it has no copy that is kept up."""
@@ -328,7 +330,13 @@ class LeaderCopies:
     def _propose(self, effects: list[CopyEffect], now_ms: int) -> None:
         if not self._is_told:
             return
-        wanted = (self._node, *(node for node in self._told.followers if self._followers[node].is_caught_up))
+        # Whoever may lead has all that was released; those that have caught up are waited for, so they soon have.
+        has_all = [
+            node
+            for node in self._told.followers
+            if self._followers[node].is_caught_up and self._followers[node].stored >= self._released
+        ]
+        wanted = (self._node, *has_all)
         asked = self._proposals
         if asked.last is None and set(wanted) == set(self._told.in_sync):
             return

@@ -100,7 +100,8 @@ class ShardTable:
     def check_invariants(self) -> None:
         """Raises AssertionError if a rule of the ShardManager does not hold."""
         for name, dataset in self.datasets.items():
-            capacity = dataset.config.shards_per_node_max
+            # Who leads shards with copies is who has them.
+            capacity = dataset.config.num_shards if dataset.config.has_copies else dataset.config.shards_per_node_max
             for node, load in Counter(entry.node for entry in dataset.shard_map.shards).items():
                 assert node is None or load <= capacity, f"{node} holds more than {capacity} of {name}"
             for entry in dataset.shard_map.shards:

@@ -140,6 +140,13 @@ class ViewBoard:
         version = self.publish()
         return Until(lambda: self.is_known(version), self._patience.known_ms)
 
+    def until_taken_by_all(self, wait_ms: int) -> Until:
+        """Publish, and wait for every expected gateway to have it, also for those that do not keep up."""
+        version = self.publish()
+        return Until(
+            lambda: all(self._gateways[gateway].acknowledged_version >= version for gateway in self._expected), wait_ms
+        )
+
     # ---- gateways
 
     def taken(self, event: ViewTaken) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 import numpy as np
@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from filoray.cluster.config.shipped_files import shipped_config_text
+from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import FilorayError
 from filoray.command.client_access import ClientAccess
-from filoray.command.http_client import send
+from filoray.command.http_client import get_json, send
 from filoray.http.remote.remote_write_client import WRITE_HEADERS, encode_write_request
 from filoray.nodes.data.metric_metadata import MetricMetadata
 
 INTERVAL_MS = 15_000
 _WINDOW_SAMPLES = 120
 _TIMEOUT_S = 60
+_LOOK_S = 0.1
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SERVICES = ("cart", "checkout", "search", "users")
 _PATHS = ("/", "/items", "/login")
@@ -78,6 +80,26 @@ def set_up(access: ClientAccess, dataset: str) -> None:
     answer = send(access, f"/api/v1/cluster/{dataset}", text, timeout_s=_TIMEOUT_S)
     if not answer.is_good and answer.status != 409:  # it is set up already
         raise FilorayError(f"the demo data set could not be set up: {answer.error_text}")
+
+
+def wait_until_served(gateways: Sequence[ClientAccess], dataset: str, timeout_s: float) -> None:
+    """Return when each of them has every shard as Active. Raises FilorayError with what one of them says else."""
+    deadline_s = time.monotonic() + timeout_s
+    for access in gateways:
+        while problem := _what_is_not_served(access, dataset):
+            if time.monotonic() > deadline_s:
+                raise FilorayError(f"the demo data set is not served by {access.url}: {problem}")
+            time.sleep(_LOOK_S)
+
+
+def _what_is_not_served(access: ClientAccess, dataset: str) -> str:
+    try:
+        shards = get_json(access, f"/api/v1/cluster/{dataset}/status")["data"]
+    except FilorayError as error:
+        return error.message
+    return ", ".join(
+        f"shard {one['shard']} is {one['status']}" for one in shards if one["status"] != StatusKind.ACTIVE.value
+    )
 
 
 def demo_series(instances: int, after_ms: int, until_ms: int) -> Iterator[DemoSeries]:

@@ -243,6 +243,8 @@ def _start_demo(config: ServerConfig, state: LaunchState, undo: Undo) -> None:
     access = launcher_access(config, state.urls[0])
     demo.set_up(access, DEMO_DATASET)
     demo.write_demo(access, DEMO_DATASET, instances=20, minutes=60, follow=False)
+    gateways = [launcher_access(config, url) for url in state.urls]
+    demo.wait_until_served(gateways, DEMO_DATASET, config.seed.timeout_ms / 1000)
     log = (config.data_dir / "demo-feeder.log").open("wb")
     feeder = subprocess.Popen(
         [

@@ -60,7 +60,7 @@ class Writer(Load):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory):
-    with RunningCluster(tmp_path_factory.mktemp("nodes"), config="filoray.balance.wait = 2s", nodes_max=4) as running:
+    with RunningCluster(tmp_path_factory.mktemp("nodes"), config="filoray.balance.wait = 1s", nodes_max=4) as running:
         yield running
 
 

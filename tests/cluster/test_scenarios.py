@@ -22,6 +22,7 @@ CONFIG = """filoray {
   http.allow-chaos = true
   node { heartbeat-interval = 200ms, heartbeat-timeout = 2s, encryption = always }  # as between machines
   supervisor.restart-backoff = 100ms
+  balance.wait = 1s  # the default would be waited for by nearly every scenario
 }"""
 REAL = [path for path in FILES if plays_in(World.REAL, path)]
 OWN_DISK = [path for path in REAL if Word.FULL_DISK in words_needed(parse_scenario(path.read_text()))]

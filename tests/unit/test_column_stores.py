@@ -257,6 +257,16 @@ class TestAnyStore:
         assert open_store(epoch=3).state.next_offset == 1
 
 
+def test_what_is_read_of_a_file_after_it_was_closed_is_to_be_asked_of_the_next_owner(tmp_path: Path) -> None:
+    store = SqliteColumnStore(tmp_path / "shard-0.db", 1, "process", group_count=4)
+    store.flush(Flush(batches=[batch(1)], log_end=0))
+    assert store.read_pieces(1, [(0, 3)]) == [b"chu"]
+    store.close()
+    for read in (lambda: store.read_batch(1), lambda: store.read_pieces(1, [(0, 3)])):
+        with pytest.raises(StaleRoute, match=r"shard-0\.db: it was closed here while it was read"):
+            read()
+
+
 class TestPostgres:
     """``proxied``: a store whose connections go through ``proxy``; ``direct`` looks past it."""
 

@@ -397,11 +397,24 @@ def test_a_coordinator_that_returns_answers_only_when_it_knows_who_lives() -> No
     ]  # fmt: skip
 
 
+def _is_patience(reminder: Remind, request: int) -> bool:
+    return isinstance(reminder.event, PatienceEnded) and reminder.event.request == request
+
+
 def test_ready_says_who_serves_or_what_keeps_the_launch() -> None:
     desk = Desk()
     desk.take(Started(), ReadyAsked(1), announced(0))
-    (answer,) = [effect for effect in desk.take(announced(1)) if isinstance(effect, Answer)]
+    known = (1 << 32) + 1
+    formed = [*desk.take(announced(1)), *desk.take(ViewTaken("gateway-0", known))]
+    assert not any(isinstance(effect, Answer) for effect in formed), "gateway-1 may know nothing yet"
+    (answer,) = [effect for effect in desk.take(ViewTaken("gateway-1", known)) if isinstance(effect, Answer)]
     assert answer == Answer(1, effects.ReadyReport(tuple(desk.core.members()), (), ()))
+
+    deaf = Desk()
+    deaf.take(Started(), ReadyAsked(1), announced(0))
+    (wait,) = [effect for effect in deaf.take(announced(1)) if isinstance(effect, Remind) and _is_patience(effect, 1)]
+    assert wait.delay_ms == DEFAULT.seed.timeout_ms
+    assert [effect.request for effect in deaf.take(wait.event) if isinstance(effect, Answer)] == [1]
 
     failing = Desk()
     failing.take(Started(), ReadyAsked(1), announced(0), NodeAbsent("node-1", 1, "it did not start: no port"))

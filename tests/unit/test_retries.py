@@ -36,6 +36,7 @@ from filoray.nodes.host.opening import Opening
 from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.host.shard_opener import ShardOpener
+from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
 from filoray.nodes.wire.node_client import ZmqNodeClient
 from filoray.nodes.wire.protocol import Frames, Kind, RequestHeader
 from filoray.nodes.wire.transport import Responder, TransportServer
@@ -90,14 +91,7 @@ class OneNode:
     def connect(self) -> None:
         """On the event loop."""
         self.context = zmq.Context()
-        entry = ShardEntry(0, ShardStatus(StatusKind.ACTIVE), "node-0", 1)
-        view = ClusterView(
-            1,
-            {"node-0": NodeInfo("node-0", 1, NodeAddress(HOST, self.proxy.port), "a", 1, self.server.public_key)},
-            {"d": DatasetView(dataset_config(), ShardMap("d", 1, (entry,)))},
-            KEYS,
-        )
-        self.views = ViewHolder(view, self._client)
+        self.views = ViewHolder(self.view(epoch=1), self._client)
 
         def count() -> None:
             self.asked_for_views += 1
@@ -108,12 +102,26 @@ class OneNode:
         self.metadata = FanOutMetadataService(self.views, query, "node-0")
         self.writes = FanOutWriteService(self.views, TIMEOUT_MS)
 
+    def view(self, epoch: int) -> ClusterView:
+        entry = ShardEntry(0, ShardStatus(StatusKind.ACTIVE), "node-0", epoch)
+        return ClusterView(
+            epoch,
+            {"node-0": NodeInfo("node-0", 1, NodeAddress(HOST, self.proxy.port), "a", 1, self.server.public_key)},
+            {"d": DatasetView(dataset_config(), ShardMap("d", 1, (entry,)))},
+            KEYS,
+        )
+
     def _client(self, info: NodeInfo) -> ZmqNodeClient:
         return ZmqNodeClient(self.context, info.address, info.incarnation, info.endpoint, info.public_key, KEYS)
 
     async def start_shard(self) -> None:
         self.host.start_shards(dataset_config(), [(0, 1)])
         assert await asyncio.to_thread(self.opened.wait, 20)
+
+    def move_shard(self, epoch: int) -> None:
+        """It is closed, and opened as by a next owner of that epoch. Not on the event loop."""
+        self.host.stop_shards("d", [(0, epoch - 1)])
+        self.host.start_shards(dataset_config(), [(0, epoch)])
 
     def close(self) -> None:
         self.views.close()
@@ -210,6 +218,29 @@ async def test_a_shard_that_is_being_opened_is_waited_for_on_the_same_view(
     assert await asking == answer
     assert node.asked_for_views == 0
     assert len(node.asked) < 100, "it waits between its questions"
+
+
+async def test_a_query_whose_shard_moves_while_its_chunks_are_read_is_answered_by_the_next_owner(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.start_shard()
+    assert await write(node) == 1
+    (shard,), flushed = node.host.shards.readable("d", [(0, 1)]), threading.Event()
+    node.host.threads.run(lambda: (shard.flush_all(1_000_000), flushed.set()))
+    assert await asyncio.to_thread(flushed.wait, 20)
+    await asyncio.to_thread(node.move_shard, 2)  # what it opens has no chunks in memory
+    node.views.update(node.view(epoch=2))
+    loop, reads = asyncio.get_running_loop(), ChunkReader._from_store
+
+    def read_when_it_has_moved(reader: ChunkReader, *arguments: Any) -> object:
+        monkeypatch.setattr(ChunkReader, "_from_store", reads)
+        node.move_shard(3)
+        loop.call_soon_threadsafe(node.views.update, node.view(epoch=3))
+        return reads(reader, *arguments)
+
+    monkeypatch.setattr(ChunkReader, "_from_store", read_when_it_has_moved)
+    assert await query(node) == [[1.0]]
+    assert ChunkReader._from_store is reads, "chunks were read"
 
 
 def test_errors_of_shards_that_cannot_be_asked_tell_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,10 @@ class ColumnStore(Protocol):
         ...
 
     def read_batch(self, batch_id: int) -> bytes | None:
-        """The data of a chunk batch; None if there is none (any more)."""
+        """The data of a chunk batch; None if there is none (any more).
+
+        Raises StaleRoute where a store that was closed meanwhile can be read no more; so does ``read_pieces``.
+        """
         ...
 
     def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:

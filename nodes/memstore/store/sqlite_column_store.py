@@ -68,6 +68,7 @@ class SqliteColumnStore:
         self._suspect = path.with_suffix(".suspect")
         self._trouble: str | None = None
         self._read_lock = threading.Lock()
+        self._is_closed = False
         with database_errors(path, "open"):
             if was_open and not path.exists() and not self._made.exists():
                 raise DamagedStore(
@@ -187,8 +188,8 @@ class SqliteColumnStore:
     def _rows(self, query: str, after: int = -1) -> Iterator[Any]:
         """Rows in pieces, so that the lock is free in between; the first column is the key."""
         while True:
-            with database_errors(self._path, "read"), self._read_lock:
-                rows = self._reader.execute(f"{query} LIMIT {_READ_ROWS}", (after,)).fetchall()
+            with self._reading() as database:
+                rows = database.execute(f"{query} LIMIT {_READ_ROWS}", (after,)).fetchall()
             if not rows:
                 return
             yield from rows
@@ -269,28 +270,36 @@ class SqliteColumnStore:
     # ---- chunks
 
     def read_batch(self, batch_id: int) -> bytes | None:
-        with database_errors(self._path, "read"), self._read_lock:
-            row = self._reader.execute("SELECT data FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone()
+        with self._reading() as database:
+            row = database.execute("SELECT data FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone()
         return None if row is None else _blob(row[0])
 
     def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:
-        with database_errors(self._path, "read"), self._read_lock:
-            self._reader.execute("BEGIN")  # one view of the file: the batch may be dropped at any moment
+        with self._reading() as database:
+            database.execute("BEGIN")  # one view of the file: the batch may be dropped at any moment
             try:
-                row = self._reader.execute("SELECT typeof(data) FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone()
+                row = database.execute("SELECT typeof(data) FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone()
                 if row is None:
                     return None
                 if row[0] != "blob":
                     return [_blob(None)] * len(pieces)
-                with self._reader.blobopen("chunks", "data", batch_id, readonly=True) as blob:
+                with database.blobopen("chunks", "data", batch_id, readonly=True) as blob:
                     found = []
                     for offset, length in pieces:
                         blob.seek(min(offset, len(blob)))
                         found.append(blob.read(length))
                     return found
             finally:
-                if self._reader.in_transaction:
-                    self._reader.execute("COMMIT")
+                if database.in_transaction:
+                    database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Raises StaleRoute once the store is closed: a query that began before is to go to the next owner."""
+        with database_errors(self._path, "read"), self._read_lock:
+            if self._is_closed:
+                raise StaleRoute(f"{self._path}: it was closed here while it was read")
+            yield self._reader
 
     # ---- upkeep
 
@@ -312,6 +321,7 @@ class SqliteColumnStore:
 
     def close(self) -> None:
         with self._read_lock:
+            self._is_closed = True
             self._reader.close()
         self._writer.close()
 
