@@ -209,8 +209,11 @@ class RequestHandler:
             self._open_entries.end(work.size_bytes)
             if isinstance(outcome, Exception):
                 responder.fail(outcome)
-            else:
+                return
+            try:
                 responder.reply(outcome)
+            except Exception as error:
+                responder.fail(error)
 
         self._open_entries.begin(work.size_bytes)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from copying_nodes import DATASET, Answer, CopyingCluster, CopyingNode, copied_d
 from shards import container
 from waiting import wait_until
 
-from filoray.cluster.control.copy_set import InSyncProposed
+from filoray.cluster.control.copy_set import CopySet, InSyncProposed
 from filoray.cluster.errors import ShardNotHere, ShardOpening
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.write_outcome import WriteOutcome
@@ -369,3 +370,12 @@ def test_what_was_recovered_is_shown_when_all_have_it_that_may_lead_next(three: 
     go_on.set()
     wait_until(lambda: three["b"].host.shards.figures()[0].followers[0].lag_entries == 0, "c has joined")
     assert times(three["b"].samples(0, epoch=2)) == {1000, 2000}
+
+
+def test_copies_are_not_sent_over_encrypted_connections_and_it_is_said_why(pair: CopyingCluster) -> None:
+    pair.start(copied_dataset(least=2), {0: ("a", [])})
+    copies = CopySet(2, ("b",), ("a",))
+    strange = dataclasses.replace(pair["b"].peer, public_key=b"of its socket")
+    pair["a"].host.tell_of_copies(DATASET, [(0, 1, copies)], [strange])
+    wait_until(lambda: "encrypted TCP" in str(pair.figures(0)), lambda: pair.figures(0))
+    assert "b: node b is reached over encrypted TCP" in refusal(pair["a"].write(0, sample(1, 1000)).wait())
