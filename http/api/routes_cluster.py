@@ -7,7 +7,7 @@ changes something goes to the coordinator.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ from filoray.http.server.bodies import read_body
 from filoray.http.server.gateway_services import Edge
 from filoray.http.server.parameters import Parameters
 from filoray.http.server.responses import success
+from filoray.nodes.data.node_figures import FollowerFigures
 
 _ORDER_BYTES_MAX = 1024 * 1024
 _PATH = "/api/v1/cluster/{dataset}"
@@ -56,14 +57,33 @@ class ClusterRoutes:
     async def status(self, request: web.Request) -> web.Response:
         """With ``verbose=true`` also who has copies of each shard, and which of them may lead it next."""
         is_verbose = Parameters.of_query(request).flag("verbose")
+        entries = await self._shards(request)
+        if not is_verbose:
+            statuses = [_status_of(entry, address) for entry, address in entries]
+            return self._success(request, statuses)
         config = (await dataset_view(request.match_info["dataset"], self._edge.services)).config
+        lags = await self._lags(config)
         view = self._control.view()
-        statuses = [
-            {"shard": entry.shard, "status": str(entry.status), "address": address}
-            | (_copies_of(entry, config, view) if is_verbose else {})
-            for entry, address in await self._shards(request)
-        ]
-        return self._success(request, statuses)
+        return self._success(
+            request,
+            [
+                _status_of(entry, address) | _copies_of(entry, config, view, lags.get((entry.shard, entry.epoch), {}))
+                for entry, address in entries
+            ],
+        )
+
+    async def _lags(self, config: DatasetConfig) -> dict[tuple[int, int], dict[str, FollowerFigures]]:
+        """What the leader of each (shard, epoch) says of its followers, by node; nothing of one that is silent."""
+        if not config.has_copies:
+            return {}
+        figures = await self._edge.services.figures.figures(self._edge.figures())
+        return {
+            (shard.shard, shard.epoch): {follower.node: follower for follower in shard.followers}
+            for node in figures.nodes
+            if node.figures is not None
+            for shard in node.figures.shards
+            if shard.dataset == config.name
+        }
 
     async def status_by_address(self, request: web.Request) -> web.Response:
         by_address: dict[str, list[dict[str, object]]] = {}
@@ -139,7 +159,13 @@ class ClusterRoutes:
         return success(request, data, self._min_compressed_bytes)
 
 
-def _copies_of(entry: ShardEntry, config: DatasetConfig, view: ClusterView) -> dict[str, object]:
+def _status_of(entry: ShardEntry, address: str) -> dict[str, object]:
+    return {"shard": entry.shard, "status": str(entry.status), "address": address}
+
+
+def _copies_of(
+    entry: ShardEntry, config: DatasetConfig, view: ClusterView, lags: Mapping[str, FollowerFigures]
+) -> dict[str, object]:
     """A shard of one copy has no followers, and whoever owns it is in sync."""
     in_sync = entry.copies.in_sync or ((entry.node,) if entry.node is not None else ())
     return {
@@ -149,9 +175,21 @@ def _copies_of(entry: ShardEntry, config: DatasetConfig, view: ClusterView) -> d
         "replicas": config.num_replicas,
         "inSync": list(in_sync),
         "followers": [
-            {"node": node, "address": _address(view, node), "inSync": node in in_sync}
+            {"node": node, "address": _address(view, node), "inSync": node in in_sync} | _lag_of(lags.get(node))
             for node in entry.copies.followers
         ],
+    }
+
+
+def _lag_of(follower: FollowerFigures | None) -> dict[str, object]:
+    """None of what is not known."""
+    if follower is None:
+        return {"lagEntries": None, "lagSamples": None, "lagBytes": None, "problem": "its leader gives no answer"}
+    return {
+        "lagEntries": follower.lag_entries,
+        "lagSamples": follower.lag_samples,
+        "lagBytes": follower.lag_bytes,
+        "problem": follower.problem,
     }
 
 

@@ -29,14 +29,15 @@ class ShardCounters:
 class FollowerFigures:
     """A shard's copy on another node, as its leader knows it.
 
-    ``lag_entries``: how many changes it is known not to have yet; None: it is not kept up, for the reason ``problem``.
-    ``waiting_bytes``: of the changes that are not on their way yet.
+    ``lag_entries``: how many changes it is known not to have yet, with ``lag_samples`` of ``lag_bytes`` in them; None:
+    it is not kept up, for the reason ``problem``.
     """
 
     node: str
     in_sync: bool
     lag_entries: int | None
-    waiting_bytes: int
+    lag_samples: int | None
+    lag_bytes: int | None
     problem: str
 
 

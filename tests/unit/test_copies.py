@@ -317,6 +317,7 @@ def test_who_asks_a_follower_is_told_that_the_shard_is_not_there(pair: CopyingCl
     assert pair["b"].host.shards.figures() == ()
     ((follower,),) = [shard.followers for shard in pair["a"].host.shards.figures()]
     assert (follower.node, follower.in_sync, follower.lag_entries) == ("b", True, 0)
+    assert (follower.lag_samples, follower.lag_bytes) == (0, 0)
 
 
 def test_what_is_known_of_metrics_is_known_to_followers(pair: CopyingCluster) -> None:

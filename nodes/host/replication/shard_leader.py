@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.node_figures import FollowerFigures
 from filoray.nodes.host.replication.copy_check import CheckedCopy
 from filoray.nodes.host.replication.copy_session import CopySession
+from filoray.nodes.host.replication.entry_sizes import EntrySizes
 from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, TakeSnapshot
 from filoray.nodes.host.replication.peer_link import PeerLink
 from filoray.nodes.memstore.replica_entries import ReplicaEntry, encode_entry
@@ -87,6 +88,7 @@ class ShardLeader:
         self._sessions: dict[str, CopySession] = {}
         self._differences: dict[str, tuple[int, str]] = {}
         """Of followers: what the check found of their copies, and in which session."""
+        self._sizes = EntrySizes()
         self._wake: asyncio.TimerHandle | None = None
         self._is_over = False
         self._is_told = False
@@ -103,7 +105,9 @@ class ShardLeader:
         self._handle(CopiesTold(copies, {peer.node: peer.incarnation for peer in peers}))
 
     def entry(self, seq: int, entry: ReplicaEntry) -> None:
+        self._sizes.made(seq, entry)
         self._handle(EntryMade(seq))
+        self._sizes.stored(self._core.last_seq - lag for lag in self._core.lag().values() if lag is not None)
         sessions = [session for session in self._sessions.values() if session.takes_entries]
         if sessions:
             data = encode_entry(entry)
@@ -123,21 +127,13 @@ class ShardLeader:
         self._sessions.clear()
 
     def figures(self) -> tuple[FollowerFigures, ...]:
-        in_sync = self._core.told.in_sync
-        lag: Mapping[str, int | None] = self._core.lag()
-        problems = self._core.problems()
-        return tuple(
-            [
-                FollowerFigures(
-                    node,
-                    node in in_sync,
-                    entries,
-                    self._sessions[node].waiting_bytes if node in self._sessions else 0,
-                    problems.get(node, "") or self._difference(node),
-                )
-                for node, entries in lag.items()
-            ]
-        )
+        in_sync, problems = self._core.told.in_sync, self._core.problems()
+        figures = []
+        for node, entries in self._core.lag().items():
+            samples, size = (None, None) if entries is None else self._sizes.after(self._core.last_seq - entries)
+            problem = problems.get(node, "") or self._difference(node)
+            figures.append(FollowerFigures(node, node in in_sync, entries, samples, size, problem))
+        return tuple(figures)
 
     # ---- what the check asks and finds
 
