@@ -43,6 +43,7 @@ from filoray.cluster.chaos.clients import make_writers
 from filoray.cluster.chaos.driver import NodeShards, Witness
 from filoray.cluster.chaos.operations import Outcome
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY
+from filoray.cluster.config.dataset_file import COPIES_DIRECTORY
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.process.process_identity import ProcessIdentity
@@ -51,7 +52,6 @@ from filoray.command.chaos.own_cluster import scale
 from filoray.command.chaos.real_clients import RealClients
 from filoray.command.chaos.small_disk import SmallDisk
 from filoray.command.chaos.status_watch import StatusWatch, read_statuses, read_story
-from filoray.nodes.host.shard_files import COPIES_DIRECTORY
 
 _DEATH_TIMEOUT_S = 10
 _LOOK_S = 0.01
