@@ -19,6 +19,7 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.copy_set import FollowedShard, InSyncProposed, ShardCopies
+from filoray.cluster.control.leader_copies import CopyLimits
 from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import ShardEvent
 from filoray.cluster.errors import Unavailable
@@ -36,6 +37,7 @@ from filoray.cluster.process.process_memory import release_freed_memory_regularl
 from filoray.cluster.process.thread_watch import ThreadWatch
 from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.replication.copy_check import CheckPace
+from filoray.nodes.host.replication.replication_settings import ReplicationSettings
 from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.wire.transport import TransportLimits, TransportServer
@@ -59,7 +61,6 @@ class Node:
         self._address = NodeAddress(reachable_host(config.node.host), port)
         self._lease = Lease(is_needed=config.lease_ms > 0)
         check_rate = config.node.replica_check_rate_bytes
-        check_pace = None if check_rate is None else CheckPace(check_rate)
         self._host = ShardHost(
             name,
             config.data_dir,
@@ -68,8 +69,12 @@ class Node:
             config.dataset_limits,
             NodeLimits(config.node.source_timeout_ms),
             self._lease,
-            config.node.max_message_bytes,
-            check_pace,
+            ReplicationSettings(
+                config.node.max_message_bytes,
+                CopyLimits(config.node.follower_timeout_ms),
+                config.node.copy_rate_bytes,
+                None if check_rate is None else CheckPace(check_rate),
+            ),
         )
         self._handler = RequestHandler(self._host, config, incarnation)
         key = gateways_key if config.node.is_encrypted else None

@@ -56,10 +56,10 @@ from filoray.nodes.host.host_threads import HostThreads
 from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.host.opening import Opening
-from filoray.nodes.host.replication.copy_check import CheckPace
 from filoray.nodes.host.replication.followers import Followers
 from filoray.nodes.host.replication.led_shards import LedShards
 from filoray.nodes.host.replication.replication import Replication
+from filoray.nodes.host.replication.replication_settings import ReplicationSettings
 from filoray.nodes.host.shard_files import ShardFiles
 from filoray.nodes.host.shard_opener import ShardOpener
 from filoray.nodes.memstore.shard import Shard
@@ -68,8 +68,6 @@ from filoray.nodes.streams.sources import is_polled
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-
-_MESSAGE_BYTES_MAX = 1 << 30
 
 ReportTo = Callable[[str, int, int, ShardEvent | InSyncProposed], None]
 """(dataset, shard, epoch, event): what became of a shard, for the coordinator. Called on any thread."""
@@ -82,9 +80,7 @@ class ShardHost:
 
     ``limits``: what a data set's source may make this node do, checked whenever it is opened.
 
-    ``node_limits``: when openings and flushes are given up and tried again. ``message_bytes_max``: to other nodes.
-
-    ``check_pace``: of the slow check that followers have on disk what is led here; None: there is none.
+    ``node_limits``: when openings and flushes are given up and tried again.
     """
 
     def __init__(
@@ -96,8 +92,7 @@ class ShardHost:
         limits: DatasetLimits = NO_FILES,
         node_limits: NodeLimits | None = None,
         lease: Lease | None = None,
-        message_bytes_max: int = _MESSAGE_BYTES_MAX,
-        check_pace: CheckPace | None = None,
+        replication: ReplicationSettings | None = None,
     ) -> None:
         node_limits = node_limits or NodeLimits()
         lease = lease or Lease(is_needed=False)
@@ -107,7 +102,7 @@ class ShardHost:
         self._dispatcher = NodeDispatcher(self._core, self)
         self._request_ids = itertools.count(1)
         self._requests: dict[RequestId, Future[None]] = {}
-        self._replication = Replication(node, message_bytes_max, check_pace)
+        self._replication = Replication(node, replication or ReplicationSettings())
         led_shards = LedShards(self._replication, lease, self._dispatcher.take, self._propose)
         self.shards = HostShards(
             self._files,

@@ -30,6 +30,7 @@ from filoray.cluster.node_protocol import Peer
 from filoray.cluster.process.thread_watch import ThreadWatch
 from filoray.nodes.host.append_jobs import PendingWrite
 from filoray.nodes.host.replication.copy_check import CheckPace
+from filoray.nodes.host.replication.replication_settings import ReplicationSettings
 from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.memstore.shard import Shard
@@ -79,7 +80,7 @@ class CopyingNode:
         self.name = name
         self.data_dir = data_dir
         self.incarnation = incarnation
-        self.host = ShardHost(name, data_dir, report, check_pace=check_pace)
+        self.host = ShardHost(name, data_dir, report, replication=ReplicationSettings(check_pace=check_pace))
         self.handler = RequestHandler(self.host, default_server_config(), incarnation)
         with socket.socket() as probe:
             probe.bind((HOST, 0))

@@ -40,6 +40,7 @@ OTHER_MEANINGS = {
     "nodes/promql/parser.py": ({"timestamp", "start", "end"}, "the modifier @ in messages, and its edges"),
     "nodes/promql/tokens.py": ({"start", "end", "step", "range", "min_of", "max_of"}, "keywords"),
     "nodes/promql/types.py": ({"scalar", "vector"}, "the API's names of types"),
+    "nodes/wire/copy_bodies.py": ({"step"}, "a step of making a copy"),
 }
 """Texts that are such a name, and why they stand there: all but the planner's mean something else."""
 

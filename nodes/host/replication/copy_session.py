@@ -31,6 +31,7 @@ _STEP_TIMEOUT_MS = 30_000
 _HELD_TIMEOUT_MS = 600_000
 _END_TIMEOUT_MS = 600_000
 """The follower reads and opens all of it."""
+_RATE_BYTES = 64 << 20
 WAITING_BYTES_MAX = 64 << 20
 """Of entries that wait for a follower to have got what there was, or for its connection."""
 
@@ -52,7 +53,10 @@ class SessionLeader(Protocol):
 
 
 class CopySession:
-    """``number``: the LeaderCopies' name for it. ``reads``: threads that read the store. On the loop's thread alone."""
+    """``number``: the LeaderCopies' name for it. ``reads``: threads that read the store. On the loop's thread alone.
+
+    ``rate_bytes``: in a second, of what there is when it begins.
+    """
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class CopySession:
         dataset: DatasetId,
         shard_epoch: tuple[int, int],
         reads: Executor,
+        rate_bytes: int = _RATE_BYTES,
     ) -> None:
         self.node = node
         self.number = number
@@ -73,6 +78,7 @@ class CopySession:
         self._leader = leader
         self._link = link
         self._reads = reads
+        self._rate_bytes = rate_bytes
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._is_gathering = False
         self._is_live = False
@@ -172,6 +178,7 @@ class CopySession:
             self.take()
         reading: asyncio.Future[bytes | None] | None = None
         loop = asyncio.get_running_loop()
+        began_s, sent_bytes = loop.time(), 0
         try:
             pieces = snapshot.pieces(_PIECE_BYTES, held)
             number = 0
@@ -182,6 +189,8 @@ class CopySession:
                     break
                 await self._step(Step.PIECE, _STEP_TIMEOUT_MS, number, frames=[piece])
                 number += 1
+                sent_bytes += len(piece)
+                await asyncio.sleep(max(0, began_s + sent_bytes / self._rate_bytes - loop.time()))
         finally:
             _close(snapshot, reading)
         metrics = await loop.run_in_executor(self._reads, self._leader.metrics)

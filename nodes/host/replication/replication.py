@@ -20,8 +20,9 @@ from filoray.cluster.process.thread_watch import Beat, ThreadWatch
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.node_figures import FollowerFigures
 from filoray.nodes.host.append_jobs import ShardKey
-from filoray.nodes.host.replication.copy_check import CheckPace, CopyCheck
+from filoray.nodes.host.replication.copy_check import CopyCheck
 from filoray.nodes.host.replication.peer_link import PeerLink
+from filoray.nodes.host.replication.replication_settings import ReplicationSettings
 from filoray.nodes.host.replication.shard_leader import Leading, ShardLeader
 from filoray.nodes.memstore.replica_entries import ReplicaEntry
 from filoray.nodes.wire.node_client import ZmqNodeClient
@@ -35,17 +36,18 @@ _CLOSE_S = 10.0
 
 
 class Replication:
-    """``node``: this one's name. ``check_pace``: of the check of what followers have; None: there is none.
+    """``node``: this one's name.
 
     Any thread may call its methods; none waits, but ``figures`` and ``close``.
     """
 
-    def __init__(self, node: str, message_bytes_max: int, check_pace: CheckPace | None = None) -> None:
+    def __init__(self, node: str, settings: ReplicationSettings) -> None:
         self._node = node
+        self._settings = settings
         self._leaders: set[ShardLeader] = set()
         """The loop's."""
-        self._check = None if check_pace is None else CopyCheck(lambda: self._leaders, check_pace)
-        self._message_bytes_max = message_bytes_max
+        pace = settings.check_pace
+        self._check = None if pace is None else CopyCheck(lambda: self._leaders, pace)
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_log_exception)
         self._context = zmq.Context()
@@ -63,7 +65,7 @@ class Replication:
 
     def lead(self, leading: Leading) -> ShardLeader:
         """To be ended by ``end``. Nothing is sent, or released, before ``tell``."""
-        leader = ShardLeader(self._node, leading, self._link, self._reads)
+        leader = ShardLeader(self._node, leading, self._link, self._reads, self._settings)
         self._do(leader.begin)
         return leader
 
@@ -154,7 +156,7 @@ class Replication:
                 peer.address,
                 peer.incarnation,
                 peer.endpoint,
-                message_bytes_max=self._message_bytes_max,
+                message_bytes_max=self._settings.message_bytes_max,
                 lost=lambda: link.lost(),
             )
             link = self._links[key] = PeerLink(client)

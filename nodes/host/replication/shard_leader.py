@@ -41,6 +41,7 @@ from filoray.nodes.host.replication.copy_session import CopySession
 from filoray.nodes.host.replication.entry_sizes import EntrySizes
 from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, TakeSnapshot
 from filoray.nodes.host.replication.peer_link import PeerLink
+from filoray.nodes.host.replication.replication_settings import ReplicationSettings
 from filoray.nodes.memstore.replica_entries import ReplicaEntry, encode_entry
 from filoray.nodes.memstore.store.snapshot import StoreSnapshot
 
@@ -76,14 +77,22 @@ class Leading:
 class ShardLeader:
     """``link``: the connection to a peer, for one session more. Raises FilorayError if there can be none."""
 
-    def __init__(self, node: str, leading: Leading, link: Callable[[Peer], PeerLink], reads: Executor) -> None:
+    def __init__(
+        self,
+        node: str,
+        leading: Leading,
+        link: Callable[[Peer], PeerLink],
+        reads: Executor,
+        settings: ReplicationSettings,
+    ) -> None:
         self.refusal: str | None = None
         """Why no writes are taken: too few copies are in sync. Read on any thread."""
         self._node = node
         self._leading = leading
         self._link = link
         self._reads = reads
-        self._core = LeaderCopies(node)
+        self._settings = settings
+        self._core = LeaderCopies(node, settings.limits)
         self._peers: dict[tuple[str, int], Peer] = {}
         self._sessions: dict[str, CopySession] = {}
         self._differences: dict[str, tuple[int, str]] = {}
@@ -261,7 +270,14 @@ class ShardLeader:
             return
         dataset = leading.config.name, leading.config.generation
         self._sessions[effect.node] = CopySession(
-            self, link, effect.node, effect.session, dataset, (leading.shard, leading.epoch), self._reads
+            self,
+            link,
+            effect.node,
+            effect.session,
+            dataset,
+            (leading.shard, leading.epoch),
+            self._reads,
+            self._settings.copy_rate_bytes,
         )
 
     def _why_refused(self) -> str | None:
