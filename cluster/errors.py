@@ -151,6 +151,10 @@ class ShardOpening(StaleRoute):
     """The node asked holds the shard at the epoch named, and is still opening it: worth asking again soon."""
 
 
+class CopiesJoining(StaleRoute):
+    """The node asked leads the shard, too few copies are in sync, and so only for a moment: worth asking again soon."""
+
+
 class ShardNotHere(StaleRoute):
     """The node asked does not hold the shard."""
 

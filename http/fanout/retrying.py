@@ -1,8 +1,8 @@
 """When a gateway asks again after a node could not answer: by the same view soon, or by the next one when it comes.
 
-A connection that broke, or a shard that is being opened where the view says it is, is asked again after a short pause
-that doubles, or sooner if a newer view comes. Any other stale route waits for the newer view, which is asked
-for once. Asking twice does no harm: a query has no effects and a write of the same sample is a no-op.
+A connection that broke, or a shard that is being opened, or joined by its copies, where the view says it is, is asked
+again after a short pause that doubles, or sooner if a newer view comes. Any other stale route waits for the newer view,
+which is asked for once. Asking twice does no harm: a query has no effects and a write of the same sample is a no-op.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from filoray.cluster.errors import ConnectionLost, FilorayError, LeaseLapsed, ShardOpening
+from filoray.cluster.errors import ConnectionLost, CopiesJoining, FilorayError, LeaseLapsed, ShardOpening
 from filoray.http.fanout.view_holder import ViewHolder
 
 _PAUSE_S_MIN = 0.02
@@ -18,7 +18,7 @@ _PAUSE_S_MIN = 0.02
 _PAUSE_S_MAX = 1.0
 
 
-_ASKED_AGAIN_SOON = (ConnectionLost, ShardOpening, LeaseLapsed)
+_ASKED_AGAIN_SOON = (ConnectionLost, ShardOpening, CopiesJoining, LeaseLapsed)
 
 
 def soonest(problems: Sequence[FilorayError]) -> FilorayError:

@@ -27,7 +27,7 @@ class Rounds:
 
     def __init__(self, path: Path) -> None:
         self.refusal = ""
-        self.doubt: str | None = None
+        self.doubt: Unavailable | None = None
         self.sent: list[tuple[int, ReplicaEntry]] = []
         self.shard = Shard.open(shard_spec(path))
         self.rounds = LeaderRounds("shard 3", self.shard, self._send, self._check, lambda: self.doubt)
@@ -129,7 +129,7 @@ def test_what_may_not_be_written_is_refused_before_anything_is_stored(rounds: Ro
 
 def test_what_has_too_few_copies_when_it_is_released_is_shown_and_not_acknowledged(rounds: Rounds) -> None:
     (answer,) = rounds.append(sample(1000))
-    rounds.doubt = "one copy is left"
+    rounds.doubt = Unavailable("one copy is left")
     rounds.release(FIRST)
     assert answer.wait() == Refused("Unavailable", "one copy is left")
     assert rounds.shown() == [1000]

@@ -24,7 +24,15 @@ from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import IngestionStarted, ShardEvent, ShardStatus, StatusKind
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.errors import EpochDiffers, FilorayError, ShardNotHere, ShardOpening, StaleRoute, Unavailable
+from filoray.cluster.errors import (
+    CopiesJoining,
+    EpochDiffers,
+    FilorayError,
+    ShardNotHere,
+    ShardOpening,
+    StaleRoute,
+    Unavailable,
+)
 from filoray.http.fanout.metadata_service import FanOutMetadataService
 from filoray.http.fanout.query_service import FanOutQueryService
 from filoray.http.fanout.requests import MetadataRequest, QueryRequest, WriteRequest
@@ -37,6 +45,7 @@ from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost
 from filoray.nodes.host.shard_opener import ShardOpener
 from filoray.nodes.memstore.chunks.chunk_reader import ChunkReader
+from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.wire.node_client import ZmqNodeClient
 from filoray.nodes.wire.protocol import Frames, Kind, RequestHeader
 from filoray.nodes.wire.transport import Responder, TransportServer
@@ -196,6 +205,24 @@ async def test_a_node_that_never_answers_again_fails_at_the_deadline(node: OneNo
     node.proxy.is_open = False  # connections are closed as soon as they are there
     with pytest.raises(Unavailable, match="not all samples could be stored within 300 ms"):
         await write(node)
+
+
+async def test_a_write_waits_on_the_same_view_until_enough_copies_are_in_sync(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.start_shard()
+    refusals = [CopiesJoining("d shard 0: 1 copies are in sync"), CopiesJoining("d shard 0: 1 copies are in sync")]
+    appends = Shard.append
+
+    def append_when_enough(shard: Shard, *arguments: Any) -> object:
+        if refusals:
+            raise refusals.pop()
+        return appends(shard, *arguments)
+
+    monkeypatch.setattr(Shard, "append", append_when_enough)
+    assert await write(node) == 1
+    assert node.asked.count(Kind.WRITE) == 3
+    assert node.asked_for_views == 0
 
 
 @pytest.mark.parametrize(("ask", "answer"), [(write, 1), (query, [])], ids=["write", "query"])

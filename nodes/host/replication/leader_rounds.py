@@ -56,7 +56,7 @@ class LeaderRounds:
     """
 
     def __init__(
-        self, name: str, shard: Shard, send: Send, check: Callable[[], None], doubt: Callable[[], str | None]
+        self, name: str, shard: Shard, send: Send, check: Callable[[], None], doubt: Callable[[], FilorayError | None]
     ) -> None:
         self._name = name
         self._shard = shard
@@ -163,7 +163,7 @@ class LeaderRounds:
             return
         doubt = self._doubt() if append.commit is not None else None
         for job, reply in zip(jobs, replies, strict=True):
-            job.answer(reply if doubt is None else Refused.of(Unavailable(doubt)))
+            job.answer(reply if doubt is None else Refused.of(doubt))
 
     def _made(self, entry: ReplicaEntry) -> None:
         self._last_seq += 1

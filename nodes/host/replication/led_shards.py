@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from filoray.cluster.control.copy_set import CopySet, InSyncProposed
 from filoray.cluster.control.node_effects import OpenShard
 from filoray.cluster.control.node_events import NodeEvent, StoreDoubted
-from filoray.cluster.errors import Unavailable
 from filoray.cluster.node_protocol import Peer
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.node_figures import FollowerFigures
@@ -88,8 +87,8 @@ class LedShards:
 
         def check() -> None:
             self._lease.check()
-            if (refusal := leader.refusal) is not None:
-                raise Unavailable(refusal)
+            if (refusal := leader.refusal()) is not None:
+                raise refusal
 
         leader = self._replication.lead(
             Leading(
@@ -104,7 +103,7 @@ class LedShards:
                 doubt=lambda reason: self._tell(StoreDoubted(order.key, order.opening, reason)),
             )
         )
-        rounds = LeaderRounds(name, shard, send, check, lambda: leader.refusal)
+        rounds = LeaderRounds(name, shard, send, check, leader.refusal)
         return LedShard(rounds, leader, self._replication)
 
     def figures(self, led: Mapping[ShardKey, LedShard]) -> Mapping[ShardKey, tuple[FollowerFigures, ...]]:

@@ -31,7 +31,7 @@ from filoray.cluster.control.leader_copies import (
     Release,
     WakeCopiesAt,
 )
-from filoray.cluster.errors import FilorayError, StaleRoute
+from filoray.cluster.errors import CopiesJoining, FilorayError, StaleRoute, Unavailable
 from filoray.cluster.node_protocol import Peer
 from filoray.cluster.process.clocks import steady_ms
 from filoray.nodes.data.metric_metadata import MetricMetadata
@@ -85,8 +85,8 @@ class ShardLeader:
         reads: Executor,
         settings: ReplicationSettings,
     ) -> None:
-        self.refusal: str | None = None
-        """Why no writes are taken: too few copies are in sync. Read on any thread."""
+        self._too_few: tuple[str, int] | None = None
+        """What writes are told while too few copies are in sync, and since when; replaced as a whole."""
         self._node = node
         self._leading = leading
         self._link = link
@@ -101,6 +101,17 @@ class ShardLeader:
         self._wake: asyncio.TimerHandle | None = None
         self._is_over = False
         self._is_told = False
+
+    def refusal(self) -> FilorayError | None:
+        """Why no writes are taken: too few copies are in sync. May be asked on any thread.
+
+        CopiesJoining for as long as a follower may take that is only cut off, or has a new leader; then Unavailable.
+        """
+        if (too_few := self._too_few) is None:
+            return None
+        text, since_ms = too_few
+        is_new = steady_ms() - since_ms < self._settings.limits.follower_timeout_ms
+        return CopiesJoining(text) if is_new else Unavailable(text)
 
     # ---- what others say
 
@@ -230,7 +241,7 @@ class ShardLeader:
             return
         try:
             effects = self._core.handle(event, steady_ms())
-            self.refusal = self._why_refused()  # before anything is released by it
+            self._note_too_few()  # before anything is released by it
             for effect in effects:
                 self._carry_out(effect)
         except Exception as error:
@@ -280,12 +291,14 @@ class ShardLeader:
             self._settings.copy_rate_bytes,
         )
 
-    def _why_refused(self) -> str | None:
+    def _note_too_few(self) -> None:
         in_sync, least = self._core.told.in_sync, self._leading.config.min_in_sync_replicas
         if not self._is_told or len(in_sync) >= least:
-            return None
+            self._too_few = None
+            return
         problems = "".join(f"; {node}: {reason}" for node, reason in self._core.problems().items())
-        return (
+        text = (
             f"{self._leading.name}: {len(in_sync)} copies are in sync ({', '.join(in_sync) or 'none'}), fewer than "
             f"min-in-sync-replicas = {least}{problems}"
         )
+        self._too_few = text, steady_ms() if self._too_few is None else self._too_few[1]
