@@ -229,7 +229,7 @@ class _Fault:
     weight: int
     kind: str
     where: str
-    happen: Callable[[], None]
+    happen: Callable[[], object]
 
 
 def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape, copies: DatasetCopies) -> _Fault:

@@ -135,10 +135,10 @@ class NodeMachine(RuleBasedStateMachine):
         self.old_orders.append(order)
         self.take(order)
 
-    @rule(shards=SOME_SHARDS, back=st.integers(0, 2))
-    def drop(self, shards: list[int], back: int) -> None:
-        """Copies that were ordered up to then."""
-        dropped = tuple((shard, max(0, self.epoch - back), self.versions) for shard in shards)
+    @rule(shards=SOME_SHARDS)
+    def drop(self, shards: list[int]) -> None:
+        """All copies that were ordered up to now."""
+        dropped = tuple((shard, self.epoch, self.versions) for shard in shards)
         order = DropOrdered(self.next_request(), "d", self.generation, dropped)
         self.orders[order.request] = order
         self.take(order)
@@ -308,7 +308,7 @@ class NodeMachine(RuleBasedStateMachine):
                 hand.is_to_close = True
             case DeleteFiles(request, _, generation, shards, own_only):
                 self.check_closed(generation, shards)
-                assert own_only == isinstance(self.orders[request], DropOrdered)
+                assert own_only == isinstance(self.orders.get(request), DropOrdered)
                 self.deleting[request] = effect
             case FlushInTurn(turns):
                 self.turns = turns
