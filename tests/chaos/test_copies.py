@@ -130,7 +130,7 @@ def test_a_follower_that_hangs_holds_writes_up_for_a_while_and_joins_again(clust
         try:
             load.wait_for_more(20)  # which it does not have
         finally:
-            os.kill(pid, signal.SIGCONT)
+            resume(pid)
         wait_until_whole(cluster)
         load.wait_for_more(20)
     assert_nothing_lost(cluster, load, dataset=DATASET)

@@ -30,8 +30,8 @@ from filoray.nodes.wire.protocol import Kind
 
 PROCESS = ProcessFigures(pid=7, uptime_ms=60_000, cpu_ms=1_500, resident_bytes=200 << 20)
 FOLLOWERS = (
-    FollowerFigures("node-1", True, 3, 99, ""),
-    FollowerFigures("node-2", False, None, 0, "it has no copy yet"),
+    FollowerFigures("node-1", True, 3, 30, 99, ""),
+    FollowerFigures("node-2", False, None, None, None, "it has no copy yet"),
 )
 SHARD = ShardFigures("shop", 0, 1, 10, 1, 2, 300, 5, 4, 99, 1_000, 4096, 2048, None, FOLLOWERS)
 COPY = CopyFigures("shop", 1, 4, True, 17, 5, 4096, 2048)
