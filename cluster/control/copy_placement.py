@@ -156,7 +156,7 @@ class CopyPlacement:
         self._failed.pop((dataset.name, shard), None)
 
     def next_candidate(self, dataset: KnownDataset, entry: ShardEntry) -> str | None:
-        """Who is to lead a shard that its present leader cannot open; None: all of them were asked."""
+        """Who is to lead a shard that its present leader cannot open; None: all that are there were asked."""
         failed = self._failed.setdefault((dataset.name, entry.shard), set())
         if entry.node is not None:
             failed.add(entry.node)
@@ -176,6 +176,8 @@ class CopyPlacement:
 
     def joined(self, node: str) -> list[ManagerCommand]:
         """Have it follow what it is a follower of, drop what it is not, and tell the leaders that it is there."""
+        for failed in self._failed.values():
+            failed.discard(node)  # that was its former process
         commands: list[ManagerCommand] = []
         for dataset in self._table.datasets.values():
             if not dataset.config.has_copies:

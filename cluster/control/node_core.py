@@ -86,6 +86,8 @@ class NodeCore:
         self._stopped: dict[SlotKey, int] = {}
         """The last epoch of each shard that was to be stopped."""
         self._told_early: dict[SlotKey, _ToldEarly] = {}
+        self._newest: dict[SlotKey, tuple[int, int]] = {}
+        """The order of the last that each shard was wanted for here, also of one that is closed."""
         self._dropped: dict[SlotKey, tuple[int, int]] = {}
         """The last epoch, with the version of its copies, of each copy that was to be dropped."""
         self._deleted: dict[str, int] = {}
@@ -189,6 +191,7 @@ class NodeCore:
             return []
         if slot is not None and slot.is_wanted and slot.wanted.epoch == assignment.epoch:
             return []
+        self._newest[key] = assignment.order
         if slot is None:
             slot = self._slots[key] = ShardSlot(key, assignment, self._limits, self._openings)
         return self._after(slot, slot.start(assignment))
@@ -198,9 +201,8 @@ class NodeCore:
         orders: dict[SlotKey, tuple[int, int]] = {}
         for shard, epoch, version in order.shards:
             key = (order.dataset, shard)
-            slot = self._slots.get(key)
             self._dropped[key] = max((epoch, version), self._dropped.get(key, (0, 0)))
-            if slot is None or not slot.is_wanted or slot.wanted.order <= (epoch, version):
+            if self._newest.get(key, (0, 0)) <= (epoch, version):
                 orders[key] = (epoch, version)
         shards = tuple(shard for _, shard in orders)
         request = _Request()
@@ -241,6 +243,7 @@ class NodeCore:
             # A coordinator whose store was lost gives out epochs anew; to any other this comes too late to be heard.
             reason = f"dataset {key[0]} shard {key[1]}: epoch {assignment.epoch} was overtaken here by epoch {newest}"
             return [Report(key, assignment.epoch, IngestionError(reason, newest))]
+        self._newest[key] = assignment.order
         if slot is None:
             slot = self._slots[key] = ShardSlot(key, assignment, self._limits, self._openings)
         effects = slot.start(assignment)
