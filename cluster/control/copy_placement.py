@@ -69,11 +69,12 @@ class CopyPlacement:
         )
 
     def joining(self, dataset: KnownDataset) -> int:
-        """Copies on members that are not in sync."""
+        """Copies on members that are not in sync, of shards that have a leader."""
         members = self._table.members
         return sum(
             node in members and node not in entry.copies.in_sync
             for entry in dataset.shard_map.shards
+            if entry.node is not None
             for node in entry.copies.followers
         )
 

@@ -155,6 +155,7 @@ class ShardPlacement:
             for node, shards in sorted(by_node.items(), key=lambda item: node_order(item[0]))
         ]
         if dataset.config.has_copies:
+            self._is_even = False  # who follows may be too few, or not in sync
             orders += self.copies.orders(dataset, chosen)
         return [PersistShardMap(dataset.shard_map), *orders, *table.publish(dataset)]
 

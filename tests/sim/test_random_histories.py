@@ -24,12 +24,7 @@ found a coordinator that went on with its work when its store had failed.
 """
 
 
-LEADER_IN_ERROR = pytest.mark.xfail(
-    strict=True, reason="a leader that cannot open its copy keeps the shard, though another in sync could lead it"
-)
-
-
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[LEADER_IN_ERROR] * (seed == 57)) for seed in SEEDS])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_no_history_loses_a_shard_or_gives_it_two_owners(seed: int) -> None:
     assert run_history(seed).acknowledged_count > 0
 
