@@ -322,7 +322,7 @@ def test_what_is_wrong_is_said_above_the_tables() -> None:
     assert lines[3].rstrip() == "node-2 away 3.2s: it is no member"
     heads = [line.split() for line in lines if line.startswith(("node ", "data set "))]
     assert " ".join(heads[0]) == "node status inc uptime shards series samples/s queries/s CPU % memory queue"
-    assert " ".join(heads[1]).startswith("data set shard status owner epoch series samples/s unflushed log")
+    assert " ".join(heads[1]).startswith("data set shard status owner in sync epoch series samples/s unflushed log")
     (down,) = [line.split() for line in lines if line.startswith("shop") and "Down" in line]
     assert down == ["shop", "3", "Down", "–", "1", *"–––––––––"[: len(down) - 5]]
 
