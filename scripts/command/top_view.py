@@ -99,7 +99,7 @@ _SHARD_COLUMNS: tuple[_Column[ShardRow], ...] = (
     _Column("owner", lambda row: row.node or _UNKNOWN, 96, is_number=False),
     _Column(
         "in sync",
-        lambda row: "{} of {}".format(*row.copies),
+        lambda row: "{}/{}".format(*row.copies),
         55,
         lambda row: "" if row.copies[0] == row.copies[1] else "yellow",
     ),

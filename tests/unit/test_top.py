@@ -324,7 +324,7 @@ def test_what_is_wrong_is_said_above_the_tables() -> None:
     assert " ".join(heads[0]) == "node status inc uptime shards series samples/s queries/s CPU % memory queue"
     assert " ".join(heads[1]).startswith("data set shard status owner in sync epoch series samples/s unflushed log")
     (down,) = [line.split() for line in lines if line.startswith("shop") and "Down" in line]
-    assert down == ["shop", "3", "Down", "–", "1", *"–––––––––"[: len(down) - 5]]
+    assert down == ["shop", "3", "Down", "–", "1/1", "1", *"–––––––––"[: len(down) - 6]]
 
 
 @pytest.mark.parametrize("height", [19, 24, 40])
