@@ -133,7 +133,7 @@ def test_a_piece_names_no_more_held_batches_than_it_could_send(tmp_path):
         [fields[0] for kind, fields in decode_piece(piece, number, "piece") if kind is Kind.HELD]
         for number, piece in enumerate(pieces)
     ]
-    assert sorted(sum(named, [])) == [batch_id for batch_id, _ in held]
+    assert sorted(batch_id for batch_ids in named for batch_id in batch_ids) == [batch_id for batch_id, _ in held]
     for batch_ids in named:
         assert sum(len(leader._store.read_batch(batch_id)) for batch_id in batch_ids) <= bytes_max
 
