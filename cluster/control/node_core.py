@@ -189,9 +189,9 @@ class NodeCore:
         is_late = assignment.epoch <= self._stopped.get(key, 0) or assignment.order <= self._dropped.get(key, (0, 0))
         if is_late or (slot is not None and assignment.epoch < slot.wanted.epoch):
             return []
+        self._newest[key] = max(assignment.order, self._newest.get(key, (0, 0)))
         if slot is not None and slot.is_wanted and slot.wanted.epoch == assignment.epoch:
             return []
-        self._newest[key] = assignment.order
         if slot is None:
             slot = self._slots[key] = ShardSlot(key, assignment, self._limits, self._openings)
         return self._after(slot, slot.start(assignment))

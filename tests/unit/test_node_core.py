@@ -28,9 +28,11 @@ from filoray.cluster.control.node_effects import (
 from filoray.cluster.control.node_events import (
     Closed,
     DeleteOrdered,
+    DropOrdered,
     FilesDeleted,
     FlushFailed,
     FlushStepped,
+    FollowOrdered,
     NodeEvent,
     Opened,
     OpeningAbandoned,
@@ -338,6 +340,23 @@ def test_a_generation_that_is_closing_for_a_later_one_keeps_its_files_until_it_i
     assert node.delete(0, 0) == []
     closed = node.take(Closed(KEY, 1))
     assert closed == [says(1, STOPPED), opens(2, 2, generation=1), DeleteFiles(3, "d", 0, (0,))]
+
+
+def test_a_copy_that_was_ordered_twice_is_not_dropped_by_an_order_from_between() -> None:
+    node = Node()
+
+    def follow(version: int) -> list[NodeEffect]:
+        return node.take(FollowOrdered(node._next(), dataset(), ((0, 1, version),)))
+
+    def drop(version: int) -> list[NodeEffect]:
+        return node.take(DropOrdered(node._next(), "d", 0, ((0, 1, version),)))
+
+    follow(3)
+    node.take(Opened(KEY, 1))
+    assert follow(7) == [AnswerRequest(2)]
+    assert drop(5) == [AnswerRequest(3)]
+    assert node.core.state(KEY) is SlotState.OPEN
+    assert drop(8) == [CloseShard(KEY, 1)]
 
 
 def test_a_shard_whose_store_is_doubted_is_opened_anew_at_the_same_epoch() -> None:
