@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.control.node_core import NodeCore
 from filoray.cluster.control.node_effects import (
     AbandonOpening,
@@ -23,6 +25,7 @@ from filoray.cluster.control.node_effects import (
     OpenShard,
     Report,
     ServeShard,
+    TellCopies,
     WakeAt,
 )
 from filoray.cluster.control.node_events import (
@@ -49,6 +52,7 @@ from filoray.cluster.control.node_events import (
     StartOrdered,
     StopOrdered,
     StoreDoubted,
+    TellCopiesOrdered,
     Tick,
 )
 from filoray.cluster.control.shard_slot import SLOT_EVENTS, NodeLimits
@@ -60,6 +64,7 @@ from filoray.cluster.control.shard_status import (
     RecoveryStarted,
 )
 from filoray.cluster.control.slot_states import SLOT_TRANSITIONS, InvalidSlotEvent, SlotEvent, SlotState
+from filoray.cluster.node_protocol import Peer
 
 STORE = default_server_config().store
 KEY = ("d", 0)
@@ -357,6 +362,28 @@ def test_a_copy_that_was_ordered_twice_is_not_dropped_by_an_order_from_between()
     assert drop(5) == [AnswerRequest(3)]
     assert node.core.state(KEY) is SlotState.OPEN
     assert drop(8) == [CloseShard(KEY, 1)]
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_of_orders_that_tell_of_the_same_copies_the_newest_peers_count_whatever_their_order(is_early: bool) -> None:
+    node = Node()
+    copies = CopySet(2, ("b", "c"), ("a",))
+    b, c, restarted = (Peer(name, number, NodeAddress("h", 1)) for name, number in [("b", 1), ("c", 1), ("b", 2)])
+
+    def tell(*peers: Peer) -> list[NodeEffect]:
+        return node.take(TellCopiesOrdered(node._next(), "d", ((0, 1, copies),), peers))
+
+    if is_early:
+        tell(restarted, c)
+        tell(b)
+        node.start(1)
+        effects = node.take(Opened(KEY, 1))
+    else:
+        node.start(1)
+        node.take(Opened(KEY, 1))
+        tell(restarted, c)
+        effects = tell(b)
+    assert TellCopies(KEY, 1, copies, (restarted, c)) in effects
 
 
 def test_a_shard_whose_store_is_doubted_is_opened_anew_at_the_same_epoch() -> None:
