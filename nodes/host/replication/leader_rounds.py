@@ -1,8 +1,9 @@
 """Writes to one shard that has copies: stored here, sent to the followers, and shown and answered when they have it.
 
 At most one round of a shard is open. What comes meanwhile waits and shares the next one, as far as a round has room, so
-that the ingest thread never waits for another node. Everything here happens on that thread. Who is to have an entry before it is released is
-the LeaderCopies' to say, on another thread: entries go there by ``send``, and ``released`` comes back.
+that the ingest thread never waits for another node. Everything here happens on that thread. Who is to have an entry
+before it is released is the LeaderCopies' to say, on another thread: entries go there by ``send``, and ``released``
+comes back.
 
 Opening the shard counts as its first entry. What was recovered may be more than some follower has that may lead next:
 until that one has it too, or may lead no more, nothing of the shard is shown.
