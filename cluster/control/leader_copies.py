@@ -231,6 +231,11 @@ class LeaderCopies:
         return self._told
 
     @property
+    def proposed(self) -> tuple[str, ...] | None:
+        """What was proposed last and may be taken still; None: nothing."""
+        return self._proposals.last
+
+    @property
     def released(self) -> int:
         """The last entry that may be shown."""
         return self._released
