@@ -51,7 +51,7 @@ from filoray.cluster.control.node_events import (
     TellCopiesOrdered,
     Tick,
 )
-from filoray.cluster.control.shard_slot import SLOT_EVENTS, Assignment, NodeLimits, ShardSlot
+from filoray.cluster.control.shard_slot import SLOT_EVENTS, Assignment, NodeLimits, ShardSlot, newest_peers
 from filoray.cluster.control.shard_status import IngestionError
 from filoray.cluster.control.slot_states import SlotState, next_slot_state
 from filoray.cluster.node_protocol import HeldShard, Peer
@@ -189,9 +189,9 @@ class NodeCore:
         is_late = assignment.epoch <= self._stopped.get(key, 0) or assignment.order <= self._dropped.get(key, (0, 0))
         if is_late or (slot is not None and assignment.epoch < slot.wanted.epoch):
             return []
+        self._newest[key] = max(assignment.order, self._newest.get(key, (0, 0)))
         if slot is not None and slot.is_wanted and slot.wanted.epoch == assignment.epoch:
             return []
-        self._newest[key] = assignment.order
         if slot is None:
             slot = self._slots[key] = ShardSlot(key, assignment, self._limits, self._openings)
         return self._after(slot, slot.start(assignment))
@@ -224,9 +224,11 @@ class NodeCore:
             if slot is not None and slot.is_wanted and not slot.wanted.is_follower and slot.wanted.epoch == epoch:
                 effects += slot.tell_copies(copies, order.peers)
             elif epoch > newest:
-                early = self._told_early.get(key)
+                early, peers = self._told_early.get(key), order.peers
+                if early is not None and (early.epoch, early.copies.version) == (epoch, copies.version):
+                    peers = newest_peers(early.peers, peers)
                 if early is None or (early.epoch, early.copies.version) <= (epoch, copies.version):
-                    self._told_early[key] = _ToldEarly(epoch, copies, order.peers)
+                    self._told_early[key] = _ToldEarly(epoch, copies, peers)
             else:
                 strange.append(shard)
         problem = f"shards {strange} of dataset {order.dataset} do not lead here at those epochs" if strange else ""
