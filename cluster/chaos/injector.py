@@ -21,6 +21,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("kill coordinator", ""),
     ("kill seed", ""),
     ("kill raylet", ""),
+    ("lose disk of node {index}", ""),
     ("hang node {index}", "resume node {index}"),
     ("hang gateway {index}", "resume gateway {index}"),
     ("hang coordinator", "resume coordinator"),
@@ -54,12 +55,16 @@ class DrawnFault:
 
 
 class FaultInjector:
-    """``stage``: faults that cannot be played there are not drawn. Raises BadData if none can."""
+    """``stage``: faults that cannot be played there are not drawn. Raises BadData if none can.
 
-    def __init__(self, seed: int, node_count: int, stage: Stage) -> None:
+    ``has_copies``: of a shard there may be several, so that a node may lose its disk.
+    """
+
+    def __init__(self, seed: int, node_count: int, stage: Stage, *, has_copies: bool = False) -> None:
         self._dice = random.Random(f"chaos {seed}")
         self._node_count = node_count
-        self._kinds = [kind for kind in KINDS if not stage.refusal(_word_of(kind))]
+        playable = [kind for kind in KINDS if has_copies or _word_of(kind) is not Word.LOST_DISK]
+        self._kinds = [kind for kind in playable if not stage.refusal(_word_of(kind))]
         self._deck: list[tuple[str, str]] = []
         if not self._kinds:
             raise BadData(f"no random fault can be played by {stage.world.value}")

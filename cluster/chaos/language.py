@@ -104,6 +104,11 @@ class Scenario:
     has_own_machines: bool
     steps: tuple[Step, ...] = ()
 
+    @property
+    def has_copies(self) -> bool:
+        """Whether a data set of several copies is set up."""
+        return any(isinstance(step.action, SetUp) and step.action.num_replicas > 1 for step in self.steps)
+
 
 @dataclass(frozen=True, slots=True)
 class _Slot:

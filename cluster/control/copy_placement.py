@@ -71,11 +71,12 @@ class CopyPlacement:
         )
 
     def joining(self, dataset: KnownDataset, *, but: str = "") -> int:
-        """Copies on members, ``but`` that one, that are not in sync with the leader, as far as it has said."""
+        """Copies on members, ``but`` that one, of shards that are led, which are not in sync with the leader as it says."""
         members = self._table.members.keys() - {but}
         return sum(
             node in members and (node not in entry.copies.in_sync or self._is_unheard(dataset, entry))
             for entry in dataset.shard_map.shards
+            if entry.node is not None
             for node in entry.copies.followers
         )
 
@@ -164,7 +165,7 @@ class CopyPlacement:
         self._failed.pop((dataset.name, shard), None)
 
     def next_candidate(self, dataset: KnownDataset, entry: ShardEntry) -> str | None:
-        """Who is to lead a shard that its present leader cannot open; None: all of them were asked."""
+        """Who is to lead a shard that its present leader cannot open; None: all that are there were asked."""
         failed = self._failed.setdefault((dataset.name, entry.shard), set())
         if entry.node is not None:
             failed.add(entry.node)
@@ -184,6 +185,8 @@ class CopyPlacement:
 
     def joined(self, node: str) -> list[ManagerCommand]:
         """Have it follow what it is a follower of, drop what it is not, and tell the leaders that it is there."""
+        for failed in self._failed.values():
+            failed.discard(node)  # that was its former process
         commands: list[ManagerCommand] = []
         for dataset in self._table.datasets.values():
             if not dataset.config.has_copies:

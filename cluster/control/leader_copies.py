@@ -13,6 +13,8 @@ Rules it keeps (``check_invariants`` states them as code); they are Kafka's (KIP
   it is waited for; it is waited for no more when a set without it was told.
 * Only who has all that was released is proposed; from when it has almost caught up nothing more is released without it.
 * A set is proposed for the version that was told last. Of several proposals for one version the coordinator takes one.
+* An opening of a shard releases nothing before a set was told that is later than the first one it was told, so it
+  proposes one at once: what a former opening at the same epoch proposed counts no more then.
 * A follower that is gone, fails, or has not stored an entry for ``follower_timeout_ms`` has no session any more;
   another begins after a while, with growing delays.
 """
@@ -174,13 +176,14 @@ class _Proposals:
 
 
 class LeaderCopies:
-    """``node``: the leader's. Nothing is released before the first CopiesTold."""
+    """``node``: the leader's."""
 
     def __init__(self, node: str, limits: CopyLimits | None = None) -> None:
         self._node = node
         self._limits = limits or CopyLimits()
         self._told = CopySet()
-        self._is_told = False
+        self._first_version: int | None = None
+        """Of the set that was told first; None: none was."""
         self._followers: dict[str, _Follower] = {}
         self._proposals = _Proposals()
         self._sessions = itertools.count(1)
@@ -228,6 +231,11 @@ class LeaderCopies:
         return self._told
 
     @property
+    def proposed(self) -> tuple[str, ...] | None:
+        """What was proposed last and may be taken still; None: nothing."""
+        return self._proposals.last
+
+    @property
     def released(self) -> int:
         """The last entry that may be shown."""
         return self._released
@@ -236,6 +244,11 @@ class LeaderCopies:
     def last_seq(self) -> int:
         """Of the entries that were made."""
         return self._last_seq
+
+    @property
+    def _is_confirmed(self) -> bool:
+        """Whether a set was told that no former opening has proposed."""
+        return self._first_version is not None and self._told.version > self._first_version
 
     def awaited(self) -> frozenset[str]:
         """The followers whose word entries wait for; those that are about to be proposed among them."""
@@ -263,12 +276,14 @@ class LeaderCopies:
     # ---- what is told
 
     def _take_told(self, event: CopiesTold, effects: list[CopyEffect]) -> None:
-        is_news = not self._is_told or event.copies.version > self._told.version
-        if event.copies.version < self._told.version:
+        version = event.copies.version
+        if version < self._told.version:
             return
-        if is_news:
-            self._told, self._is_told = event.copies, True
+        if self._first_version is None or version > self._told.version:
+            self._told = event.copies
             self._proposals = _Proposals()
+        if self._first_version is None:
+            self._first_version = version
         for node in [node for node in self._followers if node not in self._told.followers]:
             follower = self._followers.pop(node)
             if follower.session is not None:
@@ -328,7 +343,7 @@ class LeaderCopies:
     # ---- who is in sync
 
     def _propose(self, effects: list[CopyEffect], now_ms: int) -> None:
-        if not self._is_told:
+        if self._first_version is None:
             return
         # Whoever may lead has all that was released; those that have caught up are waited for, so they soon have.
         has_all = [
@@ -338,7 +353,7 @@ class LeaderCopies:
         ]
         wanted = (self._node, *has_all)
         asked = self._proposals
-        if asked.last is None and set(wanted) == set(self._told.in_sync):
+        if asked.last is None and self._is_confirmed and set(wanted) == set(self._told.in_sync):
             return
         if wanted == asked.last and now_ms < asked.due_ms:
             return
@@ -352,7 +367,7 @@ class LeaderCopies:
         effects.append(Propose(self._told.version, wanted, "; ".join(reasons) or "as it was"))
 
     def _release(self, effects: list[CopyEffect]) -> None:
-        if not self._is_told:
+        if not self._is_confirmed:
             return
         stored = [self._stored(node) for node in self.awaited()]
         released = min(stored, default=self._last_seq)

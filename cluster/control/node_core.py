@@ -51,7 +51,7 @@ from filoray.cluster.control.node_events import (
     TellCopiesOrdered,
     Tick,
 )
-from filoray.cluster.control.shard_slot import SLOT_EVENTS, Assignment, NodeLimits, ShardSlot
+from filoray.cluster.control.shard_slot import SLOT_EVENTS, Assignment, NodeLimits, ShardSlot, newest_peers
 from filoray.cluster.control.shard_status import IngestionError
 from filoray.cluster.control.slot_states import SlotState, next_slot_state
 from filoray.cluster.node_protocol import HeldShard, Peer
@@ -86,6 +86,8 @@ class NodeCore:
         self._stopped: dict[SlotKey, int] = {}
         """The last epoch of each shard that was to be stopped."""
         self._told_early: dict[SlotKey, _ToldEarly] = {}
+        self._newest: dict[SlotKey, tuple[int, int]] = {}
+        """The order of the last that each shard was wanted for here, also of one that is closed."""
         self._dropped: dict[SlotKey, tuple[int, int]] = {}
         """The last epoch, with the version of its copies, of each copy that was to be dropped."""
         self._deleted: dict[str, int] = {}
@@ -187,6 +189,7 @@ class NodeCore:
         is_late = assignment.epoch <= self._stopped.get(key, 0) or assignment.order <= self._dropped.get(key, (0, 0))
         if is_late or (slot is not None and assignment.epoch < slot.wanted.epoch):
             return []
+        self._newest[key] = max(assignment.order, self._newest.get(key, (0, 0)))
         if slot is not None and slot.is_wanted and slot.wanted.epoch == assignment.epoch:
             return []
         if slot is None:
@@ -198,9 +201,8 @@ class NodeCore:
         orders: dict[SlotKey, tuple[int, int]] = {}
         for shard, epoch, version in order.shards:
             key = (order.dataset, shard)
-            slot = self._slots.get(key)
             self._dropped[key] = max((epoch, version), self._dropped.get(key, (0, 0)))
-            if slot is None or not slot.is_wanted or slot.wanted.order <= (epoch, version):
+            if self._newest.get(key, (0, 0)) <= (epoch, version):
                 orders[key] = (epoch, version)
         shards = tuple(shard for _, shard in orders)
         request = _Request()
@@ -222,9 +224,11 @@ class NodeCore:
             if slot is not None and slot.is_wanted and not slot.wanted.is_follower and slot.wanted.epoch == epoch:
                 effects += slot.tell_copies(copies, order.peers)
             elif epoch > newest:
-                early = self._told_early.get(key)
+                early, peers = self._told_early.get(key), order.peers
+                if early is not None and (early.epoch, early.copies.version) == (epoch, copies.version):
+                    peers = newest_peers(early.peers, peers)
                 if early is None or (early.epoch, early.copies.version) <= (epoch, copies.version):
-                    self._told_early[key] = _ToldEarly(epoch, copies, order.peers)
+                    self._told_early[key] = _ToldEarly(epoch, copies, peers)
             else:
                 strange.append(shard)
         problem = f"shards {strange} of dataset {order.dataset} do not lead here at those epochs" if strange else ""
@@ -241,6 +245,7 @@ class NodeCore:
             # A coordinator whose store was lost gives out epochs anew; to any other this comes too late to be heard.
             reason = f"dataset {key[0]} shard {key[1]}: epoch {assignment.epoch} was overtaken here by epoch {newest}"
             return [Report(key, assignment.epoch, IngestionError(reason, newest))]
+        self._newest[key] = assignment.order
         if slot is None:
             slot = self._slots[key] = ShardSlot(key, assignment, self._limits, self._openings)
         effects = slot.start(assignment)

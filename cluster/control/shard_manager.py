@@ -283,7 +283,9 @@ class ShardManager:
     def _reconcile(self, node: str, incarnation: int, held: tuple[HeldShard, ...]) -> list[ManagerCommand]:
         """Make what a node holds and what the map says agree: the map decides who owns, the node how it is."""
         commands: list[ManagerCommand] = []
-        says = {(shard.dataset, shard.shard): shard for shard in held if not shard.is_follower}
+        # Copies that it follows are the CopyPlacement's, but for those of data sets that are no more.
+        astray_or_led = (it for it in held if not it.is_follower or it.dataset not in self._table.datasets)
+        says = {(shard.dataset, shard.shard): shard for shard in astray_or_led}
         for name, dataset in self._table.datasets.items():
             missing, changed = [], []
             for entry in dataset.shard_map.owned_by(node):

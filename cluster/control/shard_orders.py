@@ -184,8 +184,24 @@ class ShardOrders:
                 self._give(StartShards(order.node, order.incarnation, order.config, shards))
         elif isinstance(order, TellCopies):
             self._tell_again(order)
+        elif isinstance(order, DropCopies):
+            self._drop_again(order)
         else:  # what came after it, the node knows
             self._give(order)
+
+    def _drop_again(self, order: DropCopies) -> None:
+        """Of those shards of which the node is still to have nothing."""
+        known = self._manager.datasets.get(order.dataset)
+        if known is None or known[0].generation != order.generation:
+            return  # it is deleted with all its copies
+        entries = [known[1][shard] for shard, _, _ in order.shards]
+        left = tuple(
+            (entry.shard, entry.epoch, entry.copies.version)
+            for entry in entries
+            if order.node != entry.node and order.node not in entry.copies
+        )
+        if left:
+            self._give(DropCopies(order.node, order.incarnation, order.dataset, left, order.generation))
 
     def _tell_again(self, order: TellCopies) -> None:
         """How the copies are by now, of those shards that the node still leads."""

@@ -78,8 +78,23 @@ class ShardPlacement:
         return [
             command
             for dataset in self._table.datasets.values()
-            for command in (*self.assign(dataset, why), *self.copies.complete(dataset))
+            for command in (
+                *self.assign(dataset, why),
+                *self._ask_others_to_lead(dataset),
+                *self.copies.complete(dataset),
+            )
         ]
+
+    def _ask_others_to_lead(self, dataset: KnownDataset) -> list[ManagerCommand]:
+        """Shards whose leaders cannot open what they have, where another has it too."""
+        if not dataset.config.has_copies or self._table.unconfirmed:
+            return []
+        commands: list[ManagerCommand] = []
+        for entry in dataset.shard_map.with_status(StatusKind.ERROR):
+            node = self.copies.next_candidate(dataset, entry)
+            if node is not None:
+                commands += self._switch(dataset, node, [entry], f"{entry.node} cannot open what it has")
+        return commands
 
     def assign(self, dataset: KnownDataset, why: str) -> list[ManagerCommand]:
         """Give shards without an owner to nodes with room. Nobody is chosen before a restart is sorted out."""
@@ -140,6 +155,7 @@ class ShardPlacement:
             for node, shards in sorted(by_node.items(), key=lambda item: node_order(item[0]))
         ]
         if dataset.config.has_copies:
+            self._is_even = False  # who follows may be too few, or not in sync
             orders += self.copies.orders(dataset, chosen)
         return [PersistShardMap(dataset.shard_map), *orders, *table.publish(dataset)]
 
@@ -231,10 +247,10 @@ class ShardPlacement:
         """What else follows from its leader's word: one that cannot open what it has is not the only one to ask."""
         if entry.status.kind is StatusKind.ACTIVE:
             self.copies.opened(dataset, entry.shard)
-        elif entry.status.kind is StatusKind.ERROR and former.status.kind is not StatusKind.ACTIVE:
-            node = self.copies.next_candidate(dataset, entry)
-            if node is not None:
-                return self._switch(dataset, node, [entry], f"{entry.node} cannot open what it has")
+        elif entry.status.kind is StatusKind.ERROR:
+            self._is_even = False
+            if former.status.kind is not StatusKind.ACTIVE:  # else it is opened anew there, at once
+                return self._ask_others_to_lead(dataset)
         return []
 
     def released(self, dataset: KnownDataset, node: str, shards: Iterable[int]) -> list[ManagerCommand]:
@@ -373,6 +389,8 @@ class ShardPlacement:
         for dataset in self._table.datasets.values():
             if not dataset.config.has_copies:
                 continue
+            if evens_out:
+                commands += self._ask_others_to_lead(dataset)
             commands += self.copies.drop_surplus(dataset)
             room = moves_max - self.copies.joining(dataset)
             if room > 0:

@@ -167,8 +167,11 @@ class ShardSlot:
 
     def tell_copies(self, copies: CopySet, peers: tuple[Peer, ...]) -> list[NodeEffect]:
         """Of what is wanted, which is to lead. A set that is older than the last is not heard."""
-        if self._copies is not None and copies.version < self._copies.copies.version:
-            return []
+        if self._copies is not None:
+            if copies.version < self._copies.copies.version:
+                return []
+            if copies.version == self._copies.copies.version:
+                peers = newest_peers(self._copies.peers, peers)
         self._copies = TellCopies(self.key, self.opening, copies, peers)
         return self._tell_of_copies() if self.state is SlotState.OPEN else []
 
@@ -323,6 +326,15 @@ class ShardSlot:
         """Returns the state before. Raises InvalidSlotEvent."""
         before, self.state = self.state, next_slot_state(self.state, event)
         return before
+
+
+def newest_peers(known: tuple[Peer, ...], told: tuple[Peer, ...]) -> tuple[Peer, ...]:
+    """Of each node the last incarnation: what is told twice of the same copies may arrive in any order."""
+    newest = {peer.node: peer for peer in known}
+    for peer in told:
+        if peer.node not in newest or newest[peer.node].incarnation < peer.incarnation:
+            newest[peer.node] = peer
+    return tuple(newest.values())
 
 
 def _as_ordered(key: SlotKey, assignment: Assignment) -> HeldShard:

@@ -212,15 +212,21 @@ class SimulatedCluster:
             self.world.note("%s is cut off", node.name)
 
     def lose_disk(self, index: int) -> str:
-        """All copies that the node has, and its process. Why that is not done, or "": of each shard, another copy that
+        """All copies that the node has, and its process. Why that is not done, or "".
 
-        is in sync must be left.
+        Of each shard another copy that is in sync must be left, and still be in sync when what its leader proposes, and
+        the coordinator may hear of when that is gone, was taken.
         """
         name, around = node_name(index), self._around
         for stored in around.files.copies_on(name):
             in_sync = around.store.durable_in_sync(stored[:3])
-            if name in in_sync and not any((*stored[:3], other) in around.files for other in in_sync if other != name):
-                return f"no other copy of {stored[:2]} is in sync"
+            proposed = [
+                leader.core.proposed for node in self._processes(index) if (leader := node.copies.leader(stored[:2]))
+            ]
+            for nodes in (in_sync, *(one for one in proposed if one is not None)):
+                others = [other for other in nodes if other != name and (*stored[:3], other) in around.files]
+                if name in nodes and not others:
+                    return f"no other copy of {stored[:2]} is in sync"
         self.world.note("%s loses its disk", name)
         self.kill_node(index)
         around.files.lose(name)

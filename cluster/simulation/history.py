@@ -153,7 +153,7 @@ def _draw_copies(seed: int, shape: HistoryShape, node_count: int, rates: FaultRa
     for dataset in ("alpha", "beta"):
         count = dice.choice((1, 1, 2, 2, 3)) if shape.num_replicas is None else shape.num_replicas
         count = 1 if rates.lease_ms else min(count, max(2, node_count))
-        copies[dataset] = Replicas(count, dice.randint(1, min(count, 2)))
+        copies[dataset] = Replicas(count, dice.randint(1, min(count, 2, node_count)))
     return copies
 
 
@@ -229,7 +229,7 @@ class _Fault:
     weight: int
     kind: str
     where: str
-    happen: Callable[[], None]
+    happen: Callable[[], object]
 
 
 def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistoryShape, copies: DatasetCopies) -> _Fault:

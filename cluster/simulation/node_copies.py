@@ -78,7 +78,9 @@ class NodeCopies:
     def lead(self, key: ShardKey, served: ServedShard, config: DatasetConfig) -> None:
         """It is served from now on."""
         stored = self._disks.get(served.stored)
-        self._checkers.leader_has_all.leads(served.file, () if stored is None else stored.found_ids(), self.process)
+        if not self._checkers.served.is_deleted(served.file):
+            found = () if stored is None else stored.found_ids()
+            self._checkers.leader_has_all.leads(served.file, found, self.process)
         leader = self._leaders[key] = SimulatedLeader(self, key, served, config)
         leader.open()
 

@@ -13,6 +13,9 @@ logger = logging.getLogger(__name__)
 
 ShardKey = tuple[str, int]
 
+ROUND_JOBS_MAX = 512
+"""So many go in one round at most: it is one commit, for which all of them wait."""
+
 
 class Responds(Protocol):
     def __call__(self, replies: Sequence[ShardWriteReply]) -> None: ...

@@ -18,14 +18,13 @@ from typing import Protocol, TypeVar
 
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.process.thread_watch import Beat, ThreadWatch
-from filoray.nodes.host.append_jobs import AppendJob, ShardKey
+from filoray.nodes.host.append_jobs import ROUND_JOBS_MAX, AppendJob, ShardKey
 from filoray.nodes.host.opening_threads import OpeningThreads
 from filoray.nodes.host.waker import Waker
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 logger = logging.getLogger(__name__)
 
-_ROUND_JOBS_MAX = 512
 _IDLE_TICK_S = 0.5
 _OPENING_THREADS = 4
 _OPENING_THREADS_PER_SOURCE = 2
@@ -127,7 +126,7 @@ class HostThreads:
         item = self._next(wait_s=0 if upkeep_is_due else _IDLE_TICK_S)
         while isinstance(item, AppendJob):
             jobs.append(item)
-            item = self._next(wait_s=0) if len(jobs) < _ROUND_JOBS_MAX else "full"
+            item = self._next(wait_s=0) if len(jobs) < ROUND_JOBS_MAX else "full"
         self._append(jobs)
         if item is None:
             self._beat.idle()

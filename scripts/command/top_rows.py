@@ -116,6 +116,9 @@ class ShardRow:
     newest_age_ms: int | None = None
     """How far the newest sample is behind the calendar of the gateway that was asked; negative: ahead."""
     lag: int | None = None
+    """Of its source; of a shard with followers, entries that the last of them lacks, None if one has no copy yet."""
+    copies: tuple[int, int] | None = None
+    """How many are in sync, and how many there are to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +305,17 @@ def _open_row(
         memory_bytes=figures.memory_bytes,
         stored_bytes=figures.stored_bytes,
         newest_age_ms=None if figures.newest_sample_ms is None else time_ms - figures.newest_sample_ms,
-        lag=figures.stream_lag,
+        lag=_lag_of(figures),
+        copies=(1 + sum(it.in_sync for it in figures.followers), 1 + len(figures.followers)),
     )
+
+
+def _lag_of(figures: ShardFigures) -> int | None:
+    lags = [it.lag_entries for it in figures.followers]
+    known = [lag for lag in lags if lag is not None]
+    if not lags:
+        return figures.stream_lag
+    return max(known) if len(known) == len(lags) else None
 
 
 def _status(shard: ShardReading) -> str:

@@ -97,6 +97,12 @@ _SHARD_COLUMNS: tuple[_Column[ShardRow], ...] = (
         is_number=False,
     ),
     _Column("owner", lambda row: row.node or _UNKNOWN, 96, is_number=False),
+    _Column(
+        "in sync",
+        lambda row: _UNKNOWN if row.copies is None else "{}/{}".format(*row.copies),
+        55,
+        lambda row: "" if row.copies is None or row.copies[0] == row.copies[1] else "yellow",
+    ),
     _Column("epoch", lambda row: str(row.epoch), 40),
     _Column("series", lambda row: count_text(row.series), 60),
     _Column("samples/s", lambda row: rate_text(row.samples_per_s), 90),

@@ -32,7 +32,6 @@ from filoray.cluster.control.node_effects import (
 from filoray.cluster.control.node_events import (
     Closed,
     DeleteOrdered,
-    DropOrdered,
     FilesDeleted,
     FlushFailed,
     FlushStepped,
@@ -103,7 +102,7 @@ class NodeMachine(RuleBasedStateMachine):
         self.abandonable: set[int] = set()
         self.turns: tuple[FlushTurn, ...] = ()
         self.deleting: dict[int, DeleteFiles] = {}
-        self.orders: dict[int, StopOrdered | DropOrdered | DeleteOrdered | ShutdownOrdered] = {}
+        self.orders: dict[int, StopOrdered | DeleteOrdered | ShutdownOrdered] = {}
         self.old_orders: list[StartOrdered | FollowOrdered | StopOrdered | DeleteOrdered] = []
         self.versions = 0
         self.told: dict[SlotKey, tuple[int, int]] = {}
@@ -133,14 +132,6 @@ class NodeMachine(RuleBasedStateMachine):
         followed = tuple((shard, self.epoch, self.versions) for shard in shards)
         order = FollowOrdered(self.next_request(), self.config(), followed)
         self.old_orders.append(order)
-        self.take(order)
-
-    @rule(shards=SOME_SHARDS, back=st.integers(0, 2))
-    def drop(self, shards: list[int], back: int) -> None:
-        """Copies that were ordered up to then."""
-        dropped = tuple((shard, max(0, self.epoch - back), self.versions) for shard in shards)
-        order = DropOrdered(self.next_request(), "d", self.generation, dropped)
-        self.orders[order.request] = order
         self.take(order)
 
     @precondition(lambda self: any(not one.is_follower for one in self.core.held()))
@@ -308,7 +299,7 @@ class NodeMachine(RuleBasedStateMachine):
                 hand.is_to_close = True
             case DeleteFiles(request, _, generation, shards, own_only):
                 self.check_closed(generation, shards)
-                assert own_only == isinstance(self.orders[request], DropOrdered)
+                assert not own_only, "nobody ordered copies to be dropped"
                 self.deleting[request] = effect
             case FlushInTurn(turns):
                 self.turns = turns
@@ -330,8 +321,6 @@ class NodeMachine(RuleBasedStateMachine):
             case StopOrdered(_, _, shards):
                 in_hand = {(hand.key[1], hand.epoch) for hand in self.hands.values()}
                 assert not in_hand & set(shards), f"answered while {in_hand} are not closed"
-            case DropOrdered():
-                assert number not in self.deleting
             case DeleteOrdered(_, _, generation, shards):
                 self.check_closed(generation, shards)
                 assert number not in self.deleting

@@ -29,6 +29,13 @@ def test_no_history_loses_a_shard_or_gives_it_two_owners(seed: int) -> None:
     assert run_history(seed).acknowledged_count > 0
 
 
+@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("seed", range(20))
+def test_no_history_loses_what_is_in_sync(seed: int, replicas: int) -> None:
+    cluster = run_history(seed, shape=HistoryShape(num_replicas=replicas))
+    assert cluster.acknowledged_count > 0
+
+
 def _assert_noticed(check: str, seeds: int = 60) -> None:
     """A history of one of the first seeds fails in that check."""
     for seed in range(seeds):

@@ -19,8 +19,9 @@ from filoray.cluster.simulation.shrinking import shrink
 from filoray.cluster.simulation.tally import HistoryResult, Tally
 from filoray.command.cli import main
 
-BUGS = runpy.run_path(str(Path(__file__).with_name("test_seeded_bugs.py")))["BUGS"]
-"""Each a function that plants one."""
+SEEDED = runpy.run_path(str(Path(__file__).with_name("test_seeded_bugs.py")))
+BUGS = [(bug, "1") for bug in SEEDED["BUGS"]] + [(bug, str(SEEDED["REPLICAS"])) for bug in SEEDED["COPY_BUGS"]]
+"""Each a function that plants one, and how many copies of each shard it takes to show."""
 
 
 def lines_after(head: str, output: str) -> str:
@@ -28,12 +29,15 @@ def lines_after(head: str, output: str) -> str:
     return output[output.rindex(head) :].partition("\n\n")[0]
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+@pytest.mark.parametrize(("bug", "replicas"), BUGS, ids=[bug.__name__ for bug, _ in BUGS])
 def test_a_planted_bug_is_found_shortened_and_made_again(
-    bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bug: Callable[[pytest.MonkeyPatch], None],
+    replicas: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     bug(monkeypatch)
-    assert main(["simulate", "--histories", "30"]) == 1
+    assert main(["simulate", "--histories", "30", "--replicas", replicas]) == 1
     found = capsys.readouterr().out
     command = re.findall(r"^again: filoray (simulate .*)$", found, re.MULTILINE)[-1]
     faults = int(re.findall(r"shortest story, with (\d+) of the faults", found)[0])

@@ -35,5 +35,5 @@ def play_simulated(text: str, seed: int) -> tuple[Failure | None, Record]:
     stage = simulated_stage(scenario)
     assert refusals(scenario, stage) == []
     driver = SimulatedScenarioDriver(scenario, seed, record)
-    injector = FaultInjector(seed, scenario.node_count, stage)
+    injector = FaultInjector(seed, scenario.node_count, stage, has_copies=scenario.has_copies)
     return Player(scenario, driver, record, injector).play(), record

@@ -17,8 +17,8 @@ STAGES = [
 ]
 
 
-def drawn(seed: int, stage: Stage, count: int = 60) -> list[object]:
-    injector = FaultInjector(seed, 3, stage)
+def drawn(seed: int, stage: Stage, count: int = 60, *, has_copies: bool = True) -> list[object]:
+    injector = FaultInjector(seed, 3, stage, has_copies=has_copies)
     return [injector.draw(10_000) for _ in range(count)]
 
 
@@ -49,3 +49,10 @@ def test_what_lasts_is_remedied_before_the_next_fault() -> None:
 def test_a_cluster_without_a_ray_of_its_own_keeps_its_raylet() -> None:
     targets = {fault.deed.target.part for fault in drawn(1, STAGES[1]) if isinstance(fault.deed, Kill)}
     assert targets == {Part.NODE, Part.GATEWAY, Part.COORDINATOR, Part.SEED}
+
+
+def test_a_disk_is_lost_only_where_there_are_copies() -> None:
+    for stage in (STAGES[0], STAGES[2]):
+        for has_copies in (True, False):
+            texts = " ".join(fault.text for fault in drawn(3, stage, has_copies=has_copies))
+            assert ("lose disk" in texts) == has_copies

@@ -33,7 +33,7 @@ from filoray.cluster.control.shard_messages import (
     StopShards,
     TellCopies,
 )
-from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, StatusKind
+from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardStatus, StatusKind
 from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.errors import BadData
 from filoray.cluster.node_protocol import HeldShard, ShardReport
@@ -252,6 +252,15 @@ def test_every_copy_of_a_deleted_data_set_is_deleted_where_it_is() -> None:
     commands = feed(manager, DatasetDeleted("metrics"))
     deletions = kinds_of(commands, DeleteShards)
     assert sorted(command.node for command in deletions) == ["node-0", "node-1"]  # type: ignore[union-attr]
+
+
+def test_a_copy_of_a_deleted_data_set_is_closed_before_its_files_go_also_if_the_coordinator_was_away() -> None:
+    manager = ShardManager(2, RestoredState(deleting=(COPIED,), epochs={("metrics", 0): 3}))
+    follows = HeldShard("metrics", 0, 3, ShardStatus(StatusKind.ASSIGNED), is_follower=True)
+    commands = feed(manager, MembersJoined((MemberJoined("node-0", 1, ()), MemberJoined("node-1", 1, (follows,)))))
+    assert commands == [StopShards("node-1", 1, "metrics", ((0, 3),))]
+    commands = feed(manager, ShardsReleased("node-1", 1, "metrics", ((0, 3),)))
+    assert commands == [DeleteShards("node-0", 1, "metrics", (0,), 0)]
 
 
 def test_copies_and_who_is_in_sync_outlive_the_coordinator() -> None:

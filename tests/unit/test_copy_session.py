@@ -147,14 +147,35 @@ async def test_a_connection_that_is_lost_ends_the_session_wherever_it_is(step: s
     assert leader.taken.is_closed == (step not in ("BEGIN 0",))
 
 
-async def test_entries_that_wait_for_too_long_a_join_end_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["PIECE 0", "END 4"])
+async def test_a_join_that_is_outrun_by_entries_gets_to_its_end_and_makes_room_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     monkeypatch.setattr(copy_session, "WAITING_BYTES_MAX", 10)
     leader = Leader()
-    leader.client.held_up = "END 4"
-    await leader.until("END 4")
+    leader.client.held_up = step
+    await leader.until(step)
     for _ in range(6):
         leader.make()
-    assert leader.told == ["failed: entries of 13 bytes wait for it, more than the 10 that are kept"]
+    assert (leader.session.waiting_bytes, leader.session.takes_entries, leader.told) == (0, False, [])
+    leader.client.go_on.set()
+    outrun = (
+        "failed: entries of more than 10 bytes were made while it got what there was: it gets the rest in another "
+        "session"
+    )
+    await leader.until(outrun)
+    assert leader.told == [outrun]
+    assert leader.client.said == ["BEGIN 0", "PIECE 0", "PIECE 1", "METRICS 0", "END 4"]
+    assert not leader.link.is_used
+
+
+async def test_a_follower_that_takes_entries_too_slowly_has_its_session_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy_session, "WAITING_BYTES_MAX", 10)
+    leader = Leader()
+    await leader.until("opened 4")
+    for _ in range(50):  # the link takes some at once, and has no time to hear of any
+        leader.make()
+    assert leader.told == ["opened 4", "failed: entries of 11 bytes wait for it, more than the 10 that are kept"]
 
 
 async def test_a_session_that_is_ended_tells_and_sends_nothing_more() -> None:

@@ -11,7 +11,10 @@ from shards import ALL_TIME, NOW_MS, container, samples_of
 from waiting import wait_until
 
 from filoray.cluster.control.copy_set import CopySet
+from filoray.cluster.control.node_effects import OpenShard
 from filoray.cluster.control.shard_status import IngestionStarted
+from filoray.cluster.errors import Unavailable
+from filoray.nodes.host.replication import followers
 from filoray.nodes.memstore.replica_entries import CommitEntry, encode_entry
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
@@ -34,7 +37,8 @@ class Node(CopyingNode):
     def lead(self, epoch: int) -> Shard:
         self.host.start_shards(CONFIG, [(0, epoch)], [0])
         wait_until(lambda: (0, epoch, IngestionStarted()) in self.events, lambda: f"it leads: {self.events}")
-        self.host.tell_of_copies(DATASET, [(0, epoch, CopySet(epoch, (), (self.name,)))], [])
+        for version in (epoch, epoch + 1):  # what it proposes for the first set is taken
+            self.host.tell_of_copies(DATASET, [(0, epoch, CopySet(version, (), (self.name,)))], [])
         return wait_until(lambda: self.shown(0, epoch), "it is shown")
 
 
@@ -293,3 +297,53 @@ def test_a_follower_that_never_joined_leads_with_what_is_stored(node: Node, lead
     node.host.stop_shards(DATASET, [(0, 1)])
     node.follow(epoch=2, version=2)
     assert shown(node.lead(3)) == expected
+
+
+def test_upkeep_that_fails_is_said_once(
+    node: Node, leader: Leader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    leader.join()
+    tried: list[int] = []
+
+    def fail(_: Shard, now_ms: int) -> bool:
+        tried.append(now_ms)
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(Shard, "follower_upkeep", fail)
+    wait_until(lambda: len(tried) >= 3, "it is tried again")
+    said = "dataset d shard 0: upkeep of the copy failed: the disk is full"
+    assert [message for message in caplog.messages if "upkeep" in message] == [said]
+
+
+def test_copies_whose_upkeep_takes_long_have_it_in_turn(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followers, "_UPKEEP_MAX_S", -1.0)
+    kept: list[int] = []
+    all_kept = Shard.follower_upkeep
+
+    def keep(shard: Shard, now_ms: int) -> bool:
+        kept.append(shard.spec.shard)
+        return all_kept(shard, now_ms)
+
+    monkeypatch.setattr(Shard, "follower_upkeep", keep)
+    orders = [OpenShard(CONFIG, number, 1, number + 1, was_open=False, is_follower=True) for number in range(3)]
+    shards = [
+        Shard.open(ShardSpec(DATASET, it.shard, 1, tmp_path / f"shard-{it.shard}.db", CONFIG.store)) for it in orders
+    ]
+
+    def register() -> None:
+        for order, shard in zip(orders, shards, strict=True):
+            node.host.followers.register(order)
+            node.host.followers._copies[order.key].shard = shard
+
+    node.host.followers.run("three copies", register)
+    wait_until(lambda: len(kept) >= 9, "each has had its turn thrice")
+    assert kept[:9] == [0, 1, 2] * 3
+    closed: list[Shard | None] = []
+    for order in orders:
+        node.host.followers.give_away(order.opening, order.key, closed.append)
+    wait_until(lambda: len(closed) == 3, "all are given away")
+    for shard in closed:
+        assert shard is not None
+        shard.close()

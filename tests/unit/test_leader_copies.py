@@ -44,7 +44,10 @@ def feed(core: LeaderCopies, now_ms: int, *events: CopyEvent) -> list[CopyEffect
 
 
 def new_core() -> LeaderCopies:
-    return LeaderCopies("a", LIMITS)
+    """Told of a first set, of version 0: the next one is not what a former opening proposed."""
+    core = LeaderCopies("a", LIMITS)
+    core.handle(told(0, "", "a"), 0)
+    return core
 
 
 def core_with_b() -> LeaderCopies:
@@ -168,6 +171,16 @@ TRANSCRIPTS: dict[str, list[Line]] = {
         (6, [FollowerStored("b", 1, 5)], [Propose(1, ("a", "b"), "")]),
     ],
 }
+
+
+def test_nothing_is_released_by_a_set_that_a_former_opening_may_have_proposed_to_change() -> None:
+    core = LeaderCopies("a", LIMITS)
+    first = feed(core, 0, EntryMade(1), told(3, "b", "a"))
+    assert without_reasons(first) == [BeginSession("b", 1, 1), Propose(3, ("a",), "")]
+    assert feed(core, 1, told(3, "b", "a"), EntryMade(2)) == []
+    # The former opening's proposal was taken first: b is in sync, and lacks what this one made.
+    assert without_reasons(feed(core, 2, told(4, "b", "ab"))) == [Propose(4, ("a",), "")]
+    assert feed(core, 3, told(5, "b", "a")) == [Release(2)]
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)

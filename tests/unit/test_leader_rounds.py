@@ -11,7 +11,7 @@ from shards import ALL_TIME, NOW_MS, container, samples_of, shard_spec
 
 from filoray.cluster.errors import Unavailable
 from filoray.nodes.data.write_outcome import UnknownSeries, WriteOutcome
-from filoray.nodes.host.append_jobs import AppendJob, PendingWrite
+from filoray.nodes.host.append_jobs import ROUND_JOBS_MAX, AppendJob, PendingWrite
 from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, LeaderRounds
 from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
 from filoray.nodes.memstore.shard import Shard
@@ -86,6 +86,19 @@ def test_what_comes_while_a_round_is_open_shares_the_next(rounds: Rounds) -> Non
     assert [type(reply) for reply in replies(others)] == [WriteOutcome] * 3
     assert rounds.shown() == [1000, 2000, 3000, 4000]
     assert not rounds.rounds.is_open
+
+
+def test_what_waited_for_long_goes_in_rounds_that_are_no_longer_than_others(rounds: Rounds) -> None:
+    """Else a follower that stood still for a moment would get one commit that it cannot store in time."""
+    rounds.append(sample(1000))
+    count = 2 * ROUND_JOBS_MAX + 1
+    answers = rounds.append(*[sample(2000 + number) for number in range(count)])
+    done = []
+    for seq in range(FIRST, FIRST + 4):
+        rounds.release(seq)
+        done.append(sum(answer.is_there for answer in answers))
+    assert done == [0, ROUND_JOBS_MAX, 2 * ROUND_JOBS_MAX, count]
+    assert len(rounds.shown()) == count + 1
 
 
 def test_a_release_of_what_came_before_does_not_end_a_round(rounds: Rounds) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.control.node_core import NodeCore
 from filoray.cluster.control.node_effects import (
     AbandonOpening,
@@ -23,14 +25,17 @@ from filoray.cluster.control.node_effects import (
     OpenShard,
     Report,
     ServeShard,
+    TellCopies,
     WakeAt,
 )
 from filoray.cluster.control.node_events import (
     Closed,
     DeleteOrdered,
+    DropOrdered,
     FilesDeleted,
     FlushFailed,
     FlushStepped,
+    FollowOrdered,
     NodeEvent,
     Opened,
     OpeningAbandoned,
@@ -47,6 +52,7 @@ from filoray.cluster.control.node_events import (
     StartOrdered,
     StopOrdered,
     StoreDoubted,
+    TellCopiesOrdered,
     Tick,
 )
 from filoray.cluster.control.shard_slot import SLOT_EVENTS, NodeLimits
@@ -58,6 +64,7 @@ from filoray.cluster.control.shard_status import (
     RecoveryStarted,
 )
 from filoray.cluster.control.slot_states import SLOT_TRANSITIONS, InvalidSlotEvent, SlotEvent, SlotState
+from filoray.cluster.node_protocol import Peer
 
 STORE = default_server_config().store
 KEY = ("d", 0)
@@ -338,6 +345,45 @@ def test_a_generation_that_is_closing_for_a_later_one_keeps_its_files_until_it_i
     assert node.delete(0, 0) == []
     closed = node.take(Closed(KEY, 1))
     assert closed == [says(1, STOPPED), opens(2, 2, generation=1), DeleteFiles(3, "d", 0, (0,))]
+
+
+def test_a_copy_that_was_ordered_twice_is_not_dropped_by_an_order_from_between() -> None:
+    node = Node()
+
+    def follow(version: int) -> list[NodeEffect]:
+        return node.take(FollowOrdered(node._next(), dataset(), ((0, 1, version),)))
+
+    def drop(version: int) -> list[NodeEffect]:
+        return node.take(DropOrdered(node._next(), "d", 0, ((0, 1, version),)))
+
+    follow(3)
+    node.take(Opened(KEY, 1))
+    assert follow(7) == [AnswerRequest(2)]
+    assert drop(5) == [AnswerRequest(3)]
+    assert node.core.state(KEY) is SlotState.OPEN
+    assert drop(8) == [CloseShard(KEY, 1)]
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_of_orders_that_tell_of_the_same_copies_the_newest_peers_count_whatever_their_order(is_early: bool) -> None:
+    node = Node()
+    copies = CopySet(2, ("b", "c"), ("a",))
+    b, c, restarted = (Peer(name, number, NodeAddress("h", 1)) for name, number in [("b", 1), ("c", 1), ("b", 2)])
+
+    def tell(*peers: Peer) -> list[NodeEffect]:
+        return node.take(TellCopiesOrdered(node._next(), "d", ((0, 1, copies),), peers))
+
+    if is_early:
+        tell(restarted, c)
+        tell(b)
+        node.start(1)
+        effects = node.take(Opened(KEY, 1))
+    else:
+        node.start(1)
+        node.take(Opened(KEY, 1))
+        tell(restarted, c)
+        effects = tell(b)
+    assert TellCopies(KEY, 1, copies, (restarted, c)) in effects
 
 
 def test_a_shard_whose_store_is_doubted_is_opened_anew_at_the_same_epoch() -> None:

@@ -12,7 +12,7 @@ from filoray.cluster.errors import BadData, StoreIsAhead, Unavailable
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
 from filoray.nodes.memstore.store.snapshot import SnapshotFile, StoreSnapshot
-from filoray.nodes.memstore.store.snapshot_pieces import Kind, encode_piece
+from filoray.nodes.memstore.store.snapshot_pieces import Kind, decode_piece, encode_piece
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 
 NOISE = np.random.default_rng(7).normal(size=20_000)
@@ -119,6 +119,23 @@ def test_batches_that_the_old_file_has_are_not_sent(tmp_path):
     copied(leader, tmp_path / "follower").install()
     assert stored_checksums(path) == stored_checksums(leader.spec.path)
     assert answers(Shard.open(shard_spec(tmp_path / "follower"))) == answers(leader)
+
+
+def test_a_piece_names_no_more_held_batches_than_it_could_send(tmp_path):
+    leader = filled(tmp_path / "leader", batches=12)
+    held = list(stored_checksums(leader.spec.path).items())
+    largest = max(len(leader._store.read_batch(batch_id)) for batch_id, _ in held)
+    bytes_max = 2 * largest + 1000
+    snapshot = StoreSnapshot(leader.spec.path)
+    pieces = list(snapshot.pieces(bytes_max, without=held))
+    snapshot.close()
+    named = [
+        [fields[0] for kind, fields in decode_piece(piece, number, "piece") if kind is Kind.HELD]
+        for number, piece in enumerate(pieces)
+    ]
+    assert sorted(batch_id for batch_ids in named for batch_id in batch_ids) == [batch_id for batch_id, _ in held]
+    for batch_ids in named:
+        assert sum(len(leader._store.read_batch(batch_id)) for batch_id in batch_ids) <= bytes_max
 
 
 def add_all(joining, pieces):

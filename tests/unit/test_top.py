@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -34,7 +35,7 @@ from filoray.http.fanout.cluster_figures import (
     ShardReading,
     Standing,
 )
-from filoray.nodes.data.node_figures import NodeFigures, RequestFigures, ShardFigures
+from filoray.nodes.data.node_figures import FollowerFigures, NodeFigures, RequestFigures, ShardFigures
 
 UP = Standing(Presence.UP)
 AWAY = Standing(Presence.AWAY, "it is no member", 3_200)
@@ -145,10 +146,27 @@ def test_a_row_of_a_shard_has_what_its_owner_says() -> None:
     (row,) = overview(None, snapshot(node("node-0", [full]))).shards
     assert row == ShardRow(
         "shop", 0, "Active", "node-0", 1, series=9, unflushed_samples=5, log_bytes=77, memory_bytes=4096,
-        stored_bytes=0, newest_age_ms=-400, lag=3,
+        stored_bytes=0, newest_age_ms=-400, lag=3, copies=(1, 1),
     )  # fmt: skip
     (empty,) = overview(None, snapshot(node("node-0", [open_shard(0, 1, 0, newest_sample_ms=None)]))).shards
     assert empty.newest_age_ms is None
+
+
+@pytest.mark.parametrize(
+    ("followers", "copies", "lag"),
+    [
+        ((), (1, 1), None),
+        ((("node-1", True, 0), ("node-2", True, 3)), (3, 3), 3),
+        ((("node-1", True, 2), ("node-2", False, None)), (2, 3), None),
+    ],
+)
+def test_a_row_tells_how_many_copies_are_in_sync_and_how_far_behind(
+    followers: tuple[tuple[str, bool, int | None], ...], copies: tuple[int, int], lag: int | None
+) -> None:
+    figures = tuple(FollowerFigures(name, in_sync, behind, 0, 0, "") for name, in_sync, behind in followers)
+    shard = replace(open_shard(0, 1, 0), followers=figures)
+    (row,) = overview(None, snapshot(node("node-0", [shard]))).shards
+    assert (row.copies, row.lag) == (copies, lag)
 
 
 def test_of_two_nodes_that_say_they_have_a_shard_the_owners_word_counts() -> None:
@@ -304,9 +322,9 @@ def test_what_is_wrong_is_said_above_the_tables() -> None:
     assert lines[3].rstrip() == "node-2 away 3.2s: it is no member"
     heads = [line.split() for line in lines if line.startswith(("node ", "data set "))]
     assert " ".join(heads[0]) == "node status inc uptime shards series samples/s queries/s CPU % memory queue"
-    assert " ".join(heads[1]).startswith("data set shard status owner epoch series samples/s unflushed log")
+    assert " ".join(heads[1]).startswith("data set shard status owner in sync epoch series samples/s unflushed log")
     (down,) = [line.split() for line in lines if line.startswith("shop") and "Down" in line]
-    assert down == ["shop", "3", "Down", "–", "1", *"–––––––––"[: len(down) - 5]]
+    assert down == ["shop", "3", "Down", "–", "–", "1", *"–––––––––"[: len(down) - 6]]
 
 
 @pytest.mark.parametrize("height", [19, 24, 40])

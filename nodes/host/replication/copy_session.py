@@ -82,6 +82,8 @@ class CopySession:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._is_gathering = False
         self._is_live = False
+        self._is_outrun = False
+        """More entries were made while it joins than are kept."""
         self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
         link.join(self)
@@ -109,11 +111,23 @@ class CopySession:
         self._waiting.append((seq, data))
         self.waiting_bytes += len(data)
         if self.waiting_bytes > WAITING_BYTES_MAX and len(self._waiting) > 1:
+            self._outrun()
+        elif self._is_live:
+            self._link.offer(self)
+
+    def _outrun(self) -> None:
+        """One that joins gets all the same what there was: the next session has to send only what it lacks by then.
+
+        Else a shard that is written to for longer than its copy takes would never have one.
+        """
+        if self._is_live:
             self.failed(
                 f"entries of {self.waiting_bytes} bytes wait for it, more than the {WAITING_BYTES_MAX} that are kept"
             )
-        elif self._is_live:
-            self._link.offer(self)
+            return
+        self._is_outrun, self._is_gathering = True, False
+        self._waiting.clear()
+        self.waiting_bytes = 0
 
     def tell_metrics(self, metrics: Sequence[MetricMetadata]) -> None:
         """As well as can be: senders say it again."""
@@ -160,6 +174,12 @@ class CopySession:
         try:
             async with self._link.turns:
                 seq = await self._send_all()
+            if self._is_outrun:
+                self.failed(
+                    f"entries of more than {WAITING_BYTES_MAX} bytes were made while it got what there was: it gets "
+                    "the rest in another session"
+                )
+                return
             self._is_live = True
             self._leader.opened(self, seq)
             if self._waiting and not self._is_over:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from typing import TypeVar
 
 from filoray.cluster.control.node_effects import OpenShard
 from filoray.cluster.control.node_events import OpeningId
-from filoray.cluster.errors import FilorayError, ShardNotHere, StaleRoute, Unavailable
+from filoray.cluster.errors import FilorayError, ShardNotHere, StaleRoute, Unavailable, reason_of
 from filoray.cluster.process.clocks import steady_ms
 from filoray.cluster.process.open_files import check_room
 from filoray.cluster.process.thread_watch import ThreadWatch
@@ -59,6 +60,9 @@ GiveTo = Callable[[Shard | None], None]
 
 T = TypeVar("T")
 
+_UPKEEP_MAX_S = 0.05
+"""Of all copies at once; entries wait meanwhile."""
+
 
 @dataclass(slots=True)
 class _Copy:
@@ -66,7 +70,8 @@ class _Copy:
 
     ``session``: whose steps and entries are taken; None: nobody's. ``joining``: what has come in so far. ``is_live``:
     ``shard`` is what the session brought, so that its entries belong there.
-    ``is_aside``: it is in another thread's hand; ``wanted``: who gets it then.
+    ``is_aside``: it is in another thread's hand; ``wanted``: who gets it then. ``upkeep_problem``: what the last piece
+    of upkeep failed with.
     """
 
     order: OpenShard
@@ -77,6 +82,7 @@ class _Copy:
     joining: SnapshotFile | None = None
     next_piece: int = 0
     is_aside: bool = False
+    upkeep_problem: str = ""
     wanted: list[GiveTo] = field(default_factory=list)
 
     @property
@@ -93,6 +99,7 @@ class Followers:
         self._run_aside = run_aside
         self._copies: dict[ShardKey, _Copy] = {}
         """Changed on the follow thread alone."""
+        self._upkeep_turn = 0
         self._thread = FollowThread(self._upkeep)
         self._checks = ThreadPoolExecutor(1, "copy-check")
         self._halt_checks = threading.Event()
@@ -338,14 +345,16 @@ class Followers:
         return Stored(copy.stored)
 
     def _upkeep(self) -> bool:
-        """A piece of what each open copy does by itself."""
+        """A piece of what each open copy does by itself, in turn where that takes long."""
+        copies = [copy for copy in self._copies.values() if copy.shard is not None and not copy.is_aside]
+        first = self._upkeep_turn % max(1, len(copies))
+        until_s = time.monotonic() + _UPKEEP_MAX_S
         is_more_due = False
-        for copy in tuple(self._copies.values()):
-            if copy.shard is not None and not copy.is_aside:
-                try:
-                    is_more_due = copy.shard.follower_upkeep(steady_ms()) or is_more_due
-                except FilorayError as error:
-                    logger.warning("%s: upkeep of the copy failed: %s", copy.name, error.message)
+        for count, copy in enumerate([*copies[first:], *copies[:first]], 1):
+            is_more_due = _upkeep_of(copy) or is_more_due
+            if time.monotonic() > until_s and count < len(copies):
+                self._upkeep_turn = first + count
+                return True
         return is_more_due
 
     # ---- from hand to hand
@@ -382,6 +391,22 @@ class Followers:
         for take in copy.wanted:
             given, shard = shard, None
             take(given)
+
+
+def _upkeep_of(copy: _Copy) -> bool:
+    """What goes wrong is that copy's affair alone, and is said once."""
+    assert copy.shard is not None
+    try:
+        is_more_due = copy.shard.follower_upkeep(steady_ms())
+    except Exception as error:
+        problem = reason_of(error)
+        if problem != copy.upkeep_problem:
+            is_unexpected = not isinstance(error, FilorayError)
+            logger.warning("%s: upkeep of the copy failed: %s", copy.name, problem, exc_info=is_unexpected)
+        copy.upkeep_problem = problem
+        return False
+    copy.upkeep_problem = ""
+    return is_more_due
 
 
 def _told(error: Exception) -> FilorayError:

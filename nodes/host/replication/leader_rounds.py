@@ -1,8 +1,9 @@
 """Writes to one shard that has copies: stored here, sent to the followers, and shown and answered when they have it.
 
-At most one round of a shard is open. What comes meanwhile waits and shares the next one, so that the ingest thread
-never waits for another node. Everything here happens on that thread. Who is to have an entry before it is released is
-the LeaderCopies' to say, on another thread: entries go there by ``send``, and ``released`` comes back.
+At most one round of a shard is open. What comes meanwhile waits and shares the next one, as far as a round has room, so
+that the ingest thread never waits for another node. Everything here happens on that thread. Who is to have an entry
+before it is released is the LeaderCopies' to say, on another thread: entries go there by ``send``, and ``released``
+comes back.
 
 Opening the shard counts as its first entry. What was recovered may be more than some follower has that may lead next:
 until that one has it too, or may lead no more, nothing of the shard is shown.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
 from filoray.cluster.process.clocks import steady_ms, wall_ms
-from filoray.nodes.host.append_jobs import AppendJob
+from filoray.nodes.host.append_jobs import ROUND_JOBS_MAX, AppendJob
 from filoray.nodes.memstore.append_round import AppendRound
 from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
 from filoray.nodes.memstore.shard import Shard
@@ -94,7 +95,7 @@ class LeaderRounds:
             if self._single:
                 jobs = [self._single.popleft()]
             else:
-                jobs, self._waiting = self._waiting, []
+                jobs, self._waiting = self._waiting[:ROUND_JOBS_MAX], self._waiting[ROUND_JOBS_MAX:]
             self._begin(jobs)
 
     def released(self, seq: int) -> None:

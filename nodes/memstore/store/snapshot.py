@@ -71,6 +71,8 @@ class StoreSnapshot:
         with database_errors(self._path, "read"):
             for item in self._items(bytes_max, dict(without)):
                 item_bytes = sum(len(field) if isinstance(field, bytes) else 8 for field in item)
+                if item[0] is Kind.HELD:
+                    item_bytes += self._data_bytes(int(item[1]))
                 if items and size + item_bytes > bytes_max:
                     yield encode_piece(number, items)
                     number, items, size = number + 1, [], 0
@@ -124,6 +126,11 @@ class StoreSnapshot:
             digest.update(data)
             yield Kind.DATA, data
         yield Kind.BATCH_END, digest.value()
+
+    def _data_bytes(self, batch_id: int) -> int:
+        query = "SELECT length(data) FROM chunks WHERE batch_id = ?"
+        (length,) = self._database.execute(query, (batch_id,)).fetchone()
+        return int(length or 0)
 
     def _checked(self, row: tuple[object, ...] | None) -> tuple[int, ...]:
         if row is None or not all(isinstance(value, int) for value in row):

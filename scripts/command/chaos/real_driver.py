@@ -175,7 +175,9 @@ class RealScenarioDriver:
         return ""
 
     def _lose_disk(self, node: int) -> str:
-        """What a process of that name finds that comes after: nothing."""
+        """What a process of that name finds that comes after: nothing. Of each shard another copy must be in sync."""
+        if problem := self._sole_copy(node_name(node)):
+            return problem
         process = self._cluster.find(Target(Part.NODE, node))
         if process is None:
             return "there is no such process now"
@@ -186,6 +188,18 @@ class RealScenarioDriver:
                 return f"its process still runs {_DEATH_TIMEOUT_S} s after it was killed"
             time.sleep(_LOOK_S)
         shutil.rmtree(self._cluster.data_dir / COPIES_DIRECTORY / node_name(node), ignore_errors=True)
+        return ""
+
+    def _sole_copy(self, node: str) -> str:
+        """A shard of which no other node is in sync, or ""."""
+        for dataset in self._datasets:
+            try:
+                shards = self._cluster.json(f"/api/v1/cluster/{dataset}/status?verbose=true")["data"]
+            except FilorayError as error:
+                return f"whether other copies are in sync is not known: {error.message}"
+            for shard in shards:
+                if shard["replicas"] > 1 and set(shard["inSync"]) <= {node}:
+                    return f"no other copy of {dataset} shard {shard['shard']} is in sync"
         return ""
 
     def _resume(self, target: Target) -> str:

@@ -55,7 +55,7 @@ def run(options: ChaosOptions) -> int:
     if problems := refusals(scenario, stage):
         raise BadData(f"{options.file}: " + "\n".join(problems))
     seed = random.SystemRandom().randrange(_SEEDS) if options.seed is None else options.seed
-    injector = FaultInjector(seed, scenario.node_count, stage)
+    injector = FaultInjector(seed, scenario.node_count, stage, has_copies=scenario.has_copies)
     record = Record()
     console.print(f"{options.file} by {stage.world.value}, seed {seed}")
     undo_when_interrupted()
