@@ -71,7 +71,7 @@ class CopyPlacement:
         )
 
     def joining(self, dataset: KnownDataset, *, but: str = "") -> int:
-        """Copies on members, ``but`` that one, of shards that are led, which are not in sync with the leader as it says."""
+        """Copies on members, ``but`` that one, of shards that are led, not in sync with the leader as it says."""
         members = self._table.members.keys() - {but}
         return sum(
             node in members and (node not in entry.copies.in_sync or self._is_unheard(dataset, entry))
@@ -178,7 +178,7 @@ class CopyPlacement:
         if in_sync and node not in in_sync:
             raise BadData(
                 f"{node} has no copy of shard {entry.shard} of dataset {dataset.name} that is in sync; "
-                f"{', '.join(in_sync)} has"
+                f"{', '.join(in_sync)} {'has' if len(in_sync) == 1 else 'have'}"
             )
 
     # ---- members

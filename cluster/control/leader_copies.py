@@ -261,7 +261,11 @@ class LeaderCopies:
 
     def problems(self) -> Mapping[str, str]:
         """Of each follower without a session, why."""
-        return {node: it.reason for node, it in self._followers.items() if it.session is None}
+        return {
+            node: it.reason if it.incarnation is not None else "its node is away"
+            for node, it in self._followers.items()
+            if it.session is None
+        }
 
     def check_invariants(self) -> None:
         """Raises AssertionError if a rule of this module does not hold."""

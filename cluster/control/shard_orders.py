@@ -15,7 +15,7 @@ from filoray.cluster.control.copy_set import InSyncProposed
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_manager import ShardManager
-from filoray.cluster.control.shard_map import ShardMap
+from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_messages import (
     DeleteShards,
     DropCopies,
@@ -232,5 +232,12 @@ class _Statuses:
         if self._shard_map is None:
             return "deleted"
         return " ".join(
-            f"{entry.shard}={entry.status}@{entry.node or '-'}/{entry.epoch}" for entry in self._shard_map.shards
+            f"{entry.shard}={entry.status}@{entry.node or '-'}/{entry.epoch}{_in_sync_text(entry)}"
+            for entry in self._shard_map.shards
         )
+
+
+def _in_sync_text(entry: ShardEntry) -> str:
+    """Of a shard with copies."""
+    copies = entry.copies
+    return f"[{','.join(copies.in_sync)}]" if copies.in_sync else ""

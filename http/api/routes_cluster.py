@@ -175,16 +175,17 @@ def _copies_of(
         "replicas": config.num_replicas,
         "inSync": list(in_sync),
         "followers": [
-            {"node": node, "address": _address(view, node), "inSync": node in in_sync} | _lag_of(lags.get(node))
+            {"node": node, "address": _address(view, node), "inSync": node in in_sync} | _lag_of(entry, lags.get(node))
             for node in entry.copies.followers
         ],
     }
 
 
-def _lag_of(follower: FollowerFigures | None) -> dict[str, object]:
+def _lag_of(entry: ShardEntry, follower: FollowerFigures | None) -> dict[str, object]:
     """None of what is not known."""
     if follower is None:
-        return {"lagEntries": None, "lagSamples": None, "lagBytes": None, "problem": "its leader gives no answer"}
+        problem = "the shard has no leader" if entry.node is None else "its leader gives no answer"
+        return {"lagEntries": None, "lagSamples": None, "lagBytes": None, "problem": problem}
     return {
         "lagEntries": follower.lag_entries,
         "lagSamples": follower.lag_samples,

@@ -6,7 +6,7 @@ For people as tables, for programs as JSON (``--json``). Asks for no more than a
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class ShardState:
     """``address``: the owner's, "" while there is none. ``why``: what happened to it last, "" of an Active one.
 
     ``copies``: of a shard that has some besides its owner's, their nodes; whether each is in sync, so that it may lead.
+    ``copies_missing``: that its data set wants, and that no node has a place for.
     """
 
     shard: int
@@ -37,6 +38,7 @@ class ShardState:
     address: str
     why: str
     copies: dict[str, bool]
+    copies_missing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,18 @@ def _shards(access: ClientAccess, dataset: str) -> list[ShardState]:
             entry["address"],
             why.get(entry["shard"], ""),
             {copy["node"]: copy["inSync"] for copy in entry["followers"]},
+            _missing(entry),
         )
         for entry in entries
     ]
+
+
+def _missing(entry: Mapping[str, Any]) -> int:
+    """Without a leader there still are the copies that were in sync with the last one."""
+    if entry["replicas"] == 1:
+        return 0
+    nodes = {entry["leader"], *entry["inSync"], *(copy["node"] for copy in entry["followers"])} - {""}
+    return max(0, int(entry["replicas"]) - len(nodes))
 
 
 def _last_of_story(access: ClientAccess, path: str) -> str:
@@ -124,8 +135,9 @@ def _supervision(access: ClientAccess, data_dir: Path) -> Supervision | None:
     return Supervision(state.supervision(), is_well=state.is_supervised())
 
 
-def _copies_text(copies: dict[str, bool]) -> str:
-    return ", ".join(node if is_in_sync else f"{node} (not in sync)" for node, is_in_sync in copies.items())
+def _copies_text(shard: ShardState) -> str:
+    texts = [node if is_in_sync else f"{node} (not in sync)" for node, is_in_sync in shard.copies.items()]
+    return ", ".join(texts + [f"{shard.copies_missing} missing"] * bool(shard.copies_missing))
 
 
 def _print(console: Console, state: ClusterState) -> None:
@@ -133,13 +145,13 @@ def _print(console: Console, state: ClusterState) -> None:
     if not state.datasets:
         console.print("no data set is set up")
     for name, shards in state.datasets.items():
-        has_copies = any(shard.copies for shard in shards)
+        has_copies = any(shard.copies or shard.copies_missing for shard in shards)
         table = Table("shard", "status", "address", *["copies"] * has_copies, title=name, title_justify="left")
         for shard in shards:
             cells = [str(shard.shard), shard.status, shard.address]
             if has_copies:
-                cells.append(_copies_text(shard.copies))
-            is_well = shard.status == _ACTIVE and all(shard.copies.values())
+                cells.append(_copies_text(shard))
+            is_well = shard.status == _ACTIVE and all(shard.copies.values()) and not shard.copies_missing
             table.add_row(*cells, style=None if is_well else "yellow")
         console.print(table)
         for shard in shards:

@@ -17,6 +17,8 @@ from filoray.command.cli import main
 
 FIRST, SECOND = "akka://filo-server@127.0.0.1:2552", "akka://filo-server@127.0.0.1:2553"
 
+NO_COPIES: dict[str, object] = {"copies": {}, "copies_missing": 0}
+
 
 @pytest.fixture
 def gateway() -> Iterator[GatewayThread]:
@@ -39,10 +41,38 @@ def test_programs_get_json(gateway: GatewayThread, tmp_path: Path, capsys: pytes
         ],
         "datasets": {
             "shop": [
-                {"shard": 0, "status": "ShardStatusActive", "address": FIRST, "why": "", "copies": {}},
-                {"shard": 1, "status": "ShardStatusRecovery(94)", "address": SECOND, "why": "active", "copies": {}},
-                {"shard": 2, "status": "ShardStatusDown", "address": "", "why": "active", "copies": {}},
-                {"shard": 3, "status": "ShardStatusActive", "address": FIRST, "why": "", "copies": {}},
+                {
+                    "shard": 0,
+                    "status": "ShardStatusActive",
+                    "address": FIRST,
+                    "why": "",
+                    "copies": {},
+                    "copies_missing": 0,
+                },
+                {
+                    "shard": 1,
+                    "status": "ShardStatusRecovery(94)",
+                    "address": SECOND,
+                    "why": "active",
+                    "copies": {},
+                    "copies_missing": 0,
+                },
+                {
+                    "shard": 2,
+                    "status": "ShardStatusDown",
+                    "address": "",
+                    "why": "active",
+                    "copies": {},
+                    "copies_missing": 0,
+                },
+                {
+                    "shard": 3,
+                    "status": "ShardStatusActive",
+                    "address": FIRST,
+                    "why": "",
+                    "copies": {},
+                    "copies_missing": 0,
+                },
             ]
         },
         "supervision": None,
@@ -70,15 +100,28 @@ def test_people_get_a_table_and_the_reasons_below_it(
 def test_copies_are_told_and_those_that_are_not_in_sync_named(
     gateway: GatewayThread, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gateway.api.control.current = with_copies(gateway.api.control.current)
+    gateway.api.control.current = with_copies(gateway.api.control.current, 2)
     assert status(gateway, tmp_path, "--json") == 0
     shards = orjson.loads(capsys.readouterr().out)["datasets"]["shop"]
     assert [shard["copies"] for shard in shards[:2]] == [{"node-1": True}, {"node-0": False}]
     assert status(gateway, tmp_path) == 0
-    assert "node-0 (not in sync)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "node-0 (not in sync)" in out
+    assert "missing" not in "".join(line for line in out.splitlines() if "node-" in line)
 
 
-def with_copies(view: ClusterView) -> ClusterView:
+def test_copies_that_no_node_has_a_place_for_are_counted(
+    gateway: GatewayThread, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.api.control.current = with_copies(gateway.api.control.current, 4)
+    assert status(gateway, tmp_path, "--json") == 0
+    shards = orjson.loads(capsys.readouterr().out)["datasets"]["shop"]
+    assert [shard["copies_missing"] for shard in shards[:2]] == [2, 2]
+    assert status(gateway, tmp_path) == 0
+    assert "2 missing" in capsys.readouterr().out
+
+
+def with_copies(view: ClusterView, replicas: int) -> ClusterView:
     shop = view.datasets["shop"]
     first, second = (
         replace(entry, copies=CopySet(3, (follower,), in_sync))
@@ -86,7 +129,7 @@ def with_copies(view: ClusterView) -> ClusterView:
             shop.shard_map.shards[:2], ("node-1", "node-0"), (("node-0", "node-1"), ("node-1",)), strict=True
         )
     )
-    copied = DatasetView(replace(shop.config, num_replicas=2), shop.shard_map.with_entries([first, second]))
+    copied = DatasetView(replace(shop.config, num_replicas=replicas), shop.shard_map.with_entries([first, second]))
     return replace(view, datasets={"shop": copied})
 
 

@@ -190,7 +190,7 @@ def test_with_too_few_in_sync_writes_are_refused_and_it_is_said_why(pair: Copyin
     assert refused().startswith("CopiesJoining: "), "it may be back in a moment"
     wait_until(lambda: refused().startswith("Unavailable: "), "senders are told")
     text = refused()
-    assert text.startswith("Unavailable: dataset d shard 0: 1 copies are in sync (a), fewer than")
+    assert text.startswith("Unavailable: dataset d shard 0: 1 of 2 copies are in sync (a), fewer than")
     assert "min-in-sync-replicas = 2; b: " in text
     pair.boot("b").host.follow_shards(pair.config, [(0, 1, pair.led[0].copies.version)])
     pair.tell(0)

@@ -1,6 +1,7 @@
 """One gateway and the cluster API over HTTP: envelopes, status codes, what reaches the services."""
 
 import asyncio
+import dataclasses
 import gzip
 import logging
 
@@ -8,7 +9,9 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, web
 from in_process_gateway import error, success
 
+from filoray.cluster.cluster_view import DatasetView
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.errors import DatasetExists, FilorayError, Unavailable
 from filoray.http.remote.remote_write_client import WRITE_HEADERS
 from filoray.http.server.http_server import HttpServer
@@ -215,6 +218,13 @@ async def test_a_verbose_status_has_leader_followers_and_who_is_in_sync(api):
     copies = {"reason": "", "leader": "node-0", "replicas": 1, "inSync": ["node-0"], "followers": []}
     assert body["data"][0] == active | copies
     assert (body["data"][2]["leader"], body["data"][2]["inSync"]) == ("", [])
+    view = api.control.current
+    copied = view.datasets["timeseries"]
+    ownerless = dataclasses.replace(copied.shard_map[2], copies=CopySet(3, ("node-1",), ("node-0", "node-1")))
+    shard_map = copied.shard_map.with_entries([ownerless])
+    api.control.current = dataclasses.replace(view, datasets={"timeseries": DatasetView(copied.config, shard_map)})
+    code, body = await api.get("/api/v1/cluster/timeseries/status?verbose=true")
+    assert [follower["problem"] for follower in body["data"][2]["followers"]] == ["the shard has no leader"]
     code, body = await api.get("/api/v1/cluster/timeseries/status?verbose=perhaps")
     assert (code, body["errorType"]) == (400, "bad_data")
 

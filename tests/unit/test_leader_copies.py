@@ -198,6 +198,8 @@ def test_it_says_how_far_behind_followers_are_and_why_others_have_no_session() -
     assert (core.released, core.last_seq) == (1, 2)
     feed(core, 2, FollowerFailed("b", 1, "its disk is full"))
     assert core.problems()["b"] == "its disk is full"
+    feed(core, 3, told(9, "bcd", "ab", {"b": 1, "c": 1}))
+    assert core.problems()["d"] == "its node is away"
 
 
 def test_a_proposal_says_why() -> None:

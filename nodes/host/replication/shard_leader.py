@@ -298,7 +298,7 @@ class ShardLeader:
             return
         problems = "".join(f"; {node}: {reason}" for node, reason in self._core.problems().items())
         text = (
-            f"{self._leading.name}: {len(in_sync)} copies are in sync ({', '.join(in_sync) or 'none'}), fewer than "
-            f"min-in-sync-replicas = {least}{problems}"
+            f"{self._leading.name}: {len(in_sync)} of {self._leading.config.num_replicas} copies are in sync "
+            f"({', '.join(in_sync) or 'none'}), fewer than min-in-sync-replicas = {least}{problems}"
         )
         self._too_few = text, steady_ms() if self._too_few is None else self._too_few[1]
