@@ -35,6 +35,8 @@ class CopyPlacement:
         """Of the drained nodes, those that are to have no leaders, but will be back soon with their copies."""
         self._failed: dict[ShardKey, set[str]] = {}
         """Nodes in sync that could not open what they have, since the shard was Active last."""
+        self._unheard: set[ShardKey] = set()
+        """Whose leader has not said yet which of those that were in sync with the former one follow it."""
 
     # ---- what can be asked
 
@@ -68,15 +70,19 @@ class CopyPlacement:
             for follower in entry.copies.followers
         )
 
-    def joining(self, dataset: KnownDataset) -> int:
-        """Copies on members that are not in sync, of shards that have a leader."""
-        members = self._table.members
+    def joining(self, dataset: KnownDataset, *, but: str = "") -> int:
+        """Copies on members, ``but`` that one, of shards that are led, which are not in sync with the leader as it says."""
+        members = self._table.members.keys() - {but}
         return sum(
-            node in members and node not in entry.copies.in_sync
+            node in members and (node not in entry.copies.in_sync or self._is_unheard(dataset, entry))
             for entry in dataset.shard_map.shards
             if entry.node is not None
             for node in entry.copies.followers
         )
+
+    def _is_unheard(self, dataset: KnownDataset, entry: ShardEntry) -> bool:
+        """The leader is there; its followers have all that was acknowledged before, and join it only now."""
+        return entry.status.kind is ACTIVE and (dataset.name, entry.shard) in self._unheard
 
     def is_settled(self, dataset: KnownDataset) -> bool:
         """Whether every copy on a member is in sync."""
@@ -103,7 +109,8 @@ class CopyPlacement:
 
     def chosen(self, dataset: KnownDataset, entry: ShardEntry, leader: str) -> CopySet:
         """The copies of a shard that ``leader`` is to have next."""
-        copies = entry.copies
+        copies, key = entry.copies, (dataset.name, entry.shard)
+        (self._unheard.add if {*copies.in_sync} - {leader} else self._unheard.discard)(key)
         if copies.in_sync:
             nodes = {*copies.followers, *copies.in_sync} - {leader}
             return CopySet(copies.version + 1, tuple(sorted(nodes, key=node_order)), copies.in_sync)
@@ -147,6 +154,7 @@ class CopyPlacement:
         is_taken = proposal.base_version == copies.version and entry.node in proposal.in_sync
         if not is_taken or not known.issuperset(proposal.in_sync):
             return self.tell(dataset, [entry])
+        self._unheard.discard((dataset.name, entry.shard))
         changed = replace(entry, copies=CopySet(copies.version + 1, copies.followers, proposal.in_sync))
         text = f"in sync: {', '.join(proposal.in_sync)}"
         self._table.tell(dataset, entry.shard, f"{text} ({proposal.reason})" if proposal.reason else text)
@@ -207,6 +215,7 @@ class CopyPlacement:
     def forget(self, dataset: KnownDataset) -> None:
         for shard in range(len(dataset.shard_map)):
             self._failed.pop((dataset.name, shard), None)
+            self._unheard.discard((dataset.name, shard))
 
     # ---- how many copies there are, and where
 
@@ -248,6 +257,8 @@ class CopyPlacement:
         loads = self._loads(dataset)
         dropped: dict[int, str] = {}
         for entry in dataset.shard_map.with_status(ACTIVE):
+            if self._is_unheard(dataset, entry):
+                continue
             is_leaving = any(node in table.drained - self._keeps_copies for node in entry.copies.followers)
             if len(entry.copies.followers) + 1 > count or is_leaving:
                 node = surplus_copy(_copies(entry), count, entry.copies.in_sync, loads, open_nodes)

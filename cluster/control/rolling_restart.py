@@ -85,7 +85,10 @@ class RollingRestart:
                 self._give_up(error.message)
                 return
             self._views.changed()
-        is_ending = self._emptied.end_if_unneeded(node, incarnation, "replaced in a rolling restart")
+        # Its copies are what those who lead now have, until others are in sync with them.
+        is_ending = not self._manager.needs_copies_of(node) and self._emptied.end_if_unneeded(
+            node, incarnation, "replaced in a rolling restart"
+        )
         if not is_ending and self._manager.has_nowhere_to_go(node):
             self._shards.manage(NodeUndrained(node))
             self._views.changed()

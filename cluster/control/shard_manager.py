@@ -154,6 +154,10 @@ class ShardManager:
         """Whether a drained node is to keep those of its copies that do not lead."""
         return self._placement.copies.keeps_copies(node)
 
+    def needs_copies_of(self, node: str) -> bool:
+        """Whether a shard may have too few copies in sync without those of ``node``, but will have more soon."""
+        return self._placement.needs_copies_of(node)
+
     @property
     def is_even(self) -> bool:
         """Whether no shard is on its way and none is to move."""

@@ -371,6 +371,13 @@ class ShardPlacement:
             commands += self._begin(move)
         return commands
 
+    def needs_copies_of(self, node: str) -> bool:
+        """Whether other leaders or followers of shards that it may have copies of are still on their way."""
+        datasets = [dataset for dataset in self._table.datasets.values() if dataset.config.has_copies]
+        return any(
+            dataset.shard_map.count(*_ON_ITS_WAY) or self.copies.joining(dataset, but=node) for dataset in datasets
+        )
+
     def _copies_are_settled(self) -> bool:
         """Whether every copy on a member is in sync."""
         datasets = [dataset for dataset in self._table.datasets.values() if dataset.config.has_copies]

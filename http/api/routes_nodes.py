@@ -62,7 +62,13 @@ class NodeRoutes:
 
 
 def _node(view: ClusterView, info: NodeInfo) -> dict[str, object]:
-    owned = {name: dataset.shard_map.owned_by(info.name) for name, dataset in sorted(view.datasets.items())}
+    """``copies``: of shards that others lead, those that it is to get among them."""
+    shard_maps = {name: dataset.shard_map for name, dataset in sorted(view.datasets.items())}
+    owned = {name: shard_map.owned_by(info.name) for name, shard_map in shard_maps.items()}
+    copies = {
+        name: [entry.shard for entry in shard_map.shards if info.name != entry.node and info.name in entry.copies]
+        for name, shard_map in shard_maps.items()
+    }
     return {
         "node": info.name,
         "address": str(info.address),
@@ -70,4 +76,5 @@ def _node(view: ClusterView, info: NodeInfo) -> dict[str, object]:
         "pid": info.pid,
         "drained": info.is_drained,
         "shards": {name: [entry.shard for entry in entries] for name, entries in owned.items() if entries},
+        "copies": {name: shards for name, shards in copies.items() if shards},
     }

@@ -20,7 +20,7 @@ _NO_ANSWER_S_MAX = 30
 
 
 def drain(access: ClientAccess, node: str) -> int:
-    """Returns when the node has no shards."""
+    """Returns when the node has no shards, and no copies of those that others lead."""
     post(access, f"/admin/nodes/{urllib.parse.quote(node, safe='')}/drain")
     print(f"{node} gets no shards any more")
     watch = _Watch(access)
@@ -89,4 +89,6 @@ def _left_to_replace(watch: _Watch) -> list[str]:
 
 
 def _shard_count(nodes: list[dict[str, Any]], name: str) -> int:
-    return sum(len(shards) for node in nodes if node["node"] == name for shards in node["shards"].values())
+    """Of the shards that the node leads, and of those that it has copies of."""
+    held = [held for node in nodes if node["node"] == name for held in (node["shards"], node["copies"])]
+    return sum(len(shards) for by_dataset in held for shards in by_dataset.values())

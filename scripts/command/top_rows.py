@@ -117,7 +117,7 @@ class ShardRow:
     """How far the newest sample is behind the calendar of the gateway that was asked; negative: ahead."""
     lag: int | None = None
     """Of its source; of a shard with followers, entries that the last of them lacks, None if one has no copy yet."""
-    copies: tuple[int, int] = (1, 1)
+    copies: tuple[int, int] | None = None
     """How many are in sync, and how many there are to be."""
 
 

@@ -99,9 +99,9 @@ _SHARD_COLUMNS: tuple[_Column[ShardRow], ...] = (
     _Column("owner", lambda row: row.node or _UNKNOWN, 96, is_number=False),
     _Column(
         "in sync",
-        lambda row: "{} of {}".format(*row.copies),
+        lambda row: _UNKNOWN if row.copies is None else "{}/{}".format(*row.copies),
         55,
-        lambda row: "" if row.copies[0] == row.copies[1] else "yellow",
+        lambda row: "" if row.copies is None or row.copies[0] == row.copies[1] else "yellow",
     ),
     _Column("epoch", lambda row: str(row.epoch), 40),
     _Column("series", lambda row: count_text(row.series), 60),

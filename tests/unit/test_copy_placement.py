@@ -201,6 +201,33 @@ def test_a_node_that_is_to_be_back_soon_keeps_its_copies() -> None:
     assert not manager.may_hold("node-1")
 
 
+def test_a_node_that_handed_its_leading_on_is_needed_until_others_are_in_sync_with_the_new_leader() -> None:
+    manager = copied("node-0", "node-1", "node-2", replicas=3, in_sync=("node-0", "node-1", "node-2"))
+    feed(manager, NodeDrained("node-0", keeps_copies=True))
+    assert not manager.needs_copies_of("node-0"), "as all others are in sync"
+    feed(manager, SpreadDue(2, evens_out=False), ShardsReleased("node-0", 1, "metrics", ((0, 1),)))
+    assert entry(manager).node == "node-1"
+    assert manager.needs_copies_of("node-0"), "node-1 opens it"
+    feed(manager, report("node-1", 0, IngestionStarted(), 2))
+    assert manager.needs_copies_of("node-0"), "those that were in sync with node-0 do not follow node-1 yet"
+    feed(manager, propose(manager, "node-1"))
+    assert manager.needs_copies_of("node-0"), "node-2 is not in sync"
+    feed(manager, propose(manager, "node-1", "node-2"))
+    assert not manager.needs_copies_of("node-0")
+
+
+def test_no_copy_goes_before_a_new_leader_has_said_who_follows_it() -> None:
+    manager = copied("node-0", "node-1", "node-2", replicas=2, in_sync=("node-0", "node-1"))
+    feed(manager, ShardsMoved("metrics", "node-2", (0,)))
+    feed(manager, propose(manager, "node-0", "node-1", "node-2"))
+    feed(manager, ShardsReleased("node-0", 1, "metrics", ((0, 1),)), report("node-2", 0, IngestionStarted(), 2))
+    assert entry(manager).node == "node-2"
+    assert not kinds_of(feed(manager, SpreadDue(1)), DropCopies), "none of three may follow it"
+    feed(manager, propose(manager, "node-2"))
+    feed(manager, propose(manager, "node-2", "node-1"))
+    assert kinds_of(feed(manager, SpreadDue(1)), DropCopies)
+
+
 def test_nodes_that_come_later_get_the_copies_that_are_missing() -> None:
     manager = ShardManager()
     feed(manager, joined("node-0"), DatasetSetUp(COPIED), report("node-0", 0, IngestionStarted()))

@@ -146,7 +146,7 @@ def test_a_row_of_a_shard_has_what_its_owner_says() -> None:
     (row,) = overview(None, snapshot(node("node-0", [full]))).shards
     assert row == ShardRow(
         "shop", 0, "Active", "node-0", 1, series=9, unflushed_samples=5, log_bytes=77, memory_bytes=4096,
-        stored_bytes=0, newest_age_ms=-400, lag=3,
+        stored_bytes=0, newest_age_ms=-400, lag=3, copies=(1, 1),
     )  # fmt: skip
     (empty,) = overview(None, snapshot(node("node-0", [open_shard(0, 1, 0, newest_sample_ms=None)]))).shards
     assert empty.newest_age_ms is None
@@ -324,7 +324,7 @@ def test_what_is_wrong_is_said_above_the_tables() -> None:
     assert " ".join(heads[0]) == "node status inc uptime shards series samples/s queries/s CPU % memory queue"
     assert " ".join(heads[1]).startswith("data set shard status owner in sync epoch series samples/s unflushed log")
     (down,) = [line.split() for line in lines if line.startswith("shop") and "Down" in line]
-    assert down == ["shop", "3", "Down", "–", "1", *"–––––––––"[: len(down) - 5]]
+    assert down == ["shop", "3", "Down", "–", "–", "1", *"–––––––––"[: len(down) - 6]]
 
 
 @pytest.mark.parametrize("height", [19, 24, 40])
