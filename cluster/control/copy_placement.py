@@ -71,7 +71,7 @@ class CopyPlacement:
         )
 
     def joining(self, dataset: KnownDataset, *, but: str = "") -> int:
-        """Copies on members, ``but`` that one, of shards that are led, which are not in sync with the leader as it says."""
+        """Copies on members, ``but`` that one, of shards that are led, which are not in sync as the leader says."""
         members = self._table.members.keys() - {but}
         return sum(
             node in members and (node not in entry.copies.in_sync or self._is_unheard(dataset, entry))

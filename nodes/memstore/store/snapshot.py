@@ -64,7 +64,8 @@ class StoreSnapshot:
 
     def pieces(self, bytes_max: int, without: HeldBatches = ()) -> Iterator[bytes]:
         """On any one thread, once. A piece has little more than ``bytes_max``, unless a single row of part keys, log or
-        metadata has; batches that are ``held`` so by the follower are only named.
+        metadata has; batches that the follower has so, ``without``, are only named, but count as if they were sent:
+        taking them from its old file keeps the follower as long.
 
         Raises DamagedStore where a row cannot be read, Unavailable.
         """
@@ -72,8 +73,9 @@ class StoreSnapshot:
         with database_errors(self._path, "read"):
             for item in self._items(bytes_max, dict(without)):
                 item_bytes = sum(len(field) if isinstance(field, bytes) else 8 for field in item)
-                if item[0] is Kind.HELD:
-                    item_bytes += self._data_bytes(int(item[1]))
+                kind, *fields = item
+                if kind is Kind.HELD:
+                    item_bytes += self._data_bytes(int(fields[0]))
                 if items and size + item_bytes > bytes_max:
                     yield encode_piece(number, items)
                     number, items, size = number + 1, [], 0
