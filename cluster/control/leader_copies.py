@@ -152,7 +152,7 @@ CopyEffect = BeginSession | EndSession | Propose | Release | WakeCopiesAt
 class _Follower:
     """``incarnation``: None while its node is no member. ``reason``: why the last session failed.
 
-    ``goal``: the entry with which it has caught up; None before it has what the shard had.
+    ``goal``: the entry with which it has caught up; None before it has what the shard had, at ``opened_ms``.
     """
 
     incarnation: int | None
@@ -160,6 +160,7 @@ class _Follower:
     session: SessionId | None = None
     stored: int = 0
     goal: int | None = None
+    opened_ms: int = 0
     is_caught_up: bool = False
     retry_at_ms: int = 0
     reason: str = "it has no copy yet"
@@ -206,7 +207,7 @@ class LeaderCopies:
                 self._made.append((seq, now_ms))
             case FollowerOpened(seq=seq):
                 if (follower := self._in_session(event)) is not None:
-                    follower.stored, follower.goal = seq, self._last_seq
+                    follower.stored, follower.goal, follower.opened_ms = seq, self._last_seq, now_ms
                     self._look_at(follower)
             case FollowerStored(seq=seq):
                 if (follower := self._in_session(event)) is not None:
@@ -325,18 +326,29 @@ class LeaderCopies:
         follower.retry_at_ms = now_ms + follower.delay_ms
         follower.delay_ms = min(2 * follower.delay_ms, self._limits.retry_delay_max_ms)
 
-    def _end_late(self, effects: list[CopyEffect], now_ms: int) -> None:
-        """Those that keep others waiting for too long."""
+    def _late_ms(self) -> list[tuple[int, str]]:
+        """When sessions end, and whose, unless they store the entry that is waited for before.
+
+        One that has not got yet what there was is not late: it has other limits, and a set without it is proposed.
+        """
         if not self._made:
-            return
+            return []
         seq, made_ms = self._made[0]
-        if now_ms - made_ms < self._limits.follower_timeout_ms:
-            return
+        found = []
         for node in self.awaited():
             follower = self._followers.get(node)
-            if follower is not None and follower.session is not None and follower.stored < seq:
+            if follower is not None and follower.goal is not None and follower.stored < seq:
+                found.append((max(made_ms, follower.opened_ms) + self._limits.follower_timeout_ms, node))
+        return sorted(found)
+
+    def _end_late(self, effects: list[CopyEffect], now_ms: int) -> None:
+        """Those that keep others waiting for too long."""
+        for late_ms, node in self._late_ms():
+            follower = self._followers[node]
+            if late_ms <= now_ms and follower.session is not None:
+                waited_ms = now_ms - late_ms + self._limits.follower_timeout_ms
                 effects.append(EndSession(node, follower.session))
-                self._end(follower, f"it has not stored an entry for {now_ms - made_ms} ms", now_ms)
+                self._end(follower, f"it has not stored an entry for {waited_ms} ms", now_ms)
 
     def _begin_due(self, effects: list[CopyEffect], now_ms: int) -> None:
         for node, follower in self._followers.items():
@@ -388,8 +400,7 @@ class LeaderCopies:
 
     def _wake(self, effects: list[CopyEffect], now_ms: int) -> None:
         times = [it.retry_at_ms for it in self._followers.values() if it.session is None and it.incarnation is not None]
-        if self._made and self.awaited():
-            times.append(self._made[0][1] + self._limits.follower_timeout_ms)
+        times += [late_ms for late_ms, _ in self._late_ms()]
         if self._proposals.last is not None:
             times.append(self._proposals.due_ms)
         next_ms = max(min(times), now_ms + 1) if times else None

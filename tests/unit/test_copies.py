@@ -331,8 +331,9 @@ def test_what_is_known_of_metrics_is_known_to_followers(pair: CopyingCluster) ->
     pair.start(copied_dataset(), {0: ("a", [])})
     pair["a"].host.shards.put_metadata(DATASET, [(0, 1)], [[early]])
     led = pair.led[0]
-    led.copies = type(led.copies)(2, ("b",), ("a",))
-    pair["b"].host.follow_shards(pair.config, [(0, 1, 2)])
+    wait_until(lambda: led.copies.version == 2, "what it proposed when it was opened is taken")
+    led.copies = type(led.copies)(3, ("b",), ("a",))
+    pair["b"].host.follow_shards(pair.config, [(0, 1, 3)])
     pair.tell(0)
     pair.wait_in_sync(0, "a", "b")
     pair["a"].host.shards.put_metadata(DATASET, [(0, 1)], [[late]])
@@ -372,6 +373,8 @@ def test_what_was_recovered_is_shown_when_all_have_it_that_may_lead_next(three: 
     three.promote(0, "b")
     three.led[0].copies = type(led.copies)(9, ("c",), ("b", "c"))
     three.after_promotion(0)
+    three.led[0].copies = type(led.copies)(10, ("c",), ("b", "c"))  # nothing that was proposed before counts any more
+    three.tell(0)
     with pytest.raises(ShardOpening, match="its copies are being looked at"):
         three["b"].samples(0, epoch=2)
     go_on.set()
@@ -381,7 +384,8 @@ def test_what_was_recovered_is_shown_when_all_have_it_that_may_lead_next(three: 
 
 def test_copies_are_not_sent_over_encrypted_connections_and_it_is_said_why(pair: CopyingCluster) -> None:
     pair.start(copied_dataset(least=2), {0: ("a", [])})
-    copies = CopySet(2, ("b",), ("a",))
+    wait_until(lambda: pair.led[0].copies.version == 2, "what it proposed when it was opened is taken")
+    copies = CopySet(3, ("b",), ("a",))
     strange = dataclasses.replace(pair["b"].peer, public_key=b"of its socket")
     pair["a"].host.tell_of_copies(DATASET, [(0, 1, copies)], [strange])
     wait_until(lambda: "encrypted TCP" in str(pair.figures(0)), lambda: pair.figures(0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from filoray.nodes.host.replication import followers
 from filoray.nodes.memstore.replica_entries import CommitEntry, encode_entry
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
+from filoray.nodes.memstore.store import snapshot
+from filoray.nodes.memstore.store.copy_checksums import checksum_in_store
 from filoray.nodes.wire.copy_bodies import Entries, SessionEntries, Step, Stored, SyncStep, decode_held, decode_stored
 
 UP = {"__name__": "up"}
@@ -289,6 +293,34 @@ def test_a_copy_that_is_closed_while_it_is_opened_is_closed_all_the_same(node: N
     assert node.host.followers.figures() == ()
     thief = Shard.open(ShardSpec(DATASET, 0, 9, node.copy_path(CONFIG, 0), CONFIG.store))
     thief.close()
+
+
+def test_a_copy_that_is_to_lead_does_not_wait_until_all_that_it_has_was_read_for_a_join(
+    node: Node, leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for time_ms in range(3000, 3005):
+        leader.append(time_ms)
+        leader.shard.flush_all(NOW_MS)
+    leader.join()
+    expected = leader.shown()
+    is_wanted, read = threading.Event(), list[int]()
+
+    def slow(connection: sqlite3.Connection, batch_id: int) -> int | None:
+        read.append(batch_id)
+        assert is_wanted.wait(60)
+        return checksum_in_store(connection, batch_id)
+
+    monkeypatch.setattr(snapshot, "checksum_in_store", slow)
+    answers: list[object] = []
+    begin = SyncStep(0, leader.session + 1, Step.BEGIN, 0)
+    node.host.followers.take_step(DATASET, 0, 1, begin, [], answers.append)
+    wait_until(lambda: read, "it is being read")
+    node.host.start_shards(CONFIG, [(0, 2)], [0])
+    node.host.followers.run("what was ordered before is done by then", is_wanted.set)
+    assert shown(node.lead(2)) == expected
+    assert len(read) == 1
+    assert isinstance(answers[0], Unavailable)
+    assert not node.copy_path(CONFIG, 0).with_suffix(".joining").exists()
 
 
 def test_a_follower_that_never_joined_leads_with_what_is_stored(node: Node, leader: Leader) -> None:

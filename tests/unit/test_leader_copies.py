@@ -129,6 +129,18 @@ TRANSCRIPTS: dict[str, list[Line]] = {
         (2009, [CopiesTick()], []),
         (2010, [CopiesTick()], [EndSession("b", 1), Propose(2, ("a",), "")]),
     ],
+    "one in sync that joins anew has its time, however long the entry waits": [
+        (0, [told(1, "b", "a"), FollowerOpened("b", 1, 0)], [BeginSession("b", 1, 1), Propose(1, ("a", "b"), "")]),
+        (0, [told(2, "b", "ab"), EntryMade(1)], []),
+        (2000, [CopiesTick()], [EndSession("b", 1), Propose(2, ("a",), "")]),
+        (2200, [CopiesTick()], [BeginSession("b", 1, 2)]),
+        (2900, [CopiesTick()], []),
+        (4500, [FollowerOpened("b", 2, 0)], [Propose(2, ("a",), "")]),
+        (6499, [CopiesTick()], [Propose(2, ("a",), "")]),
+        (6500, [CopiesTick()], [EndSession("b", 2)]),
+        (6900, [CopiesTick()], [BeginSession("b", 1, 3)]),
+        (6901, [FollowerOpened("b", 3, 1)], [Propose(2, ("a", "b"), ""), Release(1)]),
+    ],
     "a proposal that is not answered is made again": [
         (0, [told(1, "b", "a"), FollowerOpened("b", 1, 0)], [BeginSession("b", 1, 1), Propose(1, ("a", "b"), "")]),
         (999, [CopiesTick()], []),
@@ -214,6 +226,18 @@ def test_it_is_woken_for_what_is_due_next() -> None:
     assert core.handle(EntryMade(1), 10) == [], "it will be woken before, for what it had proposed"
     assert core.handle(CopiesTick(), 1000) == [WakeCopiesAt(2010)]
     assert core.handle(EntryMade(2), 1010) == []
+
+
+def test_it_is_not_woken_again_and_again_while_nobody_answers_its_proposal() -> None:
+    core = core_with_b()
+    core.handle(EntryMade(1), 0)
+    effects = core.handle(FollowerFailed("b", 1, "gone"), 1)
+    now_ms = wakes = 0
+    while now_ms < 60_000:
+        (now_ms,) = [it.at_ms for it in effects if isinstance(it, WakeCopiesAt)]
+        effects = core.handle(CopiesTick(), now_ms)
+        wakes += 1
+    assert wakes < 100, "once a second it proposes again, and now and then a session begins"
 
 
 def test_entries_are_numbered_without_a_gap() -> None:

@@ -70,8 +70,8 @@ class _Copy:
 
     ``session``: whose steps and entries are taken; None: nobody's. ``joining``: what has come in so far. ``is_live``:
     ``shard`` is what the session brought, so that its entries belong there.
-    ``is_aside``: it is in another thread's hand; ``wanted``: who gets it then. ``upkeep_problem``: what the last piece
-    of upkeep failed with.
+    ``is_aside``: it is in another thread's hand; ``wanted``: who gets it then. ``unwanted``: that thread should not
+    take longer than it must, as somebody does. ``upkeep_problem``: what the last piece of upkeep failed with.
     """
 
     order: OpenShard
@@ -84,6 +84,7 @@ class _Copy:
     is_aside: bool = False
     upkeep_problem: str = ""
     wanted: list[GiveTo] = field(default_factory=list)
+    unwanted: threading.Event = field(default_factory=threading.Event)
 
     @property
     def name(self) -> str:
@@ -133,6 +134,7 @@ class Followers:
                 take(None)
                 return
             copy.wanted.append(take)
+            copy.unwanted.set()
             self._end_session(copy)
             if not copy.is_aside:
                 self._give(copy)
@@ -249,7 +251,7 @@ class Followers:
         def prepare() -> tuple[SnapshotFile, object]:
             joining = SnapshotFile(path, order.epoch, order.config.store.durability)
             try:
-                return joining, encode_held(joining.held())
+                return joining, encode_held(joining.held(copy.unwanted))
             except BaseException:
                 joining.abort()
                 raise

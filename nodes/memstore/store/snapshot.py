@@ -15,11 +15,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filoray.cluster.config.store_config import Durability
-from filoray.cluster.errors import BadData
+from filoray.cluster.errors import BadData, Unavailable
 from filoray.nodes.memstore.store.copy_checksums import (
     PIECE_BYTES,
     BatchHash,
@@ -63,7 +64,8 @@ class StoreSnapshot:
 
     def pieces(self, bytes_max: int, without: HeldBatches = ()) -> Iterator[bytes]:
         """On any one thread, once. A piece has little more than ``bytes_max``, unless a single row of part keys, log or
-        metadata has; batches that are ``held`` so by the follower are only named.
+        metadata has; batches that the follower has so, ``without``, are only named, but count as if they were sent:
+        taking them from its old file keeps the follower as long.
 
         Raises DamagedStore where a row cannot be read, Unavailable.
         """
@@ -71,8 +73,9 @@ class StoreSnapshot:
         with database_errors(self._path, "read"):
             for item in self._items(bytes_max, dict(without)):
                 item_bytes = sum(len(field) if isinstance(field, bytes) else 8 for field in item)
-                if item[0] is Kind.HELD:
-                    item_bytes += self._data_bytes(int(item[1]))
+                kind, *fields = item
+                if kind is Kind.HELD:
+                    item_bytes += self._data_bytes(int(fields[0]))
                 if items and size + item_bytes > bytes_max:
                     yield encode_piece(number, items)
                     number, items, size = number + 1, [], 0
@@ -165,15 +168,22 @@ class SnapshotFile:
             self._database.execute("PRAGMA journal_mode = OFF")
             self._database.execute("PRAGMA synchronous = OFF")
 
-    def held(self) -> list[tuple[int, int]]:
-        """(batch id, checksum) of the chunk batches of the old file, really read; [] if it cannot be."""
+    def held(self, unwanted: threading.Event | None = None) -> list[tuple[int, int]]:
+        """(batch id, checksum) of the chunk batches of the old file, really read; [] if it cannot be.
+
+        Takes as long as the file is large. Raises Unavailable once ``unwanted`` is set.
+        """
         if not self._path.exists():
             return []
         try:
             self._old = open_to_read(self._path)
             with database_errors(self._path, "read"):
                 self._old.execute("BEGIN")  # what is told here must be there later
-                found = {batch_id: checksum_in_store(self._old, batch_id) for batch_id in batch_ids_of(self._old)}
+                found: dict[int, int | None] = {}
+                for batch_id in batch_ids_of(self._old):
+                    if unwanted is not None and unwanted.is_set():
+                        raise Unavailable(f"{self._joining}: it is not wanted any more")
+                    found[batch_id] = checksum_in_store(self._old, batch_id)
         except DamagedStore:
             self._close_old()
             return []
