@@ -168,12 +168,18 @@ class _Follower:
 
 @dataclass(slots=True)
 class _Proposals:
-    """Those for the present version. ``union``: of all their members."""
+    """Those for the present version, each once, the last at the end. ``due_ms``: when that is made again."""
 
-    last: tuple[str, ...] | None = None
-    union: set[str] = field(default_factory=set)
+    made: list[tuple[str, ...]] = field(default_factory=list)
     due_ms: int = 0
-    """When the last is made again."""
+
+    @property
+    def last(self) -> tuple[str, ...] | None:
+        return self.made[-1] if self.made else None
+
+    def make(self, in_sync: tuple[str, ...], due_ms: int) -> None:
+        self.made = [*(one for one in self.made if one != in_sync), in_sync]
+        self.due_ms = due_ms
 
 
 class LeaderCopies:
@@ -232,9 +238,9 @@ class LeaderCopies:
         return self._told
 
     @property
-    def proposed(self) -> tuple[str, ...] | None:
-        """What was proposed last and may be taken still; None: nothing."""
-        return self._proposals.last
+    def proposed(self) -> tuple[tuple[str, ...], ...]:
+        """The sets that were proposed and of which one may be taken still."""
+        return tuple(self._proposals.made)
 
     @property
     def released(self) -> int:
@@ -254,7 +260,8 @@ class LeaderCopies:
     def awaited(self) -> frozenset[str]:
         """The followers whose word entries wait for; those that are about to be proposed among them."""
         caught_up = [node for node, it in self._followers.items() if it.is_caught_up]
-        return frozenset({*self._told.in_sync, *self._proposals.union, *caught_up} - {self._node})
+        proposed = [node for nodes in self._proposals.made for node in nodes]
+        return frozenset({*self._told.in_sync, *proposed, *caught_up} - {self._node})
 
     def lag(self) -> Mapping[str, int | None]:
         """Of each follower: how many entries it is known not to have yet; None: it has no copy that is kept up."""
@@ -378,8 +385,7 @@ class LeaderCopies:
             if node not in wanted:
                 follower = self._followers.get(node)
                 reasons.append(f"{node} is not in sync" + (f": {follower.reason}" if follower is not None else ""))
-        asked.last, asked.due_ms = wanted, now_ms + self._limits.proposal_timeout_ms
-        asked.union |= set(wanted)
+        asked.make(wanted, now_ms + self._limits.proposal_timeout_ms)
         effects.append(Propose(self._told.version, wanted, "; ".join(reasons) or "as it was"))
 
     def _release(self, effects: list[CopyEffect]) -> None:

@@ -70,7 +70,7 @@ class RollingRestart:
             return
         node, incarnation = self._left[0]
         slot = self._membership.slots.get(node)
-        if slot is None:
+        if slot is None or node in self._membership.surplus:  # it is to go, so nobody refills it
             self._go_on_with(self._left[1:])
         elif slot.incarnation == incarnation and slot.state is SlotState.UP:
             self._empty_and_replace(node, incarnation)

@@ -219,11 +219,9 @@ class SimulatedCluster:
         """
         name, around = node_name(index), self._around
         for stored in around.files.copies_on(name):
-            in_sync = around.store.durable_in_sync(stored[:3])
-            proposed = [
-                leader.core.proposed for node in self._processes(index) if (leader := node.copies.leader(stored[:2]))
-            ]
-            for nodes in (in_sync, *(one for one in proposed if one is not None)):
+            leaders = [node.copies.leader(stored[:2]) for node in self._processes(index)]
+            proposed = [nodes for leader in leaders if leader is not None for nodes in leader.core.proposed]
+            for nodes in (around.store.durable_in_sync(stored[:3]), *proposed):
                 others = [other for other in nodes if other != name and (*stored[:3], other) in around.files]
                 if name in nodes and not others:
                     return f"no other copy of {stored[:2]} is in sync"

@@ -18,9 +18,10 @@ from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import ModelStore
 from filoray.cluster.store.meta_store import MetaStore
 
-SEEDS = (*range(60), 48427, 200001)
-"""The first ones, one that found a deletion forgotten before a node that could still start a shard of it, and one that
-found a coordinator that went on with its work when its store had failed.
+SEEDS = (*range(60), 48427, 200001, 403852, 415069)
+"""The first ones, and what others found: a deletion forgotten before a node that could still start a shard of it; a
+coordinator that went on with its work when its store had failed; a leader that, opened anew, showed what a follower
+lacked that it had proposed before; a node that was to go and to be refilled, for ever.
 """
 
 
