@@ -33,6 +33,8 @@ class CopyPlacement:
         self._table = table
         self._keeps_copies: set[str] = set()
         """Of the drained nodes, those that are to have no leaders, but will be back soon with their copies."""
+        self._astray: dict[tuple[str, str], set[int]] = {}
+        """Of (dataset, node): shards that it has no part in, but may have files of."""
         self._failed: dict[ShardKey, set[str]] = {}
         """Nodes in sync that could not open what they have, since the shard was Active last."""
         self._unheard: set[ShardKey] = set()
@@ -195,15 +197,9 @@ class CopyPlacement:
             commands += [*self.follow(dataset, node, entries), *self.tell(dataset, entries)]
             owned = dataset.shard_map.owned_by(node)
             commands += self.tell(dataset, owned)
-            # Those that it holds astray, and files of those that it was to drop when its former process ended.
-            astray = [
-                (entry.shard, entry.epoch, entry.copies.version)
-                for entry in dataset.shard_map.shards
-                if node != entry.node and node not in entry.copies
-            ]
-            if astray:
-                incarnation, generation = self._table.members[node], dataset.config.generation
-                commands.append(DropCopies(node, incarnation, dataset.name, tuple(astray), generation))
+            self._astray[dataset.name, node] = {
+                entry.shard for entry in dataset.shard_map.shards if node != entry.node and node not in entry.copies
+            }
         return commands
 
     def drained(self, node: str, *, keeps_copies: bool) -> None:
@@ -213,9 +209,35 @@ class CopyPlacement:
         self._keeps_copies.discard(node)
 
     def forget(self, dataset: KnownDataset) -> None:
+        self._astray = {key: shards for key, shards in self._astray.items() if key[0] != dataset.name}
         for shard in range(len(dataset.shard_map)):
             self._failed.pop((dataset.name, shard), None)
             self._unheard.discard((dataset.name, shard))
+
+    def drop_astray(self, dataset: KnownDataset) -> list[ManagerCommand]:
+        """What nodes may have of shards that are not theirs, from before they joined.
+
+        Only of shards that are well without it: a store of the coordinator's that is older than the copies names as
+        astray what may be the newest.
+        """
+        commands: list[ManagerCommand] = []
+        for (name, node), shards in list(self._astray.items()):
+            if name != dataset.name:
+                continue
+            entries = [dataset.shard_map[shard] for shard in sorted(shards)]
+            well = [entry for entry in entries if entry.status.kind is ACTIVE]
+            dropped = tuple(
+                (entry.shard, entry.epoch, entry.copies.version)
+                for entry in well
+                if node != entry.node and node not in entry.copies
+            )
+            shards.difference_update(entry.shard for entry in well)
+            incarnation = self._table.members.get(node)
+            if not shards or incarnation is None:
+                del self._astray[name, node]
+            if dropped and incarnation is not None:
+                commands.append(DropCopies(node, incarnation, name, dropped, dataset.config.generation))
+        return commands
 
     # ---- how many copies there are, and where
 

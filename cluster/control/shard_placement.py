@@ -391,6 +391,7 @@ class ShardPlacement:
                 continue
             if evens_out:
                 commands += self._ask_others_to_lead(dataset)
+            commands += self.copies.drop_astray(dataset)
             commands += self.copies.drop_surplus(dataset)
             room = moves_max - self.copies.joining(dataset)
             if room > 0:

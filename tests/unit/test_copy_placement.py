@@ -277,12 +277,16 @@ def test_copies_and_who_is_in_sync_outlive_the_coordinator() -> None:
     assert not kinds_of(commands, StartShards, StopShards, DropCopies)
 
 
-def test_a_copy_that_nobody_knows_of_is_dropped() -> None:
-    manager = copied("node-0", "node-1")
+def test_a_copy_that_nobody_knows_of_is_dropped_once_the_shard_is_well_without_it() -> None:
+    manager = copied("node-0", "node-1", in_sync=("node-0",))
     stray = HeldShard("metrics", 0, 1, entry(manager).status, is_follower=True)
-    commands = feed(manager, MembersJoined((MemberJoined("node-2", 1, (stray,)),)))
+    feed(manager, report("node-0", 0, IngestionError("its disk is full")))
+    commands = feed(manager, MembersJoined((MemberJoined("node-2", 1, (stray,)),)), SpreadDue(1, evens_out=False))
+    assert not kinds_of(commands, DropCopies), "it may be all that is left"
+    commands = feed(manager, report("node-0", 0, IngestionStarted()), SpreadDue(1, evens_out=False))
     version = entry(manager).copies.version
     assert kinds_of(commands, DropCopies) == [DropCopies("node-2", 1, "metrics", ((0, 1, version),), 0)]
+    assert not kinds_of(feed(manager, SpreadDue(1, evens_out=False)), DropCopies), "once"
 
 
 def test_a_stopped_shard_starts_where_a_copy_is_in_sync() -> None:
