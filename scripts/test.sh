@@ -13,8 +13,10 @@ fi
 # What only computes takes what processors the others leave: real clusters mostly wait, and must not be made to.
 beside=(tests/property tests/sim)
 said=$(mktemp)
+set -m # or the shell has it ignore interrupts, with which some tests end what they began
 nice -n 15 "$FILORAY_PYTHON" -m pytest --timeout=1200 -p no:cacheprovider "${beside[@]}" >"$said" 2>&1 &
 computing=$!
+set +m
 trap 'kill "$computing" 2>/dev/null || true; rm -f "$said"' EXIT
 failed=0
 "$FILORAY_PYTHON" -m pytest "${beside[@]/#/--ignore=}" || failed=$?

@@ -150,7 +150,7 @@ def test_top_says_who_hangs_and_who_is_gone_while_nobody_sets_it_right(cluster):
         assert "nodes 2/3" in hung
         assert re.search(r"^coordinator hung \d.*: .* did not answer", hung, re.MULTILINE), hung
         assert re.search(r"^node-1 +hung \d.* +– +– +–", hung, re.MULTILINE), hung
-        assert re.search(r"^timeseries +\d +Active +node-1 +\d+ +– +– +–", hung, re.MULTILINE), hung
+        assert re.search(r"^timeseries +\d +Active +node-1 +– +\d+ +– +– +–", hung, re.MULTILINE), hung
         os.kill(pids["node-1"], signal.SIGKILL)
         gone = top(cluster)
         assert re.search(r"^node-1 +away \d", gone, re.MULTILINE), gone

@@ -25,8 +25,8 @@ BUGS = [(bug, "1") for bug in SEEDED["BUGS"]] + [(bug, str(SEEDED["REPLICAS"])) 
 
 
 def lines_after(head: str, output: str) -> str:
-    """What is broken, and by what."""
-    return output[output.rindex(head) :].partition("\n\n")[0]
+    """What is broken, and by what; how many samples were there by then is no matter."""
+    return re.sub(r"\d+ samples of \d+", "some samples of some", output[output.rindex(head) :].partition("\n\n")[0])
 
 
 @pytest.mark.parametrize(("bug", "replicas"), BUGS, ids=[bug.__name__ for bug, _ in BUGS])
@@ -51,7 +51,7 @@ def test_a_planted_bug_is_found_shortened_and_made_again(
 
 def test_histories_that_hold_are_told_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    assert main(["simulate", "--histories", "8", "--seed", "5", "--report", str(report)]) == 0
+    assert main(["simulate", "--histories", "8", "--seed", "5", "--replicas", "2", "--report", str(report)]) == 0
     output = capsys.readouterr().out
     assert re.search("^8 histories in ", output, re.MULTILINE)
     for rule in Checkers(1000).counts():

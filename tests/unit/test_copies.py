@@ -215,7 +215,8 @@ def test_a_follower_joins_while_it_is_written_to(three: CopyingCluster) -> None:
     assert times(shown) >= set(load.acknowledged)
     three.forget("a").close()
     take_over(three, 0, "c")
-    assert three["c"].samples(0, epoch=2) == shown
+    found = three["c"].samples(0, epoch=2)  # what was on its way when the load ended may have come since
+    assert {series: found[series][: len(samples)] for series, samples in shown.items()} == shown
 
 
 def test_all_that_is_acknowledged_outlives_takeovers_under_load(three: CopyingCluster) -> None:
