@@ -130,9 +130,7 @@ class CopyPlacement:
         """Have ``node`` follow those that it is a follower of."""
         incarnation = self._table.members.get(node)
         followed: tuple[FollowedShard, ...] = tuple(
-            (entry.shard, entry.epoch, entry.copies.version)
-            for entry in entries
-            if node in entry.copies.followers and entry.node is not None
+            entry.followed for entry in entries if node in entry.copies.followers and entry.node is not None
         )
         if incarnation is None or not followed:
             return []
@@ -198,7 +196,7 @@ class CopyPlacement:
             owned = dataset.shard_map.owned_by(node)
             commands += self.tell(dataset, owned)
             self._astray[dataset.name, node] = {
-                entry.shard for entry in dataset.shard_map.shards if node != entry.node and node not in entry.copies
+                entry.shard for entry in dataset.shard_map.shards if not entry.is_on(node)
             }
         return commands
 
@@ -226,11 +224,7 @@ class CopyPlacement:
                 continue
             entries = [dataset.shard_map[shard] for shard in sorted(shards)]
             well = [entry for entry in entries if entry.status.kind is ACTIVE]
-            dropped = tuple(
-                (entry.shard, entry.epoch, entry.copies.version)
-                for entry in well
-                if node != entry.node and node not in entry.copies
-            )
+            dropped = tuple(entry.followed for entry in well if not entry.is_on(node))
             shards.difference_update(entry.shard for entry in well)
             incarnation = self._table.members.get(node)
             if not shards or incarnation is None:
@@ -251,12 +245,16 @@ class CopyPlacement:
         table, config = self._table, dataset.config
         if not config.has_copies or table.unconfirmed:
             return []
-        open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
+        open_nodes = self._nodes_for_copies()
         counted = self._staying(dataset) if counts_absent else open_nodes
         copies = (_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None)
         wanted = min(config.num_replicas, len(counted))
         added = missing_copies(copies, wanted, self._loads(dataset), open_nodes, counted, count_max)
         return self._add(dataset, added, "there are too few copies")
+
+    def _nodes_for_copies(self) -> set[str]:
+        """The members that may have some."""
+        return self._table.open_nodes | (self._keeps_copies & self._table.members.keys())
 
     def _staying(self, dataset: KnownDataset) -> set[str]:
         """Nodes that may have copies, those included that have some and are away."""
@@ -273,7 +271,7 @@ class CopyPlacement:
     def drop_surplus(self, dataset: KnownDataset) -> list[ManagerCommand]:
         """Copies that are not needed any more, as enough others are in sync."""
         table, config = self._table, dataset.config
-        open_nodes = table.open_nodes | (self._keeps_copies & table.members.keys())
+        open_nodes = self._nodes_for_copies()
         # A copy on a node that is away for a moment is none too many.
         count = min(config.num_replicas, max(1, len(self._staying(dataset))))
         loads = self._loads(dataset)
@@ -314,9 +312,8 @@ class CopyPlacement:
                 tuple(other for other in nodes if other != node)
                 for nodes in (entry.copies.followers, entry.copies.in_sync)
             )
-            copies = CopySet(entry.copies.version + 1, followers, in_sync)
-            changed.append(replace(entry, copies=copies))
-            by_node.setdefault(node, []).append((shard, entry.epoch, copies.version))
+            changed.append(replace(entry, copies=CopySet(entry.copies.version + 1, followers, in_sync)))
+            by_node.setdefault(node, []).append(changed[-1].followed)
             self._table.tell(dataset, shard, f"the copy on {node} goes: enough others are in sync")
         if not changed:
             return []

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import overload
 
-from filoray.cluster.control.copy_set import ONE_COPY, CopySet
+from filoray.cluster.control.copy_set import ONE_COPY, CopySet, FollowedShard
 from filoray.cluster.control.shard_status import INITIAL_STATUS, OWNED, ShardStatus, StatusKind
 
 
@@ -35,6 +35,15 @@ class ShardEntry:
 
     def __post_init__(self) -> None:
         assert (self.node is not None) == (self.status.kind in OWNED), f"owner and status disagree: {self}"
+
+    def is_on(self, node: str) -> bool:
+        """Whether ``node`` has the shard, or a copy of it, or is to get one."""
+        return node == self.node or node in self.copies
+
+    @property
+    def followed(self) -> FollowedShard:
+        """As an order to have, or to drop, a copy of it names it now."""
+        return self.shard, self.epoch, self.copies.version
 
 
 _BLOCK_LENGTH = 64

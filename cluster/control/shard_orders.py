@@ -195,11 +195,7 @@ class ShardOrders:
         if known is None or known[0].generation != order.generation:
             return  # it is deleted with all its copies
         entries = [known[1][shard] for shard, _, _ in order.shards]
-        left = tuple(
-            (entry.shard, entry.epoch, entry.copies.version)
-            for entry in entries
-            if order.node != entry.node and order.node not in entry.copies
-        )
+        left = tuple(entry.followed for entry in entries if not entry.is_on(order.node))
         if left:
             self._give(DropCopies(order.node, order.incarnation, order.dataset, left, order.generation))
 
