@@ -12,6 +12,8 @@ from pathlib import Path
 
 from filoray.cluster.config.dataset import DatasetConfig, storage_name
 from filoray.cluster.config.dataset_file import COPIES_DIRECTORY, DATASET_FILE, write_dataset_file
+from filoray.cluster.control.node_effects import OpenShard
+from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.memstore.store.store_choice import delete_shared_store
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,21 @@ class ShardFiles:
 
     def path(self, config: DatasetConfig, shard: int, kind: str = "db") -> Path:
         return self._directory(config) / f"shard-{shard}.{kind}"
+
+    def spec(self, order: OpenShard) -> ShardSpec:
+        """What is to be opened for that order."""
+        config = order.config
+        return ShardSpec(
+            config.name,
+            order.shard,
+            order.epoch,
+            self.path(config, order.shard),
+            config.store,
+            column_store_url=self.column_store_url,
+            generation=config.generation,
+            was_open=order.was_open,
+            is_copy=config.has_copies,
+        )
 
     def _directory(self, config: DatasetConfig) -> Path:
         if config.has_copies:

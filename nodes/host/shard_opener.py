@@ -15,7 +15,6 @@ from filoray.cluster.process.open_files import check_room
 from filoray.nodes.host.opening import Abandoned, Opening
 from filoray.nodes.host.shard_files import ShardFiles
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.streams.consumer import RunsOnIngestThread, StreamConsumer
 from filoray.nodes.streams.sources import is_polled, open_stream
 from filoray.nodes.streams.stream import IngestionStream
@@ -40,22 +39,12 @@ class ShardOpener:
     def open(self, opening: Opening, open_count: int, run_on_ingest_thread: RunsOnIngestThread) -> None:
         """What it opens is ``opening``'s. ``open_count``: of shards that are open in this node."""
         order = opening.order
-        path = self._files.path(order.config, order.shard)
         if self._files.column_store_url is None:
             check_room(open_count)
         else:
+            path = self._files.path(order.config, order.shard)
             path.parent.mkdir(parents=True, exist_ok=True)  # for the metrics' types; a store of files makes its own
-        spec = ShardSpec(
-            order.config.name,
-            order.shard,
-            order.epoch,
-            path,
-            order.config.store,
-            column_store_url=self._files.column_store_url,
-            generation=order.config.generation,
-            was_open=order.was_open,
-            is_copy=order.config.has_copies,
-        )
+        spec = self._files.spec(order)
 
         def on_progress(progress_pct: int) -> None:
             self._tell(OpeningProgressed(order.key, order.opening, progress_pct))

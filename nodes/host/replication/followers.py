@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,6 @@ from filoray.nodes.host.replication.follow_thread import FollowThread
 from filoray.nodes.host.shard_files import ShardFiles
 from filoray.nodes.memstore.replica_entries import decode_entry
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.memstore.store.copy_checksums import stored_checksums
 from filoray.nodes.memstore.store.snapshot import SnapshotFile
 from filoray.nodes.wire.copy_bodies import (
@@ -282,16 +281,7 @@ class Followers:
         if joining is None:
             raise StaleRoute(f"{copy.name}: the end of a copy comes twice")
         copy.joining, copy.shard = None, None
-        spec = ShardSpec(
-            order.config.name,
-            order.shard,
-            order.epoch,
-            self._files.path(order.config, order.shard),
-            order.config.store,
-            generation=order.config.generation,
-            was_open=True,
-            is_copy=True,
-        )
+        spec = replace(self._files.spec(order), was_open=True)
 
         def install() -> Shard:
             if old is not None:
