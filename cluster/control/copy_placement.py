@@ -86,10 +86,6 @@ class CopyPlacement:
         """The leader is there; its followers have all that was acknowledged before, and join it only now."""
         return entry.status.kind is ACTIVE and (dataset.name, entry.shard) in self._unheard
 
-    def is_settled(self, dataset: KnownDataset) -> bool:
-        """Whether every copy on a member is in sync."""
-        return not self.joining(dataset)
-
     def add_copy(self, dataset: KnownDataset, shards: Iterable[int], node: str, why: str) -> list[ManagerCommand]:
         """``node`` is to have a copy of those that it has none of."""
         missing = [shard for shard in shards if node not in _nodes(dataset.shard_map[shard])]
@@ -101,10 +97,7 @@ class CopyPlacement:
     def must_leave(self, node: str) -> bool:
         """Whether a node that is drained has a copy still: it goes when enough others are in sync."""
         return node not in self._keeps_copies and any(
-            node in entry.copies
-            for dataset in self._table.datasets.values()
-            if dataset.config.has_copies
-            for entry in dataset.shard_map.shards
+            node in entry.copies for dataset in self._table.copied_datasets for entry in dataset.shard_map.shards
         )
 
     # ---- who leads
@@ -188,9 +181,7 @@ class CopyPlacement:
         for failed in self._failed.values():
             failed.discard(node)  # that was its former process
         commands: list[ManagerCommand] = []
-        for dataset in self._table.datasets.values():
-            if not dataset.config.has_copies:
-                continue
+        for dataset in self._table.copied_datasets:
             entries = [entry for entry in dataset.shard_map.shards if node in entry.copies.followers]
             commands += [*self.follow(dataset, node, entries), *self.tell(dataset, entries)]
             owned = dataset.shard_map.owned_by(node)

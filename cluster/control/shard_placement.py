@@ -337,17 +337,15 @@ class ShardPlacement:
         # Asked at each event while a node is being emptied, so what does not look at all shards comes first.
         if not self._table.load_of(node) or self._unsettled():
             return False
-        for dataset in self._table.datasets.values():
-            if dataset.config.has_copies and self.copies.has_joining(dataset, node):
-                return False
+        if any(self.copies.has_joining(dataset, node) for dataset in self._table.copied_datasets):
+            return False
         return self._next_move(evens_out=False) is None
 
     def _next_move(self, *, evens_out: bool) -> Move | None:
         """Of shards, or of leaders of those that have copies."""
         table = self._table
-        for name, dataset in table.datasets.items():
-            if not dataset.config.has_copies:
-                continue
+        for dataset in table.copied_datasets:
+            name = dataset.name
             movable = [entry for entry in dataset.shard_map.shards if self._is_movable(name, entry)]
             leads = {node: dataset.shard_map.load_of(node) for node in table.members}
             switchable = self.copies.switchable(dataset, movable)
@@ -373,22 +371,19 @@ class ShardPlacement:
 
     def needs_copies_of(self, node: str) -> bool:
         """Whether other leaders or followers of shards that it may have copies of are still on their way."""
-        datasets = [dataset for dataset in self._table.datasets.values() if dataset.config.has_copies]
         return any(
-            dataset.shard_map.count(*_ON_ITS_WAY) or self.copies.joining(dataset, but=node) for dataset in datasets
+            dataset.shard_map.count(*_ON_ITS_WAY) or self.copies.joining(dataset, but=node)
+            for dataset in self._table.copied_datasets
         )
 
     def _copies_are_settled(self) -> bool:
         """Whether every copy on a member is in sync."""
-        datasets = [dataset for dataset in self._table.datasets.values() if dataset.config.has_copies]
-        return all(self.copies.is_settled(dataset) for dataset in datasets)
+        return not any(map(self.copies.joining, self._table.copied_datasets))
 
     def _spread_copies(self, moves_max: int, *, evens_out: bool) -> list[ManagerCommand]:
         """Copies that are too few, too many, or too many on one node. At most so many join at once."""
         commands: list[ManagerCommand] = []
-        for dataset in self._table.datasets.values():
-            if not dataset.config.has_copies:
-                continue
+        for dataset in self._table.copied_datasets:
             if evens_out:
                 commands += self._ask_others_to_lead(dataset)
             commands += self.copies.drop_astray(dataset)

@@ -89,6 +89,11 @@ class ShardTable:
         return sum(dataset.shard_map.load_of(node) for dataset in self.datasets.values())
 
     @property
+    def copied_datasets(self) -> list[KnownDataset]:
+        """Those whose shards have copies."""
+        return [dataset for dataset in self.datasets.values() if dataset.config.has_copies]
+
+    @property
     def open_nodes(self) -> set[str]:
         """The members that may have shards."""
         return self.members.keys() - self.drained
