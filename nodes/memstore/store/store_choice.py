@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
 from filoray.nodes.memstore.shard_spec import ShardSpec
-from filoray.nodes.memstore.store.column_store import ColumnStore
+from filoray.nodes.memstore.store.column_store import ColumnStore, StoredChunks
+from filoray.nodes.memstore.store.copy_checksums import open_to_read
+from filoray.nodes.memstore.store.snapshot import StoreSnapshot
 from filoray.nodes.memstore.store.sqlite_column_store import SqliteColumnStore
+from filoray.nodes.memstore.store.sqlite_reader import SqliteReader
+
+
+class Snapshot(Protocol):
+    """What is stored at one moment; see ``StoreSnapshot``."""
+
+    def pieces(
+        self, bytes_max: int, without: Iterable[tuple[int, int]] = (), *, with_data: bool = True
+    ) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
 
 
 def open_column_store(spec: ShardSpec) -> ColumnStore:
@@ -29,6 +45,25 @@ def open_column_store(spec: ShardSpec) -> ColumnStore:
         spec.store.groups_per_shard,
         was_open=spec.was_open,
     )
+
+
+def open_snapshot(spec: ShardSpec) -> Snapshot:
+    """What is stored now, to be closed by the caller. Raises DamagedStore, Unavailable."""
+    if spec.column_store_url is None:
+        return StoreSnapshot(spec.path)
+    from filoray.nodes.memstore.store.sql_snapshot import SqlSnapshot
+
+    return SqlSnapshot(spec.column_store_url, spec.storage_name, spec.shard)
+
+
+def open_chunks(spec: ShardSpec) -> StoredChunks:
+    """To read chunks in a store that another owns. Raises DamagedStore, Unavailable if it cannot be reached."""
+    if spec.column_store_url is None:
+        return SqliteReader(spec.path, open_to_read(spec.path))
+    from filoray.nodes.memstore.store.sql_database import SqlDatabase
+    from filoray.nodes.memstore.store.sql_reader import SqlReader
+
+    return SqlReader(SqlDatabase.acquire(spec.column_store_url), spec.storage_name, spec.shard)
 
 
 def delete_shared_store(column_store_url: str | None, storage_name: str, shard: int) -> None:
