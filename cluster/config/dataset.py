@@ -57,7 +57,8 @@ class DatasetConfig:
     ``generation``: how many datasets of that name there were before; given when it is set up, never by its source.
 
     ``num_replicas``: copies of each shard, on different nodes. ``min_in_sync_replicas``: how many must have
-    all that is acknowledged, or writes are refused.
+    all that is acknowledged, or writes are refused. ``is_in_database``: its shards are in a database that all nodes
+    reach, so the copies are what nodes have in memory.
 
     ``source_config``: the ``sourceconfig`` block as plain JSON values, for the stream named by ``source_factory``.
 
@@ -75,6 +76,7 @@ class DatasetConfig:
     generation: int = 0
     num_replicas: int = 1
     min_in_sync_replicas: int = 1
+    is_in_database: bool = False
     ignored_keys: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -85,7 +87,12 @@ class DatasetConfig:
     @property
     def has_copies(self) -> bool:
         """Then each node keeps what it has of the dataset under a directory of its own."""
-        return self.num_replicas > 1
+        return self.num_replicas > 1 and not self.is_in_database
+
+    @property
+    def shares_store(self) -> bool:
+        """Then any node may open any shard of it, where whoever had it before left off."""
+        return not self.has_copies
 
     @property
     def shards_per_node_max(self) -> int:
@@ -145,13 +152,14 @@ def parse_dataset_config(
 
 def parse_for_cluster(config: ServerConfig, name: str, text: str) -> DatasetConfig:
     """What an operator posted, by the defaults and limits of that cluster. Raises as ``parse_dataset_config`` does."""
-    return parse_dataset_config(
+    read = parse_dataset_config(
         text,
         name,
         store_defaults=config.store,
         spread_default=config.spread_default,
         limits=config.dataset_limits.reading_again,
     )
+    return dataclasses.replace(read, is_in_database=config.column_store_url is not None)
 
 
 def read_dataset_config(
@@ -223,11 +231,11 @@ def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], clust
     """Raises BadData where ``cluster``, which has the data sets ``others``, takes no such data set beside them."""
     limits = cluster.dataset_limits
     check_dataset_name(config.name, [other.name for other in others])
-    if config.has_copies and cluster.column_store_url is not None:
+    if config.is_in_database and config.min_in_sync_replicas > 1:
         raise BadData(
-            f"dataset {config.name}: num-replicas is {config.num_replicas}, but the shards of this cluster are in a "
-            "database that all nodes reach (filoray.column-store-url): any node takes a shard over from there, and the "
-            "database's own replicas keep it; leave num-replicas at 1"
+            f"dataset {config.name}: min-in-sync-replicas is {config.min_in_sync_replicas}, but the shards of this "
+            "cluster are in a database that all nodes reach (filoray.column-store-url): what is acknowledged is there, "
+            "and no other node has to have it; leave min-in-sync-replicas at 1"
         )
     if len(others) >= limits.max_count:
         raise BadData(

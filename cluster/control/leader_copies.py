@@ -17,6 +17,9 @@ Rules it keeps (``check_invariants`` states them as code); they are Kafka's (KIP
   proposes one at once: what a former opening at the same epoch proposed counts no more then.
 * A follower that is gone, fails, or has not stored an entry for ``follower_timeout_ms`` has no session any more;
   another begins after a while, with growing delays.
+
+Where all nodes share the shard's store, what is acknowledged is there, and followers only keep the shard warm in their
+memory: nothing waits for them (``waits``), and who is in sync is who has almost all, by the same rules otherwise.
 """
 
 from __future__ import annotations
@@ -183,10 +186,11 @@ class _Proposals:
 
 
 class LeaderCopies:
-    """``node``: the leader's."""
+    """``node``: the leader's. ``waits``: for followers; else every entry is released at once."""
 
-    def __init__(self, node: str, limits: CopyLimits | None = None) -> None:
+    def __init__(self, node: str, limits: CopyLimits | None = None, *, waits: bool = True) -> None:
         self._node = node
+        self._waits = waits
         self._limits = limits or CopyLimits()
         self._told = CopySet()
         self._first_version: int | None = None
@@ -195,7 +199,7 @@ class LeaderCopies:
         self._proposals = _Proposals()
         self._sessions = itertools.count(1)
         self._made: deque[tuple[int, int]] = deque()
-        """(seq, when) of the entries that are not released."""
+        """(seq, when) of the entries that somebody in sync has not stored yet, as far as is known."""
         self._last_seq = 0
         self._released = 0
         self._wake_at_ms: int | None = None
@@ -254,12 +258,18 @@ class LeaderCopies:
 
     @property
     def _is_confirmed(self) -> bool:
-        """Whether a set was told that no former opening has proposed."""
-        return self._first_version is not None and self._told.version > self._first_version
+        """Whether a set was told that no former opening has proposed, or nothing is lost if one did."""
+        return not self._waits or (self._first_version is not None and self._told.version > self._first_version)
 
     def awaited(self) -> frozenset[str]:
         """The followers whose word entries wait for; those that are about to be proposed among them."""
+        return self._expected() if self._waits else frozenset()
+
+    def _expected(self) -> frozenset[str]:
+        """The followers that are to store every entry in time."""
         caught_up = [node for node, it in self._followers.items() if it.is_caught_up]
+        if not self._waits:
+            return frozenset(caught_up)
         proposed = [node for nodes in self._proposals.made for node in nodes]
         return frozenset({*self._told.in_sync, *proposed, *caught_up} - {self._node})
 
@@ -342,7 +352,7 @@ class LeaderCopies:
             return []
         seq, made_ms = self._made[0]
         found = []
-        for node in self.awaited():
+        for node in self._expected():
             follower = self._followers.get(node)
             if follower is not None and follower.goal is not None and follower.stored < seq:
                 found.append((max(made_ms, follower.opened_ms) + self._limits.follower_timeout_ms, node))
@@ -369,10 +379,11 @@ class LeaderCopies:
         if self._first_version is None:
             return
         # Whoever may lead has all that was released; those that have caught up are waited for, so they soon have.
+        needed = self._released if self._waits else 0
         has_all = [
             node
             for node in self._told.followers
-            if self._followers[node].is_caught_up and self._followers[node].stored >= self._released
+            if self._followers[node].is_caught_up and self._followers[node].stored >= needed
         ]
         wanted = (self._node, *has_all)
         asked = self._proposals
@@ -389,14 +400,12 @@ class LeaderCopies:
         effects.append(Propose(self._told.version, wanted, "; ".join(reasons) or "as it was"))
 
     def _release(self, effects: list[CopyEffect]) -> None:
-        if not self._is_confirmed:
-            return
-        stored = [self._stored(node) for node in self.awaited()]
-        released = min(stored, default=self._last_seq)
+        stored = min(map(self._stored, self._expected()), default=self._last_seq)
+        released = 0 if not self._is_confirmed else stored if self._waits else self._last_seq
         if released > self._released:
             self._released = released
             effects.append(Release(released))
-        while self._made and self._made[0][0] <= self._released:
+        while self._made and self._made[0][0] <= (self._released if self._waits else stored):
             self._made.popleft()
 
     def _stored(self, node: str) -> int:

@@ -341,12 +341,13 @@ def _announce(node: SimulatedNode, call: PendingCall) -> None:
     call.end(NodeProcess(node.announcement(), 1.0))
 
 
-_READ: dict[tuple[str, str], DatasetConfig] = {}
+_READ: dict[tuple[str | None, str, str], DatasetConfig] = {}
 
 
 def read_once(config: ServerConfig, dataset: str, text: str) -> DatasetConfig:
     """As ``parse_for_cluster``; a simulation reads the same few texts over and over."""
-    known = _READ.get((dataset, text))
+    key = (config.column_store_url, dataset, text)
+    known = _READ.get(key)
     if known is None:
-        known = _READ[dataset, text] = parse_for_cluster(config, dataset, text)
+        known = _READ[key] = parse_for_cluster(config, dataset, text)
     return known

@@ -68,13 +68,18 @@ def test_there_is_room_for_so_many_datasets_and_shards() -> None:
         check_room_for(dataset("d", 1), [dataset("a"), dataset("b"), dataset("c")], cluster)
 
 
-def test_copies_are_for_shards_in_files() -> None:
+def test_what_is_acknowledged_in_a_database_waits_for_no_copy() -> None:
     shared = dataclasses.replace(default_server_config(), column_store_url="postgresql+psycopg://somewhere")
-    check_room_for(dataset("a"), [], shared)
-    copied = dataclasses.replace(dataset("a"), num_replicas=2)
+    warm = dataclasses.replace(dataset("a"), num_replicas=2, is_in_database=True)
+    check_room_for(warm, [], shared)
+    assert not warm.has_copies
+    assert warm.shares_store
+    with pytest.raises(BadData, match=r"min-in-sync-replicas is 2, but .* database .* leave min-in-sync-replicas at 1"):
+        check_room_for(dataclasses.replace(warm, min_in_sync_replicas=2), [], shared)
+    copied = dataclasses.replace(warm, is_in_database=False, min_in_sync_replicas=2)
     check_room_for(copied, [], default_server_config())
-    with pytest.raises(BadData, match=r"num-replicas is 2, but .* database .* leave num-replicas at 1"):
-        check_room_for(copied, [], shared)
+    assert copied.has_copies
+    assert not copied.shares_store
 
 
 @pytest.mark.parametrize(

@@ -195,11 +195,51 @@ def test_nothing_is_released_by_a_set_that_a_former_opening_may_have_proposed_to
     assert feed(core, 3, told(5, "b", "a")) == [Release(2)]
 
 
+WITHOUT_WAITING: dict[str, list[Line]] = {
+    "everything is released at once, before anything was told and whoever lacks it": [
+        (0, [EntryMade(1)], [Release(1)]),
+        (1, [told(0, "b", "a")], [BeginSession("b", 1, 1)]),
+        (2, [FollowerOpened("b", 1, 1)], [Propose(0, ("a", "b"), "")]),
+        (3, [EntryMade(2)], [Release(2)]),
+        (4, [told(1, "b", "ab"), EntryMade(3)], [Release(3)]),
+    ],
+    "one that is a few entries behind is in sync": [
+        (0, [told(1, "b", "a")], [BeginSession("b", 1, 1)]),
+        (1, [FollowerOpened("b", 1, 0)], [Propose(1, ("a", "b"), "")]),
+        (2, [EntryMade(1), EntryMade(2)], [Release(1), Release(2)]),
+        (3, [told(2, "b", "ab")], []),
+    ],
+    "one that does not store entries in time is proposed away": [
+        (0, [told(1, "b", "a")], [BeginSession("b", 1, 1)]),
+        (1, [FollowerOpened("b", 1, 0), told(2, "b", "ab")], [Propose(1, ("a", "b"), "")]),
+        (10, [EntryMade(1)], [Release(1)]),
+        (2009, [CopiesTick()], []),
+        (2010, [CopiesTick()], [EndSession("b", 1), Propose(2, ("a",), "")]),
+    ],
+    "what is stored late, but in time, ends no session": [
+        (0, [told(1, "b", "a")], [BeginSession("b", 1, 1)]),
+        (1, [FollowerOpened("b", 1, 0), told(2, "b", "ab")], [Propose(1, ("a", "b"), "")]),
+        (10, [EntryMade(1), EntryMade(2)], [Release(1), Release(2)]),
+        (1900, [EntryMade(3), FollowerStored("b", 1, 2)], [Release(3)]),
+        (2100, [CopiesTick()], []),
+        (3900, [CopiesTick()], [EndSession("b", 1), Propose(2, ("a",), "")]),
+    ],
+}
+
+
+def play(core: LeaderCopies, lines: list[Line]) -> None:
+    for at_ms, events, effects in lines:
+        assert (at_ms, without_reasons(feed(core, at_ms, *events))) == (at_ms, effects)
+
+
 @pytest.mark.parametrize("name", TRANSCRIPTS)
 def test_transcript(name: str) -> None:
-    core = new_core()
-    for at_ms, events, effects in TRANSCRIPTS[name]:
-        assert (at_ms, without_reasons(feed(core, at_ms, *events))) == (at_ms, effects)
+    play(new_core(), TRANSCRIPTS[name])
+
+
+@pytest.mark.parametrize("name", WITHOUT_WAITING)
+def test_transcript_of_one_that_waits_for_no_follower(name: str) -> None:
+    play(LeaderCopies("a", LIMITS, waits=False), WITHOUT_WAITING[name])
 
 
 def test_it_says_how_far_behind_followers_are_and_why_others_have_no_session() -> None:
