@@ -242,9 +242,9 @@ class HostShards:
 
     # ---- opening
 
-    def begin_opening(self, order: OpenShard) -> Opening:
+    def begin_opening(self, order: OpenShard, *, was_followed: bool = False) -> Opening:
         """To be carried out by ``open``."""
-        opening = Opening(order)
+        opening = Opening(order, was_followed=was_followed)
         with self._lock:
             self._openings[order.opening] = opening
         return opening
@@ -294,9 +294,9 @@ class HostShards:
             opening.end()
         return self.abandon(number)
 
-    def order_of(self, number: OpeningId) -> OpenShard:
-        """What that opening was to open."""
-        return self._openings[number].order
+    def opening(self, number: OpeningId) -> Opening:
+        """One that is under way, or has a shard open."""
+        return self._openings[number]
 
     def openings(self) -> list[Opening]:
         """Those that are under way, or have a shard open."""
@@ -317,10 +317,35 @@ class HostShards:
 
     def tell_copies(self, copies: TellCopies) -> None:
         """On any thread. For a shard that is served no more it is nothing."""
-        with self._lock:
-            served = self._served.get(copies.key)
-        if served is not None and served.led is not None and served.opening.order.opening == copies.opening:
+        served = self._served_by(copies.key, copies.opening)
+        if served is None:
+            return
+        if served.opening.order.config.shares_store:
+            self._led_shards.run(lambda: self._keep_warm(copies))
+        elif served.led is not None:
             served.led.tell(copies.copies, copies.peers)
+
+    def _keep_warm(self, copies: TellCopies) -> None:
+        """On the ingest thread: whoever follows the shard is told of each change, as long as somebody does."""
+        served = self._served_by(copies.key, copies.opening)
+        if served is None or served.opening.consumer is not None:  # what a source brings is in no entry
+            return
+        led = served.led
+        if copies.copies.followers and led is None:
+            led = self._led_shards.lead(served.opening.order, served.shard, served.metadata)
+        if led is not None:
+            led.tell(copies.copies, copies.peers)
+        if led is not None and not copies.copies.followers:
+            self._led_shards.end(led)
+            led = None
+        with self._lock:
+            self._served[copies.key] = replace(served, led=led)
+
+    def _served_by(self, key: ShardKey, number: OpeningId) -> ServedShard | None:
+        """The shard as that opening opened it, if it is served."""
+        with self._lock:
+            served = self._served.get(key)
+        return served if served is not None and served.opening.order.opening == number else None
 
     # ---- copies of others' shards
 
@@ -341,7 +366,8 @@ class HostShards:
     def begin_promotion(self, order: PromoteShard) -> Opening:
         """What the node followed is to be led by it. To be carried out by ``promote``, or else by ``open``."""
         followed = self._openings[order.opening].order
-        return self.begin_opening(replace(followed, epoch=order.epoch, was_open=order.was_open, is_follower=False))
+        led = replace(followed, epoch=order.epoch, was_open=order.was_open, is_follower=False)
+        return self.begin_opening(led, was_followed=True)
 
     def promote(self, opening: Opening, shard: Shard) -> bool:
         """``shard``: the copy, open and in nobody else's hand. What becomes of it is told.
@@ -379,16 +405,25 @@ class HostShards:
     # ---- closing, on the ingest thread
 
     def close(self, number: OpeningId) -> None:
-        """What that opening opened, in part or whole. What becomes of it is told."""
+        """What that opening opened, in part or whole, as soon as those who keep it warm have all. What becomes of it is
+        told.
+        """
         opening = self._openings[number]
-        with self._lock:
-            served = self._served.get(opening.order.key)
-            if served is not None and served.opening is opening:
+        served = self._served_by(opening.order.key, number)
+        led = None if served is None else served.led
+        if served is not None:
+            with self._lock:
                 del self._served[opening.order.key]
-        problem = ""
+        if led is None:
+            self._close(opening, None)
+        else:
+            self._led_shards.end_when_told(led, lambda: self._close(opening, led))
+
+    def _close(self, opening: Opening, led: LedShard | None) -> None:
+        number, problem = opening.order.opening, ""
         try:
-            if served is not None and served.opening is opening and served.led is not None:
-                self._led_shards.end(served.led)
+            if led is not None:
+                self._led_shards.end(led)
             _close(opening)
         except Exception as error:
             problem = str(error) or type(error).__name__

@@ -52,7 +52,7 @@ class Ingestion:
         checkpoints: NDArray[np.int64],
     ) -> None:
         self._memory = memory
-        self._store = store
+        self.store = store
         self._late = late
         self._cardinality = cardinality
         self._clock = clock
@@ -315,7 +315,7 @@ class Ingestion:
         if part_keys is None and log is None:
             return None
         commit = Commit(part_keys, log, self.next_series_id, self.next_offset + (log is not None))
-        self._store.commit(commit)
+        self.store.commit(commit)
         self.next_offset = commit.next_offset
         if log is not None:
             self.note_log(log)

@@ -28,8 +28,8 @@ ENTRIES = [
     FlushEntry((), CLOCK, 64, (3,) * 64, 0, (1, 2, 3), None, 0),
     SealEntry((1,)),
     DropEntry((4, 5), CLOCK),
-    DeadSeriesEntry(tuple(range(1000))),
-    DeadSeriesEntry(()),
+    DeadSeriesEntry(tuple(range(1000)), 1001),
+    DeadSeriesEntry((), 7),
 ]
 
 

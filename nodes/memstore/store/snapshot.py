@@ -72,7 +72,8 @@ class StoreSnapshot:
         """
 
         def more_bytes(item: Item) -> int:
-            return self._data_bytes(int(item[1])) if item[0] is Kind.HELD else 0
+            kind, *fields = item
+            return self._data_bytes(int(fields[0])) if kind is Kind.HELD else 0
 
         with database_errors(self._path, "read"):
             yield from pieces_of(self._rows(bytes_max, dict(without), with_data=with_data), bytes_max, more_bytes)

@@ -91,8 +91,8 @@ class SqlDatabase:
             connection = self._writer.connect()
             connection.detach()
             try:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-                connection.execute(sa.text(f"SET LOCAL idle_in_transaction_session_timeout = '{_SNAPSHOT_IDLE_S}s'"))
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_SNAPSHOT_IDLE_S}s'")
                 yield connection
             finally:
                 connection.close()
