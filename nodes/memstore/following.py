@@ -95,6 +95,7 @@ class Following:
         if memory.index.find(high, low)[1] < len(keys):
             raise self._differs("a commit has new series that the copy has already")
         self.store.commit(commit)
+        known = memory.index.count
         try:
             if keys:
                 with memory.lock:
@@ -102,7 +103,7 @@ class Following:
                     pair_ids, pair_counts = memory.index.split(keys)
                     memory.index.add(pair_ids, pair_counts, high, low, new_ids)
                 partitions = self._partitions(records, new_ids)
-            ingestion.took(commit)
+            ingestion.took(commit, known)
             for record, owners in zip(records, partitions, strict=True):
                 new = NewSamples(owners, record.counts, record.times, record.values)
                 ingestion.apply(new, record.shut_ms, WriteOutcome())

@@ -46,7 +46,7 @@ from filoray.nodes.memstore.following import Following
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.lock_turns import Breathe
-from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_keys, replay_log
+from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_keys, reading_of_batches, replay_log
 from filoray.nodes.memstore.replica_entries import ReplicaEntry
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
@@ -57,7 +57,7 @@ from filoray.nodes.memstore.store.warm_store import SnapshotRows, WarmStore
 from filoray.nodes.memstore.takeover import take_over
 from filoray.nodes.memstore.upkeep.cardinality import Cardinality
 from filoray.nodes.memstore.upkeep.flusher import Flusher
-from filoray.nodes.memstore.upkeep.retention_clock import ClockReading, RetentionClock
+from filoray.nodes.memstore.upkeep.retention_clock import RetentionClock
 from filoray.nodes.memstore.upkeep.shard_changes import ShardChanges
 
 MatcherSets = Sequence[Sequence[LabelMatcher]]
@@ -77,9 +77,9 @@ class Shard:
         self._chunks = ChunkReader(self._memory, store, spec.store.decoded_chunk_cache_bytes, spec.name)
         self._reader = SampleReader(self._memory, self._chunks, spec.store.max_data_per_shard_query_bytes)
         checkpoints = np.array([state.checkpoints.get(group, -1) for group in range(state.group_count)], np.int64)
-        cardinality = self._cardinality = Cardinality(spec.store)
+        cardinality = Cardinality(spec.store)
         late = LateArrival(self._memory, self._reader, spec.store.out_of_order_window_ms)
-        clock = RetentionClock(state.clock or _reading_of_batches(self._memory), spec.store.clock_jump_wait_ms)
+        clock = RetentionClock(state.clock or reading_of_batches(self._memory), spec.store.clock_jump_wait_ms)
         self._ingestion = Ingestion(self._memory, store, late, cardinality, clock, spec.store, checkpoints)
         count_series(self._memory, cardinality)
         replay_log(self._memory, store, self._ingestion, spec.name, on_progress)
@@ -259,7 +259,6 @@ class Shard:
             self._go_on_in(take_over(self._warm, led, self.spec.epoch, self._following))
         self.spec = replace(self.spec, epoch=epoch)
         self._is_follower = False
-        count_series(self._memory, self._cardinality)
 
     def _go_on_in(self, store: ColumnStore) -> None:
         """All changes are made there from now on. Nobody reads meanwhile."""
@@ -404,11 +403,3 @@ class Shard:
     def delete(self) -> None:
         """Stop and remove all that is stored."""
         self._store.delete()
-
-
-def _reading_of_batches(memory: ShardMemory) -> ClockReading | None:
-    """A shard that no retention clock was stored with: as if it had been closed when it was last flushed."""
-    if not memory.batches:
-        return None
-    newest_ms = next(reversed(memory.batches.values())).written_ms
-    return ClockReading(newest_ms, newest_ms)

@@ -67,7 +67,7 @@ class LedShards:
         self._run_on_ingest_thread: RunOnIngestThread | None = None
         self._lock = threading.Lock()
         self._released: dict[LeaderRounds, int] = {}
-        self._waiting: dict[LeaderRounds, None] = {}
+        self._waiting: dict[LeaderRounds | LeaderStream, None] = {}
         """Those whose next round is to be begun after the next piece of upkeep. The ingest thread's."""
 
     def run_with(self, run_on_ingest_thread: RunOnIngestThread) -> None:

@@ -47,7 +47,7 @@ from filoray.nodes.memstore.store.store_choice import Snapshot
 
 logger = logging.getLogger(__name__)
 
-_DRAIN_S = 0.25
+_DRAIN_S = 0.2
 """Of a shard that moves: whoever leads it next need not look for what was not told, but others wait meanwhile."""
 AskSnapshot = Callable[[TakeSnapshot, Callable[[Exception], None]], None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 from filoray.nodes.memstore.shard_spec import ShardSpec
@@ -10,6 +11,7 @@ from filoray.nodes.memstore.store.column_store import ColumnStore, StoredChunks
 from filoray.nodes.memstore.store.copy_checksums import open_to_read
 from filoray.nodes.memstore.store.snapshot import StoreSnapshot
 from filoray.nodes.memstore.store.sqlite_column_store import SqliteColumnStore
+from filoray.nodes.memstore.store.sqlite_errors import database_errors
 from filoray.nodes.memstore.store.sqlite_reader import SqliteReader
 
 
@@ -59,11 +61,23 @@ def open_snapshot(spec: ShardSpec) -> Snapshot:
 def open_chunks(spec: ShardSpec) -> StoredChunks:
     """To read chunks in a store that another owns. Raises DamagedStore, Unavailable if it cannot be reached."""
     if spec.column_store_url is None:
-        return SqliteReader(spec.path, open_to_read(spec.path))
+        return _open_file(spec.path)
     from filoray.nodes.memstore.store.sql_database import SqlDatabase
     from filoray.nodes.memstore.store.sql_reader import SqlReader
 
     return SqlReader(SqlDatabase.acquire(spec.column_store_url), spec.storage_name, spec.shard)
+
+
+def _open_file(path: Path) -> SqliteReader:
+    """The file is really open, so that its owner is not the last to close it, which would empty its log first."""
+    connection = open_to_read(path)
+    try:
+        with database_errors(path, "read"):
+            connection.execute("SELECT format FROM meta").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return SqliteReader(path, connection)
 
 
 def delete_shared_store(column_store_url: str | None, storage_name: str, shard: int) -> None:
