@@ -95,9 +95,24 @@ class DatasetConfig:
         return not self.has_copies
 
     @property
+    def is_replicated(self) -> bool:
+        """Whether other nodes than a shard's owner follow it at all times: with files of their own, or warm."""
+        return self.num_replicas > 1
+
+    @property
+    def moves_warmly(self) -> bool:
+        """Whether a node can follow a shard without files of its own: what makes it is what is written to filoray."""
+        return self.shares_store and self.source_factory == LOG_STREAM_FACTORY
+
+    @property
     def shards_per_node_max(self) -> int:
         """A node's capacity: ceil(num_shards / min_num_nodes), FiloDB's rule; of copies, so many times as many."""
         return min(self.num_shards, -(-self.num_shards * self.num_replicas // self.min_num_nodes))
+
+    @property
+    def owned_per_node_max(self) -> int:
+        """How many shards a node may own. Where others follow, who leads is who is in sync."""
+        return self.num_shards if self.is_replicated else self.shards_per_node_max
 
     def to_json(self) -> str:
         """The form the MetaStore keeps."""

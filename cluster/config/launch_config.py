@@ -28,6 +28,7 @@ class BalanceConfig:
     rebalance: Annotated[bool, Flag("rebalance")]
     wait_ms: Annotated[int, Duration("wait")]
     moves_max: Annotated[int, Integer("moves-max", minimum=1)]
+    warm_up_timeout_ms: Annotated[int, Duration("warm-up-timeout")]
 
 
 @dataclass(frozen=True, slots=True)

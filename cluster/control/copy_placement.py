@@ -3,12 +3,14 @@
 Only a node of the last durable set in sync may lead: it has all that was acknowledged. That set stays as it is when
 another leads; the new leader proposes one without those that do not keep up, once it has opened the shard. A copy moves
 by one more that joins, and one that goes when enough others are in sync.
+
+Where the shards' store is shared, any node may lead, and the set says who has a shard warm in its memory.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from filoray.cluster.control.assignment import node_order
@@ -26,6 +28,7 @@ from filoray.cluster.control.shard_messages import (
 from filoray.cluster.control.shard_status import ACTIVE
 from filoray.cluster.control.shard_table import KnownDataset, ShardTable
 from filoray.cluster.errors import BadData
+from filoray.cluster.node_protocol import HeldShard
 
 
 class CopyPlacement:
@@ -53,6 +56,14 @@ class CopyPlacement:
             return node in failed, node in table.drained, dataset.shard_map.load_of(node), node_order(node)
 
         return sorted(members, key=rank)
+
+    def warm(self, dataset: KnownDataset, entry: ShardEntry) -> list[str]:
+        """Members that have a shard of a shared store in memory, as it seems, the best first."""
+        load_of = dataset.shard_map.load_of
+        found = [
+            node for node in entry.copies.followers if node in entry.copies.in_sync and node in self._table.members
+        ]
+        return sorted(found, key=lambda node: (load_of(node), node_order(node)))
 
     def switchable(self, dataset: KnownDataset, entries: Iterable[ShardEntry]) -> list[Switchable]:
         """Those that others could lead."""
@@ -104,16 +115,22 @@ class CopyPlacement:
 
     def chosen(self, dataset: KnownDataset, entry: ShardEntry, leader: str) -> CopySet:
         """The copies of a shard that ``leader`` is to have next."""
-        copies, key = entry.copies, (dataset.name, entry.shard)
+        copies, config = entry.copies, dataset.config
+        if not config.is_replicated:
+            return CopySet(copies.version + 1) if copies.followers else copies
+        key = (dataset.name, entry.shard)
         (self._unheard.add if {*copies.in_sync} - {leader} else self._unheard.discard)(key)
-        if copies.in_sync:
-            nodes = {*copies.followers, *copies.in_sync} - {leader}
-            return CopySet(copies.version + 1, tuple(sorted(nodes, key=node_order)), copies.in_sync)
-        return CopySet(copies.version + 1, (), (leader,))
+        if not copies.in_sync:
+            return copies if config.shares_store else CopySet(copies.version + 1, (), (leader,))
+        nodes = {*copies.followers, *copies.in_sync} - {leader}
+        followers = tuple(sorted(nodes, key=node_order))
+        if config.has_copies:
+            return CopySet(copies.version + 1, followers, copies.in_sync)
+        return _warm(copies.version + 1, followers, (*copies.in_sync, leader))
 
     def orders(self, dataset: KnownDataset, shards: Iterable[int]) -> list[ManagerCommand]:
         """For the followers of those shards, and for their leaders."""
-        entries = [dataset.shard_map[shard] for shard in shards]
+        entries = [entry for shard in shards if (entry := dataset.shard_map[shard]).copies.in_sync]
         commands: list[ManagerCommand] = []
         for node in sorted({node for entry in entries for node in entry.copies.followers}, key=node_order):
             commands += self.follow(dataset, node, entries)
@@ -145,6 +162,8 @@ class CopyPlacement:
         copies = entry.copies
         known = {entry.node, *copies.followers}
         is_taken = proposal.base_version == copies.version and entry.node in proposal.in_sync
+        if dataset.config.shares_store and not copies.followers:
+            is_taken = False  # nobody follows any more
         if not is_taken or not known.issuperset(proposal.in_sync):
             return self.tell(dataset, [entry])
         self._unheard.discard((dataset.name, entry.shard))
@@ -168,7 +187,7 @@ class CopyPlacement:
     def check_candidate(self, dataset: KnownDataset, entry: ShardEntry, node: str) -> None:
         """Raises BadData if ``node`` may not lead the shard."""
         in_sync = entry.copies.in_sync
-        if in_sync and node not in in_sync:
+        if dataset.config.has_copies and in_sync and node not in in_sync:
             raise BadData(
                 f"{node} has no copy of shard {entry.shard} of dataset {dataset.name} that is in sync; "
                 f"{', '.join(in_sync)} {'has' if len(in_sync) == 1 else 'have'}"
@@ -176,20 +195,36 @@ class CopyPlacement:
 
     # ---- members
 
-    def joined(self, node: str) -> list[ManagerCommand]:
+    def joined(self, node: str, held: Iterable[HeldShard]) -> list[ManagerCommand]:
         """Have it follow what it is a follower of, drop what it is not, and tell the leaders that it is there."""
         for failed in self._failed.values():
             failed.discard(node)  # that was its former process
-        commands: list[ManagerCommand] = []
+        commands = self._forget_warm(node, held)
         for dataset in self._table.copied_datasets:
             entries = [entry for entry in dataset.shard_map.shards if node in entry.copies.followers]
             commands += [*self.follow(dataset, node, entries), *self.tell(dataset, entries)]
             owned = dataset.shard_map.owned_by(node)
-            commands += self.tell(dataset, owned)
-            self._astray[dataset.name, node] = {
-                entry.shard for entry in dataset.shard_map.shards if not entry.is_on(node)
-            }
+            commands += self.tell(dataset, [entry for entry in owned if entry.copies.in_sync])
+            if dataset.config.has_copies:
+                self._astray[dataset.name, node] = {
+                    entry.shard for entry in dataset.shard_map.shards if not entry.is_on(node)
+                }
         return commands
+
+    def _forget_warm(self, node: str, held: Iterable[HeldShard]) -> list[ManagerCommand]:
+        """What it follows in its memory though it is not to, since the last coordinator did not get to tell it."""
+        table = self._table
+        dropped: dict[str, list[FollowedShard]] = {}
+        for one in held:
+            dataset = table.datasets.get(one.dataset)
+            if one.is_follower and dataset is not None and dataset.config.shares_store:
+                entry = dataset.shard_map[one.shard] if one.shard < len(dataset.shard_map) else None
+                if entry is not None and not entry.is_on(node):
+                    dropped.setdefault(one.dataset, []).append(entry.followed)
+        return [
+            DropCopies(node, table.members[node], name, tuple(shards), table.datasets[name].config.generation)
+            for name, shards in dropped.items()
+        ]
 
     def drained(self, node: str, *, keeps_copies: bool) -> None:
         (self._keeps_copies.add if keeps_copies else self._keeps_copies.discard)(node)
@@ -234,7 +269,7 @@ class CopyPlacement:
         ``counts_absent``: copies of nodes that are away count, as nodes come back soon.
         """
         table, config = self._table, dataset.config
-        if not config.has_copies or table.unconfirmed:
+        if not config.is_replicated or table.unconfirmed:
             return []
         open_nodes = self._nodes_for_copies()
         counted = self._staying(dataset) if counts_absent else open_nodes
@@ -259,8 +294,11 @@ class CopyPlacement:
         found = next_copy_move(copies, loads, open_nodes)
         return [] if found is None else self._add(dataset, {found[0]: [found[1]]}, "copies become even")
 
-    def drop_surplus(self, dataset: KnownDataset) -> list[ManagerCommand]:
-        """Copies that are not needed any more, as enough others are in sync."""
+    def drop_surplus(self, dataset: KnownDataset, moving: Collection[ShardKey]) -> list[ManagerCommand]:
+        """Copies that are not needed any more, as enough others are in sync.
+
+        None of ``moving`` shards, which have one more as it is to lead.
+        """
         table, config = self._table, dataset.config
         open_nodes = self._nodes_for_copies()
         # A copy on a node that is away for a moment is none too many.
@@ -268,7 +306,7 @@ class CopyPlacement:
         loads = self._loads(dataset)
         dropped: dict[int, str] = {}
         for entry in dataset.shard_map.with_status(ACTIVE):
-            if self._is_unheard(dataset, entry):
+            if self._is_unheard(dataset, entry) or (dataset.name, entry.shard) in moving:
                 continue
             is_leaving = any(node in table.drained - self._keeps_copies for node in entry.copies.followers)
             if len(entry.copies.followers) + 1 > count or is_leaving:
@@ -276,7 +314,7 @@ class CopyPlacement:
                 if node is not None:
                     dropped[entry.shard] = node
                     loads[node] -= 1
-        return self._drop(dataset, dropped)
+        return self.drop(dataset, dropped, "enough others are in sync")
 
     def _add(self, dataset: KnownDataset, added: dict[int, list[str]], why: str) -> list[ManagerCommand]:
         changed = []
@@ -284,8 +322,10 @@ class CopyPlacement:
             entry = dataset.shard_map[shard]
             copies = entry.copies
             followers = tuple(sorted({*copies.followers, *nodes}, key=node_order))
-            changed.append(replace(entry, copies=CopySet(copies.version + 1, followers, copies.in_sync)))
-            self._table.tell(dataset, shard, f"{', '.join(nodes)} is to have a copy: {why}")
+            in_sync = copies.in_sync or ((entry.node,) if entry.node is not None else ())
+            changed.append(replace(entry, copies=CopySet(copies.version + 1, followers, in_sync)))
+            what = "is to have a copy" if dataset.config.has_copies else "follows, to have it in memory"
+            self._table.tell(dataset, shard, f"{', '.join(nodes)} {what}: {why}")
         if not changed:
             return []
         commands = self._change(dataset, changed)
@@ -294,26 +334,38 @@ class CopyPlacement:
             commands += self.follow(dataset, node, entries)
         return commands
 
-    def _drop(self, dataset: KnownDataset, dropped: dict[int, str]) -> list[ManagerCommand]:
+    def drop(self, dataset: KnownDataset, dropped: Mapping[int, str], why: str) -> list[ManagerCommand]:
+        """The followers of those shards, one each, go."""
         changed = []
-        by_node: dict[str, list[FollowedShard]] = {}
         for shard, node in dropped.items():
             entry = dataset.shard_map[shard]
             followers, in_sync = (
                 tuple(other for other in nodes if other != node)
                 for nodes in (entry.copies.followers, entry.copies.in_sync)
             )
-            changed.append(replace(entry, copies=CopySet(entry.copies.version + 1, followers, in_sync)))
-            by_node.setdefault(node, []).append(changed[-1].followed)
-            self._table.tell(dataset, shard, f"the copy on {node} goes: enough others are in sync")
+            version, is_warm = entry.copies.version + 1, dataset.config.shares_store
+            copies = _warm(version, followers, in_sync) if is_warm else CopySet(version, followers, in_sync)
+            changed.append(replace(entry, copies=copies))
+            self._table.tell(dataset, shard, f"the copy on {node} goes: {why}")
         if not changed:
             return []
-        commands = self._change(dataset, changed)
-        for node, shards in sorted(by_node.items(), key=lambda item: node_order(item[0])):
-            if (incarnation := self._table.members.get(node)) is not None:
-                generation = dataset.config.generation
-                commands.append(DropCopies(node, incarnation, dataset.name, tuple(shards), generation))
-        return commands
+        left = [(entry, [dropped[entry.shard]]) for entry in changed]
+        return [*self._change(dataset, changed), *self.drop_orders(dataset, left)]
+
+    def drop_orders(
+        self, dataset: KnownDataset, left: Iterable[tuple[ShardEntry, Iterable[str]]]
+    ) -> list[ManagerCommand]:
+        """For nodes that follow those shards no more, as they are now."""
+        by_node: dict[str, list[FollowedShard]] = {}
+        for entry, nodes in left:
+            for node in nodes:
+                by_node.setdefault(node, []).append(entry.followed)
+        members, generation = self._table.members, dataset.config.generation
+        return [
+            DropCopies(node, members[node], dataset.name, tuple(shards), generation)
+            for node, shards in sorted(by_node.items(), key=lambda item: node_order(item[0]))
+            if node in members
+        ]
 
     def _change(self, dataset: KnownDataset, entries: Sequence[ShardEntry]) -> list[ManagerCommand]:
         self._table.change(dataset, entries)
@@ -323,6 +375,11 @@ class CopyPlacement:
     def _loads(self, dataset: KnownDataset) -> Counter[str]:
         """Copies of the data set that each node has or is to get."""
         return Counter(node for entry in dataset.shard_map.shards for node in _nodes(entry))
+
+
+def _warm(version: int, followers: tuple[str, ...], in_sync: Iterable[str]) -> CopySet:
+    """Of a shard whose store is shared; nobody is in sync where nobody follows."""
+    return CopySet(version, followers, tuple(dict.fromkeys(in_sync)) if followers else ())
 
 
 def _nodes(entry: ShardEntry) -> tuple[str, ...]:

@@ -4,6 +4,10 @@ A shard of a data set with ``num-replicas`` above 1 has a leader, which answers,
 have what it has. Who is *in sync* goes by Kafka's rule (KIP-497, AlterPartition): the coordinator keeps the set and its
 version, the leader proposes another for the version that it knows, and stops waiting for a follower only when it was
 told a set without it. So whoever is in the last durable set has all that was ever acknowledged, and may lead.
+
+Where all nodes share the shard's store, followers have it in their memory only, *warm*: those of a data set with
+``num-replicas`` above 1 at all times, and the node that a shard is about to move to. There any node may lead, and who
+is in sync merely does so sooner: what it has in memory counts only if it is what the store has.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CopySet:
-    """``version`` grows with every change. All empty where a shard has one copy.
+    """``version`` grows with every change. No nodes where a shard has one copy, or a shared store and no followers.
 
     ``followers``: nodes that have a copy or are to get one, without the leader's. ``in_sync``: those that may lead
     next, with the leader's.

@@ -376,7 +376,7 @@ class LeaderCopies:
     # ---- who is in sync
 
     def _propose(self, effects: list[CopyEffect], now_ms: int) -> None:
-        if self._first_version is None:
+        if self._first_version is None or not (self._waits or self._followers):
             return
         # Whoever may lead has all that was released; those that have caught up are waited for, so they soon have.
         needed = self._released if self._waits else 0

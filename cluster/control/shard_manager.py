@@ -118,8 +118,8 @@ class ShardManager:
                 return self._placement.drain(node, keeps_copies=keeps_copies)
             case NodeUndrained(node):
                 return self._placement.undrain(node)
-            case SpreadDue(moves_max, evens_out):
-                return self._placement.spread(moves_max, evens_out=evens_out)
+            case SpreadDue():
+                return self._placement.spread(event)
 
     # ---- what can be asked
 
@@ -273,7 +273,7 @@ class ShardManager:
             assert present in (None, member.incarnation), f"{member} joined, but {present} is not gone"
             self._table.members[member.node] = member.incarnation
             commands += self._reconcile(member.node, member.incarnation, member.held)
-            commands += self._placement.copies.joined(member.node)
+            commands += self._placement.joined(member)
             self._table.unconfirmed.discard(member.node)
         commands += self._place_all_deletions()
         self._placement.nodes_changed()
@@ -369,14 +369,14 @@ class ShardManager:
         if not is_owner or entry.epoch != report.epoch:
             return []
         if isinstance(report.event, InSyncProposed):
-            return self._placement.proposed(dataset, entry, report.event) if dataset.config.has_copies else []
+            return self._placement.proposed(dataset, entry, report.event)
         moved = self._table.moved(dataset, entry, report.event, f"{event.node} says so")
         if isinstance(report.event, IngestionError) and report.event.stored_epoch > entry.epoch:
             return self._overtake(dataset, moved, event.node, report.event.stored_epoch)
         if moved == entry:
             return []
         self._table.change(dataset, [moved])
-        if dataset.config.has_copies and (commands := self._placement.copy_reported(dataset, entry, moved)):
+        if dataset.config.is_replicated and (commands := self._placement.copy_reported(dataset, entry, moved)):
             return commands
         persist: list[ManagerCommand] = [PersistShardMap(dataset.shard_map)] if moved.node is None else []
         return persist + self._table.publish(dataset)

@@ -141,11 +141,14 @@ class NodeUndrained:
 class SpreadDue:
     """Shards may be moved so that the map becomes even, and drained nodes empty: at most ``moves_max`` at once.
 
-    ``evens_out``: the former too; else only drained nodes are made empty.
+    ``evens_out``: the former too; else only drained nodes are made empty. ``now_ms``: by a clock that only goes on.
+    ``warm_up_ms``: for how long a node may follow a shard that moves there before it is handed over without that.
     """
 
     moves_max: int
     evens_out: bool = True
+    now_ms: int = 0
+    warm_up_ms: int = 30_000
 
 
 ManagerEvent = (

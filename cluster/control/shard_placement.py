@@ -1,8 +1,9 @@
 """Which node gets which shard, and taking shards from their owners: a part of the ShardManager.
 
 A shard that is taken from its owner is fenced until that has closed it; then it goes to the node that it is bound for,
-or, if that cannot have it any more or none was chosen, to the one that ``assignment.py`` chooses. Which healthy shards
-move by themselves is ``spreading.py``'s to say; here is when.
+or, if that cannot have it any more or none was chosen, to one that has it warm in its memory, or else to the one that
+``assignment.py`` chooses. Which healthy shards move by themselves is ``spreading.py``'s to say; here is when. Where the
+node that is to have one can follow it first, it does (``warm_moves.py``).
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from filoray.cluster.control.fences import ShardKey
 from filoray.cluster.control.shard_map import ShardEntry
 from filoray.cluster.control.shard_messages import (
     ManagerCommand,
+    MemberJoined,
     PersistDrained,
     PersistShardMap,
+    SpreadDue,
     StartShards,
     StopShards,
 )
@@ -34,6 +37,7 @@ from filoray.cluster.control.shard_status import (
 )
 from filoray.cluster.control.shard_table import KnownDataset, ShardTable
 from filoray.cluster.control.spreading import DatasetSpread, Move, next_move, room_elsewhere
+from filoray.cluster.control.warm_moves import WarmMoves
 from filoray.cluster.errors import BadData, Unavailable
 from filoray.cluster.node_protocol import ShardEpoch
 
@@ -45,12 +49,14 @@ class ShardPlacement:
     def __init__(self, table: ShardTable) -> None:
         self._table = table
         self._bound_for: dict[ShardKey, str] = {}
-        """Of shards that were taken from their owner: who is to have them, if it still can by then."""
+        """Of shards that move, or were taken from their owner: who is to have them, if it still can by then."""
         self._by_hand: set[ShardKey] = set()
         """Shards that an operator gave to a node since the last one came or went: they stay there."""
         self._to_lead: dict[ShardKey, str] = {}
-        """Of shards that an operator moves: who is to lead once it is in sync."""
+        """Of shards with copies that an operator moves: who is to lead once it is in sync."""
         self.copies = CopyPlacement(table)
+        self._moves = WarmMoves(table, self.copies)
+        self._bound_for |= {key: move.node for key, move in self._moves}
         self._is_even = False
 
     # ---- what can be asked
@@ -58,7 +64,7 @@ class ShardPlacement:
     @property
     def is_even(self) -> bool:
         """Whether no shard is on its way and none is to move."""
-        return self._is_even and not self._unsettled()
+        return self._is_even and not self._unsettled() and not self._moves
 
     def unowned(self, dataset: KnownDataset) -> tuple[int, ...]:
         """Shards that may be given to a node now."""
@@ -70,6 +76,8 @@ class ShardPlacement:
         if self._table.unconfirmed:
             return ()
         waiting = self.unowned(dataset)  # whatever could be given out was
+        if dataset.config.shares_store:
+            return waiting
         return tuple(shard for shard in waiting if not dataset.shard_map[shard].copies.in_sync)
 
     # ---- giving
@@ -87,7 +95,7 @@ class ShardPlacement:
 
     def _ask_others_to_lead(self, dataset: KnownDataset) -> list[ManagerCommand]:
         """Shards whose leaders cannot open what they have, where another has it too."""
-        if not dataset.config.has_copies or self._table.unconfirmed:
+        if not dataset.config.is_replicated or self._table.unconfirmed:
             return []
         commands: list[ManagerCommand] = []
         for entry in dataset.shard_map.with_status(StatusKind.ERROR):
@@ -122,30 +130,38 @@ class ShardPlacement:
         return commands + (self._assign_anywhere(dataset, fresh, why) if fresh else [])
 
     def _assign_anywhere(self, dataset: KnownDataset, waiting: Sequence[int], why: str) -> list[ManagerCommand]:
-        capacity, open_nodes = dataset.config.shards_per_node_max, self._table.open_nodes
+        config, open_nodes = dataset.config, self._table.open_nodes
         totals = Counter({node: self._table.load_of(node) for node in open_nodes})
         of_dataset = Counter({node: dataset.shard_map.load_of(node) for node in open_nodes})
         chosen: dict[int, str] = {}
         for shard in waiting:
-            node = self._bound_for.get((dataset.name, shard))
-            if node in open_nodes and of_dataset[node] < capacity:
-                chosen[shard] = node
-                of_dataset[node] += 1
-                totals[node] += 1
+            warm = self.copies.warm(dataset, dataset.shard_map[shard])
+            for node in (self._bound_for.get((dataset.name, shard)), *warm):
+                if node in open_nodes and of_dataset[node] < config.owned_per_node_max:
+                    chosen[shard] = node
+                    of_dataset[node] += 1
+                    totals[node] += 1
+                    break
         loads = {node: NodeLoad(of_dataset[node], totals[node]) for node in open_nodes}
-        chosen |= assign_shards((shard for shard in waiting if shard not in chosen), loads, capacity)
+        others = (shard for shard in waiting if shard not in chosen)
+        chosen |= assign_shards(others, loads, config.shards_per_node_max)
         return self.hand_over(dataset, chosen, why) if chosen else []
 
     def hand_over(self, dataset: KnownDataset, chosen: Mapping[int, str], why: str) -> list[ManagerCommand]:
         """Each shard of ``chosen``, which nobody has, to its node, at its next epoch."""
         table, changed = self._table, []
         by_node: dict[str, list[ShardEpoch]] = {}
+        left: dict[int, tuple[str, ...]] = {}
+        """Who followed for a move, and does not lead."""
         for shard, node in chosen.items():
             entry = dataset.shard_map[shard]
             self._bound_for.pop((dataset.name, shard), None)
+            self._moves.end((dataset.name, shard))
             epoch = table.epochs.next((dataset.name, shard))
             status = next_status(entry.status, ShardAssignmentStarted())
-            copies = self.copies.chosen(dataset, entry, node) if dataset.config.has_copies else entry.copies
+            copies = self.copies.chosen(dataset, entry, node)
+            if entry.copies.followers and not dataset.config.is_replicated:
+                left[shard] = tuple(other for other in entry.copies.followers if other != node)
             changed.append(replace(entry, status=status, node=node, epoch=epoch, copies=copies))
             table.tell(dataset, shard, f"{entry.status} -> {status}: {node}, epoch {epoch}; {why}")
             by_node.setdefault(node, []).append((shard, epoch))
@@ -154,9 +170,10 @@ class ShardPlacement:
             StartShards(node, table.members[node], dataset.config, tuple(shards))
             for node, shards in sorted(by_node.items(), key=lambda item: node_order(item[0]))
         ]
-        if dataset.config.has_copies:
+        if dataset.config.is_replicated:
             self._is_even = False  # who follows may be too few, or not in sync
             orders += self.copies.orders(dataset, chosen)
+        orders += self.copies.drop_orders(dataset, ((dataset.shard_map[shard], nodes) for shard, nodes in left.items()))
         return [PersistShardMap(dataset.shard_map), *orders, *table.publish(dataset)]
 
     def start(self, name: str, node: str, shards: tuple[int, ...]) -> list[ManagerCommand]:
@@ -195,8 +212,10 @@ class ShardPlacement:
 
     def stop(self, name: str, shards: tuple[int, ...]) -> list[ManagerCommand]:
         """As an operator says; raises as ``ShardsStopped`` has it."""
-        dataset, entries = self._owned(name, shards)
-        return self._take(dataset, entries, IngestionStopped(), "stopped by an operator")
+        dataset, _ = self._owned(name, shards)
+        why = "stopped by an operator"
+        commands = self._stay(dataset, shards, why)
+        return commands + self._take(dataset, [dataset.shard_map[shard] for shard in shards], IngestionStopped(), why)
 
     def move(self, name: str, node: str, shards: tuple[int, ...]) -> list[ManagerCommand]:
         """As an operator says; raises as ``ShardsMoved`` has it."""
@@ -207,9 +226,52 @@ class ShardPlacement:
         self._by_hand.update((name, shard) for shard in shards)
         if dataset.config.has_copies:
             return self._move_leaders(dataset, node, others)
-        for entry in others:
-            self._bound_for[name, entry.shard] = node
-        return self._take(dataset, others, HandoverStarted(), f"moved to {node} by an operator") if others else []
+        why = f"moved to {node} by an operator"
+        here = self._stay(dataset, [entry.shard for entry in entries if entry.node == node], why)
+        return here + self._begin_moves(dataset, others, node, why)
+
+    def _stay(self, dataset: KnownDataset, shards: Iterable[int], why: str) -> list[ManagerCommand]:
+        """Those of ``shards`` that move to a node, which follows them, do so no more."""
+        moving = [shard for shard in shards if (dataset.name, shard) in self._moves]
+        for shard in moving:
+            del self._bound_for[dataset.name, shard]
+        return self._moves.give_up(dataset, moving, why)
+
+    def _begin_moves(
+        self, dataset: KnownDataset, entries: Sequence[ShardEntry], node: str, why: str
+    ) -> list[ManagerCommand]:
+        """To ``node``: once that is in sync, or at once where it is so, or cannot be."""
+        warming = [
+            entry
+            for entry in entries
+            if dataset.config.moves_warmly
+            and entry.status.kind is StatusKind.ACTIVE
+            and node not in entry.copies.in_sync
+        ]
+        commands = self._moves.begin(dataset, warming, node, why)
+        self._bound_for |= {(dataset.name, entry.shard): node for entry in entries}
+        numbers = {entry.shard for entry in entries} - {entry.shard for entry in warming}
+        ready = [dataset.shard_map[shard] for shard in sorted(numbers)]
+        return commands + (self._take(dataset, ready, HandoverStarted(), why) if ready else [])
+
+    def _go_on_with_moves(self, now_ms: int, warm_up_ms: int) -> list[ManagerCommand]:
+        """Those whose node is in sync are switched; those that take too long are handed over as they are."""
+        commands: list[ManagerCommand] = []
+        for (name, shard), move in self._moves:
+            dataset = self._table.datasets[name]
+            entry = dataset.shard_map[shard]
+            if (entry.node, entry.epoch) == (None, move.epoch):  # its owner is lost; whoever gets it may be that node
+                self._moves.end((name, shard))
+                continue
+            move.since_ms = now_ms if move.since_ms is None else move.since_ms
+            if problem := self._moves.problem(dataset, move):
+                commands += self._stay(dataset, (shard,), problem)
+            elif move.node in entry.copies.in_sync:
+                commands += self._switch(dataset, move.node, [entry], move.why)
+            elif now_ms - move.since_ms >= warm_up_ms:
+                why = f"{move.node} has not caught up within {warm_up_ms} ms, and gets it as it is"
+                commands += self._take(dataset, [entry], HandoverStarted(), why)
+        return commands
 
     def _move_leaders(self, dataset: KnownDataset, node: str, entries: Sequence[ShardEntry]) -> list[ManagerCommand]:
         """To ``node`` where it is in sync; where it is not, once it is."""
@@ -234,8 +296,13 @@ class ShardPlacement:
     def proposed(self, dataset: KnownDataset, entry: ShardEntry, proposal: InSyncProposed) -> list[ManagerCommand]:
         """As ``CopyPlacement.proposed``; and what waits for a copy to be in sync goes on."""
         commands = self.copies.proposed(dataset, entry, proposal)
-        self._is_even = False
+        self._is_even = self._is_even and not dataset.config.is_replicated
         entry = dataset.shard_map[entry.shard]
+        move = self._moves.get((dataset.name, entry.shard))
+        if move is not None and move.node in entry.copies.in_sync and not self._table.unconfirmed:
+            if not self._moves.problem(dataset, move):
+                commands += self._switch(dataset, move.node, [entry], move.why)
+            return commands
         node = self._to_lead.get((dataset.name, entry.shard))
         if node is not None and node in entry.copies.in_sync and node in self._table.members:
             del self._to_lead[dataset.name, entry.shard]
@@ -265,6 +332,7 @@ class ShardPlacement:
             self._bound_for.pop((dataset.name, shard), None)
             self._by_hand.discard((dataset.name, shard))
             self._to_lead.pop((dataset.name, shard), None)
+            self._moves.end((dataset.name, shard))
         self.copies.forget(dataset)
 
     def _owned(self, name: str, shards: Sequence[int]) -> tuple[KnownDataset, list[ShardEntry]]:
@@ -285,6 +353,7 @@ class ShardPlacement:
         by_node: dict[str, list[ShardEpoch]] = {}
         for entry in entries:
             assert entry.node is not None, "it is taken from somebody"
+            self._moves.end((dataset.name, entry.shard))
             by_node.setdefault(entry.node, []).append((entry.shard, entry.epoch))
             table.fence_owner(dataset, entry)
         table.change(dataset, [table.moved(dataset, entry, event, why) for entry in entries])
@@ -294,6 +363,10 @@ class ShardPlacement:
         return [PersistShardMap(dataset.shard_map), *orders, *table.publish(dataset)]
 
     # ---- an even spread, and drained nodes
+
+    def joined(self, member: MemberJoined) -> list[ManagerCommand]:
+        """What it is to do for copies that it has, or that others have of what it leads."""
+        return [*self.copies.joined(member.node, member.held), *self._moves.joined(member.node)]
 
     def nodes_changed(self) -> None:
         """A node came, went, or may have shards again: the map may have to become even."""
@@ -316,7 +389,7 @@ class ShardPlacement:
         open_nodes = table.open_nodes - set(nodes)
         if not open_nodes:
             raise BadData(f"without {text} no node is left that may have shards")
-        for spread in self._spreads():
+        for spread in self._spreads(counts_moves=False):
             leaving = sum(spread.owned.get(drained, 0) for drained in table.drained.union(nodes))
             room = room_elsewhere(spread, open_nodes)
             if leaving > room:
@@ -335,7 +408,7 @@ class ShardPlacement:
     def has_nowhere_to_go(self, node: str) -> bool:
         """Whether the shards of a drained node can move no more: others have taken the room."""
         # Asked at each event while a node is being emptied, so what does not look at all shards comes first.
-        if not self._table.load_of(node) or self._unsettled():
+        if not self._table.load_of(node) or self._unsettled() or self._moves:
             return False
         if any(self.copies.has_joining(dataset, node) for dataset in self._table.copied_datasets):
             return False
@@ -353,18 +426,22 @@ class ShardPlacement:
                 return move
         return next_move(self._spreads(), table.members, table.drained, evens_out=evens_out)
 
-    def spread(self, moves_max: int, *, evens_out: bool) -> list[ManagerCommand]:
+    def spread(self, due: SpreadDue) -> list[ManagerCommand]:
         """As many moves as may begin now. Nothing healthy moves while shards are still on their way."""
-        table = self._table
-        if self._is_even or table.unconfirmed:
+        table, moves_max, evens_out = self._table, due.moves_max, due.evens_out
+        if table.unconfirmed:
             return []
-        commands = self._spread_copies(moves_max, evens_out=evens_out)
+        commands = self._go_on_with_moves(due.now_ms, due.warm_up_ms)
+        if self._is_even:
+            return commands
+        commands += self._spread_copies(moves_max, evens_out=evens_out)
         if not (evens_out or table.drained):
             return commands
-        for _ in range(moves_max - self._unsettled()):
+        for _ in range(moves_max - self._unsettled() - len(self._moves)):
             move = self._next_move(evens_out=evens_out)
             if move is None:
-                self._is_even = evens_out and not (commands or self._unsettled()) and self._copies_are_settled()
+                is_done = not (commands or self._unsettled() or self._moves)
+                self._is_even = evens_out and is_done and self._copies_are_settled()
                 break
             commands += self._begin(move)
         return commands
@@ -383,11 +460,13 @@ class ShardPlacement:
     def _spread_copies(self, moves_max: int, *, evens_out: bool) -> list[ManagerCommand]:
         """Copies that are too few, too many, or too many on one node. At most so many join at once."""
         commands: list[ManagerCommand] = []
+        open_nodes = self._table.open_nodes
+        moving = {key for key, node in self._to_lead.items() if node in open_nodes} | {key for key, _ in self._moves}
         for dataset in self._table.copied_datasets:
             if evens_out:
                 commands += self._ask_others_to_lead(dataset)
             commands += self.copies.drop_astray(dataset)
-            commands += self.copies.drop_surplus(dataset)
+            commands += self.copies.drop_surplus(dataset, moving)
             room = moves_max - self.copies.joining(dataset)
             if room > 0:
                 commands += self.copies.complete(dataset, room, counts_absent=not evens_out)
@@ -398,9 +477,11 @@ class ShardPlacement:
     def _begin(self, move: Move) -> list[ManagerCommand]:
         dataset = self._table.datasets[move.dataset]
         entry = dataset.shard_map[move.shard]
-        self._bound_for[move.dataset, move.shard] = move.node
+        # One that follows it already is the better one.
+        following = (node for node in entry.copies.followers if node in self._table.open_nodes)
+        node = move.node if move.node in entry.copies.in_sync else next(following, move.node)
         reason = f"{entry.node} is drained" if entry.node in self._table.drained else "the map becomes even"
-        return self._take(dataset, [entry], HandoverStarted(), f"moves to {move.node}: {reason}")
+        return self._begin_moves(dataset, [entry], node, f"moves to {node}: {reason}")
 
     def _unsettled(self) -> int:
         """Shards that are on their way to a node; those that no node has room for stay where they are."""
@@ -411,8 +492,8 @@ class ShardPlacement:
             count += dataset.shard_map.count(*_ON_ITS_WAY)
         return count
 
-    def _spreads(self) -> list[DatasetSpread]:
-        """What is on its way to a node counts as that node's.
+    def _spreads(self, *, counts_moves: bool = True) -> list[DatasetSpread]:
+        """What is on its way to a node counts as that node's; what it only follows yet, if ``counts_moves``.
 
         What is not well, or was given to a node by hand, leaves it only if that is drained.
         """
@@ -421,16 +502,27 @@ class ShardPlacement:
             owned: Counter[str] = Counter()
             movable: dict[str, list[int]] = {}
             for entry in dataset.shard_map.shards:
-                node = entry.node or self._bound_for.get((name, entry.shard))
+                node = entry.node
+                if node is None or counts_moves:
+                    node = self._bound_for.get((name, entry.shard), node)
                 if node is None:
                     continue
                 owned[node] += 1
-                if not dataset.config.has_copies and self._is_movable(name, entry):
+                if self._is_movable(name, entry) and not self._is_switched(dataset, entry):
                     movable.setdefault(node, []).append(entry.shard)
             spreads.append(DatasetSpread(name, dataset.config.shards_per_node_max, owned, movable))
         return spreads
 
+    def _is_switched(self, dataset: KnownDataset, entry: ShardEntry) -> bool:
+        """Whether it moves by changes of leaders only: not where any node may lead, and none that follows is ready."""
+        if dataset.config.has_copies or not dataset.config.is_replicated:
+            return dataset.config.has_copies
+        others = (node for node in entry.copies.in_sync if node != entry.node)
+        return entry.node in self._table.open_nodes or any(node in self._table.open_nodes for node in others)
+
     def _is_movable(self, name: str, entry: ShardEntry) -> bool:
+        if (name, entry.shard) in self._bound_for:
+            return False
         if entry.node in self._table.drained:
             return entry.status.kind in (StatusKind.ACTIVE, StatusKind.ERROR)
         return entry.status.kind is StatusKind.ACTIVE and (name, entry.shard) not in self._by_hand

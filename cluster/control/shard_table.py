@@ -90,8 +90,8 @@ class ShardTable:
 
     @property
     def copied_datasets(self) -> list[KnownDataset]:
-        """Those whose shards have copies."""
-        return [dataset for dataset in self.datasets.values() if dataset.config.has_copies]
+        """Those whose shards are followed at all times."""
+        return [dataset for dataset in self.datasets.values() if dataset.config.is_replicated]
 
     @property
     def open_nodes(self) -> set[str]:
@@ -105,20 +105,15 @@ class ShardTable:
     def check_invariants(self) -> None:
         """Raises AssertionError if a rule of the ShardManager does not hold."""
         for name, dataset in self.datasets.items():
-            # Who leads shards with copies is who has them.
-            capacity = dataset.config.num_shards if dataset.config.has_copies else dataset.config.shards_per_node_max
+            most = dataset.config.owned_per_node_max
             for node, load in Counter(entry.node for entry in dataset.shard_map.shards).items():
-                assert node is None or load <= capacity, f"{node} holds more than {capacity} of {name}"
+                assert node is None or load <= most, f"{node} holds more than {most} of {name}"
             for entry in dataset.shard_map.shards:
                 assert entry.node is None or entry.node in self.members, f"{name}: {entry} is owned by no member"
                 assert self.epochs[name, entry.shard] == entry.epoch, f"{name}: {entry} has a forgotten epoch"
                 assert (name, entry.shard) not in self.fences or entry.node is None, f"{name}: {entry} handed on early"
-                if dataset.config.has_copies and entry.node is not None:
-                    copies = entry.copies
-                    assert entry.node in copies.in_sync, f"{name}: {entry} is led by a node that is not in sync"
-                    assert entry.node not in copies.followers, f"{name}: {entry} follows itself"
-                    known = {entry.node, *copies.followers}
-                    assert known.issuperset(copies.in_sync), f"{name}: {entry} has a strange node in sync"
+                if entry.node is not None:
+                    _check_copies(dataset, entry, entry.node)
 
     # ---- what operators say
 
@@ -165,3 +160,13 @@ class ShardTable:
     def tell(self, dataset: KnownDataset, shard: int, text: str) -> None:
         line = StoryLine(self.now_ms, text, self.cause)
         dataset.stories.setdefault(shard, deque(maxlen=STORY_LINES_MAX)).append(line)
+
+
+def _check_copies(dataset: KnownDataset, entry: ShardEntry, leader: str) -> None:
+    copies = entry.copies
+    if dataset.config.shares_store and not copies.followers:
+        assert not copies.in_sync, f"{dataset.name}: {entry} has nobody who could be in sync"
+        return
+    assert leader in copies.in_sync, f"{dataset.name}: {entry} is led by a node that is not in sync"
+    assert leader not in copies.followers, f"{dataset.name}: {entry} follows itself"
+    assert {leader, *copies.followers}.issuperset(copies.in_sync), f"{dataset.name}: {entry} has a strange node in sync"

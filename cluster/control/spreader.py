@@ -49,5 +49,11 @@ class Spreader:
         if self._membership.is_adopting:
             return
         is_calm = self._turn.now_ms - self._calm_since_ms >= self._config.wait_ms
-        due = SpreadDue(self._config.moves_max, evens_out=self._config.rebalance and is_calm)
+        config, now_ms = self._config, self._turn.now_ms
+        due = SpreadDue(
+            config.moves_max,
+            evens_out=config.rebalance and is_calm,
+            now_ms=now_ms,
+            warm_up_ms=config.warm_up_timeout_ms,
+        )
         self._begun = self._shards.manage(due)

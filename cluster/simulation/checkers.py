@@ -155,6 +155,26 @@ class InSyncHaveIt(Checker):
                 )
 
 
+class WarmIsTheStore(Checker):
+    rule = "A node that leads a shard by what it has in memory shows exactly what the shard's store has."
+
+    def leads(self, file: FileKey, has: object, stored: object, process: Process) -> None:
+        """``has``: what it would find in its memory; ``stored``: in the store, which is its own from now on."""
+        self.count += 1
+        if has != stored:
+            raise self.broken(f"{process} leads {file} with {has} in its memory, and the store has {stored}", file[:2])
+
+
+class MovesLeaveNoGap(Checker):
+    rule = "A shard that moves between healthy nodes has no owner for only as long as the switch takes."
+
+    def moved(self, key: ShardKey, gap_ms: int, switch_ms_max: int) -> None:
+        """``gap_ms``: for how long nobody served it, ``switch_ms_max``: for how long that may be."""
+        self.count += 1
+        if gap_ms > switch_ms_max:
+            raise self.broken(f"{key} was served by nobody for {gap_ms} ms when it moved, of {switch_ms_max}", key)
+
+
 class NewestAnswers(Checker):
     rule = "Whoever may answer has opened the shard at the newest epoch, whatever view the reader has."
 
@@ -288,6 +308,10 @@ class RetriesWait(Checker):
     def failed(self, what: tuple[object, ...], now_ms: int) -> None:
         self._failed_ms[what] = now_ms
 
+    def began(self) -> None:
+        """Another coordinator, which knows of nothing that failed before."""
+        self._failed_ms = {what: ms for what, ms in self._failed_ms.items() if not isinstance(what[0], str)}
+
     def joined(self, process: Process) -> None:
         """What it is told for that may be what it was told just before, and did not hear."""
         self._failed_ms = {what: ms for what, ms in self._failed_ms.items() if what[1:3] != process}
@@ -354,6 +378,8 @@ class Checkers:
         self.kept = AcknowledgedIsKept()
         self.leader_has_all = LeaderHasAll()
         self.in_sync_have_it = InSyncHaveIt()
+        self.warm = WarmIsTheStore()
+        self.gaps = MovesLeaveNoGap()
         self.newest = NewestAnswers()
         self.epochs = EpochsAgree()
         self.served = NothingServedIsDeleted()

@@ -52,6 +52,7 @@ from filoray.cluster.store.coordinator_store import CoordinatorStore
 
 HEARTBEATS_MISSED_MAX = 5
 START_TIMEOUT_MS = 16_000
+WARM_UP_TIMEOUT_MS = 5000
 SHARDS_MAX = 1 << 21
 """Of all datasets of a cluster: more than any simulation asks for."""
 
@@ -70,12 +71,14 @@ def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> Serve
         restart_backoff_max_ms=2000,
         lease_ms=lease_ms,
     )
+    balance = dataclasses.replace(default.balance, warm_up_timeout_ms=WARM_UP_TIMEOUT_MS)
     seed = dataclasses.replace(default.seed, seed_node_count=1, form_wait_ms=10_000)
     return dataclasses.replace(
         default,
         node_count=node_count,
         dataset_limits=dataclasses.replace(default.dataset_limits, max_shards=SHARDS_MAX),
         node=node,
+        balance=balance,
         seed=seed,
         column_store_url="postgresql+psycopg://simulated" if lease_ms else None,
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_core import CoordinatorCore
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import StatusKind
+from filoray.cluster.node_protocol import NodeAnnouncement
 from filoray.cluster.simulation.checkers import FileKey
+from filoray.cluster.simulation.shard_file import ShardFile
 from filoray.cluster.simulation.simulated_actors import Surroundings
 
 NO_COORDINATOR = "there is no coordinator"
@@ -40,7 +43,7 @@ def service_ailment(core: CoordinatorCore, around: Surroundings) -> str:
     members = core.membership.members()
     wanted = set()
     for name, (config, shard_map) in core.manager.datasets.items():
-        rooms = _rooms(config, shard_map, members) if config.has_copies else frozenset()
+        rooms = _rooms(config, shard_map, members) if config.is_replicated else frozenset()
         for entry in shard_map.shards:
             file = (name, entry.shard, config.generation)
             holders = (entry.node or "", *entry.copies.followers) if config.has_copies else ("",)
@@ -55,7 +58,8 @@ def service_ailment(core: CoordinatorCore, around: Surroundings) -> str:
                 return f"{name}: {entry} is not served so: {served}"
             if stored is None or stored.epoch != entry.epoch:
                 return f"{name}: {entry} acknowledges what nobody will find: {stored}"
-            if config.has_copies and (problem := _copies_ailment(around, entry, file, config, rooms)):
+            copies = _Copies(around, members, entry, file, config)
+            if problem := _copies_ailment(copies, rooms) if config.is_replicated else _follower_ailment(entry):
                 return f"{name}: {entry}: {problem}"
     left = sorted(file for file, stored in around.files.items() if file not in wanted and not stored.is_late)
     return f"files are left: {left}" if left else ""
@@ -69,21 +73,45 @@ def _rooms(config: DatasetConfig, shard_map: ShardMap, members: Iterable[str]) -
     return frozenset(node for node in members if loads[node] < config.shards_per_node_max)
 
 
-def _copies_ailment(
-    around: Surroundings, entry: ShardEntry, file: FileKey, config: DatasetConfig, rooms: Collection[str]
-) -> str:
+def _follower_ailment(entry: ShardEntry) -> str:
+    """Of a shard that nobody follows unless it moves."""
+    return f"{entry.copies.followers} follow it" if entry.copies.followers else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """Of a shard: what its nodes have of it."""
+
+    around: Surroundings
+    members: Mapping[str, NodeAnnouncement]
+    entry: ShardEntry
+    file: FileKey
+    config: DatasetConfig
+
+    def of(self, holder: str) -> ShardFile | None:
+        """On its disk; where the store is shared, there for who leads, in memory for who follows."""
+        if self.config.has_copies:
+            return self.around.files.get((*self.file, holder))
+        if holder == self.entry.node:
+            return self.around.files.get((*self.file, ""))
+        node = self.around.nodes.get((holder, self.members[holder].incarnation)) if holder in self.members else None
+        return None if node is None else node.copies.followed(self.file[:2])
+
+
+def _copies_ailment(copies: _Copies, rooms: Collection[str]) -> str:
     """There are as many copies as there is room for, all in sync, and each has the first samples of the leader's."""
-    holders = (entry.node, *entry.copies.followers)
-    is_short = len(holders) < config.num_replicas and not set(rooms) <= set(holders)
-    if is_short or len(holders) > config.num_replicas:
+    entry, wanted = copies.entry, copies.config.num_replicas
+    holders = (entry.node or "", *entry.copies.followers)
+    is_short = len(holders) < wanted and not set(rooms) <= set(holders)
+    if is_short or len(holders) > wanted:
         return f"it has {len(holders)} copies, and there is room on {sorted(rooms)}"
-    if set(entry.copies.in_sync) != set(holders):
+    if entry.copies.followers and set(entry.copies.in_sync) != set(holders):
         return f"in sync are {entry.copies.in_sync}"
-    leader, *others = (around.files.get((*file, holder or "")) for holder in holders)
+    leader, *others = map(copies.of, holders)
     ids = list(leader.ids) if leader is not None else []
     for follower, holder in zip(others, entry.copies.followers, strict=True):
         if follower is None:
-            return f"{holder} has no file"
+            return f"{holder} has nothing of it"
         if list(follower.ids) != ids[: len(follower.ids)]:
             return f"{holder} has other samples than the leader"
     return ""
@@ -92,7 +120,7 @@ def _copies_ailment(
 def unevenness(manager: ShardManager) -> str:
     """Of each dataset, no node has two shards more than another; of leaders, none that could change places."""
     for name, (config, shard_map) in manager.datasets.items():
-        if config.has_copies:
+        if config.is_replicated:
             if uneven := _uneven_leaders(shard_map, manager.members):
                 return f"{name}: {uneven}"
             continue

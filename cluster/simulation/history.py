@@ -25,7 +25,12 @@ from filoray.cluster.store.coordinator_store import CoordinatorStore
 
 _LOOK_MS = 500
 _PEACE_MS = 5000
+_SWITCH_MS = 60
+"""Of which the former owner takes a third to close the shard; nobody recovers anything."""
+_SWITCH_MESSAGES = 6
+"""To and from the former owner and the next one, and what the one had still to tell the other."""
 _FEW_SHARDS = 4
+_MOVE_MS = 60_000
 _MOVES_MS = 10_000
 """For a shard more of each data set: where one moves after the other until all is even, many take longer."""
 
@@ -38,13 +43,13 @@ class HistoryShape:
 
     ``duration_ms``: of the phase of faults; None: as long as ``faults_max`` take. ``calendar_jump_ms_max``: how far
     calendars are set wrong, ahead or behind. ``chosen_faults``: numbers (from 1) of those that happen; None: all.
-    ``num_replicas``: copies of each shard, as far as there are nodes for them; None: drawn. More than one are kept on
-    nodes that need no lease only.
+    ``num_replicas``: copies of each shard, as far as there are nodes for them; None: drawn. More than one are files of
+    each node, or, where there is a standby, what nodes have in memory of a database.
     ``without``: names of troubles (``faults.TROUBLES``) that do not come, whatever is drawn.
     """
 
     duration_ms: int | None = 60_000
-    recovery_ms: int = 120_000
+    recovery_ms: int = 240_000
     node_count: int | None = None
     num_shards: int = 4
     faults_max: int | None = None
@@ -125,7 +130,7 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
     rates = _without(draw_rates(dice), shape.without)
     if shape.has_standby:
         rates = replace(rates, lease_ms=rates.lease_ms or 8000)
-    if shape.num_replicas is not None and shape.num_replicas > 1:
+    elif shape.num_replicas is not None and shape.num_replicas > 1:
         rates = replace(rates, lease_ms=0)
     copies = _draw_copies(seed, shape, node_count, rates)
     cluster = SimulatedCluster(seed, node_count, rates, store, record, has_standby=shape.has_standby)
@@ -146,14 +151,15 @@ DatasetCopies = Mapping[str, Replicas]
 def _draw_copies(seed: int, shape: HistoryShape, node_count: int, rates: FaultRates) -> DatasetCopies:
     """By dice of their own, so that histories without copies are as they were before there were any.
 
-    None are kept by nodes that need leases: their shards are in a database that all of them reach.
+    Shards of nodes that need leases are in a database that all of them reach, where nothing waits for copies.
     """
     dice = random.Random(f"copies {seed}")
     copies = {}
     for dataset in ("alpha", "beta"):
         count = dice.choice((1, 1, 2, 2, 3)) if shape.num_replicas is None else shape.num_replicas
-        count = 1 if rates.lease_ms else min(count, max(2, node_count))
-        copies[dataset] = Replicas(count, dice.randint(1, min(count, 2, node_count)))
+        count = min(count, max(2, node_count))
+        in_sync_min = dice.randint(1, min(count, 2, node_count))
+        copies[dataset] = Replicas(count, 1 if rates.lease_ms else in_sync_min)
     return copies
 
 
@@ -214,12 +220,40 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape, copies: Datas
             cluster.delete_dataset("beta")
             cluster.kill_node(0)
             cluster.advance(_PEACE_MS)
+    _demand_moves_without_a_gap(cluster)
     even = cluster.checkers.even
     even.looked(cluster.unevenness())
     before = cluster.owners()
     cluster.advance(_PEACE_MS)
     after = cluster.owners()
     even.looked("" if after == before else f"healthy shards move though nothing happens: {before} to {after}")
+
+
+def _demand_moves_without_a_gap(cluster: SimulatedCluster) -> None:
+    """Of a shard that goes to another node that has room for it, and back: nobody waits but for the switch."""
+    assert cluster.coordinator is not None, "all is well"
+    for name, (config, shard_map) in cluster.coordinator.core.manager.datasets.items():
+        entry = shard_map.shards[0]
+        nodes = sorted(cluster.coordinator.core.manager.members, key=shard_map.load_of)
+        node = next((one for one in nodes if one != entry.node), None)
+        if node is None or entry.node is None or shard_map.load_of(node) >= config.shards_per_node_max:
+            continue
+        for target in (node, entry.node):
+            _demand_move_without_a_gap(cluster, (name, entry.shard), target)
+
+
+def _demand_move_without_a_gap(cluster: SimulatedCluster, key: ShardKey, node: str) -> None:
+    before = cluster.watch.gap_lengths_ms()
+    deadline_ms = cluster.now_ms + _MOVE_MS
+    cluster.move_shard(*key, slot_index(node))
+    while (cluster.owners()[key][0] != node or not cluster.is_healthy()) and cluster.now_ms < deadline_ms:
+        cluster.advance(_LOOK_MS)
+    owner, ailment = cluster.owners()[key][0], cluster.ailment()
+    cluster.checkers.healed.looked("" if owner == node else f"{key} does not come to {node}: it is on {owner}")
+    cluster.checkers.healed.looked(ailment and f"not healthy after a move: {ailment}")
+    gaps_ms = cluster.watch.gap_lengths_ms() - before
+    switch_ms_max = _SWITCH_MS + _SWITCH_MESSAGES * cluster.world.rates.latency_ms
+    cluster.checkers.gaps.moved(key, max(gaps_ms, default=0), switch_ms_max)
 
 
 @dataclass(frozen=True, slots=True)

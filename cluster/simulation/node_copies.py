@@ -5,7 +5,7 @@ It stands between ``simulated_leader.py``, ``simulated_follower.py`` and the nod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Protocol
 
 from filoray.cluster.config.dataset import DatasetConfig
@@ -34,6 +34,8 @@ class CopiesProcess(PeerProcess, Protocol):
 
     process: Process
     serving: dict[ShardKey, ServedShard]
+    closing: dict[ShardKey, ServedShard]
+    """Those that take nothing any more, while who follows them hears the last of it."""
 
     @property
     def copies(self) -> NodeCopies: ...
@@ -87,14 +89,24 @@ class NodeCopies:
     def leader(self, key: ShardKey) -> SimulatedLeader | None:
         return self._leaders.get(key)
 
-    def tell(self, told: TellCopies) -> None:
-        if (leader := self._leaders.get(told.key)) is not None:
+    def tell(self, told: TellCopies, config: DatasetConfig) -> None:
+        """Of a shard whose store is shared it leads nobody before it is told of followers."""
+        key, leader = told.key, self._leaders.get(told.key)
+        if leader is None and told.copies.followers and (served := self._node.serving.get(key)) is not None:
+            leader = self._leaders[key] = SimulatedLeader(self, key, served, config)
+        if leader is not None:
             leader.tell(told)
 
     def follow(self, order: OpenShard) -> None:
         stored = self.stored(order.config, order.shard)
-        follower = SimulatedFollower(order, stored, self._disks, lambda: self._checkers.served.is_deleted(stored[:3]))
+        files: MutableMapping[StoredKey, ShardFile] = self._disks if order.config.has_copies else {}
+        follower = SimulatedFollower(order, stored, files, lambda: self._checkers.served.is_deleted(stored[:3]))
         self._followers[order.key] = (order.opening, follower)
+
+    def followed(self, key: ShardKey) -> ShardFile | None:
+        """What it has of a shard that it follows."""
+        _, follower = self._followers.get(key, (0, None))
+        return None if follower is None else follower.file
 
     def promote(self, key: ShardKey, opening: OpeningId, epoch: int) -> bool:
         """What it has as a follower is the leader's from now on; False: there is no copy that is sound."""
@@ -104,14 +116,41 @@ class NodeCopies:
         del self._followers[key]
         if not follower.is_sound() or follower.file is None:
             return False
+        if follower.is_warm and not self._takes_store_over(follower, epoch):
+            return False
         follower.file.epoch = epoch
         self.note_copies(key, f"it is promoted at epoch {epoch}")
         return True
+
+    def _takes_store_over(self, follower: SimulatedFollower, epoch: int) -> bool:
+        """The store is its own from now on; False: it cannot be, or has something else than its memory."""
+        stored, memory = self._disks.get(follower.stored), follower.file
+        if stored is None or memory is None or stored.epoch > epoch or self._world.rates.is_disk_full:
+            return False
+        stored.epoch = epoch
+        if not self.is_as_stored(memory, stored):
+            self.note_copies(follower.stored[:2], "what it has in memory is not what the store has")
+            return False
+        self._checkers.warm.leads(follower.stored[:3], memory.what_is_found(), stored.what_is_found(), self.process)
+        return True
+
+    def is_as_stored(self, memory: ShardFile, stored: ShardFile) -> bool:
+        return memory.what_is_found() == stored.what_is_found()
 
     def stop_following(self, key: ShardKey, opening: OpeningId) -> None:
         """Nothing is taken any more of a leader."""
         if key in self._followers and self._followers[key][0] == opening:
             self._followers[key][1].end_session()
+
+    def is_heard_out(self, key: ShardKey) -> bool:
+        """Whether those that follow what it led have all of it."""
+        leader = self._leaders.get(key)
+        return leader is None or leader.waits or leader.is_heard_out
+
+    def made(self, key: ShardKey, entry: Entry) -> None:
+        """The shared store has it; who follows is to have it too."""
+        if (leader := self._leaders.get(key)) is not None:
+            leader.make(entry)
 
     def close(self, key: ShardKey, opening: OpeningId) -> None:
         served = self._node.serving.get(key)
@@ -130,7 +169,7 @@ class NodeCopies:
         return stored if stored is not None and stored.epoch == served.epoch else None
 
     def is_serving(self, key: ShardKey, served: ServedShard) -> bool:
-        return self._node.serving.get(key) is served
+        return self._node.serving.get(key) is served or self._node.closing.get(key) is served
 
     def next_sample(self) -> SampleId:
         return self._disks.next_sample()
@@ -188,14 +227,16 @@ class NodeCopies:
         self._follower(origin, reply, lambda it: it.piece(origin, number, self._later(STORE_MS, reply)))
 
     def install(self, origin: SessionOrigin, snapshot: Snapshot, reply: Heard) -> None:
-        is_full = self._world.rates.is_disk_full
         delayed = self._later(INSTALL_MS, reply)
-        self._follower(origin, reply, lambda it: it.install(origin, snapshot, delayed, is_disk_full=is_full))
+        self._follower(origin, reply, lambda it: it.install(origin, snapshot, delayed, is_disk_full=self._is_full(it)))
 
     def store(self, origin: SessionOrigin, seq: int, entry: Entry, reply: Heard) -> None:
-        is_full = self._world.rates.is_disk_full
         delayed = self._later(STORE_MS + self._world.rates.disk_delay_ms, reply)
-        self._follower(origin, reply, lambda it: it.store(origin, seq, entry, delayed, is_disk_full=is_full))
+        self._follower(origin, reply, lambda it: it.store(origin, seq, entry, delayed, is_disk_full=self._is_full(it)))
+
+    def _is_full(self, follower: SimulatedFollower) -> bool:
+        """Whether it cannot store what it is sent."""
+        return self._world.rates.is_disk_full and not follower.is_warm
 
     def _follower(self, origin: SessionOrigin, reply: Heard, act: Callable[[SimulatedFollower], None]) -> None:
         _, follower = self._followers.get(origin.key, (0, None))

@@ -35,7 +35,7 @@ class ShardFile:
 
     ``is_late``: made anew after it was to be deleted, by an order of a coordinator that is no more. Nobody who goes by
     a view finds it, and nobody knows of it who could delete it. ``contents``: those of the samples that a client knows
-    again, by series and time. ``ids``: which samples those committed are, in order; of a shard with copies only.
+    again, by series and time. ``ids``: which samples those committed are, in order.
     """
 
     epoch: int
@@ -55,6 +55,10 @@ class ShardFile:
         """Those that are found by whoever opens it."""
         every = list(self.ids)
         return every[: self.flushed] + every[self.checkpoint :]
+
+    def what_is_found(self) -> tuple[int, int, int, tuple[SampleId, ...]]:
+        """All by which two that differ can be told from each other."""
+        return self.committed, self.checkpoint, self.flushed, tuple(self.ids)
 
     def flush(self) -> None:
         """Chunks and checkpoint in one transaction."""

@@ -17,7 +17,10 @@ Reply = Callable[[str], None]
 
 
 class SimulatedFollower:
-    """``stored``: where its copy is. ``file``: the copy that a session of this opening installed, if one did."""
+    """``stored``: where its copy is, in ``files``; where the store is shared those are its own memory.
+
+    ``file``: the copy that a session of this opening installed, if one did.
+    """
 
     def __init__(
         self,
@@ -28,7 +31,7 @@ class SimulatedFollower:
     ) -> None:
         self.file: ShardFile | None = None
         self._order = order
-        self._stored = stored
+        self.stored = stored
         self._files = files
         self._is_deleted = is_deleted
         self._session: SessionOrigin | None = None
@@ -53,7 +56,7 @@ class SimulatedFollower:
 
     def install(self, origin: SessionOrigin, snapshot: Snapshot, reply: Reply, *, is_disk_full: bool) -> None:
         """In place of what was stored before, all at once."""
-        former = self._files.get(self._stored)
+        former = self._files.get(self.stored)
         if not self._is_present(origin) or self._seq is not None or self._pieces != PIECES or is_disk_full:
             reply("a snapshot that cannot be taken")
         elif former is not None and former.epoch > origin.epoch:
@@ -61,7 +64,7 @@ class SimulatedFollower:
         else:
             self.file = snapshot.file.copied()
             self.file.epoch, self.file.is_late = origin.epoch, self._is_deleted()
-            self._files[self._stored] = self.file
+            self._files[self.stored] = self.file
             self._seq = snapshot.seq
             reply("")
 
@@ -79,13 +82,18 @@ class SimulatedFollower:
                 self.end_session()
             reply(problem)
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether it has the shard in its memory only."""
+        return self._order.config.shares_store
+
     def end_session(self) -> None:
         """Nothing that is sent in it is taken any more."""
         self._session = None
 
     def is_sound(self) -> bool:
         """Whether it has the copy that it installed, and nobody else has done anything to that."""
-        return self.file is not None and self._files.get(self._stored) is self.file and self._is_own_epoch()
+        return self.file is not None and self._files.get(self.stored) is self.file and self._is_own_epoch()
 
     def is_epoch_of(self, origin: SessionOrigin) -> bool:
         """Whether it is told to follow what that session's leader leads."""

@@ -2,6 +2,8 @@
 
 A write is a *round*: committed here, sent, and shown and acknowledged when the core releases it; one at a time, those
 that come meanwhile share the next. What the shard had when it was opened is shown when the first entry is released.
+
+Where all nodes share the shard's store, nothing waits for followers: the node commits as always, and tells of it.
 """
 
 from __future__ import annotations
@@ -134,7 +136,7 @@ class _Round:
 
 class SimulatedLeader:
     def __init__(self, node: LeadersNode, key: ShardKey, served: ServedShard, config: DatasetConfig) -> None:
-        self.core = LeaderCopies(node.process[0], LIMITS)
+        self.core = LeaderCopies(node.process[0], LIMITS, waits=config.has_copies)
         self._node = node
         self._key = key
         self._served = served
@@ -147,10 +149,21 @@ class SimulatedLeader:
     def open(self) -> None:
         """It is served from now on."""
         self._served.is_shown = False
-        self._make(OpenedEntry())
+        self.make(OpenedEntry())
 
     def tell(self, told: TellCopies) -> None:
         self._handle(CopiesTold(told.copies, {peer.node: peer.incarnation for peer in told.peers}))
+
+    @property
+    def waits(self) -> bool:
+        """Whether writes are rounds."""
+        return self._config.has_copies
+
+    @property
+    def is_heard_out(self) -> bool:
+        """Whether everybody whose session goes on has stored the last entry."""
+        lag = self.core.lag()
+        return not any(lag[session.peer[0]] for session in self._sessions.values() if session.is_open)
 
     @property
     def may_flush(self) -> bool:
@@ -159,7 +172,7 @@ class SimulatedLeader:
     def flush(self, stored: ShardFile, flush: Callable[[ShardFile], None]) -> None:
         moved = tuple(stored.ids)[stored.checkpoint :]
         flush(stored)
-        self._make(FlushEntry(moved))
+        self.make(FlushEntry(moved))
 
     # ---- writes
 
@@ -196,7 +209,7 @@ class SimulatedLeader:
         entry = CommitEntry(ids, known)
         commit(stored, entry)
         self._rounds.append(_Round(self.core.last_seq + 1, writes, ids))
-        self._make(entry)
+        self.make(entry)
 
     def _release(self, seq: int) -> None:
         if not self._served.is_shown:
@@ -228,7 +241,10 @@ class SimulatedLeader:
 
     # ---- entries and sessions
 
-    def _make(self, entry: Entry) -> None:
+    def make(self, entry: Entry) -> None:
+        """The shard's store has it by now. Where nobody waits for followers, and there are none, it is nothing."""
+        if not (self.waits or self.core.told.followers):
+            return
         seq = self.core.last_seq + 1
         open_before = tuple(self._sessions.values())
         for session in open_before:

@@ -61,12 +61,14 @@ from filoray.cluster.simulation.checkers import (
     RuleBroken,
     ShardKey,
 )
+from filoray.cluster.simulation.copy_entries import CommitEntry, KnownSample
 from filoray.cluster.simulation.node_copies import NodeCopies
 from filoray.cluster.simulation.pending_call import PendingCall
 from filoray.cluster.simulation.report_outbox import Batch, ReportOutbox
 from filoray.cluster.simulation.shard_file import KeptSample, SentSample, ServedShard, ShardFile
 from filoray.cluster.simulation.shard_watch import ShardWatch
 from filoray.cluster.simulation.simulated_disks import SimulatedDisks
+from filoray.cluster.simulation.simulated_leader import commit
 from filoray.cluster.simulation.simulated_process import SimulatedProcess
 from filoray.cluster.simulation.simulated_store import FaultyStore
 from filoray.cluster.simulation.world import Action, SimulatedWorld
@@ -76,6 +78,8 @@ RECOVERY_STEP_MS = 60
 COMMIT_MS = 4
 CLOSE_MS = 20
 PROMOTE_MS = 4
+HEARD_OUT_MS_MAX = 200
+HEARD_OUT_LOOK_MS = 5
 FLUSH_MS = 1000
 REPORT_RETRY_MS = 500
 
@@ -134,6 +138,7 @@ class SimulatedNode(SimulatedProcess):
         super().__init__(world, process)
         self.core = _CheckedCore(process, checkers)
         self.serving: dict[ShardKey, ServedShard] = {}
+        self.closing: dict[ShardKey, ServedShard] = {}
         self.reports = ReportOutbox(
             lambda batch: send_reports(self, batch), lambda again: world.after(REPORT_RETRY_MS, lambda: self.run(again))
         )
@@ -252,7 +257,8 @@ class SimulatedNode(SimulatedProcess):
         self.later(PROMOTE_MS, promote)
 
     def tell_copies(self, copies: TellCopies) -> None:
-        self._checked(lambda: self.copies.tell(copies))
+        config = self._openings[copies.opening].order.config
+        self._checked(lambda: self.copies.tell(copies, config))
 
     def _checked(self, effect: Action) -> None:
         """What is wrong is kept for the simulation, as the dispatcher would only have it told in the log."""
@@ -263,12 +269,23 @@ class SimulatedNode(SimulatedProcess):
             raise
 
     def close_shard(self, opening: OpeningId) -> None:
+        """Who follows a shard in memory hears all of it first, if that does not take too long."""
         key = self._openings[opening].order.key
         served = self.serving.get(key)
-        self.copies.close(key, opening)
         if served is not None and served.opening == opening:
-            del self.serving[key]
+            self.closing[key] = self.serving.pop(key)
             self._watch.ended(key, self.process)
+        self._close_when_heard_out(key, opening, self._world.now_ms + HEARD_OUT_MS_MAX)
+
+    def _close_when_heard_out(self, key: ShardKey, opening: OpeningId, until_ms: int) -> None:
+        served = self.closing.get(key)
+        is_closing = served is not None and served.opening == opening
+        if is_closing and not self.copies.is_heard_out(key) and self._world.now_ms < until_ms:
+            self.later(HEARD_OUT_LOOK_MS, lambda: self._close_when_heard_out(key, opening, until_ms))
+            return
+        if is_closing:
+            del self.closing[key]
+        self.copies.close(key, opening)
         self.later(CLOSE_MS, lambda: self.handle(Closed(key, opening)))
 
     def end_opening(self, opening: OpeningId) -> None:
@@ -387,7 +404,7 @@ class SimulatedNode(SimulatedProcess):
         served = self._routed(key, epoch)
         if served is None:
             refuse()
-        elif (leader := self.copies.leader(key)) is not None:
+        elif (leader := self.copies.leader(key)) is not None and leader.waits:
             leader.write(refuse, sample)
         else:
             delay_ms = COMMIT_MS + self._world.rates.disk_delay_ms
@@ -398,12 +415,15 @@ class SimulatedNode(SimulatedProcess):
         if stored is None:
             refuse()
             return
-        stored.committed += 1
+        number = self._files.next_sample()
+        known = () if sample is None else (KnownSample(number, sample.series, sample.timestamp_ms, sample.value),)
+        entry = CommitEntry((number,), known)
+        commit(stored, entry)
         served.samples += 1
         self.acknowledge(key, served, served.samples)
         if sample is not None:
-            stored.keep(sample.series, KeptSample(sample.timestamp_ms, served.samples, sample.value))
             sample.taken()
+        self.copies.made(key, entry)
 
     def commit_fails(self, key: ShardKey, served: ServedShard) -> bool:
         """Whether the disk, or somebody who has the file now, keeps it from it; the shard may be opened anew then."""

@@ -67,6 +67,7 @@ class ShardManagerMachine(RuleBasedStateMachine):
         self.in_sync: dict[tuple[str, int], frozenset[str]] = {}
         """The last durable set of each shard that has copies."""
         self.published: dict[str, ShardMap] = {}
+        self.now_ms = 0
 
     def feed(self, event: ManagerEvent) -> None:
         try:
@@ -107,12 +108,16 @@ class ShardManagerMachine(RuleBasedStateMachine):
     def note_in_sync(self, shard_map: ShardMap) -> None:
         """A set may lose members by words of the leader, or by a copy that goes while another is in sync."""
         for entry in shard_map.shards:
-            if not entry.copies.in_sync:
+            if not entry.copies.in_sync or self.shares_store(shard_map.dataset):
                 continue
             key = (shard_map.dataset, entry.shard)
             before, self.in_sync[key] = self.in_sync.get(key, frozenset()), frozenset(entry.copies.in_sync)
             if before:
                 assert before & self.in_sync[key], f"{key}: nobody of {before} is in sync any more"
+
+    def shares_store(self, dataset: str) -> bool:
+        """Then any node may lead."""
+        return self.manager.datasets[dataset][0].shares_store
 
     @rule(nodes=st.sets(NODES, min_size=1))
     def join(self, nodes: set[str]) -> None:
@@ -135,13 +140,19 @@ class ShardManagerMachine(RuleBasedStateMachine):
         self.holders = {key: holder for key, holder in self.holders.items() if holder != process}
         self.feed(MemberGone(*process))
 
-    @rule(dataset=DATASETS, power=st.integers(0, 3), min_num_nodes=st.integers(1, 4), replicas=st.integers(1, 3))
-    def set_up(self, dataset: str, power: int, min_num_nodes: int, replicas: int) -> None:
+    @rule(
+        dataset=DATASETS,
+        power=st.integers(0, 3),
+        min_num_nodes=st.integers(1, 4),
+        replicas=st.integers(1, 3),
+        is_in_database=st.booleans(),
+    )
+    def set_up(self, dataset: str, power: int, min_num_nodes: int, replicas: int, *, is_in_database: bool) -> None:
         store = default_server_config().store
         config = DatasetConfig(dataset, "g", 1 << power, min_num_nodes, LOG_STREAM_FACTORY, 0, {}, store)
         if dataset not in self.manager.datasets:
             self.in_sync = {key: nodes for key, nodes in self.in_sync.items() if key[0] != dataset}
-        self.feed(DatasetSetUp(replace(config, num_replicas=replicas)))
+        self.feed(DatasetSetUp(replace(config, num_replicas=replicas, is_in_database=is_in_database)))
 
     @rule(dataset=DATASETS)
     def delete(self, dataset: str) -> None:
@@ -183,11 +194,27 @@ class ShardManagerMachine(RuleBasedStateMachine):
     def undrain(self, node: str) -> None:
         self.feed(NodeUndrained(node))
 
-    @rule(moves_max=st.integers(1, 3), evens_out=st.booleans())
-    def spread(self, moves_max: int, *, evens_out: bool) -> None:
-        before = len(self.stopping)
-        self.feed(SpreadDue(moves_max, evens_out=evens_out))
-        assert len(self.stopping) - before <= moves_max, "more moves begin than may be under way"
+    @rule(moves_max=st.integers(1, 3), evens_out=st.booleans(), passed_ms=st.sampled_from([0, 1000, 6000]))
+    def spread(self, moves_max: int, passed_ms: int, *, evens_out: bool) -> None:
+        self.now_ms += passed_ms
+        before, following = len(self.stopping), self.followed_count()
+        self.feed(SpreadDue(moves_max, evens_out=evens_out, now_ms=self.now_ms, warm_up_ms=5000))
+        assert len(self.stopping) - before <= max(moves_max, following), "more moves begin than may be under way"
+        assert self.followed_count() <= max(moves_max, following), "more moves begin than may be under way"
+
+    def followed_count(self) -> int:
+        """Shards that are followed, or are to be, as they move."""
+        return sum(
+            bool(entry.copies.followers)
+            for config, shard_map in self.manager.datasets.values()
+            for entry in shard_map.shards
+            if not config.is_replicated
+        )
+
+    @rule()
+    def who_follows_shards_for_moves_is_done_with_it_when_all_is_even(self) -> None:
+        if self.manager.is_even:
+            assert not self.followed_count()
 
     @rule(dataset=DATASETS, shard=st.integers(0, 8), node=NODES, epoch=st.integers(1, 6), event=REPORTS)
     def report(self, dataset: str, shard: int, node: str, epoch: int, event: RecoveryStarted) -> None:
@@ -217,7 +244,7 @@ class ShardManagerMachine(RuleBasedStateMachine):
             open_nodes = self.manager.members.keys() - self.manager.drained
             room = sum(config.shards_per_node_max - len(shard_map.owned_by(node)) for node in open_nodes)
             for entry in shard_map.with_status(StatusKind.UNASSIGNED, StatusKind.DOWN):
-                if in_sync := entry.copies.in_sync:
+                if (in_sync := entry.copies.in_sync) and config.has_copies:
                     assert not self.manager.members.keys() & set(in_sync), f"{entry} could be led"
                 else:
                     assert not room, f"there is room for {entry}"

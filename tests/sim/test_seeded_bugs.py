@@ -1,4 +1,4 @@
-"""Fifteen faults, each planted in the code for one test: the simulator must find every one of them.
+"""Sixteen faults, each planted in the code for one test: the simulator must find every one of them.
 
     .venv/bin/python tests/sim/test_seeded_bugs.py [SEEDS]     says in how many of so many seeds each is found, and how
 
@@ -248,6 +248,10 @@ def a_set_in_sync_that_is_not_durable(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CopyPlacement, "_change", in_memory)
 
 
+def a_follower_that_leads_without_looking_into_the_store(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(NodeCopies, "is_as_stored", lambda copies, memory, stored: True)
+
+
 SEEDS = 60
 BUGS: dict[Patch, int] = {
     a_node_that_checks_no_epoch: 3,
@@ -269,41 +273,40 @@ COPY_BUGS: dict[Patch, int] = {
     a_snapshot_without_its_tail: 10,
     a_set_in_sync_that_is_not_durable: 10,
 }
-"""The same of histories with ``REPLICAS`` copies of each shard."""
-REPLICAS = 2
+"""The same of histories with two copies of each shard."""
+WARM_BUGS: dict[Patch, int] = {a_follower_that_leads_without_looking_into_the_store: 4}
+"""The same where those are what nodes have in memory of a store that all share."""
+SHAPES: dict[Patch, HistoryShape] = (
+    dict.fromkeys(BUGS, HistoryShape(num_replicas=1))
+    | dict.fromkeys(COPY_BUGS, HistoryShape(num_replicas=2))
+    | dict.fromkeys(WARM_BUGS, HistoryShape(num_replicas=2, has_standby=True))
+)
+FOUND_MIN = BUGS | COPY_BUGS | WARM_BUGS
 
 
-def findings(seeds: int, num_replicas: int | None = 1) -> Iterator[tuple[int, str]]:
+def findings(seeds: int, shape: HistoryShape) -> Iterator[tuple[int, str]]:
     """(seed, how) of the histories in which something is found."""
     for seed in range(seeds):
         try:
-            run_history(seed, shape=HistoryShape(num_replicas=num_replicas))
+            run_history(seed, shape=shape)
         except AssertionError as error:
             yield seed, str(error).partition("\n")[0]
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+@pytest.mark.parametrize("bug", SHAPES, ids=lambda bug: bug.__name__)
 def test_the_simulator_finds(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
     bug(monkeypatch)
-    found = list(findings(SEEDS))
+    found = list(findings(SEEDS, SHAPES[bug]))
     print(f"{bug.__name__} is found in {len(found)} of {SEEDS} seeds, first in {found[0] if found else None}")
-    assert len(found) >= BUGS[bug]
-
-
-@pytest.mark.parametrize("bug", COPY_BUGS, ids=lambda bug: bug.__name__)
-def test_the_simulator_finds_what_is_wrong_with_copies(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
-    bug(monkeypatch)
-    found = list(findings(SEEDS, REPLICAS))
-    print(f"{bug.__name__} is found in {len(found)} of {SEEDS} seeds, first in {found[0] if found else None}")
-    assert len(found) >= COPY_BUGS[bug]
+    assert len(found) >= FOUND_MIN[bug]
 
 
 if __name__ == "__main__":
-    for planted in (*BUGS, *COPY_BUGS):
+    for planted, shape in SHAPES.items():
         with pytest.MonkeyPatch.context() as patch:
             planted(patch)
             count = int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS
-            seen = list(findings(count, REPLICAS if planted in COPY_BUGS else 1))
+            seen = list(findings(count, shape))
         kinds = Counter(re.sub(r"seed \d+: |\d+", "", how)[:60] for _, how in seen)
         first = seen[0][0] if seen else "-"
         print(f"{len(seen):4} of {count}  first {first:>3}  {planted.__name__}: {kinds.most_common(2)}")

@@ -13,13 +13,15 @@ from filoray.cluster.control.shard_messages import (
     MembersJoined,
     ShardReported,
 )
-from filoray.cluster.control.shard_status import IngestionStarted, ShardEvent
+from filoray.cluster.control.shard_status import IngestionStarted, ShardEvent, StatusKind
 from filoray.cluster.node_protocol import ShardReport
 
 
-def config(name: str = "metrics", num_shards: int = 4, min_num_nodes: int = 2) -> DatasetConfig:
+def config(
+    name: str = "metrics", num_shards: int = 4, min_num_nodes: int = 2, source_factory: str = LOG_STREAM_FACTORY
+) -> DatasetConfig:
     store = default_server_config().store
-    return DatasetConfig(name, "gauge", num_shards, min_num_nodes, LOG_STREAM_FACTORY, 1, {}, store)
+    return DatasetConfig(name, "gauge", num_shards, min_num_nodes, source_factory, 1, {}, store)
 
 
 def joined(*nodes: str, incarnation: int = 1) -> MembersJoined:
@@ -46,11 +48,17 @@ def report(node: str, shard: int, event: ShardEvent, epoch: int = 1, incarnation
     return ShardReported(node, incarnation, ShardReport("metrics", shard, epoch, event))
 
 
-def running(node_count: int = 3) -> ShardManager:
-    """A cluster with "metrics" on it, all Active."""
+def running(node_count: int = 3, dataset: DatasetConfig | None = None) -> ShardManager:
+    """A cluster with ``dataset``, or "metrics", on it, all Active."""
     manager = ShardManager()
-    feed(manager, joined(*(f"node-{index}" for index in range(node_count))), DatasetSetUp(config()))
-    for entry in manager.shard_map("metrics").shards:
-        assert entry.node is not None
-        feed(manager, report(entry.node, entry.shard, IngestionStarted()))
+    feed(manager, joined(*(f"node-{index}" for index in range(node_count))), DatasetSetUp(dataset or config()))
+    settle(manager)
     return manager
+
+
+def settle(manager: ShardManager) -> None:
+    """Whoever has a shard of "metrics" says that it is Active."""
+    for entry in manager.shard_map("metrics").shards:
+        if entry.node is not None and entry.status.kind is not StatusKind.ACTIVE:
+            incarnation = manager.members[entry.node]
+            feed(manager, report(entry.node, entry.shard, IngestionStarted(), entry.epoch, incarnation))

@@ -1,10 +1,15 @@
-"""Transcripts of the ShardManager's moves: by operators, off drained nodes, and until the map is even."""
+"""Transcripts of the ShardManager's moves: by operators, off drained nodes, and until the map is even.
+
+Of shards that are handed over as they are; those that a node can follow first are ``test_warm_moves.py``'s.
+"""
 
 from __future__ import annotations
 
 import pytest
-from managed_shards import config, feed, joined, kinds, owners, report, running
+from managed_shards import config, feed, joined, kinds, owners, settle
+from managed_shards import running as running_with
 
+from filoray.cluster.config.dataset import KAFKA_STREAM_FACTORY
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import (
     DatasetDeleted,
@@ -25,19 +30,18 @@ from filoray.cluster.control.shard_messages import (
     StartShards,
     StopShards,
 )
-from filoray.cluster.control.shard_status import IngestionStarted
 from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.errors import BadData, DatasetUnknown, FilorayError
 
 # Of the four shards, node-0 has 0 and 3, node-1 has 1 and node-2 has 2.
 
 
-def settle(manager: ShardManager) -> None:
-    """Whoever has a shard says that it is Active."""
-    for entry in manager.shard_map("metrics").shards:
-        if entry.node is not None and entry.status.kind.value != "ShardStatusActive":
-            incarnation = manager.members[entry.node]
-            feed(manager, report(entry.node, entry.shard, IngestionStarted(), entry.epoch, incarnation))
+KAFKA = config(source_factory=KAFKA_STREAM_FACTORY)
+
+
+def running(node_count: int = 3) -> ShardManager:
+    """Of shards that no node can follow, as they are fed from elsewhere."""
+    return running_with(node_count, KAFKA)
 
 
 def test_a_shard_that_moves_is_taken_durably_and_given_on_when_its_owner_has_closed_it() -> None:
@@ -49,7 +53,7 @@ def test_a_shard_that_moves_is_taken_durably_and_given_on_when_its_owner_has_clo
     assert isinstance(publish, PublishShardMap)
     assert kinds(manager) == ["Unassigned", "Active", "Active", "Active"]
     commands = feed(manager, ShardsReleased("node-0", 1, "metrics", ((0, 1),)))
-    assert commands[1] == StartShards("node-2", 1, config(), ((0, 2),))
+    assert commands[1] == StartShards("node-2", 1, KAFKA, ((0, 2),))
     settle(manager)
     assert owners(manager) == ["node-2", "node-1", "node-2", "node-0"]
 
