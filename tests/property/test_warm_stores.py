@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from leading_machine import WRITES, LeadingMachine
-from shards import ALL_TIME, container, samples_of
+from shards import ALL_TIME, samples_of
 
 from filoray.cluster.errors import StaleRoute
 from filoray.nodes.memstore.replica_entries import decode_entry, encode_entry
@@ -118,7 +118,7 @@ class WarmStores(LeadingMachine):
         former = self.leader
         self.lead_next(self.warm[0], lives=True)
         with pytest.raises(StaleRoute):
-            former.append([container([({"__name__": "late"}, [(self.calendar_ms, 1.0)])])], None, self.calendar_ms)
+            former.flush_all(self.now_ms, self.calendar_ms)
         former.close()
 
     @precondition(lambda self: self.warm)

@@ -51,6 +51,8 @@ from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
 
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 1024
+_INCREMENTAL = 2
+"""What SQLite calls it."""
 _WAL_CHECKPOINT_PAGES = 1000
 _RECLAIM_PAGES = 4096
 _WAL_BYTES_KEPT = 8 << 20
@@ -124,9 +126,10 @@ class SqliteColumnStore:
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
         )
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power' else 'OFF'}")
+        if connection.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):  # to set it is to write
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only
+        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA secure_delete = OFF")  # some builds zero what is deleted
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
