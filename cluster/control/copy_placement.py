@@ -9,11 +9,11 @@ Where the shards' store is shared, any node may lead, and the set says who has a
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from filoray.cluster.control.assignment import node_order
+from filoray.cluster.control.copy_index import nodes_of
 from filoray.cluster.control.copy_set import CopySet, FollowedShard, InSyncProposed, ShardCopies
 from filoray.cluster.control.copy_spreading import Copies, Switchable, missing_copies, next_copy_move, surplus_copy
 from filoray.cluster.control.fences import ShardKey
@@ -86,10 +86,11 @@ class CopyPlacement:
     def joining(self, dataset: KnownDataset, *, but: str = "") -> int:
         """Copies on members, ``but`` that one, of shards that are led, which are not in sync as the leader says."""
         members = self._table.members.keys() - {but}
-        return sum(
-            node in members and (node not in entry.copies.in_sync or self._is_unheard(dataset, entry))
-            for entry in dataset.shard_map.shards
-            if entry.node is not None
+        unheard = (dataset.shard_map[shard] for name, shard in self._unheard if name == dataset.name)
+        return sum(len(shards) for node, shards in dataset.copies.lagging.items() if node in members) + sum(
+            node in members and node in entry.copies.in_sync
+            for entry in unheard
+            if self._is_unheard(dataset, entry)
             for node in entry.copies.followers
         )
 
@@ -99,7 +100,7 @@ class CopyPlacement:
 
     def add_copy(self, dataset: KnownDataset, shards: Iterable[int], node: str, why: str) -> list[ManagerCommand]:
         """``node`` is to have a copy of those that it has none of."""
-        missing = [shard for shard in shards if node not in _nodes(dataset.shard_map[shard])]
+        missing = [shard for shard in shards if node not in nodes_of(dataset.shard_map[shard])]
         return self._add(dataset, {shard: [node] for shard in missing}, why)
 
     def keeps_copies(self, node: str) -> bool:
@@ -108,7 +109,7 @@ class CopyPlacement:
     def must_leave(self, node: str) -> bool:
         """Whether a node that is drained has a copy still: it goes when enough others are in sync."""
         return node not in self._keeps_copies and any(
-            node in entry.copies for dataset in self._table.copied_datasets for entry in dataset.shard_map.shards
+            node in dataset.copies.on for dataset in self._table.copied_datasets
         )
 
     # ---- who leads
@@ -131,20 +132,22 @@ class CopyPlacement:
     def orders(self, dataset: KnownDataset, shards: Iterable[int]) -> list[ManagerCommand]:
         """For the followers of those shards, and for their leaders."""
         entries = [entry for shard in shards if (entry := dataset.shard_map[shard]).copies.in_sync]
-        commands: list[ManagerCommand] = []
-        for node in sorted({node for entry in entries for node in entry.copies.followers}, key=node_order):
-            commands += self.follow(dataset, node, entries)
-        return commands + self.tell(dataset, entries)
-
-    def follow(self, dataset: KnownDataset, node: str, entries: Iterable[ShardEntry]) -> list[ManagerCommand]:
-        """Have ``node`` follow those that it is a follower of."""
-        incarnation = self._table.members.get(node)
-        followed: tuple[FollowedShard, ...] = tuple(
-            entry.followed for entry in entries if node in entry.copies.followers and entry.node is not None
+        return self.follow(dataset, {entry.shard: entry.copies.followers for entry in entries}) + self.tell(
+            dataset, entries
         )
-        if incarnation is None or not followed:
-            return []
-        return [FollowShards(node, incarnation, dataset.config, followed)]
+
+    def follow(self, dataset: KnownDataset, nodes: Mapping[int, Iterable[str]]) -> list[ManagerCommand]:
+        """Have ``nodes``, followers of the shard, follow it, where it is led; those that are members."""
+        by_node: dict[str, list[FollowedShard]] = {}
+        for shard, followers in nodes.items():
+            entry = dataset.shard_map[shard]
+            for node in followers if entry.node is not None else ():
+                by_node.setdefault(node, []).append(entry.followed)
+        members = self._table.members
+        return [
+            FollowShards(node, members[node], dataset.config, tuple(by_node[node]))
+            for node in sorted(by_node.keys() & members.keys(), key=node_order)
+        ]
 
     def tell(self, dataset: KnownDataset, entries: Iterable[ShardEntry]) -> list[ManagerCommand]:
         """Tell the leaders of those which copies there are."""
@@ -201,14 +204,15 @@ class CopyPlacement:
             failed.discard(node)  # that was its former process
         commands = self._forget_warm(node, held)
         for dataset in self._table.copied_datasets:
-            entries = [entry for entry in dataset.shard_map.shards if node in entry.copies.followers]
-            commands += [*self.follow(dataset, node, entries), *self.tell(dataset, entries)]
+            present = dataset.copies.on.get(node, set())
+            entries = [dataset.shard_map[shard] for shard in sorted(present)]
+            entries = [entry for entry in entries if node in entry.copies.followers]
+            followed = self.follow(dataset, {entry.shard: (node,) for entry in entries})
+            commands += [*followed, *self.tell(dataset, entries)]
             owned = dataset.shard_map.owned_by(node)
             commands += self.tell(dataset, [entry for entry in owned if entry.copies.in_sync])
             if dataset.config.has_copies:
-                self._astray[dataset.name, node] = {
-                    entry.shard for entry in dataset.shard_map.shards if not entry.is_on(node)
-                }
+                self._astray[dataset.name, node] = {*range(len(dataset.shard_map))} - present
         return commands
 
     def _forget_warm(self, node: str, held: Iterable[HeldShard]) -> list[ManagerCommand]:
@@ -273,9 +277,12 @@ class CopyPlacement:
             return []
         open_nodes = self._nodes_for_copies()
         counted = self._staying(dataset) if counts_absent else open_nodes
-        copies = (_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None)
         wanted = min(config.num_replicas, len(counted))
-        added = missing_copies(copies, wanted, self._loads(dataset), open_nodes, counted, count_max)
+        entries = [dataset.shard_map[shard] for shard in dataset.copies.may_lack(wanted, counted)]
+        copies = [_copies(entry) for entry in entries if entry.node is not None]
+        if not copies:
+            return []
+        added = missing_copies(copies, wanted, dataset.copies.loads(), open_nodes, counted, count_max)
         return self._add(dataset, added, "there are too few copies")
 
     def _nodes_for_copies(self) -> set[str]:
@@ -284,12 +291,11 @@ class CopyPlacement:
 
     def _staying(self, dataset: KnownDataset) -> set[str]:
         """Nodes that may have copies, those included that have some and are away."""
-        known = {node for entry in dataset.shard_map.shards for node in _nodes(entry)}
-        return self._table.open_nodes | (known - (self._table.drained - self._keeps_copies))
+        return self._table.open_nodes | (dataset.copies.on.keys() - (self._table.drained - self._keeps_copies))
 
     def even_out(self, dataset: KnownDataset) -> list[ManagerCommand]:
         """One more copy on a node that has few, for which another may go afterwards."""
-        loads, open_nodes = self._loads(dataset), self._table.open_nodes
+        loads, open_nodes = dataset.copies.loads(), self._table.open_nodes
         copies = [_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None]
         found = next_copy_move(copies, loads, open_nodes)
         return [] if found is None else self._add(dataset, {found[0]: [found[1]]}, "copies become even")
@@ -299,16 +305,19 @@ class CopyPlacement:
 
         None of ``moving`` shards, which have one more as it is to lead.
         """
-        table, config = self._table, dataset.config
-        open_nodes = self._nodes_for_copies()
+        open_nodes, leaving = self._nodes_for_copies(), self._table.drained - self._keeps_copies
         # A copy on a node that is away for a moment is none too many.
-        count = min(config.num_replicas, max(1, len(self._staying(dataset))))
-        loads = self._loads(dataset)
+        count = min(dataset.config.num_replicas, max(1, len(self._staying(dataset))))
+        entries = [dataset.shard_map[shard] for shard in dataset.copies.may_exceed(count, leaving)]
+        if not entries:
+            return []
+        loads = dataset.copies.loads()
         dropped: dict[int, str] = {}
-        for entry in dataset.shard_map.with_status(ACTIVE):
-            if self._is_unheard(dataset, entry) or (dataset.name, entry.shard) in moving:
+        for entry in entries:
+            is_moving = (dataset.name, entry.shard) in moving
+            if is_moving or entry.status.kind is not ACTIVE or self._is_unheard(dataset, entry):
                 continue
-            is_leaving = any(node in table.drained - self._keeps_copies for node in entry.copies.followers)
+            is_leaving = any(node in leaving for node in entry.copies.followers)
             if len(entry.copies.followers) + 1 > count or is_leaving:
                 node = surplus_copy(_copies(entry), count, entry.copies.in_sync, loads, open_nodes)
                 if node is not None:
@@ -328,11 +337,7 @@ class CopyPlacement:
             self._table.tell(dataset, shard, f"{', '.join(nodes)} {what}: {why}")
         if not changed:
             return []
-        commands = self._change(dataset, changed)
-        for node in sorted({node for nodes in added.values() for node in nodes}, key=node_order):
-            entries = [dataset.shard_map[shard] for shard, nodes in added.items() if node in nodes]
-            commands += self.follow(dataset, node, entries)
-        return commands
+        return self._change(dataset, changed) + self.follow(dataset, added)
 
     def drop(self, dataset: KnownDataset, dropped: Mapping[int, str], why: str) -> list[ManagerCommand]:
         """The followers of those shards, one each, go."""
@@ -372,22 +377,11 @@ class CopyPlacement:
         told = self.tell(dataset, entries)
         return [PersistShardMap(dataset.shard_map), *told, *self._table.publish(dataset)]
 
-    def _loads(self, dataset: KnownDataset) -> Counter[str]:
-        """Copies of the data set that each node has or is to get."""
-        return Counter(node for entry in dataset.shard_map.shards for node in _nodes(entry))
-
 
 def _warm(version: int, followers: tuple[str, ...], in_sync: Iterable[str]) -> CopySet:
     """Of a shard whose store is shared; nobody is in sync where nobody follows."""
     return CopySet(version, followers, tuple(dict.fromkeys(in_sync)) if followers else ())
 
 
-def _nodes(entry: ShardEntry) -> tuple[str, ...]:
-    """That have a copy or are to get one, the leader first."""
-    if entry.node is not None:
-        return (entry.node, *entry.copies.followers)
-    return tuple(dict.fromkeys((*entry.copies.in_sync, *entry.copies.followers)))
-
-
 def _copies(entry: ShardEntry) -> Copies:
-    return Copies(entry.shard, _nodes(entry))
+    return Copies(entry.shard, nodes_of(entry))

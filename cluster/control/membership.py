@@ -246,11 +246,13 @@ class Membership:
 
     def members(self) -> dict[str, NodeAnnouncement]:
         """Nodes that are up and have joined, by name."""
-        return {
-            node: slot.announcement
-            for node, slot in self._slots.items()
-            if slot.state is SlotState.UP and slot.is_member and slot.announcement is not None
-        }
+        return {node: member for node in self._slots if (member := self.member(node)) is not None}
+
+    def member(self, node: str) -> NodeAnnouncement | None:
+        """None if it is not up, or has not joined."""
+        slot = self._slots.get(node)
+        is_member = slot is not None and slot.state is SlotState.UP and slot.is_member
+        return slot.announcement if slot is not None and is_member else None
 
     # ---- transitions
 

@@ -66,7 +66,8 @@ class Scaling:
         """Do what can be done now."""
         if self._membership.is_adopting or self._nodes.is_stopping:
             return
-        for node in self._manager.drained - self._membership.slots.keys():
+        slots = self._membership.slots
+        for node in [node for node in self._manager.drained if node not in slots]:
             self._shards.manage(NodeUndrained(node))  # it is gone; one of its name may come some day
         for node in self.surplus:
             slot = self._membership.slots[node]

@@ -143,7 +143,7 @@ class ShardManager:
 
     def check_drain(self, nodes: Sequence[str]) -> None:
         """Raises BadData if there is no room elsewhere for what all those nodes have."""
-        self._placement.check_drain(nodes)
+        self._placement.movable.check_drain(nodes)
 
     def may_hold(self, node: str) -> bool:
         """Whether the node has a shard, or may not have closed one yet, or a copy that it is not to keep."""

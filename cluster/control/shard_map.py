@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress, count
+from operator import is_not
 from typing import overload
 
 from filoray.cluster.control.copy_set import ONE_COPY, CopySet, FollowedShard
@@ -111,8 +112,9 @@ class ShardEntries(Sequence[ShardEntry]):
             former = blocks[number][place]
             assert entry.epoch >= former.epoch, f"an epoch may only grow: {former} -> {entry}"
             blocks[number][place] = entry
-            counts[former.status.kind] -= 1
-            counts[entry.status.kind] += 1
+            if former.status.kind is not entry.status.kind:
+                counts[former.status.kind] -= 1
+                counts[entry.status.kind] += 1
             if former.node != entry.node:
                 for node in (former.node, entry.node):
                     if node is not None:
@@ -136,11 +138,11 @@ class ShardEntries(Sequence[ShardEntry]):
 
     def changed_since(self, former: ShardEntries) -> Iterator[ShardEntry]:
         """Entries that ``former``, which has as many, has otherwise."""
-        for block, other in zip(self._blocks, former._blocks, strict=True):
-            if block is not other:
-                for entry, known in zip(block, other, strict=True):
-                    if entry is not known and entry != known:
-                        yield entry
+        assert len(self) == len(former), f"{len(former)} shards became {len(self)}"
+        for number in compress(count(), map(is_not, self._blocks, former._blocks)):
+            for entry, known in zip(self._blocks[number], former._blocks[number], strict=True):
+                if entry is not known and entry != known:
+                    yield entry
 
     # ---- the index
 
@@ -186,9 +188,10 @@ class ShardMap:
     def __len__(self) -> int:
         return len(self.shards)
 
-    def with_entries(self, entries: Iterable[ShardEntry]) -> ShardMap:
-        """The same picture with these entries in place of theirs, one version later."""
-        return ShardMap(self.dataset, self.version + 1, self._entries.with_entries(entries))
+    def with_entries(self, entries: Iterable[ShardEntry], version: int | None = None) -> ShardMap:
+        """The same picture with these entries in place of theirs; ``version`` None: one later."""
+        version = self.version + 1 if version is None else version
+        return ShardMap(self.dataset, version, self._entries.with_entries(entries))
 
     def changed_since(self, former: ShardMap | None) -> Iterator[ShardEntry]:
         """Entries that are not the same in ``former``, a picture of the same shards; None: all."""

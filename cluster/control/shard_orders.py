@@ -135,10 +135,9 @@ class ShardOrders:
     def _peers(self, order: TellCopies) -> tuple[Peer, ...]:
         """Where the followers' nodes are, those that are members."""
         nodes = {node for _, _, copies in order.copies for node in copies.followers}
-        members = self._membership.members()
+        members = (self._membership.member(node) for node in sorted(nodes, key=node_order))
         return tuple(
-            Peer(it.node, it.incarnation, it.address, it.endpoint, it.public_key)
-            for it in (members[node] for node in sorted(nodes & members.keys(), key=node_order))
+            Peer(it.node, it.incarnation, it.address, it.endpoint, it.public_key) for it in members if it is not None
         )
 
     def done(self, order: ShardOrder) -> None:

@@ -15,8 +15,8 @@ from dataclasses import replace
 from filoray.cluster.control.assignment import NodeLoad, assign_shards, node_order
 from filoray.cluster.control.copy_placement import CopyPlacement
 from filoray.cluster.control.copy_set import InSyncProposed
-from filoray.cluster.control.copy_spreading import next_switch
 from filoray.cluster.control.fences import ShardKey
+from filoray.cluster.control.movable_shards import MovableShards
 from filoray.cluster.control.shard_map import ShardEntry
 from filoray.cluster.control.shard_messages import (
     ManagerCommand,
@@ -36,7 +36,7 @@ from filoray.cluster.control.shard_status import (
     next_status,
 )
 from filoray.cluster.control.shard_table import KnownDataset, ShardTable
-from filoray.cluster.control.spreading import DatasetSpread, Move, next_move, room_elsewhere
+from filoray.cluster.control.spreading import Move
 from filoray.cluster.control.warm_moves import WarmMoves
 from filoray.cluster.errors import BadData, Unavailable
 from filoray.cluster.node_protocol import ShardEpoch
@@ -57,6 +57,7 @@ class ShardPlacement:
         self.copies = CopyPlacement(table)
         self._moves = WarmMoves(table, self.copies)
         self._bound_for |= {key: move.node for key, move in self._moves}
+        self.movable = MovableShards(table, self.copies, self._bound_for, self._by_hand)
         self._is_even = False
 
     # ---- what can be asked
@@ -375,28 +376,11 @@ class ShardPlacement:
 
     def drain(self, node: str, *, keeps_copies: bool) -> list[ManagerCommand]:
         """The node is to have no shards; raises as ``NodeDrained`` has it."""
-        self.check_drain((node,))
+        self.movable.check_drain((node,))
         self._table.drained.add(node)
         self.copies.drained(node, keeps_copies=keeps_copies)
         self.nodes_changed()
         return [PersistDrained(node, is_drained=True)]
-
-    def check_drain(self, nodes: Sequence[str]) -> None:
-        """Whether all of them can be drained, one after the other. Raises BadData."""
-        table, text = self._table, ", ".join(nodes)
-        for node in nodes:
-            table.check_member(node)
-        open_nodes = table.open_nodes - set(nodes)
-        if not open_nodes:
-            raise BadData(f"without {text} no node is left that may have shards")
-        for spread in self._spreads(counts_moves=False):
-            leaving = sum(spread.owned.get(drained, 0) for drained in table.drained.union(nodes))
-            room = room_elsewhere(spread, open_nodes)
-            if leaving > room:
-                raise BadData(
-                    f"{text} cannot be drained: {leaving} shards of dataset {spread.dataset} would have to go to nodes "
-                    f"that have room for {room}; a node may have {spread.capacity}"
-                )
 
     def undrain(self, node: str) -> list[ManagerCommand]:
         """The node may have shards again."""
@@ -412,19 +396,7 @@ class ShardPlacement:
             return False
         if any(self.copies.has_joining(dataset, node) for dataset in self._table.copied_datasets):
             return False
-        return self._next_move(evens_out=False) is None
-
-    def _next_move(self, *, evens_out: bool) -> Move | None:
-        """Of shards, or of leaders of those that have copies."""
-        table = self._table
-        for dataset in table.copied_datasets:
-            name = dataset.name
-            movable = [entry for entry in dataset.shard_map.shards if self._is_movable(name, entry)]
-            leads = {node: dataset.shard_map.load_of(node) for node in table.members}
-            switchable = self.copies.switchable(dataset, movable)
-            if move := next_switch(name, switchable, leads, table.open_nodes, evens_out=evens_out):
-                return move
-        return next_move(self._spreads(), table.members, table.drained, evens_out=evens_out)
+        return self.movable.next_move(evens_out=False) is None
 
     def spread(self, due: SpreadDue) -> list[ManagerCommand]:
         """As many moves as may begin now. Nothing healthy moves while shards are still on their way."""
@@ -438,7 +410,7 @@ class ShardPlacement:
         if not (evens_out or table.drained):
             return commands
         for _ in range(moves_max - self._unsettled() - len(self._moves)):
-            move = self._next_move(evens_out=evens_out)
+            move = self.movable.next_move(evens_out=evens_out)
             if move is None:
                 is_done = not (commands or self._unsettled() or self._moves)
                 self._is_even = evens_out and is_done and self._copies_are_settled()
@@ -491,38 +463,3 @@ class ShardPlacement:
             count += sum((name, entry.shard) in self._table.fences for entry in waiting)
             count += dataset.shard_map.count(*_ON_ITS_WAY)
         return count
-
-    def _spreads(self, *, counts_moves: bool = True) -> list[DatasetSpread]:
-        """What is on its way to a node counts as that node's; what it only follows yet, if ``counts_moves``.
-
-        What is not well, or was given to a node by hand, leaves it only if that is drained.
-        """
-        spreads = []
-        for name, dataset in self._table.datasets.items():
-            owned: Counter[str] = Counter()
-            movable: dict[str, list[int]] = {}
-            for entry in dataset.shard_map.shards:
-                node = entry.node
-                if node is None or counts_moves:
-                    node = self._bound_for.get((name, entry.shard), node)
-                if node is None:
-                    continue
-                owned[node] += 1
-                if self._is_movable(name, entry) and not self._is_switched(dataset, entry):
-                    movable.setdefault(node, []).append(entry.shard)
-            spreads.append(DatasetSpread(name, dataset.config.shards_per_node_max, owned, movable))
-        return spreads
-
-    def _is_switched(self, dataset: KnownDataset, entry: ShardEntry) -> bool:
-        """Whether it moves by changes of leaders only: not where any node may lead, and none that follows is ready."""
-        if dataset.config.has_copies or not dataset.config.is_replicated:
-            return dataset.config.has_copies
-        others = (node for node in entry.copies.in_sync if node != entry.node)
-        return entry.node in self._table.open_nodes or any(node in self._table.open_nodes for node in others)
-
-    def _is_movable(self, name: str, entry: ShardEntry) -> bool:
-        if (name, entry.shard) in self._bound_for:
-            return False
-        if entry.node in self._table.drained:
-            return entry.status.kind in (StatusKind.ACTIVE, StatusKind.ERROR)
-        return entry.status.kind is StatusKind.ACTIVE and (name, entry.shard) not in self._by_hand

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.assignment import node_order
+from filoray.cluster.control.copy_index import CopyIndex
 from filoray.cluster.control.fences import Fences, ShardKey
 from filoray.cluster.control.shard_epochs import ShardEpochs
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
@@ -27,9 +28,15 @@ _GENERATION_SHIFT = 32
 
 @dataclass(slots=True)
 class KnownDataset:
+    """``copies``: the index of ``shard_map``'s entries of a data set with copies; ``change`` changes both."""
+
     config: DatasetConfig
     shard_map: ShardMap
     stories: dict[int, deque[StoryLine]] = field(default_factory=dict)
+    copies: CopyIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.copies = CopyIndex(self.shard_map.shards if self.config.is_replicated else ())
 
     @property
     def name(self) -> str:
@@ -108,6 +115,8 @@ class ShardTable:
             most = dataset.config.owned_per_node_max
             for node, load in Counter(entry.node for entry in dataset.shard_map.shards).items():
                 assert node is None or load <= most, f"{node} holds more than {most} of {name}"
+            indexed = dataset.shard_map.shards if dataset.config.is_replicated else ()
+            assert dataset.copies == CopyIndex(indexed), f"the copies of {name} are not where its index has them"
             for entry in dataset.shard_map.shards:
                 assert entry.node is None or entry.node in self.members, f"{name}: {entry} is owned by no member"
                 assert self.epochs[name, entry.shard] == entry.epoch, f"{name}: {entry} has a forgotten epoch"
@@ -148,10 +157,15 @@ class ShardTable:
         if status.kind is not entry.status.kind:
             reason = f" ({status.reason})" if status.reason else ""
             self.tell(dataset, entry.shard, f"{entry.status} -> {status}{reason}: {type(event).__name__}; {why}")
-        return replace(entry, status=status, node=entry.node if status.kind in OWNED else None)
+        node = entry.node if status.kind in OWNED else None
+        return ShardEntry(entry.shard, status, node, entry.epoch, entry.copies)
 
     def change(self, dataset: KnownDataset, entries: Iterable[ShardEntry]) -> None:
-        dataset.shard_map = replace(dataset.shard_map.with_entries(entries), version=self.next_version())
+        former, entries = dataset.shard_map, tuple(entries)
+        dataset.shard_map = former.with_entries(entries, self.next_version())
+        if dataset.config.is_replicated:
+            for entry in entries:
+                dataset.copies.exchange(former[entry.shard], entry)
 
     @staticmethod
     def publish(dataset: KnownDataset) -> list[ManagerCommand]:

@@ -113,5 +113,8 @@ class WarmMoves:
             dataset = self._table.datasets[name]
             entry = dataset.shard_map[shard]
             if entry.is_on(node) and not dataset.config.is_replicated:
-                commands += [*self._copies.follow(dataset, node, [entry]), *self._copies.tell(dataset, [entry])]
+                commands += [
+                    *self._copies.follow(dataset, {shard: entry.copies.followers}),
+                    *self._copies.tell(dataset, [entry]),
+                ]
         return commands

@@ -243,7 +243,7 @@ def _demand_moves_without_a_gap(cluster: SimulatedCluster) -> None:
 
 
 def _demand_move_without_a_gap(cluster: SimulatedCluster, key: ShardKey, node: str) -> None:
-    before = cluster.watch.gap_lengths_ms()
+    cluster.watch.last_gap_ms.pop(key, None)
     deadline_ms = cluster.now_ms + _MOVE_MS
     cluster.move_shard(*key, slot_index(node))
     while (cluster.owners()[key][0] != node or not cluster.is_healthy()) and cluster.now_ms < deadline_ms:
@@ -251,9 +251,8 @@ def _demand_move_without_a_gap(cluster: SimulatedCluster, key: ShardKey, node: s
     owner, ailment = cluster.owners()[key][0], cluster.ailment()
     cluster.checkers.healed.looked("" if owner == node else f"{key} does not come to {node}: it is on {owner}")
     cluster.checkers.healed.looked(ailment and f"not healthy after a move: {ailment}")
-    gaps_ms = cluster.watch.gap_lengths_ms() - before
     switch_ms_max = _SWITCH_MS + _SWITCH_MESSAGES * cluster.world.rates.latency_ms
-    cluster.checkers.gaps.moved(key, max(gaps_ms, default=0), switch_ms_max)
+    cluster.checkers.gaps.moved(key, cluster.watch.last_gap_ms.get(key, 0), switch_ms_max)
 
 
 @dataclass(frozen=True, slots=True)

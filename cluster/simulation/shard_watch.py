@@ -78,6 +78,8 @@ class ShardWatch:
         self.record = record
         self.moves = 0
         """Assignments of a shard beyond its first."""
+        self.last_gap_ms: dict[ShardKey, int] = {}
+        """For how long nobody served each shard the last time that it was so and is over."""
         self._world = world
         self._look_every_ms = look_every_ms
         self._look_due_ms = 0
@@ -98,7 +100,8 @@ class ShardWatch:
         self._served.add(key)
         gap = self._gaps.pop(key, None)
         if gap is not None:
-            self._gap_lengths_ms[gap.length_ms(self._world.now_ms)] += 1
+            length_ms = self.last_gap_ms[key] = gap.length_ms(self._world.now_ms)
+            self._gap_lengths_ms[length_ms] += 1
         self._note_serving(key, process, is_begin=True)
 
     def ended(self, key: ShardKey, process: Process) -> None:

@@ -55,14 +55,15 @@ class ClusterRoutes:
         return self._success(request, sorted(name for name in datasets if may_read(request, name)))
 
     async def status(self, request: web.Request) -> web.Response:
-        """With ``verbose=true`` also who has copies of each shard, and which of them may lead it next."""
+        """With ``verbose=true`` also where each shard moves, who has copies of it, and which may lead it next."""
         is_verbose = Parameters.of_query(request).flag("verbose")
         entries = await self._shards(request)
         if not is_verbose:
             statuses = [_status_of(entry, address) for entry, address in entries]
             return self._success(request, statuses)
         config = (await dataset_view(request.match_info["dataset"], self._edge.services)).config
-        lags = await self._lags(config)
+        is_followed = any(entry.copies.followers for entry, _ in entries)
+        lags = await self._lags(config.name) if is_followed else {}
         view = self._control.view()
         return self._success(
             request,
@@ -72,17 +73,15 @@ class ClusterRoutes:
             ],
         )
 
-    async def _lags(self, config: DatasetConfig) -> dict[tuple[int, int], dict[str, FollowerFigures]]:
+    async def _lags(self, dataset: str) -> dict[tuple[int, int], dict[str, FollowerFigures]]:
         """What the leader of each (shard, epoch) says of its followers, by node; nothing of one that is silent."""
-        if not config.has_copies:
-            return {}
         figures = await self._edge.services.figures.figures(self._edge.figures())
         return {
             (shard.shard, shard.epoch): {follower.node: follower for follower in shard.followers}
             for node in figures.nodes
             if node.figures is not None
             for shard in node.figures.shards
-            if shard.dataset == config.name
+            if shard.dataset == dataset
         }
 
     async def status_by_address(self, request: web.Request) -> web.Response:
@@ -166,12 +165,14 @@ def _status_of(entry: ShardEntry, address: str) -> dict[str, object]:
 def _copies_of(
     entry: ShardEntry, config: DatasetConfig, view: ClusterView, lags: Mapping[str, FollowerFigures]
 ) -> dict[str, object]:
-    """A shard of one copy has no followers, and whoever owns it is in sync."""
+    """A shard of one copy is in sync where it is owned, and followed by nobody but the node that it moves to."""
     in_sync = entry.copies.in_sync or ((entry.node,) if entry.node is not None else ())
+    moves_to = "" if config.is_replicated else "".join(entry.copies.followers[:1])
     return {
         "epoch": entry.epoch,
         "reason": entry.status.reason,
         "leader": entry.node or "",
+        "movesTo": moves_to,
         "replicas": config.num_replicas,
         "inSync": list(in_sync),
         "followers": [

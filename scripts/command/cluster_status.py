@@ -30,7 +30,8 @@ class ShardState:
     """``address``: the owner's, "" while there is none. ``why``: what happened to it last, "" of an Active one.
 
     ``copies``: of a shard that has some besides its owner's, their nodes; whether each is in sync, so that it may lead.
-    ``copies_missing``: that its data set wants, and that no node has a place for.
+    ``copies_missing``: that its data set wants, and that no node has a place for. ``moves_to``: the node that follows
+    it to have it next, or "".
     """
 
     shard: int
@@ -39,6 +40,7 @@ class ShardState:
     why: str
     copies: dict[str, bool]
     copies_missing: int
+    moves_to: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,9 @@ def _shards(access: ClientAccess, dataset: str) -> list[ShardState]:
             entry["status"],
             entry["address"],
             why.get(entry["shard"], ""),
-            {copy["node"]: copy["inSync"] for copy in entry["followers"]},
+            {copy["node"]: copy["inSync"] for copy in entry["followers"] if copy["node"] != entry["movesTo"]},
             _missing(entry),
+            entry["movesTo"],
         )
         for entry in entries
     ]
@@ -137,7 +140,8 @@ def _supervision(access: ClientAccess, data_dir: Path) -> Supervision | None:
 
 def _copies_text(shard: ShardState) -> str:
     texts = [node if is_in_sync else f"{node} (not in sync)" for node, is_in_sync in shard.copies.items()]
-    return ", ".join(texts + [f"{shard.copies_missing} missing"] * bool(shard.copies_missing))
+    texts += [f"{shard.copies_missing} missing"] * bool(shard.copies_missing)
+    return ", ".join(texts + [f"moves to {shard.moves_to}"] * bool(shard.moves_to))
 
 
 def _print(console: Console, state: ClusterState) -> None:
@@ -145,7 +149,7 @@ def _print(console: Console, state: ClusterState) -> None:
     if not state.datasets:
         console.print("no data set is set up")
     for name, shards in state.datasets.items():
-        has_copies = any(shard.copies or shard.copies_missing for shard in shards)
+        has_copies = any(shard.copies or shard.copies_missing or shard.moves_to for shard in shards)
         table = Table("shard", "status", "address", *["copies"] * has_copies, title=name, title_justify="left")
         for shard in shards:
             cells = [str(shard.shard), shard.status, shard.address]

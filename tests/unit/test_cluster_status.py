@@ -17,7 +17,7 @@ from filoray.command.cli import main
 
 FIRST, SECOND = "akka://filo-server@127.0.0.1:2552", "akka://filo-server@127.0.0.1:2553"
 
-NO_COPIES: dict[str, object] = {"copies": {}, "copies_missing": 0}
+NO_COPIES: dict[str, object] = {"copies": {}, "copies_missing": 0, "moves_to": ""}
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def test_programs_get_json(gateway: GatewayThread, tmp_path: Path, capsys: pytes
                     "why": "",
                     "copies": {},
                     "copies_missing": 0,
+                    "moves_to": "",
                 },
                 {
                     "shard": 1,
@@ -56,6 +57,7 @@ def test_programs_get_json(gateway: GatewayThread, tmp_path: Path, capsys: pytes
                     "why": "active",
                     "copies": {},
                     "copies_missing": 0,
+                    "moves_to": "",
                 },
                 {
                     "shard": 2,
@@ -64,6 +66,7 @@ def test_programs_get_json(gateway: GatewayThread, tmp_path: Path, capsys: pytes
                     "why": "active",
                     "copies": {},
                     "copies_missing": 0,
+                    "moves_to": "",
                 },
                 {
                     "shard": 3,
@@ -72,6 +75,7 @@ def test_programs_get_json(gateway: GatewayThread, tmp_path: Path, capsys: pytes
                     "why": "",
                     "copies": {},
                     "copies_missing": 0,
+                    "moves_to": "",
                 },
             ]
         },
@@ -108,6 +112,19 @@ def test_copies_are_told_and_those_that_are_not_in_sync_named(
     out = capsys.readouterr().out
     assert "node-0 (not in sync)" in out
     assert "missing" not in "".join(line for line in out.splitlines() if "node-" in line)
+
+
+def test_where_a_shard_moves_is_told_and_is_no_copy(
+    gateway: GatewayThread, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.api.control.current = with_copies(gateway.api.control.current, 1)
+    assert status(gateway, tmp_path, "--json") == 0
+    shards = orjson.loads(capsys.readouterr().out)["datasets"]["shop"]
+    assert [(shard["copies"], shard["moves_to"]) for shard in shards[:2]] == [({}, "node-1"), ({}, "node-0")]
+    assert status(gateway, tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "moves to node-1" in out
+    assert "missing" not in out
 
 
 def test_copies_that_no_node_has_a_place_for_are_counted(

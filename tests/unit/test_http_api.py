@@ -215,7 +215,7 @@ async def test_a_verbose_status_has_leader_followers_and_who_is_in_sync(api):
     code, body = await api.get("/api/v1/cluster/timeseries/status?verbose=true")
     assert code == 200
     active = {"shard": 0, "status": "ShardStatusActive", "address": "akka://filo-server@127.0.0.1:2552", "epoch": 1}
-    copies = {"reason": "", "leader": "node-0", "replicas": 1, "inSync": ["node-0"], "followers": []}
+    copies = {"reason": "", "leader": "node-0", "movesTo": "", "replicas": 1, "inSync": ["node-0"], "followers": []}
     assert body["data"][0] == active | copies
     assert (body["data"][2]["leader"], body["data"][2]["inSync"]) == ("", [])
     view = api.control.current
