@@ -29,8 +29,8 @@ class NotWanted(Exception):
 class Opening:
     """``shard``: what it has opened so far. ``consumer``: reads the shard's stream, if it has one besides its log.
 
-    ``unwanted`` is set when the node is to hold the shard no more. ``was_followed``: the node follows, or followed,
-    what it opens.
+    ``unwanted`` is set when the node is to hold the shard no more. ``was_followed``: what it is to open may
+    still be among what the node follows.
     """
 
     def __init__(self, order: OpenShard, *, was_followed: bool = False) -> None:
