@@ -380,7 +380,10 @@ class HostShards:
     # ---- closing, on the ingest thread
 
     def close(self, number: OpeningId) -> None:
-        """What that opening opened, in part or whole, when those who keep it warm have all. What becomes of it is told."""
+        """What that opening opened, in part or whole, when those who keep it warm have all; what comes of it is told.
+
+        Nobody gets it meanwhile.
+        """
         opening = self._openings[number]
         served = self._served.opened_by(opening.order.key, number)
         if served is not None:

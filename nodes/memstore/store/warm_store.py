@@ -124,8 +124,8 @@ class WarmStore:
             "checkpoints": (mine.checkpoints, found.checkpoints),
         }
         differing = [f"{name} {here}, not {there}" for name, (here, there) in numbers.items() if here != there]
-        missed_bytes = found.log_bytes - mine.log_bytes
-        if (found.next_offset > mine.next_offset) != (missed_bytes > 0) or found.next_offset < mine.next_offset:
+        missed_rows, missed_bytes = found.next_offset - mine.next_offset, found.log_bytes - mine.log_bytes
+        if (missed_rows, missed_bytes) != (0, 0) and min(missed_rows, missed_bytes) <= 0:
             differing.append(f"log to {mine.next_offset}, not {found.next_offset}, with {-missed_bytes} bytes more")
         if found.lost or found.is_new:
             differing.append("what was stored is gone")
