@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -99,13 +100,9 @@ class SqlColumnStore:
             checkpoints = connection.execute(
                 self._reader.select(CHECKPOINTS, CHECKPOINTS.c.flush_group, CHECKPOINTS.c.offset)
             )
-            log_bytes = connection.execute(self._reader.select(LOG, sa.func.sum(sa.func.length(LOG.c.data)))).scalar()
-            log_end = connection.execute(self._reader.select(LOG, sa.func.max(LOG.c.offset))).scalar()
-            first_batch_id = connection.execute(self._reader.select(CHUNKS, sa.func.min(CHUNKS.c.batch_id))).scalar()
-            last_batch_id = connection.execute(self._reader.select(CHUNKS, sa.func.max(CHUNKS.c.batch_id))).scalar()
+            log_bytes, log_end, first_batch_id, last_batch_id, last_row_id = connection.execute(self._bounds()).one()
             reading = [CLOCKS.c[field.name] for field in dataclasses.fields(ClockReading)]
             clock = connection.execute(self._reader.select(CLOCKS, *reading)).one_or_none()
-            last_row_id = connection.execute(self._reader.select(PART_KEYS, sa.func.max(PART_KEYS.c.row_id))).scalar()
             state = StoreState(
                 group_count=row.group_count,
                 next_series_id=row.next_series_id,
@@ -121,6 +118,19 @@ class SqlColumnStore:
         self._revision = row.revision
         self._next_row_id = (last_row_id or 0) + 1
         return state
+
+    def _bounds(self) -> sa.Select[Any]:
+        """Of the log, its bytes and its end; of the batches, the first and the last id; and the last part key row's."""
+        whole = (
+            sa.func.sum(sa.func.length(LOG.c.data)),
+            sa.func.max(LOG.c.offset),
+            sa.func.min(CHUNKS.c.batch_id),
+            sa.func.max(CHUNKS.c.batch_id),
+            sa.func.max(PART_KEYS.c.row_id),
+        )
+        tables = LOG, LOG, CHUNKS, CHUNKS, PART_KEYS
+        queries = [self._reader.select(table, one) for table, one in zip(tables, whole, strict=True)]
+        return sa.select(*[query.scalar_subquery() for query in queries])
 
     # ---- recovery
 

@@ -65,7 +65,15 @@ def open_chunks(spec: ShardSpec) -> StoredChunks:
     from filoray.nodes.memstore.store.sql_database import SqlDatabase
     from filoray.nodes.memstore.store.sql_reader import SqlReader
 
-    return SqlReader(SqlDatabase.acquire(spec.column_store_url), spec.storage_name, spec.shard)
+    database = SqlDatabase.acquire(spec.column_store_url)
+    reader = SqlReader(database, spec.storage_name, spec.shard)
+    try:
+        with database.writing():
+            pass  # who takes the shard over will find a connection that is open
+    except BaseException:
+        reader.close()
+        raise
+    return reader
 
 
 def _open_file(path: Path) -> SqliteReader:
