@@ -82,21 +82,25 @@ class MovableShards:
                 if node is None:
                     continue
                 owned[node] += 1
-                if self._is_movable(name, entry) and not self._is_switched(dataset, entry):
+                if dataset.config.is_replicated and self._is_switched(dataset, entry):
+                    continue
+                if self._is_movable(name, entry):
                     movable.setdefault(node, []).append(entry.shard)
             spreads.append(DatasetSpread(name, dataset.config.shards_per_node_max, owned, movable))
         return spreads
 
     def _is_switched(self, dataset: KnownDataset, entry: ShardEntry) -> bool:
-        """Whether it moves by changes of leaders only: not where any node may lead, and none that follows is ready."""
-        if dataset.config.has_copies or not dataset.config.is_replicated:
-            return dataset.config.has_copies
-        others = (node for node in entry.copies.in_sync if node != entry.node)
-        return entry.node in self._table.open_nodes or any(node in self._table.open_nodes for node in others)
+        """Whether a shard that others follow moves by a change of leaders only.
+
+        Not one of a drained node where any node may lead, and none of those that follow it is ready.
+        """
+        open_nodes = self._table.open_nodes
+        if dataset.config.has_copies or entry.node in open_nodes:
+            return True
+        return any(node in open_nodes for node in entry.copies.in_sync if node != entry.node)
 
     def _is_movable(self, name: str, entry: ShardEntry) -> bool:
-        if (name, entry.shard) in self._bound_for:
+        kind, is_leaving, key = entry.status.kind, entry.node in self._table.drained, (name, entry.shard)
+        if kind is not StatusKind.ACTIVE and not (is_leaving and kind is StatusKind.ERROR):
             return False
-        if entry.node in self._table.drained:
-            return entry.status.kind in (StatusKind.ACTIVE, StatusKind.ERROR)
-        return entry.status.kind is StatusKind.ACTIVE and (name, entry.shard) not in self._by_hand
+        return key not in self._bound_for and (is_leaving or key not in self._by_hand)

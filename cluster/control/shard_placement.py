@@ -136,7 +136,8 @@ class ShardPlacement:
         of_dataset = Counter({node: dataset.shard_map.load_of(node) for node in open_nodes})
         chosen: dict[int, str] = {}
         for shard in waiting:
-            warm = self.copies.warm(dataset, dataset.shard_map[shard])
+            entry = dataset.shard_map[shard]
+            warm = self.copies.warm(dataset, entry) if entry.copies.followers else ()
             for node in (self._bound_for.get((dataset.name, shard)), *warm):
                 if node in open_nodes and of_dataset[node] < config.owned_per_node_max:
                     chosen[shard] = node
@@ -155,10 +156,10 @@ class ShardPlacement:
         left: dict[int, tuple[str, ...]] = {}
         """Who followed for a move, and does not lead."""
         for shard, node in chosen.items():
-            entry = dataset.shard_map[shard]
-            self._bound_for.pop((dataset.name, shard), None)
-            self._moves.end((dataset.name, shard))
-            epoch = table.epochs.next((dataset.name, shard))
+            entry, key = dataset.shard_map[shard], (dataset.name, shard)
+            self._bound_for.pop(key, None)
+            self._moves.end(key)
+            epoch = table.epochs.next(key)
             status = next_status(entry.status, ShardAssignmentStarted())
             copies = self.copies.chosen(dataset, entry, node)
             if entry.copies.followers and not dataset.config.is_replicated:

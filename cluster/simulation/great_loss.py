@@ -7,7 +7,7 @@ and then (``Attention``): it is about whether the cores can do with a thousand n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken
@@ -23,6 +23,7 @@ _LOSS_EVERY_MS = 100
 _LOOK_MS = 50
 _LOOK_AT_COPIES_MS = 1000
 _PATIENCE_MS = 120_000
+_LEASE_MS = 8000
 _RATES = FaultRates(latency_ms=2, heartbeat_ms=1000)
 _ATTENTION = Attention(lines_max=10_000, audit_every_ms=1000, look_every_ms=100)
 
@@ -37,12 +38,16 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class LossSize:
-    """``lost_count``: at most as many nodes as the others have room for."""
+    """``lost_count``: at most as many nodes as the others have room for.
+
+    ``is_in_database``: all nodes reach the shards' store, and copies are what nodes have in memory.
+    """
 
     node_count: int
     num_shards: int
     lost_count: int
     num_replicas: int = 1
+    is_in_database: bool = False
 
     def __post_init__(self) -> None:
         assert 0 < self.lost_count < self.node_count, "somebody must be left"
@@ -52,7 +57,8 @@ class GreatLoss:
     def __init__(self, seed: int, size: LossSize) -> None:
         self._seed = seed
         self._size = size
-        self._cluster = SimulatedCluster(seed, size.node_count, _RATES, attention=_ATTENTION)
+        rates = replace(_RATES, lease_ms=_LEASE_MS) if size.is_in_database else _RATES
+        self._cluster = SimulatedCluster(seed, size.node_count, rates, attention=_ATTENTION)
         self._faults: list[FaultMark] = []
         self._failure: Failure | None = None
 

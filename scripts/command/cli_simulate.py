@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="copies of each shard, as far as there are nodes for them (1)",
     )
     parser.add_argument(
+        "--database",
+        action="store_true",
+        help="shards in a database that all nodes reach, and a second coordinator that may lead: copies are in memory",
+    )
+    parser.add_argument(
         "--faults", type=_count, metavar="F", help="how many in each history (as many as --minutes has)"
     )
     parser.add_argument(
@@ -75,9 +80,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             parser.error("--lose needs --nodes, and more of them than are lost")
         if (options.faults, options.minutes, options.histories, options.only_faults) != (None,) * 4 or options.without:
             parser.error(
-                "--lose has its own faults: only --nodes, --shards, --replicas, --seed and --report go with it"
+                "--lose has its own faults: only --nodes, --shards, --replicas, --database, --seed and --report go "
+                "with it"
             )
-        size = LossSize(options.nodes, options.shards, options.lose, options.replicas)
+        size = LossSize(options.nodes, options.shards, options.lose, options.replicas, options.database)
         return simulate.great_loss(options.seed, size, options.report)
     minutes = options.minutes
     if minutes is None and options.faults is None:
@@ -90,6 +96,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         chosen_faults=options.only_faults,
         without=options.without,
         num_replicas=options.replicas,
+        has_standby=options.database,
     )
     seeds = range(options.seed, options.seed + (options.histories or _HISTORIES))
     return simulate.random_histories(

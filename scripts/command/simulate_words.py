@@ -25,6 +25,8 @@ def campaign_command(shape: HistoryShape, seeds: Sequence[int]) -> str:
     words.append(f"--shards {shape.num_shards}")
     if shape.num_replicas not in (None, 1):
         words.append(f"--replicas {shape.num_replicas}")
+    if shape.has_standby:
+        words.append("--database")
     if shape.duration_ms is not None:
         words.append(f"--minutes {shape.duration_ms / 60_000:g}")
     if shape.faults_max is not None:
@@ -39,9 +41,10 @@ def campaign_command(shape: HistoryShape, seeds: Sequence[int]) -> str:
 
 def loss_command(seed: int, size: LossSize) -> str:
     """Plays that loss again."""
-    replicas = f" --replicas {size.num_replicas}" if size.num_replicas > 1 else ""
+    copies = f" --replicas {size.num_replicas}" if size.num_replicas > 1 else ""
+    copies += " --database" if size.is_in_database else ""
     return (
-        f"filoray simulate --nodes {size.node_count} --shards {size.num_shards}{replicas} --lose {size.lost_count} "
+        f"filoray simulate --nodes {size.node_count} --shards {size.num_shards}{copies} --lose {size.lost_count} "
         f"--seed {seed}"
     )
 

@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 
 from filoray.cluster.control.node_keeper import NodeKeeper
-from filoray.cluster.simulation.checkers import Checkers
+from filoray.cluster.simulation.checkers import Checkers, InSyncHaveIt, LeaderHasAll, WarmIsTheStore
 from filoray.cluster.simulation.history import HistoryShape
 from filoray.cluster.simulation.shrinking import shrink
 from filoray.cluster.simulation.tally import HistoryResult, Tally
 from filoray.command.cli import main
 
 SEEDED = runpy.run_path(str(Path(__file__).with_name("test_seeded_bugs.py")))
-BUGS = [(bug, "1") for bug in SEEDED["BUGS"]] + [(bug, str(SEEDED["REPLICAS"])) for bug in SEEDED["COPY_BUGS"]]
-"""Each a function that plants one, and how many copies of each shard it takes to show."""
+BUGS = list(SEEDED["SHAPES"].items())
+"""Each a function that plants one, and the shape of histories that it takes to show."""
+COPIES = {LeaderHasAll.rule, InSyncHaveIt.rule}
 
 
 def lines_after(head: str, output: str) -> str:
@@ -29,15 +30,16 @@ def lines_after(head: str, output: str) -> str:
     return re.sub(r"\d+ samples of \d+", "some samples of some", output[output.rindex(head) :].partition("\n\n")[0])
 
 
-@pytest.mark.parametrize(("bug", "replicas"), BUGS, ids=[bug.__name__ for bug, _ in BUGS])
+@pytest.mark.parametrize(("bug", "shape"), BUGS, ids=[bug.__name__ for bug, _ in BUGS])
 def test_a_planted_bug_is_found_shortened_and_made_again(
     bug: Callable[[pytest.MonkeyPatch], None],
-    replicas: str,
+    shape: HistoryShape,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     bug(monkeypatch)
-    assert main(["simulate", "--histories", "30", "--replicas", replicas]) == 1
+    database = ["--database"] * shape.has_standby
+    assert main(["simulate", "--histories", "30", "--replicas", str(shape.num_replicas), *database]) == 1
     found = capsys.readouterr().out
     command = re.findall(r"^again: filoray (simulate .*)$", found, re.MULTILINE)[-1]
     faults = int(re.findall(r"shortest story, with (\d+) of the faults", found)[0])
@@ -49,12 +51,18 @@ def test_a_planted_bug_is_found_shortened_and_made_again(
     assert re.search(rf"^1 history in .*, {faults} faults$", again, re.MULTILINE)
 
 
-def test_histories_that_hold_are_told_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "untested"), [([], {WarmIsTheStore.rule}), (["--database"], COPIES)], ids=["in files", "in a database"]
+)
+def test_histories_that_hold_are_told_of(
+    words: list[str], untested: set[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     report = tmp_path / "report.html"
-    assert main(["simulate", "--histories", "8", "--seed", "5", "--replicas", "2", "--report", str(report)]) == 0
+    options = ["--histories", "8", "--seed", "5", "--replicas", "2", *words, "--report", str(report)]
+    assert main(["simulate", *options]) == 0
     output = capsys.readouterr().out
     assert re.search("^8 histories in ", output, re.MULTILINE)
-    for rule in Checkers(1000).counts():
+    for rule in Checkers(1000).counts().keys() - untested:
         assert re.search(rf"held +[\d,]+ checks  {re.escape(rule)}", output)
     assert re.search(r"without an owner: \d+ times a shard; median [\d.]+ s, p99 [\d.]+ s, longest", output)
     html = report.read_text(encoding="utf-8")
