@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from filoray.cluster.control.node_effects import FlushTurn, OpenShard, PromoteShard, TellCopies
 from filoray.cluster.control.node_events import (
@@ -48,6 +48,7 @@ from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.host.opening import Abandoned, NotWanted, Opening
 from filoray.nodes.host.replication.led_shards import LedShard, LedShards
+from filoray.nodes.host.served_shards import ServedShard, ServedShards
 from filoray.nodes.host.shard_files import ShardFiles
 from filoray.nodes.host.shard_opener import ShardOpener
 from filoray.nodes.memstore.shard import Shard
@@ -55,21 +56,6 @@ from filoray.nodes.streams.consumer import RunsOnIngestThread
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ServedShard:
-    """Open, and known to whoever asks. ``opening``: the one that opened it. ``led``: what keeps its copies, if any."""
-
-    opening: Opening
-    epoch: int
-    shard: Shard
-    metadata: MetricMetadataFile
-    led: LedShard | None = None
-
-    def figures(self) -> ShardFigures:
-        consumer = self.opening.consumer
-        return self.shard.figures(None if consumer is None else consumer.lag)
 
 
 class HostShards:
@@ -97,7 +83,7 @@ class HostShards:
         self._tell = tell
         self._source_timeout_s = source_timeout_ms / 1000
         self._lock = threading.Lock()
-        self._served: dict[ShardKey, ServedShard] = {}
+        self._served = ServedShards()
         self._openings: dict[OpeningId, Opening] = {}
         """Until what they opened is closed."""
         self._turns: tuple[FlushTurn, ...] = ()
@@ -133,8 +119,7 @@ class HostShards:
 
     def figures(self) -> tuple[ShardFigures, ...]:
         """Of all open shards."""
-        with self._lock:
-            all_served = dict(self._served)
+        all_served = self._served.all()
         followers = self._led_shards.figures({key: it.led for key, it in all_served.items() if it.led is not None})
         return tuple(
             [replace(served.figures(), followers=followers.get(key, ())) for key, served in all_served.items()]
@@ -146,12 +131,11 @@ class HostShards:
     def _find(self, dataset: str, shards: Sequence[ShardEpoch]) -> list[ServedShard]:
         self._lease.check()
         found = []
-        with self._lock:
-            for number, epoch in shards:
-                served = self._served.get((dataset, number))
-                if served is None or served.epoch != epoch:
-                    raise self._not_open((dataset, number), epoch)
-                found.append(served)
+        for number, epoch in shards:
+            served = self._served.get((dataset, number))
+            if served is None or served.epoch != epoch:
+                raise self._not_open((dataset, number), epoch)
+            found.append(served)
         return found
 
     def _not_open(self, key: ShardKey, epoch: int) -> StaleRoute:
@@ -173,8 +157,7 @@ class HostShards:
     def append_to_shard(self, key: ShardKey, jobs: Sequence[AppendJob]) -> list[ShardWriteReply] | None:
         """One reply per job, in order; None: of a shard that has copies, and each is answered in time."""
         self._lease.check()
-        with self._lock:
-            served = self._served.get(key)
+        served = self._served.get(key)
         if served is None:
             return [Refused.of(self._not_open(key, job.epoch)) for job in jobs]
         if served.led is not None:
@@ -204,8 +187,7 @@ class HostShards:
             if opening.waits_for_source_s() > self._source_timeout_s:
                 self._tell(OpeningOverdue(opening.order.key, opening.order.opening))
         turns = self._turns
-        with self._lock:
-            served_by_opening = {served.opening.order.opening: served for served in self._served.values()}
+        served_by_opening = {served.number: served for served in self._served.all().values()}
         for turn in turns:
             served = served_by_opening.pop(turn.opening, None)
             if served is not None and not self._is_doubted(served) and self._flush_step(served, turn):
@@ -242,9 +224,9 @@ class HostShards:
 
     # ---- opening
 
-    def begin_opening(self, order: OpenShard) -> Opening:
+    def begin_opening(self, order: OpenShard, *, was_followed: bool = False) -> Opening:
         """To be carried out by ``open``."""
-        opening = Opening(order)
+        opening = Opening(order, was_followed=was_followed)
         with self._lock:
             self._openings[order.opening] = opening
         return opening
@@ -294,9 +276,9 @@ class HostShards:
             opening.end()
         return self.abandon(number)
 
-    def order_of(self, number: OpeningId) -> OpenShard:
-        """What that opening was to open."""
-        return self._openings[number].order
+    def opening(self, number: OpeningId) -> Opening:
+        """One that is under way, or has a shard open."""
+        return self._openings[number]
 
     def openings(self) -> list[Opening]:
         """Those that are under way, or have a shard open."""
@@ -310,17 +292,34 @@ class HostShards:
         order = opening.order
         metadata = MetricMetadataFile(self._files.path(order.config, order.shard, "metrics"))
         led = self._led_shards.lead(order, opening.shard, metadata) if order.config.has_copies else None
-        with self._lock:
-            self._served[order.key] = ServedShard(opening, order.epoch, opening.shard, metadata, led)
+        self._served.put(ServedShard(opening, order.epoch, opening.shard, metadata, led))
         if opening.consumer is not None:
             opening.consumer.start()
 
     def tell_copies(self, copies: TellCopies) -> None:
         """On any thread. For a shard that is served no more it is nothing."""
-        with self._lock:
-            served = self._served.get(copies.key)
-        if served is not None and served.led is not None and served.opening.order.opening == copies.opening:
+        served = self._served.opened_by(copies.key, copies.opening)
+        if served is None:
+            return
+        if served.opening.order.config.shares_store:
+            self._led_shards.run(lambda: self._keep_warm(copies))
+        elif served.led is not None:
             served.led.tell(copies.copies, copies.peers)
+
+    def _keep_warm(self, copies: TellCopies) -> None:
+        """On the ingest thread: whoever follows the shard is told of each change, as long as somebody does."""
+        served = self._served.opened_by(copies.key, copies.opening)
+        if served is None or served.opening.consumer is not None:  # what a source brings is in no entry
+            return
+        led = served.led
+        if copies.copies.followers and led is None:
+            led = self._led_shards.lead(served.opening.order, served.shard, served.metadata)
+        if led is not None:
+            led.tell(copies.copies, copies.peers)
+        if led is not None and not copies.copies.followers:
+            self._led_shards.end(led)
+            led = None
+        self._served.put(replace(served, led=led))
 
     # ---- copies of others' shards
 
@@ -341,7 +340,8 @@ class HostShards:
     def begin_promotion(self, order: PromoteShard) -> Opening:
         """What the node followed is to be led by it. To be carried out by ``promote``, or else by ``open``."""
         followed = self._openings[order.opening].order
-        return self.begin_opening(replace(followed, epoch=order.epoch, was_open=order.was_open, is_follower=False))
+        led = replace(followed, epoch=order.epoch, was_open=order.was_open, is_follower=False)
+        return self.begin_opening(led, was_followed=True)
 
     def promote(self, opening: Opening, shard: Shard) -> bool:
         """``shard``: the copy, open and in nobody else's hand. What becomes of it is told.
@@ -351,6 +351,7 @@ class HostShards:
         key, number, epoch = opening.order.key, opening.order.opening, opening.order.epoch
         try:
             opening.begin()
+            opening.was_followed = False  # the copy is in this hand
             trouble = shard.trouble
             if trouble is not None:
                 raise Unavailable(trouble)
@@ -379,16 +380,25 @@ class HostShards:
     # ---- closing, on the ingest thread
 
     def close(self, number: OpeningId) -> None:
-        """What that opening opened, in part or whole. What becomes of it is told."""
+        """What that opening opened, in part or whole, when those who keep it warm have all; what comes of it is told.
+
+        Nobody gets it meanwhile.
+        """
         opening = self._openings[number]
-        with self._lock:
-            served = self._served.get(opening.order.key)
-            if served is not None and served.opening is opening:
-                del self._served[opening.order.key]
-        problem = ""
+        served = self._served.opened_by(opening.order.key, number)
+        if served is not None:
+            self._served.remove(opening.order.key)
+        led = None if served is None else served.led
+        if led is None:
+            self._close(opening, None)
+        else:
+            self._led_shards.end_when_told(led, lambda: self._close(opening, led))
+
+    def _close(self, opening: Opening, led: LedShard | None) -> None:
+        number, problem = opening.order.opening, ""
         try:
-            if served is not None and served.opening is opening and served.led is not None:
-                self._led_shards.end(served.led)
+            if led is not None:
+                self._led_shards.end(led)
             _close(opening)
         except Exception as error:
             problem = str(error) or type(error).__name__

@@ -29,11 +29,13 @@ class NotWanted(Exception):
 class Opening:
     """``shard``: what it has opened so far. ``consumer``: reads the shard's stream, if it has one besides its log.
 
-    ``unwanted`` is set when the node is to hold the shard no more.
+    ``unwanted`` is set when the node is to hold the shard no more. ``was_followed``: what it is to open may
+    still be among what the node follows.
     """
 
-    def __init__(self, order: OpenShard) -> None:
+    def __init__(self, order: OpenShard, *, was_followed: bool = False) -> None:
         self.order = order
+        self.was_followed = was_followed or order.is_follower
         self.name = f"dataset {order.config.name} shard {order.shard}"
         self.thread: threading.Thread | None = None
         self.shard: Shard | None = None

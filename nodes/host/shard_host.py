@@ -256,8 +256,8 @@ class ShardHost:
 
     def close_shard(self, opening: OpeningId) -> None:
         close = partial(self.threads.run, partial(self.shards.close, opening))
-        order = self.shards.order_of(opening)
-        if not order.config.has_copies:
+        closing = self.shards.opening(opening)
+        if not closing.was_followed:
             close()
             return
 
@@ -268,7 +268,7 @@ class ShardHost:
             finally:
                 close()
 
-        self.followers.give_away(opening, order.key, closed)
+        self.followers.give_away(opening, closing.order.key, closed)
 
     def delete_files(self, deletion: DeleteFiles) -> None:
         self.threads.run_aside(f"delete {deletion.dataset}", partial(self._delete_files, deletion))

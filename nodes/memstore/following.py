@@ -42,7 +42,7 @@ class Following:
         shard_name: str,
     ) -> None:
         self._memory = memory
-        self._store = store
+        self.store = store
         self._ingestion = ingestion
         self._changes = changes
         self._clock = clock
@@ -71,8 +71,8 @@ class Following:
                     self._check_batches(batch_ids)
                     self._clock.follow(clock)
                     self._changes.drop(batch_ids, clock)
-                case DeadSeriesEntry(series_ids):
-                    self._drop_dead(series_ids)
+                case DeadSeriesEntry(series_ids, next_series_id):
+                    self._drop_dead(series_ids, next_series_id)
         except CopyDiffers as error:
             self._difference = error.message
             raise
@@ -94,7 +94,8 @@ class Following:
         high, low = hash_part_keys(keys)
         if memory.index.find(high, low)[1] < len(keys):
             raise self._differs("a commit has new series that the copy has already")
-        self._store.commit(commit)
+        self.store.commit(commit)
+        known = memory.index.count
         try:
             if keys:
                 with memory.lock:
@@ -102,7 +103,7 @@ class Following:
                     pair_ids, pair_counts = memory.index.split(keys)
                     memory.index.add(pair_ids, pair_counts, high, low, new_ids)
                 partitions = self._partitions(records, new_ids)
-            ingestion.took(commit)
+            ingestion.took(commit, known)
             for record, owners in zip(records, partitions, strict=True):
                 new = NewSamples(owners, record.counts, record.times, record.values)
                 ingestion.apply(new, record.shut_ms, WriteOutcome())
@@ -152,14 +153,16 @@ class Following:
         if unknown:
             raise self._differs(f"chunk batches {unknown} are dropped, which the copy does not have")
 
-    def _drop_dead(self, series_ids: Sequence[int]) -> None:
+    def _drop_dead(self, series_ids: Sequence[int], next_series_id: int) -> None:
         partitions = PartitionOfSeriesId(self._memory)(np.array(series_ids, np.int64))
         living = self._changes.living()
         if (partitions < 0).any() or living[partitions].any():
             raise self._differs("series are dropped that the copy does not know, or has samples of")
+        if next_series_id <= self._ingestion.next_series_id:
+            raise self._differs(f"the next series id is {next_series_id}, and here it was more already")
         kept = np.ones(len(living), np.bool_)
         kept[partitions] = False
-        self._changes.drop_dead(kept)
+        self._changes.drop_dead(kept, next_series_id)
 
     def _differs(self, how: str) -> CopyDiffers:
         return CopyDiffers(f"{self._shard_name}: the copy is not its leader's: {how}")

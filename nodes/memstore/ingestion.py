@@ -52,7 +52,7 @@ class Ingestion:
         checkpoints: NDArray[np.int64],
     ) -> None:
         self._memory = memory
-        self._store = store
+        self.store = store
         self._late = late
         self._cardinality = cardinality
         self._clock = clock
@@ -107,7 +107,7 @@ class Ingestion:
             if memory.index.labels.pair_count > pairs_before or memory.index.count > series_before:
                 with memory.lock:
                     memory.index.truncate(series_before, pairs_before)
-                self._recount()
+                count_series(memory, self._cardinality)
             raise
         self._open_round = AppendRound(commit, prepared)
         return self._open_round
@@ -138,8 +138,10 @@ class Ingestion:
         self._open_round = None
         self._has_given_up = True
 
-    def took(self, commit: Commit) -> None:
-        """A commit of the leader's is stored here too; its samples are applied next."""
+    def took(self, commit: Commit, known: int) -> None:
+        """A commit of the leader's is stored here too, after ``known`` series; its samples are applied next."""
+        if self._memory.index.count > known:
+            count_series(self._memory, self._cardinality, known)
         self.next_series_id = commit.next_series_id
         self.next_offset = commit.next_offset
         if commit.log is not None:
@@ -296,9 +298,6 @@ class Ingestion:
                 self._cardinality.add(workspace, namespace)
         return taken
 
-    def _recount(self) -> None:
-        count_series(self._memory, self._cardinality)
-
     def _commit(
         self, prepared: Sequence[Prepared], fresh: Sequence[bytes], series_before: int, *, writes_log: bool
     ) -> Commit | None:
@@ -315,7 +314,7 @@ class Ingestion:
         if part_keys is None and log is None:
             return None
         commit = Commit(part_keys, log, self.next_series_id, self.next_offset + (log is not None))
-        self._store.commit(commit)
+        self.store.commit(commit)
         self.next_offset = commit.next_offset
         if log is not None:
             self.note_log(log)
@@ -372,11 +371,12 @@ def _log_record(item: Prepared, series_ids: NDArray[np.int64]) -> LogRecord:
     return LogRecord(series_ids[partitions[known]], counts[known], times[samples], values[samples], item.shut_ms)
 
 
-def count_series(memory: ShardMemory, cardinality: Cardinality) -> None:
-    """Count all series of the index anew."""
+def count_series(memory: ShardMemory, cardinality: Cardinality, first: int = 0) -> None:
+    """Count all series of the index anew, or those from the ``first`` on besides."""
     index = memory.index
-    cardinality.reset()
-    table = index.label_table(np.arange(index.count, dtype=np.int32)).keep([WORKSPACE_LABEL, NAMESPACE_LABEL])
+    if not first:
+        cardinality.reset()
+    table = index.label_table(np.arange(first, index.count, dtype=np.int32)).keep([WORKSPACE_LABEL, NAMESPACE_LABEL])
     ids, groups = table.grouped()
     for row, count in enumerate(np.bincount(ids, minlength=groups.count).tolist()):
         cardinality.add(groups.value(row, WORKSPACE_LABEL), groups.value(row, NAMESPACE_LABEL), count)

@@ -22,6 +22,7 @@ from filoray.nodes.memstore.store.column_store import ColumnStore
 from filoray.nodes.memstore.store.log_record import LogRecord, decode_log_records
 from filoray.nodes.memstore.store.part_key_rows import decode_part_key_row
 from filoray.nodes.memstore.store.store_errors import DamagedStore
+from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
 
 OnProgress = Callable[[int], None]
 """Called with percents, rising to 100."""
@@ -89,6 +90,14 @@ def load_chunks(memory: ShardMemory, store: ColumnStore, shard_name: str) -> Non
     columns = chunks.time_column.data[: chunks.count]
     np.maximum.at(memory.buffers.newest_ms.data, partitions, times.last_ms.data[columns])
     np.minimum.at(memory.buffers.oldest_ms.data, partitions, times.first_ms.data[columns])
+
+
+def reading_of_batches(memory: ShardMemory) -> ClockReading | None:
+    """A shard that no retention clock was stored with: as if it had been closed when it was last flushed."""
+    if not memory.batches:
+        return None
+    newest_ms = next(reversed(memory.batches.values())).written_ms
+    return ClockReading(newest_ms, newest_ms)
 
 
 def replay_log(

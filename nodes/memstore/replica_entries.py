@@ -9,7 +9,7 @@
                          | groups | checkpoints | dropped batches
     kind 3  seal         groups
     kind 4  drop         clock reading (4) | batch ids
-    kind 5  dead series  series ids
+    kind 5  dead series  next series id | series ids
 
 Part key rows and log rows are as they are stored (``part_key_rows``, ``log_record``), with checksums of their own.
 """
@@ -28,7 +28,7 @@ from filoray.nodes.memstore.store.checked_bytes import seal, unseal
 from filoray.nodes.memstore.store.column_store import Commit, LogRow
 from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
 
-VERSION = 1
+VERSION = 2
 _COMMIT, _FLUSH, _SEAL, _DROP, _DEAD_SERIES = 1, 2, 3, 4, 5
 _HEADER = struct.Struct("<BB6x")
 _COMMIT_FIELDS = struct.Struct("<qqqII")
@@ -79,9 +79,10 @@ class DropEntry:
 
 @dataclass(frozen=True, slots=True)
 class DeadSeriesEntry:
-    """Series without samples left the shard."""
+    """Series without samples left the shard. ``next_series_id``: from then on."""
 
     series_ids: tuple[int, ...]
+    next_series_id: int
 
 
 ReplicaEntry = CommitEntry | FlushEntry | SealEntry | DropEntry | DeadSeriesEntry
@@ -97,8 +98,8 @@ def encode_entry(entry: ReplicaEntry) -> bytes:
             return _sealed(_SEAL, _numbers(groups))
         case DropEntry(batch_ids, clock):
             return _sealed(_DROP, _CLOCK_FIELDS.pack(*dataclasses.astuple(clock)) + _numbers(batch_ids))
-        case DeadSeriesEntry(series_ids):
-            return _sealed(_DEAD_SERIES, _numbers(series_ids))
+        case DeadSeriesEntry(series_ids, next_series_id):
+            return _sealed(_DEAD_SERIES, _numbers([next_series_id, *series_ids]))
 
 
 def decode_entry(data: bytes, what: str) -> ReplicaEntry:
@@ -121,7 +122,8 @@ def decode_entry(data: bytes, what: str) -> ReplicaEntry:
             clock = ClockReading(*_CLOCK_FIELDS.unpack_from(fields))
             return DropEntry(_numbers_of(fields[_CLOCK_FIELDS.size :]), clock)
         if kind == _DEAD_SERIES:
-            return DeadSeriesEntry(_numbers_of(fields))
+            next_series_id, *series_ids = _numbers_of(fields)
+            return DeadSeriesEntry(tuple(series_ids), next_series_id)
     except (struct.error, ValueError) as error:
         raise BadData(f"{what}: no entry of kind {kind}: {error}") from error
     raise BadData(f"{what}: an entry of kind {kind}; this filoray knows {_COMMIT} to {_DEAD_SERIES}")

@@ -18,6 +18,9 @@ A shard with copies has a leader, whose owner sends on what each append and each
     follower.follow(entry)                               # all entries, in their order
     while follower.follower_upkeep(now_ms): ...
     follower.promote(epoch)                              # from then on it is a leader
+
+A follower has a copy with a store of its own, or, where its leader's store is within reach of all nodes, only keeps the
+shard warm in memory: ``Shard.keep_warm``.
 """
 
 from __future__ import annotations
@@ -43,17 +46,18 @@ from filoray.nodes.memstore.following import Following
 from filoray.nodes.memstore.ingestion import Ingestion, count_series
 from filoray.nodes.memstore.late_arrival import LateArrival
 from filoray.nodes.memstore.lock_turns import Breathe
-from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_keys, replay_log
+from filoray.nodes.memstore.recovery import OnProgress, load_chunks, load_part_keys, reading_of_batches, replay_log
 from filoray.nodes.memstore.replica_entries import ReplicaEntry
 from filoray.nodes.memstore.sample_reader import SampleReader
 from filoray.nodes.memstore.shard_memory import ShardMemory
 from filoray.nodes.memstore.shard_spec import ShardSpec, ShardStats
 from filoray.nodes.memstore.store.column_store import ColumnStore
-from filoray.nodes.memstore.store.snapshot import StoreSnapshot
-from filoray.nodes.memstore.store.store_choice import open_column_store
+from filoray.nodes.memstore.store.store_choice import Snapshot, open_chunks, open_column_store, open_snapshot
+from filoray.nodes.memstore.store.warm_store import SnapshotRows, WarmStore
+from filoray.nodes.memstore.takeover import take_over
 from filoray.nodes.memstore.upkeep.cardinality import Cardinality
 from filoray.nodes.memstore.upkeep.flusher import Flusher
-from filoray.nodes.memstore.upkeep.retention_clock import ClockReading, RetentionClock
+from filoray.nodes.memstore.upkeep.retention_clock import RetentionClock
 from filoray.nodes.memstore.upkeep.shard_changes import ShardChanges
 
 MatcherSets = Sequence[Sequence[LabelMatcher]]
@@ -73,9 +77,9 @@ class Shard:
         self._chunks = ChunkReader(self._memory, store, spec.store.decoded_chunk_cache_bytes, spec.name)
         self._reader = SampleReader(self._memory, self._chunks, spec.store.max_data_per_shard_query_bytes)
         checkpoints = np.array([state.checkpoints.get(group, -1) for group in range(state.group_count)], np.int64)
-        cardinality = self._cardinality = Cardinality(spec.store)
+        cardinality = Cardinality(spec.store)
         late = LateArrival(self._memory, self._reader, spec.store.out_of_order_window_ms)
-        clock = RetentionClock(state.clock or _reading_of_batches(self._memory), spec.store.clock_jump_wait_ms)
+        clock = RetentionClock(state.clock or reading_of_batches(self._memory), spec.store.clock_jump_wait_ms)
         self._ingestion = Ingestion(self._memory, store, late, cardinality, clock, spec.store, checkpoints)
         count_series(self._memory, cardinality)
         replay_log(self._memory, store, self._ingestion, spec.name, on_progress)
@@ -83,6 +87,7 @@ class Shard:
         self._flusher = Flusher(spec, self._memory, self._ingestion, self._changes, cardinality, clock)
         self._following = Following(self._memory, store, self._ingestion, self._changes, clock, spec.name)
         self._is_follower = False
+        self._warm: WarmStore | None = None
 
     @classmethod
     def open(cls, spec: ShardSpec, on_progress: OnProgress = lambda percent: None) -> Shard:
@@ -97,6 +102,22 @@ class Shard:
         except BaseException:
             store.close()
             raise
+
+    @classmethod
+    def keep_warm(cls, spec: ShardSpec, rows: SnapshotRows) -> Shard:
+        """A follower of the shard's owner at ``spec.epoch``, in memory alone: ``rows`` are a snapshot of the owner's.
+
+        Raises BadData if they are not whole, DamagedStore, Unavailable if the store's chunks cannot be reached.
+        """
+        store = WarmStore(rows, open_chunks(spec))
+        try:
+            shard = cls(spec, store, lambda percent: None)
+        except BaseException:
+            store.close()
+            raise
+        store.forget_rows()
+        shard._is_follower, shard._warm = True, store
+        return shard
 
     # ---- writing
 
@@ -199,8 +220,8 @@ class Shard:
     def on_entry(self, on_entry: Callable[[ReplicaEntry], None] | None) -> None:
         self._changes.on_entry = on_entry
 
-    def snapshot(self, now_ms: int, wall_ms: int | None = None) -> StoreSnapshot:
-        """What is stored now: a copy that is opened from it and follows from here on is as this shard.
+    def snapshot(self, now_ms: int, wall_ms: int | None = None) -> Snapshot:
+        """What is stored now: a copy that is made of it and follows from here on is as this shard.
 
         It may need a flush first, which is told as any other. Times as for ``flush_group``. To be closed by the caller.
         Raises Unavailable.
@@ -208,7 +229,7 @@ class Shard:
         self._check_leads()
         self._ingestion.check_idle()
         self._flusher.flush_unlike_replay(now_ms, now_ms if wall_ms is None else wall_ms)
-        return StoreSnapshot(self.spec.path)
+        return open_snapshot(self.spec)
 
     def follow(self, entry: ReplicaEntry) -> None:
         """Make a change of the leader's, durable when it returns.
@@ -226,14 +247,24 @@ class Shard:
     def promote(self, epoch: int) -> None:
         """A follower leads from now on, at this epoch; all that it was told it has.
 
-        Raises CopyDiffers if it is not as its leader was, StaleRoute or StoreIsAhead if a later owner has the file,
-        Unavailable: then it is a follower as before.
+        Raises CopyDiffers if it is not as its leader was, or as the store that it keeps warm is, StaleRoute or
+        StoreIsAhead if a later owner has the store, Unavailable: then it is a follower as before, or to be closed if it
+        keeps the shard warm.
         """
         self._following.check_is_sound()
-        self._store.promote(epoch)
+        if self._warm is None:
+            self._store.promote(epoch)
+        else:
+            led = replace(self.spec, epoch=epoch, was_open=True)
+            self._go_on_in(take_over(self._warm, led, self.spec.epoch, self._following))
         self.spec = replace(self.spec, epoch=epoch)
         self._is_follower = False
-        count_series(self._memory, self._cardinality)
+
+    def _go_on_in(self, store: ColumnStore) -> None:
+        """All changes are made there from now on. Nobody reads meanwhile."""
+        self._store.close()
+        self._ingestion.store = self._changes.store = self._chunks.store = self._following.store = store
+        self._store, self._warm = store, None
 
     def _check_leads(self) -> None:
         assert not self._is_follower, "a follower changes nothing that its leader did not tell"
@@ -372,11 +403,3 @@ class Shard:
     def delete(self) -> None:
         """Stop and remove all that is stored."""
         self._store.delete()
-
-
-def _reading_of_batches(memory: ShardMemory) -> ClockReading | None:
-    """A shard that no retention clock was stored with: as if it had been closed when it was last flushed."""
-    if not memory.batches:
-        return None
-    newest_ms = next(reversed(memory.batches.values())).written_ms
-    return ClockReading(newest_ms, newest_ms)

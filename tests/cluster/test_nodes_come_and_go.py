@@ -10,6 +10,7 @@ from running_cluster import RunningCluster, filoray, wait_until
 from steady_load import SERIES, START_MS, Load, assert_nothing_lost
 
 SHARDS = 8
+FILLED, SAMPLES_PER_SERIES = 400_000, 500
 METRICS = [f"metric_{index}" for index in range(40)]
 """Of all shards."""
 
@@ -143,6 +144,41 @@ def test_a_shard_is_moved_where_an_operator_wants_it(cluster):
     refused = requests.post(url, json={"node": "node-7", "shardList": [shard]}, timeout=30)
     assert refused.status_code == 400
     assert "there is no node node-7" in refused.text
+
+
+def test_a_shard_with_much_in_it_goes_round_the_nodes_without_being_opened_anew(cluster):
+    fill(cluster, FILLED)
+    shard = owned(cluster)["node-0"][0]
+    was_taken_over = taken_over_warm(cluster, shard)
+    with Writer(cluster) as load, Reader(cluster, 1) as reader:
+        for target in ("node-1", "node-2", "node-0"):
+            load.wait_for_more(5)
+            asked = reader.answers
+            run(cluster, "move", "timeseries", str(shard), target)
+            wait_until(lambda asked=asked: reader.answers > asked + 3, 30, "it is asked there")
+        load.wait_for_more(5)
+    assert (load.problems, reader.problems) == ([], [])
+    assert_nothing_lost(cluster, load)
+    assert cluster.number("sum(count_over_time(filled[100d]))", START_MS / 1000) == FILLED
+    assert taken_over_warm(cluster, shard) == was_taken_over + 3
+
+
+def fill(cluster: RunningCluster, count: int) -> None:
+    """So many samples before those of the load, in series of all shards."""
+    times = [START_MS - 1000 * step for step in reversed(range(SAMPLES_PER_SERIES))]
+    for first in range(0, count // SAMPLES_PER_SERIES, 100):
+        body = [
+            ({"__name__": "filled", "_ws_": "w", "_ns_": f"n{i % 13}", "i": str(i)}, times, [float(i)] * len(times))
+            for i in range(first, first + 100)
+        ]
+        answer = cluster.write(body)
+        assert answer.status_code == 204, answer.text
+
+
+def taken_over_warm(cluster: RunningCluster, shard: int) -> int:
+    """How often a node has led the shard with what it had in memory, by the nodes' logs."""
+    said = f"dataset timeseries shard {shard}: taken over warm"
+    return sum(path.read_text().count(said) for path in cluster.data_dir.glob("node-*.log*"))
 
 
 def test_a_rolling_restart_refuses_nobody(cluster):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from postgres_server import PostgresServer, running_postgres
 from running_cluster import RunningCluster, filoray, wait_until
+from steady_load import Load, assert_nothing_lost
 
 START_MS = 1_600_000_000_000
 STEPS = 50
@@ -106,6 +108,36 @@ def test_a_coordinator_that_starts_while_its_store_is_away_waits_for_it(cluster,
     cluster.setup("other", num_shards=2, min_num_nodes=1)
     write_steps(cluster, STEPS + 30, 10)
     assert_answered(cluster, STEPS + 40)
+
+
+def test_a_node_that_kept_a_shard_warm_leads_it_when_its_leader_is_killed(cluster, server):
+    body = {
+        "dataset": "warm", "num-shards": 2, "min-num-nodes": 2, "num-replicas": 2,
+        "sourcefactory": "filoray.nodes.streams.LogStreamFactory", "sourceconfig": {},
+    }  # fmt: skip
+    answer = requests.post(f"{cluster.url}/api/v1/cluster/warm", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    wait_until(lambda: all(len(shard["inSync"]) == 2 for shard in warm_shards(cluster)), 60, "all are kept warm")
+    with Load(cluster, gateway=2, dataset="warm") as load:
+        load.wait_for_more(20)
+        before = {shard["shard"]: shard for shard in warm_shards(cluster)}
+        killed = next(shard for shard in before.values() if shard["leader"] != "node-2")
+        cluster.kill(killed["leader"], gateway=2)
+        load.wait_for_more(20)
+        wait_until(lambda: all(len(shard["inSync"]) == 2 for shard in warm_shards(cluster)), 60, "all are warm again")
+        load.wait_for_more(5)
+    assert_nothing_lost(cluster, load, gateway=2, dataset="warm")
+    after = warm_shards(cluster)[killed["shard"]]
+    assert after["leader"] in {follower["node"] for follower in killed["followers"]}
+    assert after["epoch"] == killed["epoch"] + 1
+    log = (cluster.data_dir / f"{after['leader']}.log").read_text()
+    assert f"dataset warm shard {killed['shard']}: taken over warm" in log
+    assert requests.delete(f"{cluster.url}/api/v1/cluster/warm", timeout=30).status_code == 200
+
+
+def warm_shards(cluster: RunningCluster) -> list[dict[str, Any]]:
+    shards: list[dict[str, Any]] = cluster.get("/api/v1/cluster/warm/status", 2, verbose="true").json()["data"]
+    return shards
 
 
 def test_a_deleted_data_set_leaves_no_rows(cluster, server, url):

@@ -1,52 +1,19 @@
 """Random writes and upkeep of a leader: its followers, from the start and joined in the middle, have what it has."""
 
-import shutil
-import tempfile
-from pathlib import Path
-
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from shards import ALL_TIME, NOW_MS, STALE_NAN, container, samples_of, shard_spec
+from hypothesis.stateful import invariant, precondition, rule
+from leading_machine import WRITES, LeadingMachine
+from shards import ALL_TIME, samples_of, shard_spec
 
-from filoray.cluster.errors import Unavailable
-from filoray.nodes.memstore.replica_entries import CommitEntry, decode_entry, encode_entry
-from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.replica_entries import decode_entry, encode_entry
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
 from filoray.nodes.memstore.store.snapshot import SnapshotFile
 
-CALENDAR_MS, WINDOW_MS, TTL_MS = 200, 50, 100
-SERIES = [{"__name__": "m", "i": str(i), "_ws_": "w", "_ns_": str(i % 3)} for i in range(150)]
-VALUES = st.sampled_from([0.0, 1.5, float("nan"), STALE_NAN, 1e300])
-TIMES = st.one_of(st.integers(-200, 400), st.sampled_from([-(1 << 34), 1 << 34]))
-SAMPLES = st.lists(st.tuples(TIMES, VALUES), min_size=1, max_size=12)
-WRITES = st.lists(st.tuples(st.integers(0, len(SERIES) - 1), SAMPLES), min_size=1, max_size=6)
 
-
-class ReplicaCopies(RuleBasedStateMachine):
-    @initialize(
-        chunk_samples=st.sampled_from([2, 7, 240]),
-        chunk_time_ms=st.sampled_from([None, 60]),
-        groups=st.sampled_from([1, 3]),
-        max_future_ms=st.sampled_from([None, 100]),
-        series_max=st.sampled_from([40, 1000]),
-    )
-    def open(self, chunk_samples, chunk_time_ms, groups, max_future_ms, series_max):
-        self.directory = Path(tempfile.mkdtemp(prefix="replica-copies-"))
-        self.store = {
-            "out_of_order_window_ms": WINDOW_MS,
-            "max_chunks_size": chunk_samples,
-            "max_chunk_time_ms": chunk_time_ms,
-            "groups_per_shard": groups,
-            "decoded_chunk_cache_bytes": 0,
-            "max_future_ms": max_future_ms,
-            "flush_when_idle_ms": 8,
-            "disk_time_to_live_ms": TTL_MS,
-            "max_series_per_shard": series_max,
-        }
-        self.epoch = 1
+class ReplicaCopies(LeadingMachine):
+    def begin(self):
         self.copies = 0
-        self.now_ms = NOW_MS
         self.followers = []
         self.leader = self.new_shard()
         self.leader.on_entry = self.send
@@ -56,58 +23,13 @@ class ReplicaCopies(RuleBasedStateMachine):
         self.copies += 1
         return self.open_shard(self.directory / str(self.copies))
 
-    def open_shard(self, folder):
-        return Shard.open(shard_spec(folder, epoch=self.epoch, **self.store))
-
-    @property
-    def calendar_ms(self):
-        return CALENDAR_MS + self.now_ms - NOW_MS
-
     def send(self, entry):
         received = decode_entry(encode_entry(entry), "an entry")
         assert received == entry
         for follower in self.followers:
             follower.follow(received)
 
-    def append(self, containers):
-        append_round = self.leader.begin_append(containers, self.calendar_ms)
-        if append_round.commit is not None:
-            self.send(CommitEntry(append_round.commit))
-        return self.leader.finish_append(append_round)
-
     # ---- what happens
-
-    @rule(writes=WRITES)
-    def write(self, writes):
-        self.append([container([(SERIES[series], samples)]) for series, samples in writes])
-
-    @rule(writes=WRITES)
-    def write_in_one_container(self, writes):
-        self.append([container([(SERIES[series], samples) for series, samples in writes])])
-
-    @rule(first=st.integers(0, 149), count=st.integers(1, 60), steps=st.integers(1, 20), gap=st.integers(1, 9))
-    def scrape(self, first, count, steps, gap):
-        chosen = range(first, min(first + count, len(SERIES)))
-        times = [self.calendar_ms - gap * step for step in reversed(range(steps))]
-        self.append([container([(SERIES[series], [(time, time + 0.5)]) for series in chosen]) for time in times])
-
-    @rule(passed_ms=st.sampled_from([1, 10, 60, 120]))
-    def time_passes(self, passed_ms):
-        self.now_ms += passed_ms
-
-    @rule(group=st.integers(0, 2))
-    def flush(self, group):
-        self.leader.flush_group(group % self.leader._memory.group_count, self.now_ms, self.calendar_ms)
-
-    @rule()
-    def upkeep(self):
-        while self.leader.upkeep(self.now_ms, self.calendar_ms):
-            pass
-
-    @rule()
-    def all_that_is_stored_expires(self):
-        self.now_ms += TTL_MS + 10
-        self.upkeep()
 
     @rule()
     def follower_upkeep(self):
@@ -115,19 +37,6 @@ class ReplicaCopies(RuleBasedStateMachine):
             follower.follower_upkeep(self.now_ms)
             while follower.follower_upkeep(self.now_ms + 10):
                 pass
-
-    @rule(group=st.integers(0, 2))
-    def a_flush_fails(self, group):
-        """The disk of the leader is full for a moment."""
-        writer = self.leader._store._writer
-        (pages,) = writer.execute("PRAGMA page_count").fetchone()
-        writer.execute(f"PRAGMA max_page_count = {pages}")
-        try:
-            self.leader.flush_group(group % self.leader._memory.group_count, self.now_ms, self.calendar_ms)
-        except Unavailable:
-            pass
-        finally:
-            writer.execute("PRAGMA max_page_count = 1073741823")
 
     @precondition(lambda self: len(self.followers) < 3)
     @rule(bytes_max=st.sampled_from([1, 500, 1 << 20]))
@@ -197,7 +106,7 @@ class ReplicaCopies(RuleBasedStateMachine):
 
     @invariant()
     def all_answer_the_same(self):
-        if getattr(self, "leader", None) is not None:
+        if self.leader is not None:
             expected = samples_of(self.leader.select([], *ALL_TIME))
             for follower in self.followers:
                 assert samples_of(follower.select([], *ALL_TIME)) == expected
@@ -212,14 +121,12 @@ class ReplicaCopies(RuleBasedStateMachine):
             assert differences(leader, stored_checksums(follower.spec.path)) == []
             assert follower.damages == ()
 
-    def teardown(self):
-        if getattr(self, "leader", None) is not None:
-            self.leader.flush_all(self.now_ms, self.calendar_ms)
-            self.all_answer_the_same()
-            self.agree()
-            for shard in [self.leader, *self.followers]:
-                shard.close()
-            shutil.rmtree(self.directory, ignore_errors=True)
+    def end(self):
+        self.leader.flush_all(self.now_ms, self.calendar_ms)
+        self.all_answer_the_same()
+        self.agree()
+        for shard in [self.leader, *self.followers]:
+            shard.close()
 
 
 ReplicaCopies.TestCase.settings = settings(

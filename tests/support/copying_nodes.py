@@ -75,12 +75,19 @@ class CopyingNode:
     """``incarnation``: grows when it is started anew over the same files."""
 
     def __init__(
-        self, name: str, data_dir: Path, report: Report, incarnation: int = 1, check_pace: CheckPace | None = None
+        self,
+        name: str,
+        data_dir: Path,
+        report: Report,
+        incarnation: int = 1,
+        check_pace: CheckPace | None = None,
+        column_store_url: str | None = None,
     ) -> None:
         self.name = name
         self.data_dir = data_dir
         self.incarnation = incarnation
-        self.host = ShardHost(name, data_dir, report, replication=ReplicationSettings(check_pace=check_pace))
+        settings = ReplicationSettings(check_pace=check_pace)
+        self.host = ShardHost(name, data_dir, report, column_store_url, replication=settings)
         self.handler = RequestHandler(self.host, default_server_config(), incarnation)
         with socket.socket() as probe:
             probe.bind((HOST, 0))
@@ -136,8 +143,15 @@ class _Led:
 class CopyingCluster:
     """``takes_proposals``: as soon as they come; else they wait for ``take_proposals``."""
 
-    def __init__(self, data_dir: Path, names: Sequence[str], check_pace: CheckPace | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        names: Sequence[str],
+        check_pace: CheckPace | None = None,
+        column_store_url: str | None = None,
+    ) -> None:
         self._data_dir = data_dir
+        self.column_store_url = column_store_url
         self._check_pace = check_pace
         self.nodes: dict[str, CopyingNode] = {}
         self.events: list[tuple[str, int, int, ShardEvent | InSyncProposed]] = []
@@ -164,7 +178,7 @@ class CopyingCluster:
                 self._proposals.put((name, shard, epoch, event))
 
         incarnation = 1 if former is None else former.incarnation + 1
-        node = CopyingNode(name, self._data_dir, report, incarnation, self._check_pace)
+        node = CopyingNode(name, self._data_dir, report, incarnation, self._check_pace, self.column_store_url)
         self.nodes[name] = node
         return node
 
@@ -201,6 +215,31 @@ class CopyingCluster:
             copies = CopySet(led.copies.version + 1, followers, (name,))
             self.led[shard] = _Led(led.epoch + 1, name, copies)
         self[name].host.start_shards(self.config, [(shard, led.epoch + 1)], [shard])
+
+    def have_follow(self, shard: int, *names: str) -> None:
+        """Those and no others, from now on."""
+        with self._lock:
+            led = self.led[shard]
+            dropped = [name for name in led.copies.followers if name not in names]
+            in_sync = tuple([name for name in led.copies.in_sync if name not in dropped])
+            led.copies = CopySet(led.copies.version + 1, names, in_sync)
+        self.tell(shard)
+        self._follow(shard)
+        for name in dropped:
+            if name in self.nodes:
+                order = shard, led.epoch, led.copies.version
+                self[name].host.drop_copies(DATASET, self.config.generation, [order])
+
+    def hand_over(self, shard: int, name: str) -> None:
+        """Of a shard whose store is shared: the leader stops it, then the other leads at the next epoch."""
+        with self._lock:
+            led = self.led[shard]
+            former, epoch = led.leader, led.epoch
+            self.led[shard] = _Led(epoch + 1, name, CopySet(led.copies.version + 1, (), (name,)))
+        if former in self.nodes:
+            self[former].host.stop_shards(DATASET, [(shard, epoch)])
+        self[name].host.start_shards(self.config, [(shard, epoch + 1)], [shard])
+        self.wait_open(shard)
 
     def after_promotion(self, shard: int) -> None:
         self._follow(shard)

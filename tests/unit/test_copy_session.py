@@ -54,7 +54,8 @@ class Snapshot:
         self.held: list[tuple[int, int]] = []
         self.is_closed = False
 
-    def pieces(self, bytes_max: int, without: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    def pieces(self, bytes_max: int, without: Sequence[tuple[int, int]], *, with_data: bool) -> Iterator[bytes]:
+        assert with_data, "the follower has a store of its own"
         self.held = list(without)
         yield from (b"one", b"two")
 

@@ -28,8 +28,8 @@ ENTRIES = [
     FlushEntry((), CLOCK, 64, (3,) * 64, 0, (1, 2, 3), None, 0),
     SealEntry((1,)),
     DropEntry((4, 5), CLOCK),
-    DeadSeriesEntry(tuple(range(1000))),
-    DeadSeriesEntry(()),
+    DeadSeriesEntry(tuple(range(1000)), 1001),
+    DeadSeriesEntry((), 7),
 ]
 
 
@@ -55,16 +55,17 @@ FLUSH_FIELDS = struct.pack("<qqqqqqqQIII4x", *[0] * 11)
     ("body", "problem"),
     [
         (b"", "0 bytes are no entry"),
-        (struct.pack("<BB6x", 2, 1), "written in version 2"),
-        (struct.pack("<BB6x", 1, 0), "an entry of kind 0"),
-        (struct.pack("<BB6x", 1, 6), "an entry of kind 6"),
-        (struct.pack("<BB6x", 1, 1), "no entry of kind 1"),
-        (struct.pack("<BB6xqqqII", 1, 1, 0, 0, 0, 3, 4) + b"xyz", "3 bytes of rows, where 3 and 4 belong"),
-        (struct.pack("<BB6x", 1, 2) + FLUSH_FIELDS[:-1], "no entry of kind 2"),
-        (struct.pack("<BB6x", 1, 2) + FLUSH_FIELDS + b"12345678", "1 numbers, where 0 belong"),
-        (struct.pack("<BB6x", 1, 3) + b"123", "no entry of kind 3"),
-        (struct.pack("<BB6x", 1, 4) + b"12345678", "no entry of kind 4"),
-        (struct.pack("<BB6x", 1, 5) + b"123456789", "no entry of kind 5"),
+        (struct.pack("<BB6x", 1, 1), "written in version 1"),
+        (struct.pack("<BB6x", 2, 0), "an entry of kind 0"),
+        (struct.pack("<BB6x", 2, 6), "an entry of kind 6"),
+        (struct.pack("<BB6x", 2, 1), "no entry of kind 1"),
+        (struct.pack("<BB6xqqqII", 2, 1, 0, 0, 0, 3, 4) + b"xyz", "3 bytes of rows, where 3 and 4 belong"),
+        (struct.pack("<BB6x", 2, 2) + FLUSH_FIELDS[:-1], "no entry of kind 2"),
+        (struct.pack("<BB6x", 2, 2) + FLUSH_FIELDS + b"12345678", "1 numbers, where 0 belong"),
+        (struct.pack("<BB6x", 2, 3) + b"123", "no entry of kind 3"),
+        (struct.pack("<BB6x", 2, 4) + b"12345678", "no entry of kind 4"),
+        (struct.pack("<BB6x", 2, 5) + b"123456789", "no entry of kind 5"),
+        (struct.pack("<BB6x", 2, 5), "no entry of kind 5"),
     ],
 )
 def test_what_another_format_wrote_is_refused(body, problem):

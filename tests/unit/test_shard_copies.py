@@ -194,8 +194,8 @@ CLOCK = ClockReading(NOW_MS, NOW_MS)
         (lambda d: CommitEntry(Commit(commit_of(d, OTHER, ONE).part_keys, None, 2, 1)), "that the copy has already"),
         (lambda d: SealEntry((4,)), r"groups \(4,\), the copy has 4"),
         (lambda d: DropEntry((1,), CLOCK), r"batches \[1\] are dropped"),
-        (lambda d: DeadSeriesEntry((0,)), "or has samples of"),
-        (lambda d: DeadSeriesEntry((5,)), "does not know"),
+        (lambda d: DeadSeriesEntry((0,), 9), "or has samples of"),
+        (lambda d: DeadSeriesEntry((5,), 9), "does not know"),
         (lambda d: FlushEntry((0,), CLOCK, None, (0,) * 4, 1, (), 0, 5), "chunk batch 0, the copy is at 1"),
         (lambda d: FlushEntry((0,), CLOCK, None, (0,) * 4, 1, (), 1, 5), "batch_checksum [0-9]+, the leader's 5"),
         (lambda d: FlushEntry((1,), CLOCK, None, (0,) * 4, 1, (), None, 0), r"checkpoints \(-1, 0, 0, 0\)"),
@@ -206,10 +206,10 @@ CLOCK = ClockReading(NOW_MS, NOW_MS)
 )
 def test_an_entry_that_does_not_fit_is_refused_with_nothing_stored(copies, tmp_path, entry, problem):
     copies.write(*ONE)
-    stored = list(copies.follower._store._reader.iterdump())
+    stored = list(copies.follower._store._writer.iterdump())
     with pytest.raises(CopyDiffers, match=problem):
         copies.follower.follow(entry(tmp_path))
-    assert list(copies.follower._store._reader.iterdump()) == stored
+    assert list(copies.follower._store._writer.iterdump()) == stored
     assert read(copies.follower, UP) == [(1, 1.0)]
     # It stays so: neither what would fit nor leading is for a copy that may be another.
     with pytest.raises(CopyDiffers, match=problem):

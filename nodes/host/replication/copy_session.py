@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from filoray.cluster.errors import FilorayError, reason_of
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.host.replication.peer_link import DatasetId, PeerLink
-from filoray.nodes.memstore.store.snapshot import StoreSnapshot
+from filoray.nodes.memstore.store.store_choice import Snapshot
 from filoray.nodes.wire.copy_bodies import BatchRange, Step, SyncStep, decode_held
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Frames
@@ -39,7 +39,7 @@ WAITING_BYTES_MAX = 64 << 20
 class SessionLeader(Protocol):
     """The shard's leader as a session uses it; on the loop's thread."""
 
-    async def snapshot(self) -> tuple[StoreSnapshot, int]:
+    async def snapshot(self) -> tuple[Snapshot, int]:
         """What is stored, and the number of the last entry in it. Raises FilorayError."""
         ...
 
@@ -55,7 +55,7 @@ class SessionLeader(Protocol):
 class CopySession:
     """``number``: the LeaderCopies' name for it. ``reads``: threads that read the store. On the loop's thread alone.
 
-    ``rate_bytes``: in a second, of what there is when it begins.
+    ``rate_bytes``: in a second, of what there is when it begins. ``with_data``: the follower has a store of its own.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class CopySession:
         shard_epoch: tuple[int, int],
         reads: Executor,
         rate_bytes: int = _RATE_BYTES,
+        *,
+        with_data: bool = True,
     ) -> None:
         self.node = node
         self.number = number
@@ -79,6 +81,7 @@ class CopySession:
         self._link = link
         self._reads = reads
         self._rate_bytes = rate_bytes
+        self._with_data = with_data
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._is_gathering = False
         self._is_live = False
@@ -200,7 +203,7 @@ class CopySession:
         loop = asyncio.get_running_loop()
         began_s, sent_bytes = loop.time(), 0
         try:
-            pieces = snapshot.pieces(_PIECE_BYTES, held)
+            pieces = snapshot.pieces(_PIECE_BYTES, held, with_data=self._with_data)
             number = 0
             while True:
                 reading = loop.run_in_executor(self._reads, _next_of, pieces)
@@ -239,7 +242,7 @@ def _next_of(pieces: Iterator[bytes]) -> bytes | None:
     return next(pieces, None)
 
 
-def _close(snapshot: StoreSnapshot, reading: asyncio.Future[bytes | None] | None) -> None:
+def _close(snapshot: Snapshot, reading: asyncio.Future[bytes | None] | None) -> None:
     """When no thread reads in it any more."""
     if reading is None or reading.done():
         snapshot.close()

@@ -1,8 +1,8 @@
 """The copies that this node has as a follower: joined, kept up, and given away to be led or closed.
 
 A copy is registered without anything being opened. Its leader then begins a session: what the leader has comes in
-pieces into a file beside, while what there was before stays as it is; at the end that file takes its place and is
-opened, and from then on each entry is carried out in its order. What comes of another epoch or session is refused with
+pieces (``joining.py``), while what there was before stays as it is; at the end that takes its place and is opened, and
+from then on each entry is carried out in its order. What comes of another epoch or session is refused with
 StaleRoute. A copy whose leader is gone stays as it is.
 
 All of it happens on the follow thread, but what takes long (reading what is held already, opening) has a thread of its
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -31,11 +31,11 @@ from filoray.nodes.data.node_figures import CopyFigures
 from filoray.nodes.host.append_jobs import ShardKey
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.host.replication.follow_thread import FollowThread
+from filoray.nodes.host.replication.joining import Joining, begin_joining
 from filoray.nodes.host.shard_files import ShardFiles
 from filoray.nodes.memstore.replica_entries import decode_entry
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.copy_checksums import stored_checksums
-from filoray.nodes.memstore.store.snapshot import SnapshotFile
 from filoray.nodes.wire.copy_bodies import (
     BatchRange,
     Entries,
@@ -78,7 +78,7 @@ class _Copy:
     shard: Shard | None = None
     stored: int = 0
     is_live: bool = False
-    joining: SnapshotFile | None = None
+    joining: Joining | None = None
     next_piece: int = 0
     is_aside: bool = False
     upkeep_problem: str = ""
@@ -245,17 +245,16 @@ class Followers:
             raise Unavailable(f"{copy.name}: a copy is being opened for a former session")
         self._end_session(copy)
         copy.session = session
-        path, order = self._files.path(copy.order.config, copy.order.shard), copy.order
 
-        def prepare() -> tuple[SnapshotFile, object]:
-            joining = SnapshotFile(path, order.epoch, order.config.store.durability)
+        def prepare() -> tuple[Joining, object]:
+            joining = begin_joining(self._files, copy.order)
             try:
                 return joining, encode_held(joining.held(copy.unwanted))
             except BaseException:
                 joining.abort()
                 raise
 
-        def prepared(outcome: tuple[SnapshotFile, object] | Exception) -> None:
+        def prepared(outcome: tuple[Joining, object] | Exception) -> None:
             if isinstance(outcome, Exception):
                 self._end_session(copy)
                 answer(_told(outcome))
@@ -277,24 +276,17 @@ class Followers:
         copy.next_piece += 1
 
     def _install(self, copy: _Copy, step: SyncStep, answer: Answer) -> None:
-        joining, old, order = copy.joining, copy.shard, copy.order
+        joining, old = copy.joining, copy.shard
         if joining is None:
             raise StaleRoute(f"{copy.name}: the end of a copy comes twice")
         copy.joining, copy.shard = None, None
-        spec = replace(self._files.spec(order), was_open=True)
 
         def install() -> Shard:
             if old is not None:
                 old.close()
             else:
                 check_room(self._served_count() + len(self._copies))
-            try:
-                joining.install()
-            except BaseException:
-                joining.abort()
-                raise
-            self._files.describe(order.config)
-            return Shard.open(spec)
+            return joining.open()
 
         def installed(outcome: Shard | Exception) -> None:
             if isinstance(outcome, Exception):

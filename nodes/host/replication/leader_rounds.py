@@ -22,7 +22,7 @@ from filoray.nodes.host.append_jobs import ROUND_JOBS_MAX, AppendJob
 from filoray.nodes.memstore.append_round import AppendRound
 from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.memstore.store.snapshot import StoreSnapshot
+from filoray.nodes.memstore.store.store_choice import Snapshot
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ Send = Callable[[int, ReplicaEntry], None]
 """(number, entry)."""
 OPENING_SEQ = 1
 """The number of the entry that the opening is; it is sent to nobody, as every session begins later."""
-TakeSnapshot = Callable[[StoreSnapshot, int], None]
+TakeSnapshot = Callable[[Snapshot, int], None]
 """(what is stored, the number of the last entry in it): the taker closes it."""
 
 
@@ -109,7 +109,7 @@ class LeaderRounds:
     def snapshot(self, take: TakeSnapshot, fail: Callable[[Exception], None]) -> None:
         """Of what is stored between two entries: now, or when the open round is over. Ends in one of the calls."""
         if self._is_closed:
-            fail(self._gone())
+            fail(gone(self._name))
             return
         self._asked.append(_Asked(take, fail))
         if self._open is None:
@@ -119,7 +119,7 @@ class LeaderRounds:
         """Whoever waits is told that the shard is elsewhere: what became of an open round, the next leader knows."""
         self._shard.on_entry = None
         self._is_closed = True
-        gone = self._gone()
+        error = gone(self._name)
         jobs = [*self._single, *self._waiting]
         if self._open is not None:
             self._shard.abandon_append(self._open.append)
@@ -127,13 +127,10 @@ class LeaderRounds:
         self._open, self._waiting = None, []
         self._single.clear()
         for job in jobs:
-            job.answer(Refused.of(gone))
+            job.answer(Refused.of(error))
         asked, self._asked = self._asked, []
         for one in asked:
-            one.fail(gone)
-
-    def _gone(self) -> StaleRoute:
-        return StaleRoute(f"{self._name}: closed here while it was written to")
+            one.fail(error)
 
     # ---- rounds
 
@@ -145,10 +142,10 @@ class LeaderRounds:
             if len(jobs) > 1:
                 self._single.extend(jobs)
             else:
-                _refuse(jobs, error)
+                refuse(jobs, error)
             return
         except Exception as error:
-            _refuse(jobs, self._told(error))
+            refuse(jobs, told(self._name, error))
             return
         if append.commit is None:
             self._finish(append, jobs)
@@ -160,7 +157,7 @@ class LeaderRounds:
         try:
             replies: list[ShardWriteReply] = [*self._shard.finish_append(append)]
         except Exception as error:
-            _refuse(jobs, self._told(error))
+            refuse(jobs, told(self._name, error))
             return
         doubt = self._doubt() if append.commit is not None else None
         for job, reply in zip(jobs, replies, strict=True):
@@ -169,12 +166,6 @@ class LeaderRounds:
     def _made(self, entry: ReplicaEntry) -> None:
         self._last_seq += 1
         self._send(self._last_seq, entry)
-
-    def _told(self, error: Exception) -> FilorayError:
-        if isinstance(error, FilorayError):
-            return error
-        logger.exception("%s: an append failed", self._name)
-        return Unavailable(f"{self._name}: {type(error).__name__}: {error}")
 
     def _take_snapshots(self) -> None:
         asked, self._asked = self._asked, []
@@ -187,6 +178,20 @@ class LeaderRounds:
                 one.take(snapshot, self._last_seq)
 
 
-def _refuse(jobs: Sequence[AppendJob], error: FilorayError) -> None:
+def gone(name: str) -> StaleRoute:
+    """What whoever waits for a shard is told when it is closed."""
+    return StaleRoute(f"{name}: closed here while it was written to")
+
+
+def told(name: str, error: Exception) -> FilorayError:
+    """What the senders are told of what an append raised."""
+    if isinstance(error, FilorayError):
+        return error
+    logger.error("%s: an append failed", name, exc_info=error)
+    return Unavailable(f"{name}: {type(error).__name__}: {error}")
+
+
+def refuse(jobs: Sequence[AppendJob], error: FilorayError) -> None:
+    """All of them, for that reason."""
     for job in jobs:
         job.answer(Refused.of(error))

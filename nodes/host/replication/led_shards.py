@@ -21,6 +21,7 @@ from filoray.nodes.host.append_jobs import ShardKey
 from filoray.nodes.host.lease import Lease
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.host.replication.leader_rounds import LeaderRounds, TakeSnapshot
+from filoray.nodes.host.replication.leader_stream import LeaderStream
 from filoray.nodes.host.replication.replication import Replication
 from filoray.nodes.host.replication.shard_leader import Leading, ShardLeader
 from filoray.nodes.memstore.replica_entries import ReplicaEntry
@@ -37,7 +38,7 @@ Propose = Callable[[ShardKey, int, InSyncProposed], None]
 class LedShard:
     """``rounds``: on the ingest thread alone. The rest on any thread."""
 
-    rounds: LeaderRounds
+    rounds: LeaderRounds | LeaderStream
     leader: ShardLeader
     replication: Replication
 
@@ -66,7 +67,7 @@ class LedShards:
         self._run_on_ingest_thread: RunOnIngestThread | None = None
         self._lock = threading.Lock()
         self._released: dict[LeaderRounds, int] = {}
-        self._waiting: dict[LeaderRounds, None] = {}
+        self._waiting: dict[LeaderRounds | LeaderStream, None] = {}
         """Those whose next round is to be begun after the next piece of upkeep. The ingest thread's."""
 
     def run_with(self, run_on_ingest_thread: RunOnIngestThread) -> None:
@@ -76,7 +77,7 @@ class LedShards:
     # ---- on any thread
 
     def lead(self, order: OpenShard, shard: Shard, metadata: MetricMetadataFile) -> LedShard:
-        """To be ended by ``end``. Before it is known to anybody who might change it."""
+        """To be ended by ``end``. Before it is known to anybody who might change it, or between two changes."""
         name = f"dataset {order.config.name} shard {order.shard}"
 
         def ask_snapshot(take: TakeSnapshot, fail: Callable[[Exception], None]) -> None:
@@ -103,18 +104,28 @@ class LedShards:
                 doubt=lambda reason: self._tell(StoreDoubted(order.key, order.opening, reason)),
             )
         )
-        rounds = LeaderRounds(name, shard, send, check, leader.refusal)
+        rounds: LeaderRounds | LeaderStream
+        if order.config.has_copies:
+            rounds = LeaderRounds(name, shard, send, check, leader.refusal)
+        else:
+            rounds = LeaderStream(name, shard, send)
         return LedShard(rounds, leader, self._replication)
 
     def figures(self, led: Mapping[ShardKey, LedShard]) -> Mapping[ShardKey, tuple[FollowerFigures, ...]]:
         return self._replication.figures({key: one.leader for key, one in led.items()})
 
-    def _release(self, rounds: LeaderRounds, seq: int) -> None:
+    def _release(self, rounds: LeaderRounds | LeaderStream, seq: int) -> None:
+        if isinstance(rounds, LeaderStream):
+            return
         with self._lock:
             is_first = not self._released
             self._released[rounds] = seq
         if is_first:
             self._run(self._carry_out_releases)
+
+    def run(self, action: Callable[[], None]) -> None:
+        """On the ingest thread, between two rounds."""
+        self._run(action)
 
     def _run(self, action: Callable[[], None]) -> None:
         assert self._run_on_ingest_thread is not None, "run_with was called"
@@ -138,6 +149,13 @@ class LedShards:
         waiting, self._waiting = self._waiting, {}
         for rounds in waiting:
             rounds.go_on()
+
+    def end_when_told(self, led: LedShard, then: Callable[[], None]) -> None:
+        """Nothing is written to it any more. ``then``, on this thread: when its followers have all, or soon anyhow."""
+        if isinstance(led.rounds, LeaderStream):
+            self._replication.drain(led.leader, lambda: self._run(then))
+        else:
+            then()
 
     def end(self, led: LedShard) -> None:
         self._waiting.pop(led.rounds, None)

@@ -79,6 +79,10 @@ class Replication:
     def tell_metrics(self, leader: ShardLeader, metrics: Sequence[MetricMetadata]) -> None:
         self._do(leader.tell_metrics, metrics)
 
+    def drain(self, leader: ShardLeader, then: Callable[[], None]) -> None:
+        """``then``, on the loop: when all that was made is stored by those that are kept up, or after a moment."""
+        self._do(leader.drain, then)
+
     def end(self, leader: ShardLeader) -> None:
         self._do(self._leaders.discard, leader)
         self._do(leader.end)

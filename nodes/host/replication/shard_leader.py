@@ -43,10 +43,12 @@ from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, TakeSnapsh
 from filoray.nodes.host.replication.peer_link import PeerLink
 from filoray.nodes.host.replication.replication_settings import ReplicationSettings
 from filoray.nodes.memstore.replica_entries import ReplicaEntry, encode_entry
-from filoray.nodes.memstore.store.snapshot import StoreSnapshot
+from filoray.nodes.memstore.store.store_choice import Snapshot
 
 logger = logging.getLogger(__name__)
 
+_DRAIN_S = 0.2
+"""Of a shard that moves: whoever leads it next need not look for what was not told, but others wait meanwhile."""
 AskSnapshot = Callable[[TakeSnapshot, Callable[[Exception], None]], None]
 
 
@@ -92,7 +94,8 @@ class ShardLeader:
         self._link = link
         self._reads = reads
         self._settings = settings
-        self._core = LeaderCopies(node, settings.limits)
+        self._core = LeaderCopies(node, settings.limits, waits=leading.config.has_copies)
+        self._on_drained: Callable[[], None] | None = None
         self._peers: dict[tuple[str, int], Peer] = {}
         self._sessions: dict[str, CopySession] = {}
         self._differences: dict[str, tuple[int, str]] = {}
@@ -138,6 +141,21 @@ class ShardLeader:
         for session in tuple(self._sessions.values()):
             session.tell_metrics(metrics)
 
+    def drain(self, then: Callable[[], None]) -> None:
+        """``then``: as soon as nothing is on its way any more, or after a moment."""
+        self._on_drained = then
+        asyncio.get_running_loop().call_later(_DRAIN_S, self._drained)
+        self._look_if_drained()
+
+    def _look_if_drained(self) -> None:
+        if not any(self._core.lag().values()):  # None: of one that has not got yet what there was
+            self._drained()
+
+    def _drained(self) -> None:
+        then, self._on_drained = self._on_drained, None
+        if then is not None:
+            then()
+
     def end(self) -> None:
         self._is_over = True
         if self._wake is not None:
@@ -170,6 +188,8 @@ class ShardLeader:
         return self._leading.path
 
     def checked_copies(self) -> list[CopySession]:
+        if self._leading.config.shares_store:
+            return []
         in_sync = self._core.told.in_sync
         return [session for node, session in self._sessions.items() if session.is_live and node in in_sync]
 
@@ -190,11 +210,11 @@ class ShardLeader:
 
     # ---- what its sessions say
 
-    async def snapshot(self) -> tuple[StoreSnapshot, int]:
+    async def snapshot(self) -> tuple[Snapshot, int]:
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[tuple[StoreSnapshot, int]] = loop.create_future()
+        answer: asyncio.Future[tuple[Snapshot, int]] = loop.create_future()
 
-        def take(snapshot: StoreSnapshot, seq: int) -> None:
+        def take(snapshot: Snapshot, seq: int) -> None:
             def give() -> None:
                 if answer.done():
                     snapshot.close()
@@ -248,6 +268,8 @@ class ShardLeader:
             logger.exception("%s: what happened does not fit the state of its copies: %s", self._leading.name, event)
             self.end()
             self._leading.doubt(f"its copies cannot be kept: {type(error).__name__}: {error}")
+        if self._on_drained is not None:
+            self._look_if_drained()
 
     def _carry_out(self, effect: CopyEffect) -> None:
         match effect:
@@ -289,6 +311,7 @@ class ShardLeader:
             (leading.shard, leading.epoch),
             self._reads,
             self._settings.copy_rate_bytes,
+            with_data=leading.config.has_copies,
         )
 
     def _note_too_few(self) -> None:

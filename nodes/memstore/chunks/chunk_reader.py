@@ -31,7 +31,7 @@ class ChunkReader:
 
     def __init__(self, memory: ShardMemory, store: ColumnStore, cache_bytes: int, shard_name: str) -> None:
         self._memory = memory
-        self._store = store
+        self.store = store
         self._shard_name = shard_name
         rows = max(_ROWS_MIN, cache_bytes // (CHUNK_SAMPLES_MAX * 8))
         self.lock = threading.RLock()
@@ -142,9 +142,9 @@ class ChunkReader:
     def _from_store(self, batch: int, pieces: list[tuple[int, int]], warnings: list[str]) -> list[bytes] | None:
         try:
             if len(pieces) <= _PIECES_MAX:
-                found = self._store.read_pieces(batch, pieces)
+                found = self.store.read_pieces(batch, pieces)
             else:
-                data = self._store.read_batch(batch)
+                data = self.store.read_batch(batch)
                 found = None if data is None else [data[place : place + length] for place, length in pieces]
         except DamagedStore as error:
             warnings.append(f"{self._shard_name}: chunk batch {batch} is damaged and was left out: {error}")

@@ -26,6 +26,10 @@ class StoreState:
     is_new: bool
     next_batch_id: int = 1
     """From the rows' keys: a batch whose meta is damaged has its number all the same."""
+    first_batch_id: int | None = None
+    """None: there are no chunk batches."""
+    former_epoch: int = 0
+    """Of whoever had it before."""
     clock: ClockReading | None = None
     """The one of the last flush."""
     lost: str = ""
@@ -80,10 +84,28 @@ class Flush:
     new_part_keys: Sequence[bytes] = ()
     group_count: int | None = None
     next_offset: int | None = None
+    next_series_id: int | None = None
     clock: ClockReading | None = None
 
 
-class ColumnStore(Protocol):
+class StoredChunks(Protocol):
+    """The data of a shard's chunk batches, for any thread."""
+
+    def read_batch(self, batch_id: int) -> bytes | None:
+        """The data of a chunk batch; None if there is none (any more).
+
+        Raises StaleRoute where a store that was closed meanwhile can be read no more; so does ``read_pieces``.
+        """
+        ...
+
+    def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:
+        """(offset, length) pieces of a batch's data."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ColumnStore(StoredChunks, Protocol):
     """One shard's storage. Changes come from one thread; ``read_*`` may be called from any."""
 
     @property
@@ -119,22 +141,9 @@ class ColumnStore(Protocol):
         """
         ...
 
-    def read_batch(self, batch_id: int) -> bytes | None:
-        """The data of a chunk batch; None if there is none (any more).
-
-        Raises StaleRoute where a store that was closed meanwhile can be read no more; so does ``read_pieces``.
-        """
-        ...
-
-    def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:
-        """(offset, length) pieces of a batch's data."""
-        ...
-
     def reclaim(self) -> bool:
         """Give some room of dropped rows back to the file system, in quiet moments. True if there is more."""
         ...
-
-    def close(self) -> None: ...
 
     def delete(self) -> None:
         """Close and remove everything."""

@@ -29,8 +29,9 @@ from filoray.nodes.memstore.store.copy_checksums import (
     open_to_read,
     read_in_pieces,
 )
-from filoray.nodes.memstore.store.snapshot_pieces import Field, Item, Kind, decode_piece, encode_piece
+from filoray.nodes.memstore.store.snapshot_pieces import Field, Intake, Item, Kind, pieces_of
 from filoray.nodes.memstore.store.sqlite_errors import database_errors
+from filoray.nodes.memstore.store.sqlite_reader import blob_of
 from filoray.nodes.memstore.store.sqlite_tables import (
     CLOCK_TABLE,
     FORMAT,
@@ -62,38 +63,26 @@ class StoreSnapshot:
             self._database.close()
             raise
 
-    def pieces(self, bytes_max: int, without: HeldBatches = ()) -> Iterator[bytes]:
+    def pieces(self, bytes_max: int, without: HeldBatches = (), *, with_data: bool = True) -> Iterator[bytes]:
         """On any one thread, once. A piece has little more than ``bytes_max``, unless a single row of part keys, log or
         metadata has; batches that the follower has so, ``without``, are only named, but count as if they were sent:
-        taking them from its old file keeps the follower as long.
+        taking them from its old file keeps the follower as long. ``with_data``: else of batches only their metadata.
 
         Raises DamagedStore where a row cannot be read, Unavailable.
         """
-        number, items, size = 0, list[Item](), 0
+
+        def more_bytes(item: Item) -> int:
+            kind, *fields = item
+            return self._data_bytes(int(fields[0])) if kind is Kind.HELD else 0
+
         with database_errors(self._path, "read"):
-            for item in self._items(bytes_max, dict(without)):
-                item_bytes = sum(len(field) if isinstance(field, bytes) else 8 for field in item)
-                kind, *fields = item
-                if kind is Kind.HELD:
-                    item_bytes += self._data_bytes(int(fields[0]))
-                if items and size + item_bytes > bytes_max:
-                    yield encode_piece(number, items)
-                    number, items, size = number + 1, [], 0
-                items.append(item)
-                size += item_bytes
-            yield encode_piece(number, items)
+            yield from pieces_of(self._rows(bytes_max, dict(without), with_data=with_data), bytes_max, more_bytes)
 
     def close(self) -> None:
         """Also while ``pieces`` is not at its end; not while another thread is in it."""
         self._database.close()
 
-    def _items(self, bytes_max: int, held: dict[int, int]) -> Iterator[Item]:
-        count = 0
-        for count, item in enumerate(self._rows(bytes_max, held), 1):  # noqa: B007
-            yield item
-        yield Kind.END, count
-
-    def _rows(self, bytes_max: int, held: dict[int, int]) -> Iterator[Item]:
+    def _rows(self, bytes_max: int, held: dict[int, int], *, with_data: bool) -> Iterator[Item]:
         database = self._database
         meta = "SELECT format, group_count, next_series_id, next_offset FROM meta"
         yield Kind.META, *self._checked(database.execute(meta).fetchone())
@@ -103,14 +92,16 @@ class StoreSnapshot:
         for row in database.execute('SELECT flush_group, "offset" FROM checkpoints').fetchall():
             yield Kind.CHECKPOINT, *self._checked(row)
         for row in self._keyed("SELECT row_id, data FROM part_keys WHERE row_id > ? ORDER BY row_id"):
-            yield Kind.PART_KEYS, row[0], _blob(row[1])
+            yield Kind.PART_KEYS, row[0], blob_of(row[1])
         for row in self._keyed('SELECT "offset", data FROM log WHERE "offset" > ? ORDER BY "offset"'):
-            yield Kind.LOG, row[0], _blob(row[1])
+            yield Kind.LOG, row[0], blob_of(row[1])
         for batch_id in batch_ids_of(database):
             if batch_id in held and checksum_in_store(database, batch_id) == held[batch_id]:
                 yield Kind.HELD, batch_id, held[batch_id]
-            else:
+            elif with_data:
                 yield from self._batch(batch_id, bytes_max)
+            else:
+                yield Kind.SHARED, batch_id, *self._meta(batch_id)[:2]
 
     def _keyed(self, query: str) -> Iterator[tuple[int, object]]:
         """No statement stays open while a piece waits to be sent."""
@@ -119,10 +110,14 @@ class StoreSnapshot:
             yield from rows
             after = rows[-1][0]
 
-    def _batch(self, batch_id: int, bytes_max: int) -> Iterator[Item]:
+    def _meta(self, batch_id: int) -> tuple[int, bytes, int]:
+        """When it was written, its metadata, and how many bytes its data have."""
         query = "SELECT written_ms, meta, CASE typeof(data) WHEN 'blob' THEN length(data) ELSE 0 END FROM chunks"
-        row = self._database.execute(f"{query} WHERE batch_id = ?", (batch_id,)).fetchone()
-        written_ms, meta, data_bytes = row[0] if isinstance(row[0], int) else 0, _blob(row[1]), row[2]
+        written_ms, meta, data_bytes = self._database.execute(f"{query} WHERE batch_id = ?", (batch_id,)).fetchone()
+        return written_ms if isinstance(written_ms, int) else 0, blob_of(meta), data_bytes
+
+    def _batch(self, batch_id: int, bytes_max: int) -> Iterator[Item]:
+        written_ms, meta, data_bytes = self._meta(batch_id)
         yield Kind.BATCH, batch_id, written_ms, meta, data_bytes
         digest = BatchHash(written_ms, meta)
         for data in read_in_pieces(self._database, batch_id, bytes_max):
@@ -155,10 +150,8 @@ class SnapshotFile:
         self._joining = path.with_suffix(".joining")
         self._old: sqlite3.Connection | None = None
         self._held: dict[int, int] = {}
-        self._next_piece = 0
-        self._items = 0
+        self._intake = Intake(str(self._joining))
         self._batch: _BatchUnderWay | None = None
-        self._is_whole = False
         with database_errors(self._joining, "write"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._remove()
@@ -196,25 +189,19 @@ class SnapshotFile:
         Raises DamagedStore for bytes that are not what was sent, BadData for what does not belong here, Unavailable if
         it cannot be written: then all of it is to be given up.
         """
-        what = f"{self._joining}: piece {self._next_piece}"
-        if self._is_whole:
-            raise BadData(f"{what}: the snapshot was whole already")
-        items = decode_piece(piece, self._next_piece, what)
-        self._next_piece += 1
         with database_errors(self._joining, "write"):
-            for kind, fields in items:
-                self._add(kind, fields, what)
-                self._items += 1
+            for kind, fields in self._intake.items(piece, FORMAT):
+                self._add(kind, fields, self._intake.what)
+        if self._intake.is_whole and self._batch is not None:
+            raise BadData(f"{self._intake.what}: END is out of place, within a chunk batch")
 
     def _add(self, kind: Kind, fields: list[Field], what: str) -> None:
         database = self._database
-        if (kind is Kind.META) != (self._items == 0) or self._is_whole:
-            raise BadData(f"{what}: {kind.name} is out of place")
         if (kind in (Kind.DATA, Kind.BATCH_END)) != (self._batch is not None):
             raise BadData(f"{what}: {kind.name} is out of place, within a chunk batch or without one")
         try:
             if kind is Kind.META:
-                self._begin(fields, what)
+                self._begin(fields)
             elif kind is Kind.CLOCK:
                 database.execute("INSERT INTO clock VALUES (1, ?, ?, ?, ?)", fields)
             elif kind is Kind.CHECKPOINT:
@@ -234,17 +221,13 @@ class SnapshotFile:
                 self._batch = None
             elif kind is Kind.HELD:
                 self._take_from_old(fields, what)
-            elif fields != [self._items]:
-                raise BadData(f"{what}: {self._items} items came, where {fields[0]!r} were sent")
             else:
-                self._is_whole = True
+                raise BadData(f"{what}: {kind.name} is of a store that is shared, and this one is not")
         except sqlite3.IntegrityError as error:
             raise BadData(f"{what}: a row of {kind.name} came twice: {error}") from error
 
-    def _begin(self, fields: list[Field], what: str) -> None:
-        version, group_count, next_series_id, next_offset = fields
-        if version != FORMAT:
-            raise BadData(f"{what}: a store of format {version!r}; this filoray reads format {FORMAT}")
+    def _begin(self, fields: list[Field]) -> None:
+        _, group_count, next_series_id, next_offset = fields
         assert isinstance(group_count, int)
         self._database.execute("BEGIN")
         make_tables(self._database, group_count)
@@ -275,8 +258,7 @@ class SnapshotFile:
 
     def install_steps(self) -> Iterator[str]:
         """As ``install``; says what is done after each step that something may end the process behind."""
-        if not self._is_whole:
-            raise BadData(f"{self._joining}: {self._items} items came, and not the last one")
+        self._intake.check_whole()
         with database_errors(self._joining, "write"):
             self._database.execute("COMMIT")
             self._database.close()
@@ -363,8 +345,3 @@ def _sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _blob(value: object) -> bytes:
-    """What a damaged record header makes of a blob is damaged in the copy too."""
-    return value if isinstance(value, bytes) else b"\0"

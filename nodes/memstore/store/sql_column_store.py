@@ -24,6 +24,7 @@ from sqlalchemy.dialects import postgresql
 from filoray.cluster.errors import StaleRoute, StoreIsAhead, Unavailable
 from filoray.nodes.memstore.store.column_store import Commit, Flush, LogRow, PartKeyRow, StoreState
 from filoray.nodes.memstore.store.sql_database import SqlDatabase
+from filoray.nodes.memstore.store.sql_reader import SqlReader, of_shard
 from filoray.nodes.memstore.store.sql_tables import CHECKPOINTS, CHUNKS, CLOCKS, LOG, PART_KEYS, STORES, TABLES
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
@@ -31,15 +32,7 @@ from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
 FORMAT = 1
 OUTCOME_TIMEOUT_S = 5.0
 """How long a lost commit is asked for; the shard's other writes wait meanwhile."""
-_READ_ROWS = 64
 _ASK_AGAIN_S = 0.1
-
-_PIECES = sa.text("""
-    SELECT substring(chunks.data FROM piece.place FOR piece.length) AS data
-    FROM chunks, unnest(CAST(:places AS integer[]), CAST(:lengths AS integer[])) WITH ORDINALITY
-        AS piece(place, length, number)
-    WHERE dataset = :dataset AND shard = :shard AND batch_id = :batch_id ORDER BY number
-""")
 
 Work = Callable[[sa.Connection], None]
 
@@ -57,13 +50,14 @@ class SqlColumnStore:
         self._shard = {"dataset": dataset, "shard": shard}
         self._epoch = epoch
         self._database = SqlDatabase.acquire(url)
+        self._reader = SqlReader(self._database, dataset, shard)
         self._place = f"dataset {dataset} shard {shard} in {self._database.place}"
         self._trouble: str | None = None
         self._is_closed = False
         try:
             self._state = self._take_over(group_count)
         except BaseException:
-            self._database.release()
+            self._reader.close()
             raise
 
     @property
@@ -92,22 +86,23 @@ class SqlColumnStore:
                     f"{self._place}: nothing is stored of a shard that was open before; if its tables were emptied on "
                     "purpose, delete the dataset and set it up again"
                 )
+            # The lock keeps the epoch as it is read until the update is committed.
+            former = self._reader.select(STORES, STORES.c.epoch).with_for_update()
+            former_epoch = int(connection.execute(former).scalar() or 0)
             row = connection.execute(update).one_or_none()
             if row is None:
-                epoch = connection.execute(self._select(STORES, STORES.c.epoch)).scalar()
                 raise StoreIsAhead(
-                    f"{self._place}: belongs to the owner with epoch {epoch}; this one has epoch {self._epoch}",
-                    int(epoch or 0),
+                    f"{self._place}: belongs to the owner with epoch {former_epoch}; this one has epoch {self._epoch}",
+                    former_epoch,
                 )
             if row.format != FORMAT:
                 raise DamagedStore(f"{self._place}: written in format {row.format}; this filoray reads format {FORMAT}")
-            checkpoints = connection.execute(self._select(CHECKPOINTS, CHECKPOINTS.c.flush_group, CHECKPOINTS.c.offset))
-            log_bytes = connection.execute(self._select(LOG, sa.func.sum(sa.func.length(LOG.c.data)))).scalar()
-            log_end = connection.execute(self._select(LOG, sa.func.max(LOG.c.offset))).scalar()
-            last_batch_id = connection.execute(self._select(CHUNKS, sa.func.max(CHUNKS.c.batch_id))).scalar()
+            checkpoints = connection.execute(
+                self._reader.select(CHECKPOINTS, CHECKPOINTS.c.flush_group, CHECKPOINTS.c.offset)
+            )
+            log_bytes, log_end, first_batch_id, last_batch_id, last_row_id = connection.execute(self._bounds()).one()
             reading = [CLOCKS.c[field.name] for field in dataclasses.fields(ClockReading)]
-            clock = connection.execute(self._select(CLOCKS, *reading)).one_or_none()
-            last_row_id = connection.execute(self._select(PART_KEYS, sa.func.max(PART_KEYS.c.row_id))).scalar()
+            clock = connection.execute(self._reader.select(CLOCKS, *reading)).one_or_none()
             state = StoreState(
                 group_count=row.group_count,
                 next_series_id=row.next_series_id,
@@ -116,34 +111,39 @@ class SqlColumnStore:
                 log_bytes=int(log_bytes or 0),
                 is_new=is_new,
                 next_batch_id=(last_batch_id or 0) + 1,
+                first_batch_id=first_batch_id,
+                former_epoch=former_epoch,
                 clock=None if clock is None else ClockReading(*clock),
             )
         self._revision = row.revision
         self._next_row_id = (last_row_id or 0) + 1
         return state
 
+    def _bounds(self) -> sa.Select[Any]:
+        """Of the log, its bytes and its end; of the batches, the first and the last id; and the last part key row's."""
+        whole = (
+            sa.func.sum(sa.func.length(LOG.c.data)),
+            sa.func.max(LOG.c.offset),
+            sa.func.min(CHUNKS.c.batch_id),
+            sa.func.max(CHUNKS.c.batch_id),
+            sa.func.max(PART_KEYS.c.row_id),
+        )
+        tables = LOG, LOG, CHUNKS, CHUNKS, PART_KEYS
+        queries = [self._reader.select(table, one) for table, one in zip(tables, whole, strict=True)]
+        return sa.select(*[query.scalar_subquery() for query in queries])
+
     # ---- recovery
 
     def part_keys(self) -> Iterator[PartKeyRow]:
-        for row in self._rows(PART_KEYS.c.row_id, PART_KEYS.c.data):
+        for row in self._reader.rows(PART_KEYS.c.row_id, PART_KEYS.c.data):
             yield PartKeyRow(*row)
 
     def batch_metas(self) -> Iterator[tuple[int, int, bytes]]:
-        yield from self._rows(CHUNKS.c.batch_id, CHUNKS.c.written_ms, CHUNKS.c.meta)
+        yield from self._reader.rows(CHUNKS.c.batch_id, CHUNKS.c.written_ms, CHUNKS.c.meta)
 
     def log_after(self, offset: int) -> Iterator[LogRow]:
-        for row in self._rows(LOG.c.offset, LOG.c.data, after=offset):
+        for row in self._reader.rows(LOG.c.offset, LOG.c.data, after=offset):
             yield LogRow(*row)
-
-    def _rows(self, key: sa.Column[Any], *columns: sa.Column[Any], after: int = -1) -> Iterator[tuple[Any, ...]]:
-        """Rows by key, in pieces, so that neither side holds them all."""
-        first = self._select(key.table, key, *columns).order_by(key).limit(_READ_ROWS)
-        while True:
-            rows = self._database.read(functools.partial(_all_rows, first.where(key > after)))
-            yield from map(tuple, rows)
-            if len(rows) < _READ_ROWS:
-                return
-            after = rows[-1][0]
 
     # ---- changes
 
@@ -165,6 +165,8 @@ class SqlColumnStore:
         counters: dict[str, object] = {}
         if flush.group_count is not None:
             counters["group_count"] = flush.group_count
+        if flush.next_series_id is not None:
+            counters["next_series_id"] = flush.next_series_id
         if flush.next_offset is not None:
             counters["next_offset"] = sa.func.greatest(STORES.c.next_offset, flush.next_offset)
         self._change(counters, functools.partial(self._flush, flush, self._next_row_id))
@@ -248,7 +250,7 @@ class SqlColumnStore:
     def _has_happened(self, lost: sa.exc.DBAPIError) -> bool:
         """Whether the commit whose answer was lost took place. Raises StaleRoute, or Unavailable if nobody tells."""
         # The lock waits for a commit that is still under way over the lost connection.
-        query = self._select(STORES, STORES.c.epoch, STORES.c.revision).with_for_update()
+        query = self._reader.select(STORES, STORES.c.epoch, STORES.c.revision).with_for_update()
         deadline_s = time.monotonic() + OUTCOME_TIMEOUT_S
         while True:
             try:
@@ -270,20 +272,10 @@ class SqlColumnStore:
     # ---- chunks
 
     def read_batch(self, batch_id: int) -> bytes | None:
-        query = self._select(CHUNKS, CHUNKS.c.data).where(CHUNKS.c.batch_id == sa.bindparam("batch_id"))
-        return self._database.read(lambda connection: connection.execute(query, {"batch_id": batch_id}).scalar())
+        return self._reader.read_batch(batch_id)
 
     def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:
-        if not pieces:
-            return None if self.read_batch(batch_id) is None else []
-        parameters = {
-            **self._shard,
-            "batch_id": batch_id,
-            "places": [offset + 1 for offset, _ in pieces],
-            "lengths": [length for _, length in pieces],
-        }
-        found = self._database.read(lambda connection: connection.execute(_PIECES, parameters).scalars().all())
-        return list(found) or None
+        return self._reader.read_pieces(batch_id, pieces)
 
     # ---- upkeep
 
@@ -294,7 +286,7 @@ class SqlColumnStore:
     def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            self._database.release()
+            self._reader.close()
 
     def delete(self) -> None:
         """Raises StaleRoute, with all left in place, if a later owner has the shard."""
@@ -305,14 +297,11 @@ class SqlColumnStore:
 
     # ---- statements
 
-    def _select(self, table: sa.FromClause, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
-        return sa.select(*columns).where(*_of_shard(table, self._shard))
-
     def _update_owner(self) -> sa.Update:
-        return sa.update(STORES).where(*_of_shard(STORES, self._shard))
+        return sa.update(STORES).where(*of_shard(STORES, self._shard))
 
     def _delete(self, table: sa.Table) -> sa.Delete:
-        return sa.delete(table).where(*_of_shard(table, self._shard))
+        return sa.delete(table).where(*of_shard(table, self._shard))
 
 
 def delete_shard(url: str, dataset: str, shard: int) -> None:
@@ -327,15 +316,7 @@ def delete_shard(url: str, dataset: str, shard: int) -> None:
 
 def _delete_rows(connection: sa.Connection, shard: Mapping[str, object]) -> None:
     for table in TABLES.sorted_tables:
-        connection.execute(sa.delete(table).where(*_of_shard(table, shard)))
-
-
-def _of_shard(table: sa.FromClause, shard: Mapping[str, object]) -> list[sa.ColumnElement[bool]]:
-    return [table.c[name] == value for name, value in shard.items()]
-
-
-def _all_rows(query: sa.Select[Any], connection: sa.Connection) -> Sequence[sa.Row[Any]]:
-    return connection.execute(query).all()
+        connection.execute(sa.delete(table).where(*of_shard(table, shard)))
 
 
 def _is_disconnected(error: Unavailable) -> bool:

@@ -21,6 +21,8 @@ from filoray.nodes.memstore.store.store_errors import DamagedStore
 _WRITERS_MORE = 4
 _READERS = 2
 _READERS_MORE = 2
+_SNAPSHOT_IDLE_S = 60
+"""Between two pieces, for which a follower has half as long; then the server ends a snapshot that nobody closes."""
 _DAMAGED = {"XX001", "XX002"}  # SQLSTATE data_corrupted, index_corrupted
 
 T = TypeVar("T")
@@ -82,20 +84,39 @@ class SqlDatabase:
         with errors_as_unavailable(self._url, "write"), self._writer.connect() as connection:
             yield connection
 
-    def read(self, ask: Callable[[sa.Connection], T]) -> T:
-        """``ask`` over a connection. Raises Unavailable, or DamagedStore if the server finds its files damaged."""
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A connection of its own in a read-only transaction, whose view begins with the first query."""
+        with errors_as_unavailable(self._url, "read"):
+            connection = self._writer.connect()
+            connection.detach()
+            try:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_SNAPSHOT_IDLE_S}s'")
+                yield connection
+            finally:
+                connection.close()
+
+    @contextlib.contextmanager
+    def read_errors(self) -> Iterator[None]:
+        """Raises Unavailable, or DamagedStore if the server finds its files damaged, for what it raises within."""
         try:
             with errors_as_unavailable(self._url, "read"):
-                try:
-                    return self._ask(ask)
-                except sa.exc.DBAPIError as error:
-                    if not error.connection_invalidated:
-                        raise
-                return self._ask(ask)  # the server was restarted since this connection was made, it seems
+                yield
         except Unavailable as error:
             if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) in _DAMAGED:
                 raise DamagedStore(error.message) from error
             raise
+
+    def read(self, ask: Callable[[sa.Connection], T]) -> T:
+        """``ask`` over a connection. Raises Unavailable, or DamagedStore if the server finds its files damaged."""
+        with self.read_errors():
+            try:
+                return self._ask(ask)
+            except sa.exc.DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            return self._ask(ask)  # the server was restarted since this connection was made, it seems
 
     def _ask(self, ask: Callable[[sa.Connection], T]) -> T:
         with self._reader.connect() as connection:

@@ -30,15 +30,14 @@ import contextlib
 import dataclasses
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from filoray.cluster.config.store_config import Durability
 from filoray.cluster.errors import StaleRoute, StoreIsAhead, Unavailable
 from filoray.nodes.memstore.store.column_store import Commit, Flush, LogRow, PartKeyRow, StoreState
 from filoray.nodes.memstore.store.sqlite_errors import database_errors, is_damage
+from filoray.nodes.memstore.store.sqlite_reader import SqliteReader, blob_of
 from filoray.nodes.memstore.store.sqlite_tables import (
     CLOCK_TABLE,
     FORMAT,
@@ -52,10 +51,11 @@ from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
 
 _BUSY_TIMEOUT_S = 5.0
 _CACHE_KIB = 1024
+_INCREMENTAL = 2
+"""What SQLite calls it."""
 _WAL_CHECKPOINT_PAGES = 1000
 _RECLAIM_PAGES = 4096
 _WAL_BYTES_KEPT = 8 << 20
-_READ_ROWS = 64
 
 
 class SqliteColumnStore:
@@ -78,8 +78,6 @@ class SqliteColumnStore:
         self._suspect = path.with_suffix(".suspect")
         self._anew = path.with_suffix(".anew")
         self._trouble: str | None = None
-        self._read_lock = threading.Lock()
-        self._is_closed = False
         with database_errors(path, "open"):
             if was_open and not path.exists():
                 self._check_may_begin_anew(is_copy=is_copy)
@@ -90,8 +88,9 @@ class SqliteColumnStore:
                 self._check_if_suspect()
                 self._take_over(group_count, lost)
                 self._mark_made()
-                self._reader = self._connect()
-                self._reader.execute("PRAGMA query_only = ON")
+                reading = self._connect()
+                reading.execute("PRAGMA query_only = ON")
+                self._reader = SqliteReader(path, reading)
                 self._places = [(place, _identity(place)) for place in (str(path), str(side_file(path, "-wal")))]
             except BaseException:
                 self._writer.close()  # or its transaction would keep the rightful owner out
@@ -127,9 +126,10 @@ class SqliteColumnStore:
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
         )
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power' else 'OFF'}")
+        if connection.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):  # to set it is to write
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only
+        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA secure_delete = OFF")  # some builds zero what is deleted
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
@@ -174,6 +174,7 @@ class SqliteColumnStore:
         clock = database.execute("SELECT wall_ms, retention_ms, owed_ms, owed_since_ms FROM clock").fetchone()
         checkpoints = dict(database.execute('SELECT flush_group, "offset" FROM checkpoints'))
         (log_bytes,) = database.execute("SELECT coalesce(sum(length(data)), 0) FROM log").fetchone()
+        (first_batch_id,) = database.execute("SELECT min(batch_id) FROM chunks").fetchone()
         (next_batch_id,) = database.execute("SELECT coalesce(max(batch_id), 0) + 1 FROM chunks").fetchone()
         (log_end,) = database.execute('SELECT coalesce(max("offset"), -1) + 1 FROM log').fetchone()
         database.execute("COMMIT")
@@ -185,6 +186,8 @@ class SqliteColumnStore:
             log_bytes=log_bytes,
             is_new=is_new,
             next_batch_id=next_batch_id,
+            first_batch_id=first_batch_id,
+            former_epoch=epoch,
             clock=None if clock is None else ClockReading(*clock),
             lost=lost,
         )
@@ -192,26 +195,18 @@ class SqliteColumnStore:
     # ---- recovery
 
     def part_keys(self) -> Iterator[PartKeyRow]:
-        for row in self._rows("SELECT row_id, data FROM part_keys WHERE row_id > ? ORDER BY row_id"):
-            yield PartKeyRow(row[0], _blob(row[1]))
+        for row in self._reader.rows("SELECT row_id, data FROM part_keys WHERE row_id > ? ORDER BY row_id"):
+            yield PartKeyRow(row[0], blob_of(row[1]))
 
     def batch_metas(self) -> Iterator[tuple[int, int, bytes]]:
-        for row in self._rows("SELECT batch_id, written_ms, meta FROM chunks WHERE batch_id > ? ORDER BY batch_id"):
-            yield row[0], row[1] if isinstance(row[1], int) else 0, _blob(row[2])
+        for row in self._reader.rows(
+            "SELECT batch_id, written_ms, meta FROM chunks WHERE batch_id > ? ORDER BY batch_id"
+        ):
+            yield row[0], row[1] if isinstance(row[1], int) else 0, blob_of(row[2])
 
     def log_after(self, offset: int) -> Iterator[LogRow]:
-        for row in self._rows('SELECT "offset", data FROM log WHERE "offset" > ? ORDER BY "offset"', offset):
-            yield LogRow(row[0], _blob(row[1]))
-
-    def _rows(self, query: str, after: int = -1) -> Iterator[Any]:
-        """Rows in pieces, so that the lock is free in between; the first column is the key."""
-        while True:
-            with self._reading() as database:
-                rows = database.execute(f"{query} LIMIT {_READ_ROWS}", (after,)).fetchall()
-            if not rows:
-                return
-            yield from rows
-            after = rows[-1][0]
+        for row in self._reader.rows('SELECT "offset", data FROM log WHERE "offset" > ? ORDER BY "offset"', offset):
+            yield LogRow(row[0], blob_of(row[1]))
 
     # ---- changes
 
@@ -236,6 +231,8 @@ class SqliteColumnStore:
             if flush.group_count is not None:
                 database.execute("UPDATE meta SET group_count = ?", (flush.group_count,))
                 database.execute("DELETE FROM checkpoints")
+            if flush.next_series_id is not None:
+                database.execute("UPDATE meta SET next_series_id = ?", (flush.next_series_id,))
             if flush.next_offset is not None:
                 database.execute("UPDATE meta SET next_offset = max(next_offset, ?)", (flush.next_offset,))
             if flush.clock is not None:
@@ -288,36 +285,10 @@ class SqliteColumnStore:
     # ---- chunks
 
     def read_batch(self, batch_id: int) -> bytes | None:
-        with self._reading() as database:
-            row = database.execute("SELECT data FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone()
-        return None if row is None else _blob(row[0])
+        return self._reader.read_batch(batch_id)
 
     def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:
-        with self._reading() as database:
-            database.execute("BEGIN")  # one view of the file: the batch may be dropped at any moment
-            try:
-                row = database.execute("SELECT typeof(data) FROM chunks WHERE batch_id = ?", (batch_id,)).fetchone()
-                if row is None:
-                    return None
-                if row[0] != "blob":
-                    return [_blob(None)] * len(pieces)
-                with database.blobopen("chunks", "data", batch_id, readonly=True) as blob:
-                    found = []
-                    for offset, length in pieces:
-                        blob.seek(min(offset, len(blob)))
-                        found.append(blob.read(length))
-                    return found
-            finally:
-                if database.in_transaction:
-                    database.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Raises StaleRoute once the store is closed: a query that began before is to go to the next owner."""
-        with database_errors(self._path, "read"), self._read_lock:
-            if self._is_closed:
-                raise StaleRoute(f"{self._path}: it was closed here while it was read")
-            yield self._reader
+        return self._reader.read_pieces(batch_id, pieces)
 
     # ---- upkeep
 
@@ -338,20 +309,13 @@ class SqliteColumnStore:
         return False
 
     def close(self) -> None:
-        with self._read_lock:
-            self._is_closed = True
-            self._reader.close()
+        self._reader.close()
         self._writer.close()
 
     def delete(self) -> None:
         self.close()
         for place in (self._made, self._suspect, *(side_file(self._path, suffix) for suffix in ("", *SIDE_FILES))):
             place.unlink(missing_ok=True)
-
-
-def _blob(value: object) -> bytes:
-    """A damaged record header makes a text, a number or nothing of a blob: then it is bytes that no checksum fits."""
-    return value if isinstance(value, bytes) else b"\0"
 
 
 def _identity(place: str) -> tuple[int, int] | None:

@@ -47,7 +47,7 @@ class ShardChanges:
     ) -> None:
         self._spec = spec
         self._memory = memory
-        self._store = store
+        self.store = store
         self._ingestion = ingestion
         self._chunks = chunks
         self._cardinality = cardinality
@@ -105,7 +105,7 @@ class ShardChanges:
                     f"{self._spec.name}: the copy's flush is not its leader's: {_unlike(entry, expected)}"
                 )
             memory.expiring = frozenset(expired)
-            self._store.flush(
+            self.store.flush(
                 Flush(
                     clock=clock,
                     batches=[] if row is None else [row],
@@ -224,7 +224,7 @@ class ShardChanges:
         """These batches leave store and memory."""
         self._ingestion.check_idle()
         self._memory.expiring = frozenset(expired)
-        self._store.flush(Flush(dropped_batches=expired, clock=clock))
+        self.store.flush(Flush(dropped_batches=expired, clock=clock))
         self._forget(expired)
         self._tell(DropEntry(tuple(expired), clock))
 
@@ -273,31 +273,36 @@ class ShardChanges:
         living[memory.late.all().partitions] = True
         return living
 
-    def drop_dead(self, living: NDArray[np.bool_]) -> None:
-        """Series outside the mask, which have no sample, leave index and store, together."""
+    def drop_dead(self, living: NDArray[np.bool_], next_series_id: int | None = None) -> None:
+        """Series outside the mask, which have no sample, leave index and store, together.
+
+        That uses a series id up (``next_series_id``: another leader's), by which a store shows that some left it.
+        """
         memory = self._memory
         self._ingestion.check_idle()
         count = memory.index.count
         dead_ids = memory.index.series_ids.data[:count][~living]
-        dropped, rows = without_series(self._store, dead_ids, self._spec.name)
-        self._store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
+        dropped, rows = without_series(self.store, dead_ids, self._spec.name)
+        after = self._ingestion.next_series_id + 1 if next_series_id is None else next_series_id
+        self.store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows, next_series_id=after))
+        self._ingestion.next_series_id = after
         with self._chunks.lock, memory.lock:
             memory.index.keep(living)
             memory.buffers.keep(count, living)
             memory.chunks.keep_series(count, living)
             memory.late.renumber((np.cumsum(living) - 1).astype(np.int32))
         count_series(memory, self._cardinality)
-        self._tell(DeadSeriesEntry(tuple(dead_ids.tolist())))
+        self._tell(DeadSeriesEntry(tuple(dead_ids.tolist()), after))
 
     # ---- each copy's own
 
     def tidy(self) -> bool:
         """For quiet moments: merge small part key rows, shrink the file. True if there is more to do."""
         self._ingestion.check_idle()
-        dropped, rows = merge_small_rows(self._store, self._spec.name)
+        dropped, rows = merge_small_rows(self.store, self._spec.name)
         if dropped:
-            self._store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
-        return self._store.reclaim()
+            self.store.flush(Flush(dropped_part_keys=dropped, new_part_keys=rows))
+        return self.store.reclaim()
 
 
 def _unlike(found: FlushEntry, expected: FlushEntry) -> str:

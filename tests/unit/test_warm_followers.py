@@ -1,0 +1,226 @@
+"""Shards whose store all nodes share, kept warm by nodes that follow them: they lead with what they have in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from copying_nodes import CopyingCluster, CopyingNode, copied_dataset
+from postgres_server import PostgresServer, running_postgres
+from shards import NOW_MS, container
+from waiting import wait_until
+
+from filoray.cluster.config.dataset import DatasetConfig
+from filoray.cluster.errors import BadData
+from filoray.cluster.process.clocks import steady_ms, wall_ms
+from filoray.nodes.data.write_outcome import WriteOutcome
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.store.column_store import StoreState
+from filoray.nodes.memstore.store.snapshot_pieces import Item, Kind, pieces_of
+from filoray.nodes.memstore.store.store_errors import CopyDiffers
+from filoray.nodes.memstore.store.warm_store import SnapshotRows, WarmStore
+from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
+
+UP = {"__name__": "up"}
+TAKEN_OVER = "taken over warm"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["file", "database"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CopyingCluster]:
+    url = None if request.param == "file" else request.getfixturevalue("server").new_database()
+    cluster = CopyingCluster(tmp_path, ["a", "b", "c"], column_store_url=url)
+    yield cluster
+    cluster.close()
+
+
+def shared(cluster: CopyingCluster, **store: object) -> DatasetConfig:
+    return replace(copied_dataset(replicas=1, **store), is_in_database=cluster.column_store_url is not None)
+
+
+def write(node: CopyingNode, first: int, count: int, epoch: int = 1, series: int = 7) -> None:
+    """So many samples, acknowledged one after the other."""
+    for step in range(first, first + count):
+        labels = {**UP, "instance": str(step % series)}
+        reply = node.write(0, container([(labels, [(NOW_MS + step * 1000, float(step))])]), epoch).wait()
+        assert isinstance(reply, WriteOutcome), reply
+        assert reply.accepted == 1
+
+
+def open_shard(node: CopyingNode) -> Shard:
+    return node.shard(0)
+
+
+def flush(node: CopyingNode, *groups: int) -> None:
+    """As upkeep does, in its place: these groups, or all."""
+
+    def do() -> None:
+        shard = open_shard(node)
+        for group in groups or range(shard.spec.store.groups_per_shard):
+            shard.flush_group(group, steady_ms(), wall_ms())
+
+    node.host.threads.run(do).result(60)
+
+
+def started(cluster: CopyingCluster, **store: object) -> None:
+    """Shard 0 is led by a, and warm on b."""
+    cluster.start(shared(cluster, **store), {0: ("a", [])})
+    write(cluster["a"], 0, 20)
+    flush(cluster["a"])
+    write(cluster["a"], 20, 20)
+    cluster.have_follow(0, "b")
+    cluster.wait_in_sync(0, "a", "b")
+
+
+def test_a_shard_moves_to_a_node_that_keeps_it_warm(cluster: CopyingCluster, caplog: pytest.LogCaptureFixture) -> None:
+    started(cluster)
+    write(cluster["a"], 40, 20, series=9)
+    flush(cluster["a"])
+    write(cluster["a"], 60, 5)
+    before = cluster["a"].samples(0)
+    with caplog.at_level("INFO"):
+        cluster.hand_over(0, "b")
+    assert TAKEN_OVER in caplog.text
+    assert cluster["b"].samples(0, 2) == before
+    write(cluster["b"], 65, 10, epoch=2)
+    assert sum(map(len, cluster["b"].samples(0, 2).values())) == 75
+
+
+def test_nobody_waits_for_a_follower_and_its_last_entries_are_in_the_log(
+    cluster: CopyingCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    started(cluster)
+    cluster["b"].cut_off()
+    write(cluster["a"], 40, 20)
+    before = cluster["a"].samples(0)
+    cluster.forget("a").close()
+    with caplog.at_level("INFO"):
+        cluster.hand_over(0, "b")
+    assert f"{TAKEN_OVER}; 20 rows of its log had not come" in caplog.text
+    assert cluster["b"].samples(0, 2) == before
+
+
+def test_what_a_node_has_missed_but_log_rows_it_opens_from_the_store(
+    cluster: CopyingCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    started(cluster)
+    cluster["b"].cut_off()
+    write(cluster["a"], 40, 20)
+    flush(cluster["a"])
+    before = cluster["a"].samples(0)
+    cluster.forget("a").close()
+    cluster.hand_over(0, "b")
+    assert TAKEN_OVER not in caplog.text
+    assert "its copy cannot lead: the store is not as it was known here" in caplog.text
+    assert cluster["b"].samples(0, 2) == before
+
+
+def test_one_that_follows_no_more_leaves_the_shard_as_it_was_before(cluster: CopyingCluster) -> None:
+    started(cluster)
+    assert open_shard(cluster["a"]).on_entry is not None
+    cluster.have_follow(0)
+    wait_until(lambda: open_shard(cluster["a"]).on_entry is None, "nothing is told any more")
+    assert cluster["b"].host.followers.figures() == ()
+    write(cluster["a"], 40, 5)
+    cluster.have_follow(0, "c")
+    cluster.wait_in_sync(0, "a", "c")
+    cluster.hand_over(0, "c")
+    assert sum(map(len, cluster["c"].samples(0, 2).values())) == 45
+
+
+def test_one_that_joins_while_it_is_written_and_flushed_has_everything(
+    cluster: CopyingCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    started(cluster)
+    cluster.have_follow(0, "b", "c")
+    for step in range(40, 100, 5):
+        write(cluster["a"], step, 5, series=step)
+        flush(cluster["a"], step % 3)
+    cluster.wait_in_sync(0, "a", "b", "c")
+    before = cluster["a"].samples(0)
+    with caplog.at_level("INFO"):
+        cluster.hand_over(0, "c")
+    assert TAKEN_OVER in caplog.text
+    assert cluster["c"].samples(0, 2) == before
+
+
+STATE = StoreState(4, 10, 20, {0: 5}, 100, is_new=False, next_batch_id=3, first_batch_id=1, former_epoch=7)
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        (STATE, ""),
+        (replace(STATE, next_offset=22, log_bytes=150), ""),
+        (replace(STATE, former_epoch=8), "owner 7, not 8"),
+        (replace(STATE, next_series_id=11), "next series id 10, not 11"),
+        (replace(STATE, checkpoints={0: 6}), "checkpoints"),
+        (replace(STATE, group_count=5), "groups 4, not 5"),
+        (replace(STATE, first_batch_id=2), "first batch 1, not 2"),
+        (replace(STATE, next_batch_id=4), "next batch 3, not 4"),
+        (replace(STATE, clock=ClockReading(1, 1)), "clock"),
+        (replace(STATE, next_offset=19), "log to 20, not 19"),
+        (replace(STATE, log_bytes=99), "log to 20, not 20"),
+        (replace(STATE, next_offset=22), "log to 20, not 22"),
+        (replace(STATE, next_offset=22, log_bytes=100 << 20), "log without the last"),
+        (replace(STATE, lost="the file is gone"), "gone"),
+        (replace(STATE, is_new=True), "gone"),
+    ],
+)
+def test_a_store_that_is_not_as_it_was_followed_is_told(found: StoreState, problem: str) -> None:
+    rows = SnapshotRows("a shard")
+    items: list[Item] = [(Kind.META, 1, 4, 10, 20), (Kind.CHECKPOINT, 0, 5), (Kind.LOG, 19, bytes(100))]
+    items += [(Kind.SHARED, batch_id, 1, b"") for batch_id in (1, 2)]
+    for piece in pieces_of(items, 50):
+        rows.add(piece)
+    store = WarmStore(rows, _NoChunks())
+    if not problem:
+        store.check_may_go_on(found, 7)
+        return
+    with pytest.raises(CopyDiffers, match=problem):
+        store.check_may_go_on(found, 7)
+
+
+class _NoChunks:
+    def read_batch(self, batch_id: int) -> bytes | None:
+        return None
+
+    def read_pieces(self, batch_id: int, pieces: Sequence[tuple[int, int]]) -> list[bytes] | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_chunk_that_is_gone_before_that_was_told_ends_the_following() -> None:
+    rows = SnapshotRows("a shard")
+    for piece in pieces_of([(Kind.META, 1, 4, 10, 20), (Kind.SHARED, 1, 1, b"")], 50):
+        rows.add(piece)
+    store = WarmStore(rows, _NoChunks())
+    with pytest.raises(CopyDiffers, match="chunk batch 1 was dropped"):
+        store.read_batch(1)
+    assert store.read_pieces(2, [(0, 1)]) is None
+
+
+@pytest.mark.parametrize(
+    ("items", "problem"),
+    [
+        ([(Kind.META, 2, 4, 0, 0)], "a store of format 2"),
+        ([(Kind.CHECKPOINT, 0, 5)], "CHECKPOINT is out of place"),
+        ([(Kind.META, 1, 4, 0, 0), (Kind.HELD, 1, 5)], "HELD is of a copy with data of its own"),
+    ],
+)
+def test_rows_that_do_not_belong_there_are_refused(items: list[Item], problem: str) -> None:
+    rows = SnapshotRows("a shard")
+    (piece,) = pieces_of(items, 1000)
+    with pytest.raises(BadData, match=problem):
+        rows.add(piece)
+    with pytest.raises(BadData, match="not the last one"):
+        rows.check_whole()
