@@ -210,11 +210,11 @@ def _replicas(section: ConfigSection, source_factory: str) -> tuple[int, int]:
     )
     if least > count:
         raise section.error("min-in-sync-replicas", f"{least} is more than num-replicas = {count}")
-    if count > 1 and source_factory != LOG_STREAM_FACTORY:
+    if count > 1 and source_factory == CSV_STREAM_FACTORY:
         raise section.error(
             "num-replicas",
-            f"{count} copies are kept of what is written to filoray alone (sourcefactory = {LOG_STREAM_FACTORY}); the "
-            f"samples of {source_factory} are in its stream, from which any node recovers them",
+            f"{count} copies are kept of what is written to filoray or to Kafka. The samples of {source_factory} are "
+            "in a file that every node can read again to take a shard over; leave num-replicas at 1",
         )
     return count, least
 

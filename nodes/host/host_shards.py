@@ -313,7 +313,7 @@ class HostShards:
         with self._lock:
             self._served[order.key] = ServedShard(opening, order.epoch, opening.shard, metadata, led)
         if opening.consumer is not None:
-            opening.consumer.start()
+            opening.consumer.start(None if led is None else led.rounds.append_streamed)
 
     def tell_copies(self, copies: TellCopies) -> None:
         """On any thread. For a shard that is served no more it is nothing."""
@@ -343,7 +343,7 @@ class HostShards:
         followed = self._openings[order.opening].order
         return self.begin_opening(replace(followed, epoch=order.epoch, was_open=order.was_open, is_follower=False))
 
-    def promote(self, opening: Opening, shard: Shard) -> bool:
+    def promote(self, opening: Opening, shard: Shard, run_on_ingest_thread: RunsOnIngestThread) -> bool:
         """``shard``: the copy, open and in nobody else's hand. What becomes of it is told.
 
         False: it cannot lead as it is, and is closed; what is stored of it may be opened.
@@ -368,6 +368,7 @@ class HostShards:
             return False
         else:
             opening.shard = shard
+            self._opener.resume_stream(opening, run_on_ingest_thread)
             self._tell(Opened(key, number))
         return True
 

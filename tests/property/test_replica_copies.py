@@ -1,4 +1,7 @@
-"""Random writes and upkeep of a leader: its followers, from the start and joined in the middle, have what it has."""
+"""Random writes and upkeep of a leader: its followers, from the start and joined in the middle, have what it has.
+
+Of a shard that is fed by a stream each copy takes the messages from there, and only those that the topic has kept.
+"""
 
 import shutil
 import tempfile
@@ -10,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from shards import ALL_TIME, NOW_MS, STALE_NAN, container, samples_of, shard_spec
 
 from filoray.cluster.errors import Unavailable
-from filoray.nodes.memstore.replica_entries import CommitEntry, decode_entry, encode_entry
+from filoray.nodes.memstore.replica_entries import StreamedEntry, decode_entry, encode_entry
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
 from filoray.nodes.memstore.store.snapshot import SnapshotFile
@@ -30,8 +33,14 @@ class ReplicaCopies(RuleBasedStateMachine):
         groups=st.sampled_from([1, 3]),
         max_future_ms=st.sampled_from([None, 100]),
         series_max=st.sampled_from([40, 1000]),
+        label_bytes_max=st.sampled_from([300, 1 << 20]),
+        is_streamed=st.booleans(),
     )
-    def open(self, chunk_samples, chunk_time_ms, groups, max_future_ms, series_max):
+    def open(self, chunk_samples, chunk_time_ms, groups, max_future_ms, series_max, label_bytes_max, is_streamed):
+        self.is_streamed = is_streamed
+        self.topic = {}
+        """Messages by offset."""
+        self.next_offset = 0
         self.directory = Path(tempfile.mkdtemp(prefix="replica-copies-"))
         self.store = {
             "out_of_order_window_ms": WINDOW_MS,
@@ -43,6 +52,7 @@ class ReplicaCopies(RuleBasedStateMachine):
             "flush_when_idle_ms": 8,
             "disk_time_to_live_ms": TTL_MS,
             "max_series_per_shard": series_max,
+            "label_bytes_max": label_bytes_max,
         }
         self.epoch = 1
         self.copies = 0
@@ -67,12 +77,21 @@ class ReplicaCopies(RuleBasedStateMachine):
         received = decode_entry(encode_entry(entry), "an entry")
         assert received == entry
         for follower in self.followers:
-            follower.follow(received)
+            self.follow(follower, received)
+
+    def follow(self, follower, entry):
+        messages = [self.topic[offset] for offset in entry.offsets] if isinstance(entry, StreamedEntry) else []
+        follower.follow(entry, messages)
 
     def append(self, containers):
-        append_round = self.leader.begin_append(containers, self.calendar_ms)
-        if append_round.commit is not None:
-            self.send(CommitEntry(append_round.commit))
+        offsets = None
+        if self.is_streamed:
+            offsets = [self.next_offset + 2 * index for index in range(len(containers))]  # what is between is no data
+            self.next_offset = offsets[-1] + 2
+            self.topic.update(zip(offsets, containers, strict=True))
+        append_round = self.leader.begin_append(containers, self.calendar_ms, offsets)
+        if append_round.entry is not None:
+            self.send(append_round.entry)
         return self.leader.finish_append(append_round)
 
     # ---- what happens
@@ -129,6 +148,11 @@ class ReplicaCopies(RuleBasedStateMachine):
         finally:
             writer.execute("PRAGMA max_page_count = 1073741823")
 
+    @precondition(lambda self: self.is_streamed)
+    @rule()
+    def the_topic_forgets_what_is_in_chunks(self):
+        self.topic = {offset: data for offset, data in self.topic.items() if offset >= self.leader.resume_offset}
+
     @precondition(lambda self: len(self.followers) < 3)
     @rule(bytes_max=st.sampled_from([1, 500, 1 << 20]))
     def one_joins(self, bytes_max):
@@ -162,7 +186,7 @@ class ReplicaCopies(RuleBasedStateMachine):
         self.leader.on_entry = tell
         self.followers.append(self.open_shard(folder))
         for entry in missed:
-            self.followers[-1].follow(entry)
+            self.follow(self.followers[-1], entry)
 
     @precondition(lambda self: self.followers)
     @rule()
@@ -182,6 +206,8 @@ class ReplicaCopies(RuleBasedStateMachine):
         self.epoch += 1
         self.leader.close()
         self.leader = self.open_shard(self.leader.spec.path.parent)
+        for offset in sorted(offset for offset in self.topic if offset >= self.leader.resume_offset):
+            self.leader.append([self.topic[offset]], [offset], self.calendar_ms)
         self.leader.on_entry = self.send
         self.all_join_anew()
 
@@ -202,6 +228,7 @@ class ReplicaCopies(RuleBasedStateMachine):
             for follower in self.followers:
                 assert samples_of(follower.select([], *ALL_TIME)) == expected
                 assert follower.stats().next_offset == self.leader.stats().next_offset
+                assert follower.stream_offset == self.leader.stream_offset
                 assert follower.stats().series == self.leader.stats().series
                 assert follower.stats().buffered_samples == self.leader.stats().buffered_samples
                 assert follower.figures().unflushed_samples == self.leader.figures().unflushed_samples
