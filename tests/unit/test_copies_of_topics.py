@@ -16,6 +16,7 @@ from waiting import wait_until
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.shard_status import IngestionError
+from filoray.cluster.process.clocks import steady_ms, wall_ms
 from filoray.nodes.data.part_key import encode_part_key
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
@@ -92,10 +93,10 @@ def follow_again(cluster: CopyingCluster, name: str, config: DatasetConfig) -> N
 
 
 def wait_equal_on_disk(cluster: CopyingCluster, config: DatasetConfig) -> None:
+    """When the leader has flushed all that it has."""
     led = cluster.led[0]
-    cluster[led.leader].host.threads.run(
-        lambda: cluster[led.leader].shard(0, led.epoch).flush_all(1_700_000_000_000)
-    ).result(60)
+    leader = cluster[led.leader]
+    leader.host.threads.run(lambda: leader.shard(0, led.epoch).flush_all(steady_ms(), wall_ms())).result(60)
     paths = [cluster[name].copy_path(config, 0) for name in ("a", "b")]
     wait_until(lambda: differences(*map(stored_checksums, paths)) == [], "both copies have the same on disk")
 
