@@ -41,14 +41,14 @@ class StatusKind(enum.Enum):
 class ShardStatus:
     """A status with what belongs to it. ``str()`` is FiloDB's form.
 
-    ``progress_pct``: 0..100, only meaningful in RECOVERY. ``reason``: why, only in ERROR. ``is_served``: in ERROR, its
-    owner answers with what it has all the same, so that another would do no better.
+    ``progress_pct``: 0..100, only meaningful in RECOVERY. ``reason``: why, only in ERROR. ``is_open``: in ERROR, its
+    owner has it open and knows what was shown; its source fails, so that another would do no better.
     """
 
     kind: StatusKind
     progress_pct: int = 0
     reason: str = ""
-    is_served: bool = False
+    is_open: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind.value}({self.progress_pct})" if self.kind is StatusKind.RECOVERY else self.kind.value
@@ -86,13 +86,13 @@ class IngestionStarted(ShardEvent):
 class IngestionError(ShardEvent):
     """The owner cannot go on, and ``reason`` says why, for the operator.
 
-    ``stored_epoch``: the higher epoch that the shard's store has, if that is why. ``is_served``: it is the shard's
-    source that fails; the owner answers with what it has.
+    ``stored_epoch``: the higher epoch that the shard's store has, if that is why. ``is_open``: it is the shard's
+    source that fails; the owner has all that was shown.
     """
 
     reason: str
     stored_epoch: int = 0
-    is_served: bool = False
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def next_status(status: ShardStatus, event: ShardEvent) -> ShardStatus:
     if isinstance(event, RecoveryInProgress):
         return ShardStatus(kind, progress_pct=min(100, max(0, event.progress_pct)))
     if isinstance(event, IngestionError):
-        return ShardStatus(kind, reason=event.reason, is_served=event.is_served)
+        return ShardStatus(kind, reason=event.reason, is_open=event.is_open)
     return ShardStatus(kind)
 
 

@@ -166,7 +166,7 @@ def test_one_that_cannot_open_its_copy_is_followed_by_another_that_is_in_sync() 
 def test_a_leader_whose_source_fails_goes_on_leading_as_another_would_do_no_better() -> None:
     manager = copied()
     for reason in ("no broker", "no topic"):
-        failing = report("node-0", 0, IngestionError(reason, is_served=True))
+        failing = report("node-0", 0, IngestionError(reason, is_open=True))
         assert not kinds_of(feed(manager, failing), StopShards, StartShards)
     commands = feed(manager, MembersJoined((MemberJoined("node-2", 1),)))
     assert not kinds_of(commands, StopShards, StartShards)
