@@ -8,7 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 import requests
-from copies_in_cluster import DATASET, fresh, is_new, kill, leader, resume, shards, story, wait_until_whole
+from copies_in_cluster import (
+    DATASET,
+    assert_led_at_once,
+    fresh,
+    kill_all_at_once,
+    lose_a_leader,
+    lose_every_disk_in_turn,
+    resume,
+    shards,
+    wait_until_whole,
+)
 from running_cluster import RunningCluster, wait_until
 from steady_load import Load, assert_nothing_lost
 
@@ -33,29 +43,14 @@ def test_copies_are_on_different_nodes_in_directories_of_their_own(cluster: Runn
 @pytest.mark.parametrize("loses_disk", [False, True])
 def test_a_follower_leads_at_once_when_the_leader_is_killed(cluster: RunningCluster, *, loses_disk: bool) -> None:
     fresh(cluster)
-    with Load(cluster, dataset=DATASET) as load:
-        load.wait_for_more(20)
-        node = leader(cluster)
-        led = {shard["shard"] for shard in shards(cluster) if shard["leader"] == node}
-        kill(cluster, node, loses_disk=loses_disk)
-        wait_until_whole(cluster)
-        load.wait_for_more(20)
+    load, led = lose_a_leader(cluster, loses_disk=loses_disk)
     assert_nothing_lost(cluster, load, dataset=DATASET)
-    for shard in led:
-        assert "ShardStatusRecovery" not in story(cluster, shard).split("lost: ")[-1], "what it has in memory will do"
-    for shard in shards(cluster):
-        if shard["shard"] in led:
-            assert shard["epoch"] > 1
+    assert_led_at_once(cluster, led)
 
 
 def test_every_node_killed_in_turn_with_its_disk_loses_nothing(cluster: RunningCluster) -> None:
     fresh(cluster)
-    with Load(cluster, dataset=DATASET) as load:
-        for index in range(cluster.nodes):
-            load.wait_for_more(10)
-            kill(cluster, f"node-{index}", loses_disk=True)
-            wait_until_whole(cluster)
-        load.wait_for_more(10)
+    load = lose_every_disk_in_turn(cluster)
     assert_nothing_lost(cluster, load, dataset=DATASET)
 
 
@@ -100,12 +95,7 @@ def test_writes_are_refused_while_fewer_copies_are_in_sync_than_must_be(cluster:
 
 def test_everything_killed_at_once_comes_back_with_everything(cluster: RunningCluster) -> None:
     fresh(cluster)
-    with Load(cluster, dataset=DATASET) as load:
-        load.wait_for_more(30)
-        killed = {f"node-{index}": cluster.kill(f"node-{index}") for index in range(cluster.nodes)}
-        wait_until(lambda: all(is_new(cluster, *it) for it in killed.items()), 60, "all nodes are made anew")
-        wait_until_whole(cluster)
-        load.wait_for_more(10)
+    load = kill_all_at_once(cluster)
     assert_nothing_lost(cluster, load, dataset=DATASET)
 
 

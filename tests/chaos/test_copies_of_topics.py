@@ -6,7 +6,18 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from copies_in_cluster import DATASET, fresh, is_new, kill, leader, shards, story, wait_until_whole
+from copies_in_cluster import (
+    DATASET,
+    assert_led_at_once,
+    fresh,
+    kill,
+    kill_all_at_once,
+    leader,
+    lose_a_leader,
+    lose_every_disk_in_turn,
+    shards,
+    wait_until_whole,
+)
 from mock_kafka import MockKafka
 from running_cluster import RunningCluster, wait_until
 from steady_load import SERIES, START_MS, Load, assert_nothing_lost
@@ -49,40 +60,20 @@ def test_a_follower_leads_at_once_when_the_leader_is_killed(
     cluster: RunningCluster, broker: MockKafka, *, loses_disk: bool
 ) -> None:
     fresh(cluster, topic=fed_by(broker))
-    with Load(cluster, dataset=DATASET) as load:
-        load.wait_for_more(20)
-        node = leader(cluster)
-        led = {shard["shard"] for shard in shards(cluster) if shard["leader"] == node}
-        kill(cluster, node, loses_disk=loses_disk)
-        wait_until_whole(cluster)
-        load.wait_for_more(20)
+    load, led = lose_a_leader(cluster, loses_disk=loses_disk)
     assert_all_is_shown(cluster, load)
-    for shard in led:
-        assert "ShardStatusRecovery" not in story(cluster, shard).split("lost: ")[-1], "what it has in memory will do"
-    for shard in shards(cluster):
-        if shard["shard"] in led:
-            assert shard["epoch"] > 1
+    assert_led_at_once(cluster, led)
 
 
 def test_every_node_killed_in_turn_with_its_disk_loses_nothing(cluster: RunningCluster, broker: MockKafka) -> None:
     fresh(cluster, topic=fed_by(broker))
-    with Load(cluster, dataset=DATASET) as load:
-        for index in range(cluster.nodes):
-            load.wait_for_more(10)
-            kill(cluster, f"node-{index}", loses_disk=True)
-            wait_until_whole(cluster)
-        load.wait_for_more(10)
+    load = lose_every_disk_in_turn(cluster)
     assert_all_is_shown(cluster, load)
 
 
 def test_everything_killed_at_once_comes_back_with_everything(cluster: RunningCluster, broker: MockKafka) -> None:
     fresh(cluster, topic=fed_by(broker))
-    with Load(cluster, dataset=DATASET) as load:
-        load.wait_for_more(30)
-        killed = {f"node-{index}": cluster.kill(f"node-{index}") for index in range(cluster.nodes)}
-        wait_until(lambda: all(is_new(cluster, *it) for it in killed.items()), 60, "all nodes are made anew")
-        wait_until_whole(cluster)
-        load.wait_for_more(10)
+    load = kill_all_at_once(cluster)
     assert_all_is_shown(cluster, load)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import requests
 from running_cluster import RunningCluster, wait_until
+from steady_load import Load
 
 from filoray.cluster.config.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY
 
@@ -72,3 +73,46 @@ def resume(pid: int) -> None:
 
 def story(cluster: RunningCluster, shard: int) -> str:
     return "\n".join(cluster.get(f"/api/v1/cluster/{DATASET}/shards/{shard}/story").json()["data"])
+
+
+# ---- what is done to it while it is written to
+
+
+def lose_a_leader(cluster: RunningCluster, *, loses_disk: bool) -> tuple[Load, set[int]]:
+    """What was written, and the shards that the killed node led."""
+    with Load(cluster, dataset=DATASET) as load:
+        load.wait_for_more(20)
+        node = leader(cluster)
+        led = {shard["shard"] for shard in shards(cluster) if shard["leader"] == node}
+        kill(cluster, node, loses_disk=loses_disk)
+        wait_until_whole(cluster)
+        load.wait_for_more(20)
+    return load, led
+
+
+def assert_led_at_once(cluster: RunningCluster, led: set[int]) -> None:
+    for shard in shards(cluster):
+        if shard["shard"] in led:
+            text = story(cluster, shard["shard"]).split("lost: ")[-1]
+            assert "ShardStatusRecovery" not in text, "what it has in memory will do"
+            assert shard["epoch"] > 1
+
+
+def lose_every_disk_in_turn(cluster: RunningCluster) -> Load:
+    with Load(cluster, dataset=DATASET) as load:
+        for index in range(cluster.nodes):
+            load.wait_for_more(10)
+            kill(cluster, f"node-{index}", loses_disk=True)
+            wait_until_whole(cluster)
+        load.wait_for_more(10)
+    return load
+
+
+def kill_all_at_once(cluster: RunningCluster) -> Load:
+    with Load(cluster, dataset=DATASET) as load:
+        load.wait_for_more(30)
+        killed = {f"node-{index}": cluster.kill(f"node-{index}") for index in range(cluster.nodes)}
+        wait_until(lambda: all(is_new(cluster, *it) for it in killed.items()), 60, "all nodes are made anew")
+        wait_until_whole(cluster)
+        load.wait_for_more(10)
+    return load
