@@ -233,11 +233,11 @@ def _replicas(section: ConfigSection, source_factory: str) -> tuple[int, int]:
     )
     if least > count:
         raise section.error("min-in-sync-replicas", f"{least} is more than num-replicas = {count}")
-    if count > 1 and source_factory != LOG_STREAM_FACTORY:
+    if count > 1 and source_factory == CSV_STREAM_FACTORY:
         raise section.error(
             "num-replicas",
-            f"{count} copies are kept of what is written to filoray alone (sourcefactory = {LOG_STREAM_FACTORY}); the "
-            f"samples of {source_factory} are in its stream, from which any node recovers them",
+            f"{count} copies are kept of what is written to filoray or to Kafka. The samples of {source_factory} are "
+            "in a file that every node can read again to take a shard over; leave num-replicas at 1",
         )
     return count, least
 
@@ -251,6 +251,12 @@ def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], clust
             f"dataset {config.name}: min-in-sync-replicas is {config.min_in_sync_replicas}, but the shards of this "
             "cluster are in a database that all nodes reach (filoray.column-store-url): what is acknowledged is there, "
             "and no other node has to have it; leave min-in-sync-replicas at 1"
+        )
+    if config.is_in_database and config.is_replicated and config.source_factory != LOG_STREAM_FACTORY:
+        raise BadData(
+            f"dataset {config.name}: num-replicas is {config.num_replicas}, but the shards of this cluster are in a "
+            "database that all nodes reach (filoray.column-store-url), and what is not there yet is in the stream of "
+            f"{config.source_factory}: no node can keep it warm for another; leave num-replicas at 1"
         )
     if len(others) >= limits.max_count:
         raise BadData(

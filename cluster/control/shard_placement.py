@@ -100,7 +100,7 @@ class ShardPlacement:
             return []
         commands: list[ManagerCommand] = []
         for entry in dataset.shard_map.with_status(StatusKind.ERROR):
-            node = self.copies.next_candidate(dataset, entry)
+            node = None if entry.status.is_open else self.copies.next_candidate(dataset, entry)
             if node is not None:
                 commands += self._switch(dataset, node, [entry], f"{entry.node} cannot open what it has")
         return commands

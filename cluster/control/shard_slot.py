@@ -229,7 +229,7 @@ class ShardSlot:
     def _open_shards_word(self, event: OpeningsWord | ShardsWord) -> list[NodeEffect]:
         match event:
             case SourceFailed(reason=reason):
-                return self._say(IngestionError(reason))
+                return self._say(IngestionError(reason, is_open=True))
             case SourceWentOn() if self.held.status.kind is StatusKind.ERROR:
                 return self._say(IngestionStarted())
             case StoreDoubted(reason=reason):

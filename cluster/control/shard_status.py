@@ -41,12 +41,14 @@ class StatusKind(enum.Enum):
 class ShardStatus:
     """A status with what belongs to it. ``str()`` is FiloDB's form.
 
-    ``progress_pct``: 0..100, only meaningful in RECOVERY. ``reason``: why, only in ERROR.
+    ``progress_pct``: 0..100, only meaningful in RECOVERY. ``reason``: why, only in ERROR. ``is_open``: in ERROR, its
+    owner has it open and knows what was shown; its source fails, so that another would do no better.
     """
 
     kind: StatusKind
     progress_pct: int = 0
     reason: str = ""
+    is_open: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind.value}({self.progress_pct})" if self.kind is StatusKind.RECOVERY else self.kind.value
@@ -85,12 +87,13 @@ class IngestionError(ShardEvent):
     """The owner cannot go on, and ``reason`` says why, for the operator.
 
     ``stored_epoch``: the higher epoch that the shard's store has, if that is why. ``is_unheard``: the owner did not say
-    so; it could not be asked.
+    so; it could not be asked. ``is_open``: it is the shard's source that fails; the owner has all that was shown.
     """
 
     reason: str
     stored_epoch: int = 0
     is_unheard: bool = False
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,9 @@ def next_status(status: ShardStatus, event: ShardEvent) -> ShardStatus:
         raise InvalidTransition(status, event)
     if isinstance(event, RecoveryInProgress):
         return ShardStatus(kind, progress_pct=min(100, max(0, event.progress_pct)))
-    return ShardStatus(kind, reason=event.reason) if isinstance(event, IngestionError) else ShardStatus(kind)
+    if isinstance(event, IngestionError):
+        return ShardStatus(kind, reason=event.reason, is_open=event.is_open)
+    return ShardStatus(kind)
 
 
 def parse_status(text: str) -> ShardStatus:

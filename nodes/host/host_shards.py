@@ -294,7 +294,7 @@ class HostShards:
         led = self._led_shards.lead(order, opening.shard, metadata) if order.config.has_copies else None
         self._served.put(ServedShard(opening, order.epoch, opening.shard, metadata, led))
         if opening.consumer is not None:
-            opening.consumer.start()
+            opening.consumer.start(None if led is None else led.append_streamed)
 
     def tell_copies(self, copies: TellCopies) -> None:
         """On any thread. For a shard that is served no more it is nothing."""
@@ -343,7 +343,7 @@ class HostShards:
         led = replace(followed, epoch=order.epoch, was_open=order.was_open, is_follower=False)
         return self.begin_opening(led, was_followed=True)
 
-    def promote(self, opening: Opening, shard: Shard) -> bool:
+    def promote(self, opening: Opening, shard: Shard, run_on_ingest_thread: RunsOnIngestThread) -> bool:
         """``shard``: the copy, open and in nobody else's hand. What becomes of it is told.
 
         False: it cannot lead as it is, and is closed; what is stored of it may be opened.
@@ -369,6 +369,7 @@ class HostShards:
             return False
         else:
             opening.shard = shard
+            self._opener.resume_stream(opening, run_on_ingest_thread)
             self._tell(Opened(key, number))
         return True
 

@@ -115,7 +115,7 @@ class ShardHost:
         )
         self.threads = HostThreads(self.shards)
         led_shards.run_with(self.threads.run)
-        self.followers = Followers(self._files, partial(self.threads.open, has_source=False), self.shards.served_count)
+        self.followers = Followers(self._files, limits, self.threads.open, self.shards.served_count)
 
     # ---- what the coordinator says
 
@@ -231,7 +231,7 @@ class ShardHost:
 
     def _promote(self, opening: Opening, shard: Shard | None) -> None:
         """On the follow thread. Without a copy that is open and sound, what is stored is opened."""
-        if shard is not None and self.shards.promote(opening, shard):
+        if shard is not None and self.shards.promote(opening, shard, self.threads.run):
             return
         try:
             self._open(opening)

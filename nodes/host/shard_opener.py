@@ -58,6 +58,13 @@ class ShardOpener:
         for damage in opening.shard.stats().damages:
             logger.error("%s", damage)
 
+    def resume_stream(self, opening: Opening, run_on_ingest_thread: RunsOnIngestThread) -> None:
+        """Of a copy that leads from now on, where its source feeds it: that goes on behind what the copy has."""
+        if is_polled(opening.order.config):
+            assert opening.shard is not None, "it was followed"
+            opening.consumer = self._consumer(opening, opening.shard, run_on_ingest_thread)
+            opening.consumer.resume()
+
     def _recover_stream(
         self,
         opening: Opening,
@@ -66,6 +73,19 @@ class ShardOpener:
         run_on_ingest_thread: RunsOnIngestThread,
     ) -> StreamConsumer:
         """The consumer of a shard that has all its source holds now; closes the shard if that fails."""
+        consumer = self._consumer(opening, shard, run_on_ingest_thread)
+        try:
+            consumer.recover(on_progress, opening.unwanted, opening.at_source, self._source_timeout_ms / 1000)
+        except Abandoned:
+            consumer.stop()
+            raise
+        except BaseException:
+            consumer.stop()
+            shard.close()
+            raise
+        return consumer
+
+    def _consumer(self, opening: Opening, shard: Shard, run_on_ingest_thread: RunsOnIngestThread) -> StreamConsumer:
         order = opening.order
 
         def reopen(offset: int | None) -> IngestionStream:
@@ -79,14 +99,4 @@ class ShardOpener:
             else:
                 self._tell(SourceWentOn(order.key, order.opening))
 
-        consumer = StreamConsumer(opening.name, shard, reopen, run_on_ingest_thread, report)
-        try:
-            consumer.recover(on_progress, opening.unwanted, opening.at_source, self._source_timeout_ms / 1000)
-        except Abandoned:
-            consumer.stop()
-            raise
-        except BaseException:
-            consumer.stop()
-            shard.close()
-            raise
-        return consumer
+        return StreamConsumer(opening.name, shard, reopen, run_on_ingest_thread, report)

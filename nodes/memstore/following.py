@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from filoray.nodes.data.part_key import hash_part_keys
+from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import WriteOutcome
+from filoray.nodes.kernels.arrays import floats, int32s, ints, uint64s
 from filoray.nodes.kernels.storage.write_buffers import NewSamples
-from filoray.nodes.memstore.ingestion import Ingestion
+from filoray.nodes.memstore.ingestion import NOTHING_DONE, Ingestion
 from filoray.nodes.memstore.recovery import PartitionOfSeriesId
 from filoray.nodes.memstore.replica_entries import (
     CommitEntry,
@@ -19,14 +23,27 @@ from filoray.nodes.memstore.replica_entries import (
     FlushEntry,
     ReplicaEntry,
     SealEntry,
+    StreamedBatch,
+    StreamedEntry,
 )
 from filoray.nodes.memstore.shard_memory import ShardMemory
+from filoray.nodes.memstore.store.checked_bytes import checksum64
 from filoray.nodes.memstore.store.column_store import ColumnStore, Commit
 from filoray.nodes.memstore.store.log_record import LogRecord, decode_log_records
 from filoray.nodes.memstore.store.part_key_rows import decode_part_key_row
 from filoray.nodes.memstore.store.store_errors import CopyDiffers
 from filoray.nodes.memstore.upkeep.retention_clock import RetentionClock
 from filoray.nodes.memstore.upkeep.shard_changes import ShardChanges
+
+
+@dataclass(frozen=True, slots=True)
+class _NewSeries:
+    """Those of a commit: ids, part keys and their hashes."""
+
+    ids: NDArray[np.int64]
+    keys: list[bytes]
+    high: NDArray[np.uint64]
+    low: NDArray[np.uint64]
 
 
 class Following:
@@ -54,13 +71,15 @@ class Following:
         if self._difference:
             raise CopyDiffers(self._difference)
 
-    def follow(self, entry: ReplicaEntry) -> None:
+    def follow(self, entry: ReplicaEntry, messages: Sequence[bytes | memoryview]) -> None:
         """See Shard.follow."""
         self.check_is_sound()
         try:
             match entry:
                 case CommitEntry(commit):
                     self._commit(commit)
+                case StreamedEntry():
+                    self._streamed(entry, messages)
                 case FlushEntry():
                     self._flush(entry)
                 case SealEntry(groups):
@@ -80,33 +99,82 @@ class Following:
     # ---- commits
 
     def _commit(self, commit: Commit) -> None:
-        ingestion, memory, what = self._ingestion, self._memory, f"{self._shard_name}: an entry of its leader"
+        ingestion, what = self._ingestion, f"{self._shard_name}: an entry of its leader"
+        series = self._new_series(commit, what)
+        records = [] if commit.log is None else list(decode_log_records(commit.log.data, what))
+        self._partitions(records, series.ids)
+        self.store.commit(commit)
+        known = self._memory.index.count
+        with self._applying():
+            self._enter(series)
+            ingestion.took(commit, known)
+            for record, owners in zip(records, self._partitions(records, series.ids), strict=True):
+                new = NewSamples(owners, record.counts, record.times, record.values)
+                ingestion.apply(new, record.shut_ms, WriteOutcome())
+
+    def _streamed(self, entry: StreamedEntry, messages: Sequence[bytes | memoryview]) -> None:
+        ingestion, what = self._ingestion, f"{self._shard_name}: an entry of its leader"
+        for batch, message in zip(entry.batches, messages, strict=True):
+            if checksum64(message) != batch.checksum:
+                raise self._differs(f"its leader has read another message at offset {batch.offset} of their source")
+            if batch.offset <= ingestion.applied_offset:
+                raise self._differs(
+                    f"its leader appends offset {batch.offset}, the copy is at {ingestion.applied_offset}"
+                )
+        ingestion.check_idle()
+        series = None if entry.commit is None else self._new_series(entry.commit, what)
+        if entry.commit is not None:
+            self.store.commit(entry.commit)
+        known = self._memory.index.count
+        with self._applying():
+            if series is not None:
+                self._enter(series)
+            ingestion.took(entry.commit, known)
+            for batch, message in zip(entry.batches, messages, strict=True):
+                self._append(batch, message)
+
+    def _append(self, batch: StreamedBatch, message: bytes | memoryview) -> None:
+        """As the leader did: what it did not know, or refused, when it judged this message is left out."""
+        ingestion, index = self._ingestion, self._memory.index
+        container = RecordContainer.decode(message)
+        partitions, _ = index.find(uint64s(container.hash_high), uint64s(container.hash_low))
+        known = np.flatnonzero(partitions >= 0)
+        partitions[known[index.series_ids.data[partitions[known]] >= batch.series_end]] = NOTHING_DONE
+        times, values = ints(container.timestamps), floats(container.values)
+        new = NewSamples(partitions, int32s(container.counts), times, values)
+        ingestion.pass_over_flushed(new, batch.offset)
+        ingestion.apply(new, batch.shut_ms, WriteOutcome())
+        ingestion.note_applied(batch.offset)
+
+    def _new_series(self, commit: Commit, what: str) -> _NewSeries:
+        """Checked: it fits what is here. Before anything is stored."""
+        ingestion = self._ingestion
         ingestion.check_idle()
         log, next_offset = commit.log, ingestion.next_offset
         if (log is not None and log.offset != next_offset) or commit.next_offset != next_offset + (log is not None):
             raise self._differs(f"a commit goes on to offset {commit.next_offset}, the copy is at {next_offset}")
-        new_ids, keys = np.empty(0, np.int64), list[bytes]()
+        ids, keys = np.empty(0, np.int64), list[bytes]()
         if commit.part_keys is not None:
-            new_ids, keys = decode_part_key_row(commit.part_keys, what)
-            self._check_new_series(new_ids, commit.next_series_id)
-        records = [] if log is None else list(decode_log_records(log.data, what))
-        partitions = self._partitions(records, new_ids)
-        high, low = hash_part_keys(keys)
-        if memory.index.find(high, low)[1] < len(keys):
+            ids, keys = decode_part_key_row(commit.part_keys, what)
+            self._check_new_series(ids, commit.next_series_id)
+        series = _NewSeries(ids, keys, *hash_part_keys(keys))
+        if self._memory.index.find(series.high, series.low)[1] < len(keys):
             raise self._differs("a commit has new series that the copy has already")
-        self.store.commit(commit)
-        known = memory.index.count
+        return series
+
+    def _enter(self, series: _NewSeries) -> None:
+        memory = self._memory
+        if series.keys:
+            with memory.lock:
+                memory.reserve(memory.index.count + len(series.keys))
+                pair_ids, pair_counts = memory.index.split(series.keys)
+                memory.index.add(pair_ids, pair_counts, series.high, series.low, series.ids)
+
+    @contextmanager
+    def _applying(self) -> Iterator[None]:
+        """Once something is stored, what fails leaves a copy that is none."""
         try:
-            if keys:
-                with memory.lock:
-                    memory.reserve(memory.index.count + len(keys))
-                    pair_ids, pair_counts = memory.index.split(keys)
-                    memory.index.add(pair_ids, pair_counts, high, low, new_ids)
-                partitions = self._partitions(records, new_ids)
-            ingestion.took(commit, known)
-            for record, owners in zip(records, partitions, strict=True):
-                new = NewSamples(owners, record.counts, record.times, record.values)
-                ingestion.apply(new, record.shut_ms, WriteOutcome())
+            yield
         except BaseException as error:
             self._difference = f"{self._shard_name}: what the copy has stored is not in its memory: {error}"
             raise

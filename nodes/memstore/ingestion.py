@@ -138,15 +138,19 @@ class Ingestion:
         self._open_round = None
         self._has_given_up = True
 
-    def took(self, commit: Commit, known: int) -> None:
-        """A commit of the leader's is stored here too, after ``known`` series; its samples are applied next."""
+    def took(self, commit: Commit | None, known: int) -> None:
+        """A commit of the leader's, if there was one, is stored here too, after ``known`` series.
+
+        Its samples are applied next.
+        """
         if self._memory.index.count > known:
             count_series(self._memory, self._cardinality, known)
-        self.next_series_id = commit.next_series_id
-        self.next_offset = commit.next_offset
-        if commit.log is not None:
-            self.note_log(commit.log)
-            self.applied_offset = commit.log.offset
+        if commit is not None:
+            self.next_series_id = commit.next_series_id
+            self.next_offset = commit.next_offset
+            if commit.log is not None:
+                self.note_log(commit.log)
+                self.applied_offset = commit.log.offset
         self.rounds += 1
 
     def _check_log_size(self) -> None:
@@ -171,7 +175,7 @@ class Ingestion:
         # Columns of received bytes may be at an odd address.
         times = ints(container.timestamps)
         new = NewSamples(partitions, int32s(container.counts), times, floats(container.values))
-        prepared = Prepared(container, offset, new)
+        prepared = Prepared(data, container, offset, new)
         if len(times):
             prepared.newest_ms = int(times.max())
             # Of a stream nobody would hear of a refusal, and it may be the clock here that is wrong.
@@ -179,15 +183,19 @@ class Ingestion:
                 self._refuse_future(prepared, limit_ms, now_ms)
         if missing:
             self._add_series(prepared, fresh)
+        prepared.series_end = self.next_series_id
         if offset >= 0:
-            # From a stream that is replayed: what a group's chunks have already is passed over.
-            known = partitions >= 0
-            done = self.checkpoints[self._memory.groups_of(partitions[known])] >= offset
-            prepared.outcome.accepted += int(prepared.new.counts[known][done].sum())
-            partitions[np.flatnonzero(known)[done]] = NOTHING_DONE
+            prepared.outcome.accepted += self.pass_over_flushed(prepared.new, offset)
         if newest_of(partitions, self._memory.buffers.newest_ms.data) > limit_ms:
             prepared.shut_ms = limit_ms
         return prepared
+
+    def pass_over_flushed(self, new: NewSamples, offset: int) -> int:
+        """From a stream that is replayed: what a group's chunks have already. Returns how many samples that are."""
+        known = new.partitions >= 0
+        done = self.checkpoints[self._memory.groups_of(new.partitions[known])] >= offset
+        new.partitions[np.flatnonzero(known)[done]] = NOTHING_DONE
+        return int(new.counts[known][done].sum())
 
     def _refuse_future(self, prepared: Prepared, limit_ms: int, now_ms: int) -> None:
         """Leave the samples out that are later than ``limit_ms``."""
@@ -336,7 +344,12 @@ class Ingestion:
         self.apply(item.new, item.shut_ms, item.outcome)
         if item.offset >= 0:
             # Not before: what could not be applied must be read again, so no flush may checkpoint it.
-            self.applied_offset = max(self.applied_offset, item.offset)
+            self.note_applied(item.offset)
+
+    def note_applied(self, offset: int) -> None:
+        """All of the stream up to there is in memory, which has no log here."""
+        self.applied_offset = max(self.applied_offset, offset)
+        self._memory.unlike_replay.update(range(self._memory.group_count))
 
     def apply(self, new: NewSamples, shut_ms: int, outcome: WriteOutcome) -> None:
         """Samples into memory; what cannot be there is counted in ``outcome``."""

@@ -10,6 +10,8 @@
     kind 3  seal         groups
     kind 4  drop         clock reading (4) | batch ids
     kind 5  dead series  next series id | series ids
+    kind 6  streamed     batch count | samples | bytes | of each batch: offset, u64 checksum, series id end, shut ms
+                         | fields of the commit, as of kind 1; nothing: there was none
 
 Part key rows and log rows are as they are stored (``part_key_rows``, ``log_record``), with checksums of their own.
 """
@@ -29,12 +31,13 @@ from filoray.nodes.memstore.store.column_store import Commit, LogRow
 from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
 
 VERSION = 2
-_COMMIT, _FLUSH, _SEAL, _DROP, _DEAD_SERIES = 1, 2, 3, 4, 5
+_COMMIT, _FLUSH, _SEAL, _DROP, _DEAD_SERIES, _STREAMED = 1, 2, 3, 4, 5, 6
 _HEADER = struct.Struct("<BB6x")
 _COMMIT_FIELDS = struct.Struct("<qqqII")
 _CLOCK_FIELDS = struct.Struct("<qqqq")
 _FLUSH_FIELDS = struct.Struct("<qqqqqqqQIII4x")
-_NUMBER_BYTES = 8
+_STREAMED_FIELDS = struct.Struct("<qqq")
+_BATCH_FIELDS = struct.Struct("<qQqq")
 NONE = -1
 
 
@@ -43,6 +46,37 @@ class CommitEntry:
     """Series and samples that were written."""
 
     commit: Commit
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedBatch:
+    """What became of one message of the shard's stream was decided by this, and by what the shard had.
+
+    ``checksum``: of its bytes. ``series_end``: series of that id or a later one were refused there. ``shut_ms``:
+    nothing is too old for series whose newest sample is later than this.
+    """
+
+    offset: int
+    checksum: int
+    series_end: int
+    shut_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedEntry:
+    """These messages of the shard's stream were appended; each copy reads them there.
+
+    ``commit``: the series that were new. ``sample_count`` and ``byte_count``: of the messages.
+    """
+
+    commit: Commit | None
+    batches: tuple[StreamedBatch, ...]
+    sample_count: int
+    byte_count: int
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        return tuple([batch.offset for batch in self.batches])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +119,15 @@ class DeadSeriesEntry:
     next_series_id: int
 
 
-ReplicaEntry = CommitEntry | FlushEntry | SealEntry | DropEntry | DeadSeriesEntry
+ReplicaEntry = CommitEntry | StreamedEntry | FlushEntry | SealEntry | DropEntry | DeadSeriesEntry
 
 
 def encode_entry(entry: ReplicaEntry) -> bytes:
     match entry:
         case CommitEntry(commit):
             return _sealed(_COMMIT, _commit_fields(commit))
+        case StreamedEntry():
+            return _sealed(_STREAMED, _streamed_fields(entry))
         case FlushEntry():
             return _sealed(_FLUSH, _flush_fields(entry))
         case SealEntry(groups):
@@ -114,6 +150,8 @@ def decode_entry(data: bytes, what: str) -> ReplicaEntry:
     try:
         if kind == _COMMIT:
             return CommitEntry(_commit_of(fields))
+        if kind == _STREAMED:
+            return _streamed_of(fields)
         if kind == _FLUSH:
             return _flush_of(fields)
         if kind == _SEAL:
@@ -126,7 +164,7 @@ def decode_entry(data: bytes, what: str) -> ReplicaEntry:
             return DeadSeriesEntry(tuple(series_ids), next_series_id)
     except (struct.error, ValueError) as error:
         raise BadData(f"{what}: no entry of kind {kind}: {error}") from error
-    raise BadData(f"{what}: an entry of kind {kind}; this filoray knows {_COMMIT} to {_DEAD_SERIES}")
+    raise BadData(f"{what}: an entry of kind {kind}; this filoray knows {_COMMIT} to {_STREAMED}")
 
 
 def _sealed(kind: int, fields: bytes) -> bytes:
@@ -156,6 +194,22 @@ def _commit_of(fields: memoryview) -> Commit:
     part_keys = bytes(rest[:part_key_bytes]) if part_key_bytes else None
     log = None if offset == NONE else LogRow(offset, bytes(rest[part_key_bytes:]))
     return Commit(part_keys, log, next_series_id, next_offset)
+
+
+def _streamed_fields(entry: StreamedEntry) -> bytes:
+    batches = [_BATCH_FIELDS.pack(*dataclasses.astuple(batch)) for batch in entry.batches]
+    commit = b"" if entry.commit is None else _commit_fields(entry.commit)
+    return b"".join([_STREAMED_FIELDS.pack(len(batches), entry.sample_count, entry.byte_count), *batches, commit])
+
+
+def _streamed_of(fields: memoryview) -> StreamedEntry:
+    count, sample_count, byte_count = _STREAMED_FIELDS.unpack_from(fields)
+    commit_at = _STREAMED_FIELDS.size + count * _BATCH_FIELDS.size
+    if count < 0 or commit_at > len(fields):
+        raise ValueError(f"{len(fields)} bytes, too few for {count} batches")
+    batches = [StreamedBatch(*row) for row in _BATCH_FIELDS.iter_unpack(fields[_STREAMED_FIELDS.size : commit_at])]
+    commit = _commit_of(fields[commit_at:]) if commit_at < len(fields) else None
+    return StreamedEntry(commit, tuple(batches), sample_count, byte_count)
 
 
 def _flush_fields(entry: FlushEntry) -> bytes:

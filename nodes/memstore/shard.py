@@ -12,7 +12,7 @@ shard, and its life cycle, are the node's business.
 A shard with copies has a leader, whose owner sends on what each append and each ``on_entry`` says, and followers:
 
     append_round = leader.begin_append(containers)       # durable here
-    ...                                                  # CommitEntry(append_round.commit) to the followers
+    ...                                                  # append_round.entry to the followers
     results = leader.finish_append(append_round)         # to be seen, and to be answered
 
     follower.follow(entry)                               # all entries, in their order
@@ -136,14 +136,20 @@ class Shard:
         ``calendar_ms`` (None: the machine's clock): samples further ahead of it than max-future-time are refused,
         unless they come from a stream.
         """
-        return self.finish_append(self._begin(containers, offsets, calendar_ms))
+        return self.finish_append(self.begin_append(containers, calendar_ms, offsets))
 
-    def begin_append(self, containers: Sequence[bytes | memoryview], calendar_ms: int | None = None) -> AppendRound:
+    def begin_append(
+        self,
+        containers: Sequence[bytes | memoryview],
+        calendar_ms: int | None = None,
+        offsets: Sequence[int] | None = None,
+    ) -> AppendRound:
         """The half of ``append`` that may fail: durable here when it returns, and in no answer yet.
 
         Until it is finished nothing else may change the shard. Raises as ``append``; then all is as before.
         """
-        return self._begin(containers, None, calendar_ms)
+        self._check_leads()
+        return self._ingestion.begin(containers, offsets, wall_ms() if calendar_ms is None else calendar_ms)
 
     def finish_append(self, append_round: AppendRound) -> list[AppendReply]:
         """The other half: queries show the samples when it returns.
@@ -156,12 +162,6 @@ class Shard:
         """Nobody will finish it, as the shard is lost: all that may be done with this one is to close it."""
         self._ingestion.give_up(append_round)
 
-    def _begin(
-        self, containers: Sequence[bytes | memoryview], offsets: Sequence[int] | None, calendar_ms: int | None
-    ) -> AppendRound:
-        self._check_leads()
-        return self._ingestion.begin(containers, offsets, wall_ms() if calendar_ms is None else calendar_ms)
-
     @property
     def trouble(self) -> str | None:
         """Why the shard takes no writes until it is closed and opened anew; None if all is well."""
@@ -171,6 +171,11 @@ class Shard:
     def resume_offset(self) -> int:
         """The first offset of its stream that the shard must be sent again after opening."""
         return int(self._ingestion.checkpoints.min()) + 1
+
+    @property
+    def stream_offset(self) -> int:
+        """The last offset of its stream that is in memory or in chunks; -1: there is none."""
+        return self._ingestion.applied_offset
 
     def flush_due(self, now_ms: int) -> list[int]:
         """Groups whose turn it is: each once per flush-interval, all when the log is long or the shard idle."""
@@ -231,14 +236,16 @@ class Shard:
         self._flusher.flush_unlike_replay(now_ms, now_ms if wall_ms is None else wall_ms)
         return open_snapshot(self.spec)
 
-    def follow(self, entry: ReplicaEntry) -> None:
+    def follow(self, entry: ReplicaEntry, messages: Sequence[bytes | memoryview] = ()) -> None:
         """Make a change of the leader's, durable when it returns.
+
+        ``messages``: those that a StreamedEntry names, one for each of its batches; durable are they in their stream.
 
         Raises CopyDiffers if it does not come out as the leader's: no entry is taken from then on. Raises DamagedStore
         for rows that are none, StaleRoute and Unavailable as ``append``: with nothing changed, if it is of a commit.
         """
         self._is_follower = True
-        self._following.follow(entry)
+        self._following.follow(entry, messages)
 
     def follower_upkeep(self, now_ms: int) -> bool:
         """A bounded piece of what each copy does by itself: merging rows, clearing; True if more is due at once."""

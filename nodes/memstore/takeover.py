@@ -27,7 +27,7 @@ def take_over(warm: WarmStore, spec: ShardSpec, followed_epoch: int, following: 
         known = warm.state
         missed = list(store.log_after(known.next_offset - 1))
         for row in missed:
-            following.follow(CommitEntry(Commit(None, row, known.next_series_id, row.offset + 1)))
+            following.follow(CommitEntry(Commit(None, row, known.next_series_id, row.offset + 1)), ())
         warm.check_is_as(store.state)
     except BaseException:
         store.close()

@@ -1,8 +1,11 @@
 """Brings one shard's stream into the shard: recovery up to what the source has now, then as it comes.
 
     consumer.recover(...)     on the thread that opens the shard, before anyone else sees it
+    consumer.resume()         instead, for a copy that has all that its leader had
     consumer.start()          from then on a thread of its own polls; the ingest thread appends
     consumer.stop()           on the ingest thread, before the shard closes: nothing is appended afterwards
+
+Of a shard with copies an append is over when the followers have it too (``AppendLater``).
 
 One group of batches is being appended while the next is polled, and no more: that is the back-pressure, and it keeps
 order, as no group is begun before the one ahead of it is stored. A source that fails is reported and opened again,
@@ -25,7 +28,7 @@ from typing import Protocol
 import numpy as np
 
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
-from filoray.cluster.errors import BadData, StaleRoute, reason_of
+from filoray.cluster.errors import BadData, CopiesJoining, FilorayError, StaleRoute, reason_of
 from filoray.cluster.process.clocks import steady_ms, wall_ms
 from filoray.nodes.data.record_container import RecordContainer
 from filoray.nodes.data.write_outcome import AppendReply, WriteOutcome
@@ -44,6 +47,11 @@ OpenStream = Callable[[int | None], IngestionStream]
 """A stream from behind that offset; None: there is no checkpoint."""
 
 
+AnswerAppend = Callable[[list[AppendReply] | FilorayError], None]
+AppendLater = Callable[[Sequence[bytes | memoryview], Sequence[int], AnswerAppend], None]
+"""(containers, offsets, answer): on the ingest thread, where ``answer`` is called once, then or later."""
+
+
 class StreamedShard(Protocol):
     """The shard as a stream's consumer uses it."""
 
@@ -56,9 +64,20 @@ class StreamedShard(Protocol):
     @property
     def resume_offset(self) -> int: ...
 
+    @property
+    def stream_offset(self) -> int: ...
+
 
 class RunsOnIngestThread(Protocol):
-    def __call__(self, action: Callable[[], None]) -> Future[None]: ...
+    def __call__(self, action: Callable[[], None]) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Storing:
+    """Batches that are being appended."""
+
+    batches: Sequence[StreamBatch]
+    replies: Future[list[AppendReply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +109,8 @@ class StreamConsumer:
         self._shard = shard
         self._open_stream = open_stream
         self._run_on_ingest_thread = run_on_ingest_thread
+        self._run_append: RunsOnIngestThread = _at_once
+        self._append: AppendLater = self._append_now
         self._report = report
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -127,7 +148,7 @@ class StreamConsumer:
         while end is not None and stream.position < end and not stream.ended and not released.is_set():
             with at_source():
                 batches = stream.poll(_POLL_MS)
-            self._store(batches)
+            self._wait_for(self._submit(batches))
             while self._shard.upkeep(steady_ms(), wall_ms()):
                 pass
             on_progress(min(99, 100 * (stream.position - first) // (end - first)))
@@ -141,8 +162,15 @@ class StreamConsumer:
         self._note_lag(stream, stream.position)
         on_progress(100)
 
-    def start(self) -> None:
-        """Raises RuntimeError if there can be no thread; then ``stop`` closes what ``recover`` opened."""
+    def resume(self) -> None:
+        """The shard has what it had as a copy: its source is opened behind that, once it is started."""
+        self._stored_offset = self._shard.stream_offset
+
+    def start(self, append: AppendLater | None = None) -> None:
+        """``append``: of a shard with copies. Raises RuntimeError if there can be no thread; then ``stop`` closes what
+        ``recover`` opened.
+        """
+        self._run_append, self._append = self._run_on_ingest_thread, append or self._append
         thread = threading.Thread(target=self._run, name=f"stream {self._name}", daemon=True)
         thread.start()
         self._thread = thread
@@ -207,7 +235,7 @@ class StreamConsumer:
         """Until the stream ends or ``stop``."""
         stream = self._stream
         assert stream is not None, "opened by recover or _reopen"
-        storing: Future[None] | None = None
+        storing: _Storing | None = None
         while not self._stopped.is_set() and not stream.ended:
             polled_before = stream.position
             batches = stream.poll(_POLL_MS)
@@ -220,18 +248,63 @@ class StreamConsumer:
         if stream.ended:
             logger.info("%s: the source has ended", self._name)
 
-    def _submit(self, batches: Sequence[StreamBatch]) -> Future[None] | None:
-        return self._run_on_ingest_thread(lambda: self._store_unless_stopped(batches)) if batches else None
+    def _submit(self, batches: Sequence[StreamBatch]) -> _Storing | None:
+        """Have them appended, together."""
+        if not batches:
+            return None
+        replies: Future[list[AppendReply]] = Future()
 
-    def _wait_for(self, storing: Future[None] | None) -> None:
-        """Raises what the append raised."""
+        def answer(outcome: list[AppendReply] | Exception) -> None:
+            if isinstance(outcome, Exception):
+                replies.set_exception(outcome)
+            else:
+                replies.set_result(outcome)
+
+        def append() -> None:
+            try:
+                if self._stopped.is_set():
+                    raise StaleRoute(f"{self._name}: it was closed here")
+                self._append([batch.container for batch in batches], [batch.offset for batch in batches], answer)
+            except Exception as error:
+                answer(error)
+
+        self._run_append(append)
+        return _Storing(batches, replies)
+
+    def _wait_for(self, storing: _Storing | None) -> None:
+        """Until it is stored, or ``stop``. Raises what the append raised; of several no bad one holds up the others."""
+        try:
+            replies = self._result(storing)
+        except BadData as error:
+            assert storing is not None
+            if len(storing.batches) > 1:
+                for batch in storing.batches:
+                    self._wait_for(self._submit([batch]))
+                return
+            self._skipped += 1
+            self._refusals.add(f"offset {storing.batches[0].offset}", error.message)
+            replies = []
+        if storing is None or replies is None:
+            return
+        for reply in replies:
+            if isinstance(reply, WriteOutcome):  # streams give containers with all part keys
+                self._outcome.add(reply)
+                if reply.refused_count:
+                    self._refusals.add(f"{reply.refused_count} samples", reply.example)
+        self._stored_offset = storing.batches[-1].offset
+
+    def _result(self, storing: _Storing | None) -> list[AppendReply] | None:
+        """None: there is nothing to store, or nobody wants it any more."""
         while storing is not None and not self._stopped.is_set():
             try:
-                storing.result(_POLL_MS / 1000)
-                return
+                return storing.replies.result(_POLL_MS / 1000)
+            except CopiesJoining:  # in a moment they may be in sync again; the source loses nothing meanwhile
+                self._stopped.wait(_POLL_MS / 1000)
+                storing = self._submit(storing.batches)
             except TimeoutError:
-                if storing.done():
+                if storing.replies.done():
                     raise
+        return None
 
     def _note_lag(self, stream: IngestionStream, position: int) -> None:
         """All up to ``position`` is stored, or was no data."""
@@ -255,40 +328,20 @@ class StreamConsumer:
 
     # ---- on the ingest thread, or the opener's before there is one
 
-    def _store_unless_stopped(self, batches: Sequence[StreamBatch]) -> None:
-        if not self._stopped.is_set():
-            self._store(batches)
-
-    def _store(self, batches: Sequence[StreamBatch]) -> None:
-        if not batches:
-            return
-        try:
-            results = self._append(batches)
-        except BadData:
-            results = [result for batch in batches for result in self._append_alone(batch)]
-        for result in results:
-            if isinstance(result, WriteOutcome):  # streams give containers with all part keys
-                self._outcome.add(result)
-                if result.refused_count:
-                    self._refusals.add(f"{result.refused_count} samples", result.example)
-        self._stored_offset = batches[-1].offset
-
-    def _append(self, batches: Sequence[StreamBatch]) -> list[AppendReply]:
-        return self._shard.append([batch.container for batch in batches], [batch.offset for batch in batches])
-
-    def _append_alone(self, batch: StreamBatch) -> list[AppendReply]:
-        """One bad container must not hold up those behind it."""
-        try:
-            return self._append([batch])
-        except BadData as error:
-            self._skipped += 1
-            self._refusals.add(f"offset {batch.offset}", error.message)
-            return []
+    def _append_now(
+        self, containers: Sequence[bytes | memoryview], offsets: Sequence[int], answer: AnswerAppend
+    ) -> None:
+        answer(self._shard.append(containers, offsets))
 
     def _begin_at(self, offset: int) -> None:
         """Make the place where a shard without checkpoint begins durable, so that a restart begins there too."""
-        self._store([StreamBatch(_EMPTY.encode(), offset)])
+        self._wait_for(self._submit([StreamBatch(_EMPTY.encode(), offset)]))
         self._shard.flush_all(steady_ms(), wall_ms())
+
+
+def _at_once(action: Callable[[], None]) -> None:
+    """While nobody else sees the shard."""
+    action()
 
 
 _EMPTY = RecordContainer.complete([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filoray.cluster.config.dataset import CSV_STREAM_FACTORY, KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.dataset_limits import NO_FILES, DatasetLimits
@@ -26,12 +26,19 @@ class WritePath(enum.Enum):
 class _Source:
     """``open_stream`` is None where there is nothing to poll: writers push into the shard, whose log is the stream.
 
-    ``check`` raises ConfigError for settings that cannot work.
+    ``check`` raises ConfigError for settings that cannot work. ``ask`` raises StreamFailed where the source is not
+    there now; None: no copy of a shard reads it.
     """
 
     write_path: WritePath
     check: Callable[[DatasetConfig, DatasetLimits], object]
     open_stream: Callable[[DatasetConfig, int, int | None, DatasetLimits], IngestionStream] | None
+    ask: Callable[[DatasetConfig, int, DatasetLimits], None] | None = None
+
+
+def _ask_kafka(config: DatasetConfig, shard: int, limits: DatasetLimits) -> None:
+    source = replace(read_kafka_source(config, limits), offset_reset="earliest")  # wherever it begins will do
+    KafkaStream(source, shard, None).close()
 
 
 _SOURCES = {
@@ -40,6 +47,7 @@ _SOURCES = {
         WritePath.TOPIC,
         read_kafka_source,
         lambda config, shard, offset, limits: KafkaStream(read_kafka_source(config, limits), shard, offset),
+        _ask_kafka,
     ),
     CSV_STREAM_FACTORY: _Source(
         WritePath.REFUSED,
@@ -59,6 +67,13 @@ def open_stream(
     """
     source = _SOURCES[config.source_factory]
     return None if source.open_stream is None else source.open_stream(config, shard, offset, limits)
+
+
+def ask_source(config: DatasetConfig, shard: int, limits: DatasetLimits = NO_FILES) -> None:
+    """Whether the stream of a shard with copies can be opened here now. Raises as ``open_stream``."""
+    ask = _SOURCES[config.source_factory].ask
+    assert ask is not None, "its shards have no copies"
+    ask(config, shard, limits)
 
 
 def is_polled(config: DatasetConfig) -> bool:

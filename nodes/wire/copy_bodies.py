@@ -6,8 +6,10 @@
         PIECE       number: of the piece, from 0; the piece is the one frame
         METRICS     metrics: [metric, type, help, unit] each, for the file beside the shard
         END         number: of the last entry that the snapshot has. Answered when the copy is open
+        AWAIT       number: of an entry. Answered as REPLICATE, when that one is stored
     REPLICATE   [generation, [session, first number, count] for each of the header's shards]; one frame per entry
-                The answer: for each shard [number of the last entry that is stored, nil or [error class, message]]
+                The answer: for each shard [number of the last entry that is stored, nil or [error class, message]];
+                what comes later waits until the follower has read it where the shard's samples come from
     CHECK       [generation, first batch id, last batch id, bytes a second]; of one shard, at the leader's epoch
                 The answer: [batch id, checksum] of each chunk batch between those that the follower has, read anew
 
@@ -43,6 +45,7 @@ class Step(IntEnum):
     PIECE = 2
     METRICS = 3
     END = 4
+    AWAIT = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,82 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 
 import pytest
 import requests
+from copies_in_cluster import (
+    DATASET,
+    assert_led_at_once,
+    fresh,
+    kill_all_at_once,
+    lose_a_leader,
+    lose_every_disk_in_turn,
+    resume,
+    shards,
+    wait_until_whole,
+)
 from running_cluster import RunningCluster, wait_until
 from steady_load import Load, assert_nothing_lost
-
-DATASET = "safe"
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     with RunningCluster(tmp_path_factory.mktemp("copies")) as running:
         yield running
-
-
-def fresh(cluster: RunningCluster, replicas: int = 2, least: int = 1) -> None:
-    """A data set with so many copies of each shard, all in sync."""
-    requests.delete(f"{cluster.url}/api/v1/cluster/{DATASET}", timeout=30)
-    source = {
-        "dataset": DATASET,
-        "num-shards": 4,
-        "min-num-nodes": 2,
-        "num-replicas": replicas,
-        "min-in-sync-replicas": least,
-        "sourcefactory": "filoray.nodes.streams.LogStreamFactory",
-        "sourceconfig": {"store": {"disk-time-to-live": "7000 days"}},
-    }
-    answer = requests.post(f"{cluster.url}/api/v1/cluster/{DATASET}", json=source, timeout=60)
-    assert answer.status_code == 200, answer.text
-    wait_until_whole(cluster, replicas)
-
-
-def shards(cluster: RunningCluster) -> list[dict]:
-    return cluster.get(f"/api/v1/cluster/{DATASET}/status?verbose=true").json()["data"]
-
-
-def wait_until_whole(cluster: RunningCluster, replicas: int = 2) -> None:
-    def is_whole() -> bool:
-        return len(cluster.get("/__members").json()["members"]) == cluster.nodes and all(
-            shard["status"] == "ShardStatusActive" and len(shard["inSync"]) == replicas for shard in shards(cluster)
-        )
-
-    wait_until(is_whole, 60, f"all {replicas} copies are in sync again")
-
-
-def kill(cluster: RunningCluster, node: str, *, loses_disk: bool = False) -> None:
-    """And wait until it is not known under its old process any more."""
-    killed = cluster.kill(node)
-    if loses_disk:
-        shutil.rmtree(cluster.data_dir / "copies" / node)
-    wait_until(lambda: is_new(cluster, node, killed), 60, f"{node} is made anew")
-
-
-def is_new(cluster: RunningCluster, node: str, killed: int) -> bool:
-    return cluster.get("/admin/actors").json()["data"].get(node, killed) != killed
-
-
-def leader(cluster: RunningCluster) -> str:
-    """The node that leads most shards."""
-    leaders = [shard["leader"] for shard in shards(cluster)]
-    return max(sorted(set(leaders)), key=leaders.count)
-
-
-def resume(pid: int) -> None:
-    """One that leads shards is replaced when it hangs for long."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
-
-
-def story(cluster: RunningCluster, shard: int) -> str:
-    return "\n".join(cluster.get(f"/api/v1/cluster/{DATASET}/shards/{shard}/story").json()["data"])
 
 
 def test_copies_are_on_different_nodes_in_directories_of_their_own(cluster: RunningCluster) -> None:
@@ -94,29 +43,14 @@ def test_copies_are_on_different_nodes_in_directories_of_their_own(cluster: Runn
 @pytest.mark.parametrize("loses_disk", [False, True])
 def test_a_follower_leads_at_once_when_the_leader_is_killed(cluster: RunningCluster, *, loses_disk: bool) -> None:
     fresh(cluster)
-    with Load(cluster, dataset=DATASET) as load:
-        load.wait_for_more(20)
-        node = leader(cluster)
-        led = {shard["shard"] for shard in shards(cluster) if shard["leader"] == node}
-        kill(cluster, node, loses_disk=loses_disk)
-        wait_until_whole(cluster)
-        load.wait_for_more(20)
+    load, led = lose_a_leader(cluster, loses_disk=loses_disk)
     assert_nothing_lost(cluster, load, dataset=DATASET)
-    for shard in led:
-        assert "ShardStatusRecovery" not in story(cluster, shard).split("lost: ")[-1], "what it has in memory will do"
-    for shard in shards(cluster):
-        if shard["shard"] in led:
-            assert shard["epoch"] > 1
+    assert_led_at_once(cluster, led)
 
 
 def test_every_node_killed_in_turn_with_its_disk_loses_nothing(cluster: RunningCluster) -> None:
     fresh(cluster)
-    with Load(cluster, dataset=DATASET) as load:
-        for index in range(cluster.nodes):
-            load.wait_for_more(10)
-            kill(cluster, f"node-{index}", loses_disk=True)
-            wait_until_whole(cluster)
-        load.wait_for_more(10)
+    load = lose_every_disk_in_turn(cluster)
     assert_nothing_lost(cluster, load, dataset=DATASET)
 
 
@@ -161,12 +95,7 @@ def test_writes_are_refused_while_fewer_copies_are_in_sync_than_must_be(cluster:
 
 def test_everything_killed_at_once_comes_back_with_everything(cluster: RunningCluster) -> None:
     fresh(cluster)
-    with Load(cluster, dataset=DATASET) as load:
-        load.wait_for_more(30)
-        killed = {f"node-{index}": cluster.kill(f"node-{index}") for index in range(cluster.nodes)}
-        wait_until(lambda: all(is_new(cluster, *it) for it in killed.items()), 60, "all nodes are made anew")
-        wait_until_whole(cluster)
-        load.wait_for_more(10)
+    load = kill_all_at_once(cluster)
     assert_nothing_lost(cluster, load, dataset=DATASET)
 
 

@@ -1,4 +1,7 @@
-"""Random writes and upkeep of a leader: its followers, from the start and joined in the middle, have what it has."""
+"""Random writes and upkeep of a leader: its followers, from the start and joined in the middle, have what it has.
+
+Of a shard that is fed by a stream each copy takes the messages from there, and only those that the topic has kept.
+"""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -6,13 +9,16 @@ from hypothesis.stateful import invariant, precondition, rule
 from leading_machine import WRITES, LeadingMachine
 from shards import ALL_TIME, samples_of, shard_spec
 
-from filoray.nodes.memstore.replica_entries import decode_entry, encode_entry
+from filoray.nodes.memstore.replica_entries import StreamedEntry, decode_entry, encode_entry
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
 from filoray.nodes.memstore.store.snapshot import SnapshotFile
 
 
 class ReplicaCopies(LeadingMachine):
     def begin(self):
+        self.topic = {}
+        """Messages by offset."""
+        self.next_offset = 0
         self.copies = 0
         self.followers = []
         self.leader = self.new_shard()
@@ -27,7 +33,22 @@ class ReplicaCopies(LeadingMachine):
         received = decode_entry(encode_entry(entry), "an entry")
         assert received == entry
         for follower in self.followers:
-            follower.follow(received)
+            self.follow(follower, received)
+
+    def follow(self, follower, entry):
+        messages = [self.topic[offset] for offset in entry.offsets] if isinstance(entry, StreamedEntry) else []
+        follower.follow(entry, messages)
+
+    def append(self, containers):
+        offsets = None
+        if self.is_streamed:
+            offsets = [self.next_offset + 2 * index for index in range(len(containers))]  # what is between is no data
+            self.next_offset = offsets[-1] + 2
+            self.topic.update(zip(offsets, containers, strict=True))
+        append_round = self.leader.begin_append(containers, self.calendar_ms, offsets)
+        if append_round.entry is not None:
+            self.send(append_round.entry)
+        return self.leader.finish_append(append_round)
 
     # ---- what happens
 
@@ -37,6 +58,11 @@ class ReplicaCopies(LeadingMachine):
             follower.follower_upkeep(self.now_ms)
             while follower.follower_upkeep(self.now_ms + 10):
                 pass
+
+    @precondition(lambda self: self.is_streamed)
+    @rule()
+    def the_topic_forgets_what_is_in_chunks(self):
+        self.topic = {offset: data for offset, data in self.topic.items() if offset >= self.leader.resume_offset}
 
     @precondition(lambda self: len(self.followers) < 3)
     @rule(bytes_max=st.sampled_from([1, 500, 1 << 20]))
@@ -71,7 +97,7 @@ class ReplicaCopies(LeadingMachine):
         self.leader.on_entry = tell
         self.followers.append(self.open_shard(folder))
         for entry in missed:
-            self.followers[-1].follow(entry)
+            self.follow(self.followers[-1], entry)
 
     @precondition(lambda self: self.followers)
     @rule()
@@ -91,6 +117,8 @@ class ReplicaCopies(LeadingMachine):
         self.epoch += 1
         self.leader.close()
         self.leader = self.open_shard(self.leader.spec.path.parent)
+        for offset in sorted(offset for offset in self.topic if offset >= self.leader.resume_offset):
+            self.leader.append([self.topic[offset]], [offset], self.calendar_ms)
         self.leader.on_entry = self.send
         self.all_join_anew()
 
@@ -111,6 +139,7 @@ class ReplicaCopies(LeadingMachine):
             for follower in self.followers:
                 assert samples_of(follower.select([], *ALL_TIME)) == expected
                 assert follower.stats().next_offset == self.leader.stats().next_offset
+                assert follower.stream_offset == self.leader.stream_offset
                 assert follower.stats().series == self.leader.stats().series
                 assert follower.stats().buffered_samples == self.leader.stats().buffered_samples
                 assert follower.figures().unflushed_samples == self.leader.figures().unflushed_samples

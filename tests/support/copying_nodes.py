@@ -21,7 +21,12 @@ from shards import ALL_TIME, samples_of
 from waiting import wait_until
 
 from filoray.cluster.addresses import NodeAddress
-from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset import (
+    KAFKA_STREAM_FACTORY,
+    LOG_STREAM_FACTORY,
+    DatasetConfig,
+    parse_dataset_config,
+)
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.copy_set import CopySet, InSyncProposed
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
@@ -41,11 +46,14 @@ HOST = "127.0.0.1"
 DATASET = "d"
 
 
-def copied_dataset(num_shards: int = 8, replicas: int = 2, least: int = 1, **store: object) -> DatasetConfig:
+def copied_dataset(
+    num_shards: int = 8, replicas: int = 2, least: int = 1, topic: Mapping[str, str] | None = None, **store: object
+) -> DatasetConfig:
+    """``topic``: a Kafka source's settings; None: it is written to."""
     body = {
         "dataset": DATASET, "num-shards": num_shards, "min-num-nodes": 1, "num-replicas": replicas,
-        "min-in-sync-replicas": least, "sourcefactory": "filoray.nodes.streams.LogStreamFactory",
-        "sourceconfig": {"store": store},
+        "min-in-sync-replicas": least, "sourcefactory": KAFKA_STREAM_FACTORY if topic else LOG_STREAM_FACTORY,
+        "sourceconfig": {**(topic or {}), "store": store},
     }  # fmt: skip
     return parse_dataset_config(orjson.dumps(body).decode(), DATASET)
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from shards import NOW_MS, STALE_NAN, container, shard_spec
 
 from filoray.cluster.errors import Unavailable
-from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
+from filoray.nodes.memstore.replica_entries import ReplicaEntry
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.shard_spec import ShardSpec
 
@@ -34,8 +34,12 @@ class LeadingMachine(RuleBasedStateMachine):
         groups=st.sampled_from([1, 3]),
         max_future_ms=st.sampled_from([None, 100]),
         series_max=st.sampled_from([40, 1000]),
+        label_bytes_max=st.sampled_from([300, 1 << 20]),
+        is_streamed=st.booleans(),
     )
-    def open(self, chunk_samples, chunk_time_ms, groups, max_future_ms, series_max):
+    def open(self, chunk_samples, chunk_time_ms, groups, max_future_ms, series_max, label_bytes_max, is_streamed):
+        self.is_streamed = is_streamed
+        """For machines whose shard may be fed by a stream."""
         self.directory = Path(tempfile.mkdtemp(prefix="shard-machine-"))
         self.store = {
             "out_of_order_window_ms": WINDOW_MS,
@@ -47,6 +51,7 @@ class LeadingMachine(RuleBasedStateMachine):
             "flush_when_idle_ms": 8,
             "disk_time_to_live_ms": TTL_MS,
             "max_series_per_shard": series_max,
+            "label_bytes_max": label_bytes_max,
         }
         self.epoch = 1
         self.now_ms = NOW_MS
@@ -72,8 +77,8 @@ class LeadingMachine(RuleBasedStateMachine):
 
     def append(self, containers):
         append_round = self.leader.begin_append(containers, self.calendar_ms)
-        if append_round.commit is not None:
-            self.send(CommitEntry(append_round.commit))
+        if append_round.entry is not None:
+            self.send(append_round.entry)
         return self.leader.finish_append(append_round)
 
     # ---- what happens

@@ -175,6 +175,18 @@ def test_one_that_could_not_be_asked_to_lead_is_asked_again_and_counts_as_no_fai
     assert kinds_of(commands, StopShards) == [StopShards("node-1", 1, "metrics", ((0, 2),))]
 
 
+def test_a_leader_whose_source_fails_goes_on_leading_as_another_would_do_no_better() -> None:
+    manager = copied()
+    for reason in ("no broker", "no topic"):
+        failing = report("node-0", 0, IngestionError(reason, is_open=True))
+        assert not kinds_of(feed(manager, failing), StopShards, StartShards)
+    commands = feed(manager, MembersJoined((MemberJoined("node-2", 1),)))
+    assert not kinds_of(commands, StopShards, StartShards)
+    assert (entry(manager).node, entry(manager).status.reason) == ("node-0", "no topic")
+    feed(manager, MemberLost("node-0", 1, "killed"), MemberGone("node-0", 1))
+    assert entry(manager).node == "node-1", "a lost one is followed all the same"
+
+
 def test_an_operator_moves_a_shard_by_a_copy_that_joins_and_then_leads() -> None:
     manager = copied("node-0", "node-1", "node-2")
     commands = feed(manager, ShardsMoved("metrics", "node-2", (0,)))

@@ -22,12 +22,16 @@ UP = MetricMetadata("up", "gauge", "", "")
 
 
 class Client:
-    """A follower. ``held_up``: what it does not answer before ``go_on``; ``fails``: where its connection is lost."""
+    """A follower. ``held_up``: what it does not answer before ``go_on``; ``fails``: where its connection is lost.
+
+    ``has_stored``: the last entry that it has stored, whatever is sent; 0: it stores what it gets.
+    """
 
     def __init__(self) -> None:
         self.said: list[str] = []
         self.held_up: str = ""
         self.fails: str = ""
+        self.has_stored = 0
         self.go_on = asyncio.Event()
 
     async def request(
@@ -43,7 +47,9 @@ class Client:
         if self.held_up == said:
             await self.go_on.wait()
         if kind is Kind.REPLICATE:
-            return Reply([[body[1][0][1] + body[1][0][2] - 1, None]], [])
+            return Reply([[self.has_stored or body[1][0][1] + body[1][0][2] - 1, None]], [])
+        if body[2] == Step.AWAIT:
+            return Reply([[body[3], None]], [])
         return Reply([[1, 99]] if body[2] == Step.BEGIN else None, [])
 
     def close(self) -> None: ...
@@ -115,6 +121,25 @@ async def test_a_follower_gets_what_there_is_and_then_what_was_made_meanwhile() 
     assert (leader.taken.held, leader.taken.is_closed) == ([(1, 99)], True)
     leader.make()
     await leader.until("stored 7")
+
+
+async def test_one_that_reads_messages_first_says_later_that_it_has_stored_the_entry() -> None:
+    leader = Leader()
+    await leader.until("opened 4")
+    leader.client.has_stored, leader.client.held_up = 4, "AWAIT 5"
+    leader.make()
+    await leader.until("AWAIT 5")
+    leader.make()
+    await leader.until("e6")
+    assert leader.told == ["opened 4", "stored 4"] or leader.told == ["opened 4", "stored 4", "stored 4"]
+    leader.client.go_on.set()
+    await leader.until("stored 6")
+    assert leader.client.said[-2:] == ["e6", "AWAIT 6"], "one question at a time"
+    assert leader.told[-2:] == ["stored 5", "stored 6"]
+    leader.client.fails = "AWAIT 7"
+    leader.make()
+    await leader.until("failed: gone")
+    assert leader.session.is_over
 
 
 async def test_entries_that_come_while_others_are_on_their_way_go_together() -> None:

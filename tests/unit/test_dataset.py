@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.config.dataset import SOURCE_FACTORIES, DatasetConfig, parse_dataset_config
+from filoray.cluster.config.dataset import (
+    CSV_STREAM_FACTORY,
+    KAFKA_STREAM_FACTORY,
+    LOG_STREAM_FACTORY,
+    SOURCE_FACTORIES,
+    DatasetConfig,
+    parse_dataset_config,
+)
 from filoray.cluster.errors import BadData, ConfigError
 
 DATA = Path(__file__).parent / "data"
@@ -100,6 +107,11 @@ def test_a_missing_key_is_named(key: str) -> None:
         (_with(sourceconfig={"store": {"flush-interval": "soon"}}), "sourceconfig.store.flush-interval: 'soon' is not"),
         (_with(sourceconfig={"store": {"shard-mem-size": "5 XB"}}), "shard-mem-size: '5 XB' has the unknown unit 'XB'"),
         (_with(sourceconfig={"store": {"durability": "proces"}}), "did you mean process?"),
+        (
+            _with(num_replicas=2, sourcefactory=CSV_STREAM_FACTORY),
+            "num-replicas: 2 copies are kept of what .* a file that every node can read .* leave num-replicas at 1",
+        ),
+        (_with(num_replicas=2, min_in_sync_replicas=3), "min-in-sync-replicas: 3 is more than num-replicas = 2"),
         ("[1, 2]", "not a list"),
         ("dataset = metrics\nnum-shards = {", r"source configuration:2:\d+: cannot be parsed"),
         ('{"dataset": "metrics",', "cannot be parsed"),
@@ -112,6 +124,12 @@ def test_what_is_wrong_is_named(text: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem) as caught:
         parse_dataset_config(text, "metrics")
     assert caught.value.http_status == 400
+
+
+@pytest.mark.parametrize("factory", [LOG_STREAM_FACTORY, KAFKA_STREAM_FACTORY])
+def test_shards_that_are_written_to_or_fed_by_kafka_may_have_copies(factory: str) -> None:
+    config = parse_dataset_config(_with(num_replicas=3, min_in_sync_replicas=2, sourcefactory=factory), "metrics")
+    assert (config.has_copies, config.num_replicas, config.min_in_sync_replicas) == (True, 3, 2)
 
 
 def test_the_line_of_a_wrong_key_is_named() -> None:

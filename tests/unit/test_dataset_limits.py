@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig, check_room_for
+from filoray.cluster.config.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, check_room_for
 from filoray.cluster.config.dataset_name import check_dataset_name
 from filoray.cluster.config.server_config import default_server_config, load_server_config
 from filoray.cluster.errors import BadData, ConfigError
@@ -76,6 +76,8 @@ def test_what_is_acknowledged_in_a_database_waits_for_no_copy() -> None:
     assert warm.shares_store
     with pytest.raises(BadData, match=r"min-in-sync-replicas is 2, but .* database .* leave min-in-sync-replicas at 1"):
         check_room_for(dataclasses.replace(warm, min_in_sync_replicas=2), [], shared)
+    with pytest.raises(BadData, match=r"num-replicas is 2, but .* database .* leave num-replicas at 1"):
+        check_room_for(dataclasses.replace(warm, source_factory=KAFKA_STREAM_FACTORY), [], shared)
     copied = dataclasses.replace(warm, is_in_database=False, min_in_sync_replicas=2)
     check_room_for(copied, [], default_server_config())
     assert copied.has_copies

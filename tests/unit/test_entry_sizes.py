@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from filoray.nodes.host.replication.entry_sizes import EntrySizes
-from filoray.nodes.memstore.replica_entries import CommitEntry, SealEntry
+from filoray.nodes.memstore.replica_entries import CommitEntry, SealEntry, StreamedEntry
 from filoray.nodes.memstore.store.column_store import Commit, LogRow
 from filoray.nodes.memstore.store.log_record import LogRecord, encode_log_record, samples_in
 
@@ -35,6 +35,11 @@ def test_what_was_written_after_an_entry_counts_until_all_have_it() -> None:
     sizes.made(4, written(1, 2))
     assert sizes.after(1) == (6, len(row(3)) + 5 + len(row(1, 2)))
     assert sizes.after(3) == (3, len(row(1, 2)))
+    sizes.made(5, StreamedEntry(None, (), sample_count=7, byte_count=70))
+    assert sizes.after(4) == (7, 70), "of a stream the messages count"
+    sizes = EntrySizes()
+    sizes.made(2, written(3, part_keys=b"12345"))
+    sizes.made(4, written(1, 2))
     sizes.stored((2, 4))
     assert sizes.after(0) == (3, len(row(1, 2))), "the first entry is with all of them"
     sizes.stored(())

@@ -9,13 +9,13 @@ import pytest
 from copying_nodes import Answer
 from shards import ALL_TIME, NOW_MS, container, samples_of, shard_spec
 
-from filoray.cluster.errors import Unavailable
-from filoray.nodes.data.write_outcome import UnknownSeries, WriteOutcome
+from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
+from filoray.nodes.data.write_outcome import AppendReply, UnknownSeries, WriteOutcome
 from filoray.nodes.host.append_jobs import ROUND_JOBS_MAX, AppendJob, PendingWrite
 from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, LeaderRounds
-from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
+from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry, StreamedEntry
 from filoray.nodes.memstore.shard import Shard
-from filoray.nodes.memstore.store.snapshot import StoreSnapshot
+from filoray.nodes.memstore.store.snapshot import SnapshotFile, StoreSnapshot
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 UP = {"__name__": "up"}
@@ -99,6 +99,70 @@ def test_what_waited_for_long_goes_in_rounds_that_are_no_longer_than_others(roun
         done.append(sum(answer.is_there for answer in answers))
     assert done == [0, ROUND_JOBS_MAX, 2 * ROUND_JOBS_MAX, count]
     assert len(rounds.shown()) == count + 1
+
+
+class Asked:
+    """What became of messages of the shard's stream."""
+
+    def __init__(self, rounds: Rounds, *messages: tuple[int, bytes]) -> None:
+        self.outcome: list[AppendReply] | FilorayError | None = None
+        offsets, containers = zip(*messages, strict=True)
+        rounds.rounds.append_streamed(containers, offsets, self._take)
+
+    def _take(self, outcome: list[AppendReply] | FilorayError) -> None:
+        assert self.outcome is None, "it is answered once"
+        self.outcome = outcome
+
+    @property
+    def accepted(self) -> list[int] | None:
+        """Of each message, once it is there."""
+        if not isinstance(self.outcome, list):
+            return None
+        return [reply.accepted for reply in self.outcome if isinstance(reply, WriteOutcome)]
+
+
+def test_messages_of_a_stream_are_named_to_the_followers_and_shown_when_they_have_them(rounds: Rounds) -> None:
+    first = Asked(rounds, (7, sample(1000)), (9, sample(2000)))
+    ((seq, entry),) = rounds.sent
+    assert isinstance(entry, StreamedEntry)
+    assert (seq, entry.offsets, entry.sample_count) == (FIRST, (7, 9), 2)
+    assert entry.commit is not None, "a series is new"
+    assert (first.outcome, rounds.shown()) == (None, [])
+    rounds.release(FIRST)
+    assert (first.accepted, rounds.shown(), rounds.shard.stream_offset) == ([1, 1], [1000, 2000], 9)
+    again = Asked(rounds, (10, sample(2000)))
+    rounds.release(FIRST + 1)
+    assert again.accepted == [1], "it was there already"
+    assert (rounds.sent[-1][0], rounds.shard.stream_offset) == (FIRST + 1, 10), "and is passed over by all copies"
+
+
+def test_a_stream_waits_with_too_few_copies_and_is_told_of_what_is_no_container(rounds: Rounds) -> None:
+    rounds.doubt = Unavailable("one copy is left")
+    assert Asked(rounds, (7, sample(1000))).outcome is rounds.doubt
+    rounds.doubt = None
+    bad = Asked(rounds, (7, sample(1000)), (8, b"this is none"))
+    assert isinstance(bad.outcome, BadData)
+    assert (rounds.sent, rounds.shard.stream_offset) == ([], -1)
+    left = Asked(rounds, (7, sample(1000)))
+    rounds.rounds.close()
+    assert isinstance(left.outcome, StaleRoute)
+    assert isinstance(Asked(rounds, (8, sample(2000))).outcome, StaleRoute)
+
+
+def test_a_snapshot_of_a_shard_that_a_stream_feeds_has_all_that_is_in_memory(rounds: Rounds, tmp_path: Path) -> None:
+    Asked(rounds, (7, sample(1000)))
+    rounds.release(FIRST)
+    taken: list[tuple[StoreSnapshot, int]] = []
+    rounds.rounds.snapshot(lambda *snapshot: taken.append(snapshot), lambda error: None)
+    ((snapshot, seq),) = taken
+    joining = SnapshotFile(shard_spec(tmp_path / "copy").path, 1, "process")
+    for piece in snapshot.pieces(1 << 20):
+        joining.add(piece)
+    snapshot.close()
+    joining.install()
+    copy = Shard.open(shard_spec(tmp_path / "copy"))
+    assert (copy.stream_offset, copy.stats().samples, seq) == (7, 1, rounds.sent[-1][0])
+    copy.close()
 
 
 def test_a_release_of_what_came_before_does_not_end_a_round(rounds: Rounds) -> None:

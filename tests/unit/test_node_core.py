@@ -308,7 +308,7 @@ def test_orders_that_come_late_or_twice_change_nothing() -> None:
     node.take(Opened(KEY, 1))
     assert node.start(2) == [says(2, IngestionStarted()), AnswerRequest(6)]
     node.take(SourceFailed(KEY, 1, "no broker"))
-    assert node.start(2) == [says(2, IngestionError("no broker")), AnswerRequest(7)]
+    assert node.start(2) == [says(2, IngestionError("no broker", is_open=True)), AnswerRequest(7)]
     node.stop(2)
     node.take(Closed(KEY, 1))
     overtaken = IngestionError("dataset d shard 0: epoch 2 was overtaken here by epoch 2", 2)
@@ -402,7 +402,7 @@ def test_a_shard_whose_store_is_doubted_is_opened_anew_at_the_same_epoch() -> No
 def test_a_source_that_fails_and_goes_on_is_said_so() -> None:
     node = node_that_is(SlotState.OPEN)
     assert node.take(SourceWentOn(KEY, 1)) == [], "no news"
-    assert node.take(SourceFailed(KEY, 1, "no broker")) == [says(1, IngestionError("no broker"))]
+    assert node.take(SourceFailed(KEY, 1, "no broker")) == [says(1, IngestionError("no broker", is_open=True))]
     assert node.take(SourceWentOn(KEY, 1)) == [says(1, IngestionStarted())]
 
 

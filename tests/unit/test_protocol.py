@@ -160,7 +160,7 @@ def question(kind: Kind, body: Any, shards: tuple[tuple[int, int], ...] = ((0, 1
         (Kind.SYNC, [0, 9, int(Step.BEGIN), 0], 0, "an array of 5 entries"),
         (Kind.SYNC, [-1, 9, int(Step.BEGIN), 0, []], 0, "generation is -1"),
         (Kind.SYNC, [0, "9", int(Step.BEGIN), 0, []], 0, "session is '9'"),
-        (Kind.SYNC, [0, 9, 5, 0, []], 0, "step is 5"),
+        (Kind.SYNC, [0, 9, 6, 0, []], 0, "step is 6"),
         (Kind.SYNC, [0, 9, int(Step.PIECE), None, []], 1, "number is None"),
         (Kind.SYNC, [0, 9, int(Step.METRICS), 0, [["up", "gauge"]]], 0, "an array of 4 entries"),
         (Kind.SYNC, [0, 9, int(Step.PIECE), 0, []], 0, "SYNC has 1 frames here, not 0"),

@@ -11,11 +11,14 @@ from filoray.nodes.memstore.replica_entries import (
     DropEntry,
     FlushEntry,
     SealEntry,
+    StreamedBatch,
+    StreamedEntry,
     decode_entry,
     encode_entry,
 )
 from filoray.nodes.memstore.store.checked_bytes import seal
 from filoray.nodes.memstore.store.column_store import Commit, LogRow
+from filoray.nodes.memstore.store.log_record import NEVER_SHUT_MS
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
 
@@ -27,6 +30,9 @@ ENTRIES = [
     FlushEntry((0, 2), CLOCK, None, (-1, 5, 1 << 40), 6, (), 9, (1 << 64) - 1),
     FlushEntry((), CLOCK, 64, (3,) * 64, 0, (1, 2, 3), None, 0),
     SealEntry((1,)),
+    StreamedEntry(None, (StreamedBatch(17, (1 << 64) - 1, 3, NEVER_SHUT_MS),), 1, 99),
+    StreamedEntry(Commit(b"keys", None, 9, 0), tuple([StreamedBatch(i, i, i, -i) for i in range(99)]), 1 << 40, 7),
+    StreamedEntry(Commit(None, None, 9, 0), (), 0, 0),
     DropEntry((4, 5), CLOCK),
     DeadSeriesEntry(tuple(range(1000)), 1001),
     DeadSeriesEntry((), 7),
@@ -57,7 +63,11 @@ FLUSH_FIELDS = struct.pack("<qqqqqqqQIII4x", *[0] * 11)
         (b"", "0 bytes are no entry"),
         (struct.pack("<BB6x", 1, 1), "written in version 1"),
         (struct.pack("<BB6x", 2, 0), "an entry of kind 0"),
-        (struct.pack("<BB6x", 2, 6), "an entry of kind 6"),
+        (struct.pack("<BB6x", 2, 7), "an entry of kind 7"),
+        (struct.pack("<BB6x", 2, 6), "no entry of kind 6"),
+        (struct.pack("<BB6xqqq", 2, 6, 2, 0, 0) + b"1234" * 8, "56 bytes, too few for 2 batches"),
+        (struct.pack("<BB6xqqq", 2, 6, -1, 0, 0) + b"1234" * 8, "too few for -1 batches"),
+        (struct.pack("<BB6xqqq", 2, 6, 0, 0, 0) + b"1234", "no entry of kind 6"),
         (struct.pack("<BB6x", 2, 1), "no entry of kind 1"),
         (struct.pack("<BB6xqqqII", 2, 1, 0, 0, 0, 3, 4) + b"xyz", "3 bytes of rows, where 3 and 4 belong"),
         (struct.pack("<BB6x", 2, 2) + FLUSH_FIELDS[:-1], "no entry of kind 2"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from shard_copies import SERIES, CopiedShard, copy_path, put_copies
+from shards import NOW_MS, STORE, container
 
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import MemberJoined, MembersJoined, StartShards
@@ -22,6 +23,8 @@ from filoray.command.tsdb.compare_copies import compare_copies
 from filoray.command.tsdb.shard_copies import newest_copies
 from filoray.command.tsdb.shard_files import find_shard_files
 from filoray.command.tsdb.snapshot import create_snapshot, restore_snapshot
+from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.memstore.shard_spec import ShardSpec
 
 LEADERS = {0: ("node-0", "node-1"), 1: ("node-1", "node-0")}
 
@@ -52,6 +55,20 @@ def change(path: Path, *statements: str) -> None:
 
 def spoil(path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
+
+
+def test_of_copies_that_a_stream_feeds_the_one_that_has_flushed_most_is_the_newest(tmp_path: Path) -> None:
+    for node, flushed in (("node-0", 1), ("node-1", 3), ("node-2", 2)):
+        path = copy_path(tmp_path, node, 0)
+        path.parent.mkdir(parents=True)
+        shard = Shard.open(ShardSpec("prom", 0, 1, path, STORE))
+        for offset in range(4):
+            shard.append([container([({"__name__": "m"}, [(NOW_MS + offset, 1.0)])])], [offset])
+            if offset < flushed:
+                shard.flush_all(NOW_MS)
+        shard.close()
+    ((chosen, _),) = [(one.file.node, one.doubts) for one in newest_copies(tmp_path, find_shard_files(tmp_path))]
+    assert chosen == "node-1"
 
 
 def fall_behind(data_dir: Path, shard: int, nodes: Sequence[str] = ("node-0", "node-1")) -> None:

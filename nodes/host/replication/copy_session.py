@@ -18,7 +18,7 @@ from filoray.cluster.errors import FilorayError, reason_of
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.host.replication.peer_link import DatasetId, PeerLink
 from filoray.nodes.memstore.store.store_choice import Snapshot
-from filoray.nodes.wire.copy_bodies import BatchRange, Step, SyncStep, decode_held
+from filoray.nodes.wire.copy_bodies import BatchRange, Step, SyncStep, decode_held, decode_stored
 from filoray.nodes.wire.node_client import Reply
 from filoray.nodes.wire.protocol import Frames
 
@@ -88,6 +88,9 @@ class CopySession:
         self._is_outrun = False
         """More entries were made while it joins than are kept."""
         self._is_over = False
+        self._stored = 0
+        self._awaited = 0
+        self._is_awaiting = False
         self._tasks: set[asyncio.Task[None]] = set()
         link.join(self)
         self._start(self._run())
@@ -159,7 +162,15 @@ class CopySession:
 
     def stored(self, seq: int) -> None:
         if not self._is_over:
+            self._stored = max(self._stored, seq)
             self._leader.stored(self, seq)
+
+    def await_stored(self, seq: int) -> None:
+        """It has them all up to there, and will say when it has stored them."""
+        self._awaited = max(self._awaited, seq)
+        if not self._is_awaiting and not self._is_over:
+            self._is_awaiting = True
+            self._start(self._await_stored())
 
     def failed(self, reason: str) -> None:
         if not self._is_over:
@@ -191,6 +202,17 @@ class CopySession:
             if not isinstance(error, FilorayError):
                 logger.exception("a copy of dataset %s shard %d cannot be sent", self.dataset[0], self.shard_epoch[0])
             self.failed(reason_of(error))
+
+    async def _await_stored(self) -> None:
+        try:
+            while self._stored < self._awaited:
+                reply = await self._step(Step.AWAIT, _STEP_TIMEOUT_MS, self._awaited)
+                (answer,) = decode_stored(reply.body, 1)
+                self.stored(answer.number)
+        except Exception as error:  # as in ``_run``
+            self.failed(reason_of(error))
+        finally:
+            self._is_awaiting = False
 
     async def _send_all(self) -> int:
         """What there is; returns the number of the last entry in it."""

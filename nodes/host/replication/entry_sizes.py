@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
+from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry, StreamedEntry
 from filoray.nodes.memstore.store.log_record import samples_in
 
 
@@ -18,6 +18,8 @@ class EntrySizes:
 
     def made(self, seq: int, entry: ReplicaEntry) -> None:
         """Only what was written counts: flushes are done again from what is there."""
+        if isinstance(entry, StreamedEntry):
+            self._sizes.append((seq, entry.sample_count, entry.byte_count))
         if isinstance(entry, CommitEntry) and entry.commit.log is not None:
             data = entry.commit.log.data
             self._sizes.append((seq, samples_in(data), len(data) + len(entry.commit.part_keys or b"")))

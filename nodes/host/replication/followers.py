@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from filoray.cluster.config.dataset_limits import DatasetLimits
 from filoray.cluster.control.node_effects import OpenShard
 from filoray.cluster.control.node_events import OpeningId
 from filoray.cluster.errors import FilorayError, ShardNotHere, StaleRoute, Unavailable, reason_of
@@ -31,11 +31,12 @@ from filoray.nodes.data.node_figures import CopyFigures
 from filoray.nodes.host.append_jobs import ShardKey
 from filoray.nodes.host.metric_metadata_file import MetricMetadataFile
 from filoray.nodes.host.replication.follow_thread import FollowThread
+from filoray.nodes.host.replication.followed_copy import Answer, FollowedCopy, GiveTo
 from filoray.nodes.host.replication.joining import Joining, begin_joining
 from filoray.nodes.host.shard_files import ShardFiles
-from filoray.nodes.memstore.replica_entries import decode_entry
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.copy_checksums import stored_checksums
+from filoray.nodes.streams.sources import ask_source
 from filoray.nodes.wire.copy_bodies import (
     BatchRange,
     Entries,
@@ -51,53 +52,32 @@ from filoray.nodes.wire.protocol import Frames
 
 logger = logging.getLogger(__name__)
 
-RunAside = Callable[[str, Callable[[], None]], None]
-"""(dataset, what is to be done on a thread of its own, when there is a place for it)."""
-Answer = Callable[[object], None]
-"""Of a request: the body, or the exception, of its reply. Called on any thread, once."""
-GiveTo = Callable[[Shard | None], None]
-
 T = TypeVar("T")
 
 _UPKEEP_MAX_S = 0.05
 """Of all copies at once; entries wait meanwhile."""
 
 
-@dataclass(slots=True)
-class _Copy:
-    """``shard``: None while nothing is open. ``stored``: number of the last entry that it has in this session.
-
-    ``session``: whose steps and entries are taken; None: nobody's. ``joining``: what has come in so far. ``is_live``:
-    ``shard`` is what the session brought, so that its entries belong there.
-    ``is_aside``: it is in another thread's hand; ``wanted``: who gets it then. ``unwanted``: that thread should not
-    take longer than it must, as somebody does. ``upkeep_problem``: what the last piece of upkeep failed with.
-    """
-
-    order: OpenShard
-    session: int | None = None
-    shard: Shard | None = None
-    stored: int = 0
-    is_live: bool = False
-    joining: Joining | None = None
-    next_piece: int = 0
-    is_aside: bool = False
-    upkeep_problem: str = ""
-    wanted: list[GiveTo] = field(default_factory=list)
-    unwanted: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def name(self) -> str:
-        return f"dataset {self.order.config.name} shard {self.order.shard}"
+class RunAside(Protocol):
+    def __call__(self, dataset: str, action: Callable[[], None], *, has_source: bool) -> None:
+        """Do it on a thread of its own, when there is a place for it. ``has_source``: it may wait for one."""
+        ...
 
 
 class Followers:
-    """Any thread may call its methods; none waits but ``close``. ``served_count``: of shards that are open besides."""
+    """Any thread may call its methods; none waits but ``close``.
 
-    def __init__(self, files: ShardFiles, run_aside: RunAside, served_count: Callable[[], int]) -> None:
+    ``limits``: what a data set's source may make this node do. ``served_count``: of shards that are open besides.
+    """
+
+    def __init__(
+        self, files: ShardFiles, limits: DatasetLimits, run_aside: RunAside, served_count: Callable[[], int]
+    ) -> None:
         self._files = files
+        self._limits = limits
         self._served_count = served_count
         self._run_aside = run_aside
-        self._copies: dict[ShardKey, _Copy] = {}
+        self._copies: dict[ShardKey, FollowedCopy] = {}
         """Changed on the follow thread alone."""
         self._upkeep_turn = 0
         self._thread = FollowThread(self._upkeep)
@@ -122,7 +102,7 @@ class Followers:
 
     def register(self, order: OpenShard) -> None:
         """What its leader sends at that epoch is taken from now on. On the follow thread."""
-        self._copies[order.key] = _Copy(order)
+        self._copies[order.key] = FollowedCopy(order)
 
     def give_away(self, opening: OpeningId, key: ShardKey, take: GiveTo) -> None:
         """Nothing more is taken for it. ``take`` gets the open copy, or None if there is none, on the follow thread."""
@@ -134,7 +114,7 @@ class Followers:
                 return
             copy.wanted.append(take)
             copy.unwanted.set()
-            self._end_session(copy)
+            copy.end_session()
             if not copy.is_aside:
                 self._give(copy)
 
@@ -209,7 +189,7 @@ class Followers:
 
     # ---- on the follow thread: sessions
 
-    def _copy(self, key: ShardKey, epoch: int, generation: int) -> _Copy:
+    def _copy(self, key: ShardKey, epoch: int, generation: int) -> FollowedCopy:
         """Raises StaleRoute."""
         copy = self._copies.get(key)
         if copy is None or copy.wanted or copy.order.config.generation != generation:
@@ -218,7 +198,7 @@ class Followers:
             raise StaleRoute(f"{copy.name}: followed at epoch {copy.order.epoch} here, not {epoch}")
         return copy
 
-    def _step(self, copy: _Copy, step: SyncStep, frames: Frames, answer: Answer) -> None:
+    def _step(self, copy: FollowedCopy, step: SyncStep, frames: Frames, answer: Answer) -> None:
         if step.step is Step.BEGIN:
             self._begin(copy, step.session, answer)
             return
@@ -235,18 +215,23 @@ class Followers:
             case Step.PIECE:
                 self._add(copy, step.number, frames)
                 answer(None)
+            case Step.AWAIT:
+                copy.tell_when_stored(step.number, answer)
             case _:
                 self._install(copy, step, answer)
 
-    def _begin(self, copy: _Copy, session: int, answer: Answer) -> None:
+    def _begin(self, copy: FollowedCopy, session: int, answer: Answer) -> None:
         if copy.session == session:
             raise StaleRoute(f"{copy.name}: that session has begun already")
         if copy.is_aside:
             raise Unavailable(f"{copy.name}: a copy is being opened for a former session")
-        self._end_session(copy)
+        copy.end_session()
         copy.session = session
+        has_source = copy.is_source_doubted
 
         def prepare() -> tuple[Joining, object]:
+            if has_source:  # its leader would give it all that there is, and wait for it in vain
+                ask_source(copy.order.config, copy.order.shard, self._limits)
             joining = begin_joining(self._files, copy.order)
             try:
                 return joining, encode_held(joining.held(copy.unwanted))
@@ -256,26 +241,26 @@ class Followers:
 
         def prepared(outcome: tuple[Joining, object] | Exception) -> None:
             if isinstance(outcome, Exception):
-                self._end_session(copy)
+                copy.end_session()
                 answer(_told(outcome))
                 return
-            copy.joining, copy.next_piece = outcome[0], 0
+            copy.joining, copy.next_piece, copy.is_source_doubted = outcome[0], 0, False
             answer(outcome[1])
 
-        self._aside(copy, prepare, prepared)
+        self._aside(copy, prepare, prepared, has_source=has_source)
 
-    def _add(self, copy: _Copy, number: int, frames: Frames) -> None:
+    def _add(self, copy: FollowedCopy, number: int, frames: Frames) -> None:
         if copy.joining is None or number != copy.next_piece:
-            self._end_session(copy)
+            copy.end_session()
             raise StaleRoute(f"{copy.name}: piece {number} of a copy comes where {copy.next_piece} belongs")
         try:
             copy.joining.add(bytes(frames[0]))
         except Exception:
-            self._end_session(copy)
+            copy.end_session()
             raise
         copy.next_piece += 1
 
-    def _install(self, copy: _Copy, step: SyncStep, answer: Answer) -> None:
+    def _install(self, copy: FollowedCopy, step: SyncStep, answer: Answer) -> None:
         joining, old = copy.joining, copy.shard
         if joining is None:
             raise StaleRoute(f"{copy.name}: the end of a copy comes twice")
@@ -290,19 +275,19 @@ class Followers:
 
         def installed(outcome: Shard | Exception) -> None:
             if isinstance(outcome, Exception):
-                self._end_session(copy)
+                copy.end_session()
                 answer(_told(outcome))
                 return
-            copy.shard, copy.stored, copy.is_live = outcome, step.number, copy.session == step.session
+            copy.go_live(outcome, step.number, is_live=copy.session == step.session)
+            try:
+                copy.read_source(self._limits, partial(self._messages_came, copy, step.session))
+            except Exception as error:
+                copy.end_session()
+                answer(_told(error))
+                return
             answer(None)
 
         self._aside(copy, install, installed)
-
-    def _end_session(self, copy: _Copy) -> None:
-        copy.session, copy.is_live = None, False
-        joining, copy.joining = copy.joining, None
-        if joining is not None:
-            joining.abort()
 
     # ---- on the follow thread: entries
 
@@ -314,19 +299,33 @@ class Followers:
         except StaleRoute as error:
             return Stored(0, (type(error).__name__, error.message))
         try:
-            for seq, frame in enumerate(frames, part.first):
-                if seq <= copy.stored:
-                    continue  # it came twice
-                if seq != copy.stored + 1:
-                    raise StaleRoute(f"{copy.name}: entry {seq} comes where {copy.stored + 1} belongs")
-                copy.shard.follow(decode_entry(bytes(frame), f"{copy.name}: entry {seq}"))
-                copy.stored = seq
+            copy.take(part.first, frames)
         except Exception as error:
-            told = _told(error)
-            logger.warning("%s: the copy does not go on: %s", copy.name, told.message)
-            self._end_session(copy)
+            told = self._does_not_go_on(copy, error)
             return Stored(copy.stored, (type(told).__name__, told.message))
+        copy.answer_asked()
         return Stored(copy.stored)
+
+    def _messages_came(self, copy: FollowedCopy, session: int) -> None:
+        """On the thread that reads them."""
+        self._thread.submit(f"messages of {copy.name}", partial(self._go_on, copy, session))
+
+    def _go_on(self, copy: FollowedCopy, session: int) -> None:
+        """Messages have come for which entries waited."""
+        if copy.session != session:
+            return
+        try:
+            copy.carry_out()
+        except Exception as error:
+            self._does_not_go_on(copy, error)
+        else:
+            copy.answer_asked()
+
+    def _does_not_go_on(self, copy: FollowedCopy, error: Exception) -> FilorayError:
+        told = _told(error)
+        logger.warning("%s: the copy does not go on: %s", copy.name, told.message)
+        copy.end_session(told)
+        return told
 
     def _upkeep(self) -> bool:
         """A piece of what each open copy does by itself, in turn where that takes long."""
@@ -343,7 +342,14 @@ class Followers:
 
     # ---- from hand to hand
 
-    def _aside(self, copy: _Copy, work: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
+    def _aside(
+        self,
+        copy: FollowedCopy,
+        work: Callable[[], T],
+        done: Callable[[T | Exception], None],
+        *,
+        has_source: bool = False,
+    ) -> None:
         """``done`` is called on the follow thread; until then the copy is in another thread's hand."""
 
         def come_back(outcome: T | Exception) -> None:
@@ -352,7 +358,7 @@ class Followers:
                 done(outcome)
             finally:
                 if copy.wanted:
-                    self._end_session(copy)
+                    copy.end_session()
                     self._give(copy)
 
         def do() -> None:
@@ -364,11 +370,11 @@ class Followers:
 
         copy.is_aside = True
         try:
-            self._run_aside(copy.order.config.name, do)
+            self._run_aside(copy.order.config.name, do, has_source=has_source)
         except Exception as error:
             come_back(error)
 
-    def _give(self, copy: _Copy) -> None:
+    def _give(self, copy: FollowedCopy) -> None:
         """To whoever wanted it first; the others find nothing."""
         del self._copies[copy.order.key]
         shard, copy.shard = copy.shard, None
@@ -377,7 +383,7 @@ class Followers:
             take(given)
 
 
-def _upkeep_of(copy: _Copy) -> bool:
+def _upkeep_of(copy: FollowedCopy) -> bool:
     """What goes wrong is that copy's affair alone, and is said once."""
     assert copy.shard is not None
     try:

@@ -5,6 +5,8 @@ that the ingest thread never waits for another node. Everything here happens on 
 before it is released is the LeaderCopies' to say, on another thread: entries go there by ``send``, and ``released``
 comes back.
 
+The messages of a shard that is fed by a stream go in such rounds too, one group after the other.
+
 Opening the shard counts as its first entry. What was recovered may be more than some follower has that may lead next:
 until that one has it too, or may lead no more, nothing of the shard is shown.
 """
@@ -15,15 +17,17 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
 from filoray.cluster.process.clocks import steady_ms, wall_ms
+from filoray.nodes.data.write_outcome import AppendReply
 from filoray.nodes.host.append_jobs import ROUND_JOBS_MAX, AppendJob
 from filoray.nodes.memstore.append_round import AppendRound
-from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
+from filoray.nodes.memstore.replica_entries import ReplicaEntry
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.store_choice import Snapshot
-from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
+from filoray.nodes.wire.write_reply import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +39,24 @@ TakeSnapshot = Callable[[Snapshot, int], None]
 """(what is stored, the number of the last entry in it): the taker closes it."""
 
 
+AnswerRound = Callable[[list[AppendReply] | FilorayError], None]
+"""What became of a round: a reply for each container, or why there was none. On the ingest thread, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Messages:
+    """Those of the shard's stream that are next."""
+
+    containers: Sequence[bytes | memoryview]
+    offsets: Sequence[int]
+    answer: AnswerRound
+
+
 @dataclass(frozen=True, slots=True)
 class _OpenRound:
     seq: int
     append: AppendRound
-    jobs: Sequence[AppendJob]
+    answer: AnswerRound
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +89,7 @@ class LeaderRounds:
         self._waiting: list[AppendJob] = []
         self._single: deque[AppendJob] = deque()
         """Jobs of which one is bad: each has a round of its own, as it is its sender's affair alone."""
+        self._messages: _Messages | None = None
         self._asked: list[_Asked] = []
         shard.on_entry = self._made
 
@@ -82,16 +100,33 @@ class LeaderRounds:
 
     @property
     def has_waiting(self) -> bool:
-        return bool(self._waiting or self._single)
+        return bool(self._waiting or self._single or self._messages)
 
     def append(self, jobs: Sequence[AppendJob]) -> None:
         """They are answered, in time."""
         self._waiting += jobs
         self.go_on()
 
+    def append_streamed(
+        self, containers: Sequence[bytes | memoryview], offsets: Sequence[int], answer: AnswerRound
+    ) -> None:
+        """The messages of the shard's stream that are next, in one round: none may be passed over.
+
+        One call at a time: whoever reads the stream waits for the answer.
+        """
+        if self._is_closed:
+            answer(gone(self._name))
+            return
+        self._messages = _Messages(containers, offsets, answer)
+        self.go_on()
+
     def go_on(self) -> None:
         """Begin the next round, if none is open and something waits."""
         while self._open is None and self.has_waiting:
+            if self._messages is not None:
+                messages, self._messages = self._messages, None
+                self._begin_streamed(messages)
+                continue
             if self._single:
                 jobs = [self._single.popleft()]
             else:
@@ -103,7 +138,7 @@ class LeaderRounds:
         self.is_shown = True
         if self._open is not None and self._open.seq <= seq:
             done, self._open = self._open, None
-            self._finish(done.append, done.jobs)
+            self._finish(done.append, done.answer)
             self._take_snapshots()
 
     def snapshot(self, take: TakeSnapshot, fail: Callable[[Exception], None]) -> None:
@@ -120,14 +155,14 @@ class LeaderRounds:
         self._shard.on_entry = None
         self._is_closed = True
         error = gone(self._name)
-        jobs = [*self._single, *self._waiting]
         if self._open is not None:
             self._shard.abandon_append(self._open.append)
-            jobs = [*self._open.jobs, *jobs]
-        self._open, self._waiting = None, []
+            self._open.answer(error)
+        if self._messages is not None:
+            self._messages.answer(error)
+        refuse([*self._single, *self._waiting], error)
+        self._open, self._messages, self._waiting = None, None, []
         self._single.clear()
-        for job in jobs:
-            job.answer(Refused.of(error))
         asked, self._asked = self._asked, []
         for one in asked:
             one.fail(error)
@@ -147,21 +182,47 @@ class LeaderRounds:
         except Exception as error:
             refuse(jobs, told(self._name, error))
             return
-        if append.commit is None:
-            self._finish(append, jobs)
-            return
-        self._open = _OpenRound(self._last_seq + 1, append, jobs)
-        self._made(CommitEntry(append.commit))
+        self._wait_for_copies(append, partial(self._answer_jobs, jobs, append))
 
-    def _finish(self, append: AppendRound, jobs: Sequence[AppendJob]) -> None:
+    def _begin_streamed(self, messages: _Messages) -> None:
+        """Nobody was promised anything of them yet: with too few copies in sync they stay in their stream."""
+        if (refusal := self._doubt()) is not None:
+            messages.answer(refusal)
+            return
         try:
-            replies: list[ShardWriteReply] = [*self._shard.finish_append(append)]
+            append = self._shard.begin_append(messages.containers, offsets=messages.offsets)
         except Exception as error:
-            refuse(jobs, told(self._name, error))
+            messages.answer(told(self._name, error))
+            return
+        self._wait_for_copies(append, messages.answer)
+
+    def _wait_for_copies(self, append: AppendRound, answer: AnswerRound) -> None:
+        entry = append.entry
+        if entry is None:
+            self._finish(append, answer)
+            return
+        self._open = _OpenRound(self._last_seq + 1, append, answer)
+        self._made(entry)
+
+    def _finish(self, append: AppendRound, answer: AnswerRound) -> None:
+        try:
+            outcome: list[AppendReply] | FilorayError = self._shard.finish_append(append)
+        except Exception as error:
+            outcome = told(self._name, error)
+        answer(outcome)
+
+    def _answer_jobs(
+        self, jobs: Sequence[AppendJob], append: AppendRound, outcome: list[AppendReply] | FilorayError
+    ) -> None:
+        if isinstance(outcome, FilorayError):
+            refuse(jobs, outcome)
             return
         doubt = self._doubt() if append.commit is not None else None
-        for job, reply in zip(jobs, replies, strict=True):
-            job.answer(reply if doubt is None else Refused.of(doubt))
+        if doubt is not None:
+            refuse(jobs, doubt)
+            return
+        for job, reply in zip(jobs, outcome, strict=True):
+            job.answer(reply)
 
     def _made(self, entry: ReplicaEntry) -> None:
         self._last_seq += 1

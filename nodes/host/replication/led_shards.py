@@ -26,6 +26,7 @@ from filoray.nodes.host.replication.replication import Replication
 from filoray.nodes.host.replication.shard_leader import Leading, ShardLeader
 from filoray.nodes.memstore.replica_entries import ReplicaEntry
 from filoray.nodes.memstore.shard import Shard
+from filoray.nodes.streams.consumer import AppendLater
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,12 @@ class LedShard:
     def is_shown(self) -> bool:
         """Whether it may be read."""
         return self.rounds.is_shown
+
+    @property
+    def append_streamed(self) -> AppendLater:
+        """Of a shard whose nodes have files of their own."""
+        assert isinstance(self.rounds, LeaderRounds), "what a stream brings is in no entry of another"
+        return self.rounds.append_streamed
 
     def tell(self, copies: CopySet, peers: Sequence[Peer]) -> None:
         self.replication.tell(self.leader, copies, peers)

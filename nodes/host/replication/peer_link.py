@@ -60,6 +60,7 @@ class Sends(Protocol):
         ...
 
     def stored(self, seq: int) -> None: ...
+    def await_stored(self, seq: int) -> None: ...
     def failed(self, reason: str) -> None: ...
 
 
@@ -145,8 +146,8 @@ class PeerLink:
             for session in parts:
                 session.failed(reason_of(error))
             return
-        for session, answer in zip(parts, answers, strict=True):
-            _hear(session, answer)
+        for (session, part), answer in zip(parts.items(), answers, strict=True):
+            _hear(session, part.first + part.count - 1, answer)
 
 
 def _gather(sessions: OrderedDict[Sends, None]) -> tuple[dict[Sends, SessionEntries], Frames]:
@@ -172,8 +173,11 @@ def _gather(sessions: OrderedDict[Sends, None]) -> tuple[dict[Sends, SessionEntr
     return parts, frames
 
 
-def _hear(session: Sends, answer: Stored) -> None:
+def _hear(session: Sends, last: int, answer: Stored) -> None:
+    """``last``: the last entry that was sent to it."""
     if answer.number:
         session.stored(answer.number)
     if answer.error is not None:
         session.failed(answer.error[1])
+    elif answer.number < last:
+        session.await_stored(last)

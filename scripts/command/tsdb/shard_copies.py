@@ -1,5 +1,7 @@
 """Of several copies of a shard, the newest: that of the highest (epoch, next offset).
 
+Where a stream feeds the shard nothing is logged, and the newest is the one that has to read least of it again.
+
 It has all that was acknowledged before it was looked for, if the copy of any node in sync was among those that were
 read: that one has all of it, and whatever is newer follows it. Which nodes are in sync the coordinator's store says.
 """
@@ -19,7 +21,7 @@ from filoray.command.tsdb.stored_shard import StoredShard
 from filoray.nodes.memstore.store.store_errors import DamagedStore
 
 Place = tuple[int, int]
-"""(epoch, next offset)."""
+"""(epoch, next offset of the log, or of the stream)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def read_places(copies: Sequence[ShardFile]) -> tuple[dict[ShardFile, Place], di
         try:
             with StoredShard(file) as stored:
                 state = stored.state
-            places[file] = state.epoch, state.next_offset
+            places[file] = state.epoch, state.next_offset or min(state.offsets) + 1
         except (DamagedStore, sqlite3.Error) as error:
             problems[file] = f"{file.node}'s copy of shard {file.shard} of {file.dataset} cannot be read: {error}"
     return places, problems

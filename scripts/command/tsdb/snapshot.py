@@ -167,14 +167,13 @@ def _copy_shard(file: ShardFile, copy: Path, target: Path) -> SnapshotFile:
     copy_database(file.path, copy)
     with StoredShard(ShardFile(file.dataset, file.shard, copy)) as stored:
         state = stored.state
-    checkpoints = [state.checkpoints.get(group, -1) for group in range(state.group_count)]
     return dataclasses.replace(
         _entry(copy, target),
         dataset=file.dataset,
         shard=file.shard,
         epoch=state.epoch,
-        offset=max(state.next_offset - 1, *checkpoints),
-        resume_offset=min(checkpoints) + 1,
+        offset=max(state.next_offset - 1, *state.offsets),
+        resume_offset=min(state.offsets) + 1,
     )
 
 

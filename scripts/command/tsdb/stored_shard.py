@@ -28,6 +28,11 @@ class StoredState:
     next_offset: int
     checkpoints: Mapping[int, int]
 
+    @property
+    def offsets(self) -> list[int]:
+        """The checkpoint of each flush group; -1: it has none."""
+        return [self.checkpoints.get(group, -1) for group in range(self.group_count)]
+
 
 class StoredShard:
     """Use as a context manager. Raises DamagedStore for what SQLite cannot read."""
