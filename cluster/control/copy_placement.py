@@ -40,6 +40,8 @@ class CopyPlacement:
         """Of (dataset, node): shards that it has no part in, but may have files of."""
         self._failed: dict[ShardKey, set[str]] = {}
         """Nodes in sync that could not open what they have, since the shard was Active last."""
+        self._unasked: set[ShardKey] = set()
+        """Whose leader could not be given the order to lead: it is given again, and no other asked instead."""
         self._unheard: set[ShardKey] = set()
         """Whose leader has not said yet which of those that were in sync with the former one follow it."""
 
@@ -120,6 +122,7 @@ class CopyPlacement:
         if not config.is_replicated:
             return CopySet(copies.version + 1) if copies.followers else copies
         key = (dataset.name, entry.shard)
+        self._unasked.discard(key)
         (self._unheard.add if {*copies.in_sync} - {leader} else self._unheard.discard)(key)
         if not copies.in_sync:
             return copies if config.shares_store else CopySet(copies.version + 1, (), (leader,))
@@ -179,8 +182,17 @@ class CopyPlacement:
         """It is Active."""
         self._failed.pop((dataset.name, shard), None)
 
+    def erred(self, dataset: KnownDataset, shard: int, *, is_unheard: bool) -> None:
+        """Its leader cannot open what it has; ``is_unheard``: or could not be asked to."""
+        (self._unasked.add if is_unheard else self._unasked.discard)((dataset.name, shard))
+
     def next_candidate(self, dataset: KnownDataset, entry: ShardEntry) -> str | None:
-        """Who is to lead a shard that its present leader cannot open; None: all that are there were asked."""
+        """Who is to lead a shard that its present leader cannot open.
+
+        None: all that are there were asked, or that one has not been.
+        """
+        if (dataset.name, entry.shard) in self._unasked:
+            return None
         failed = self._failed.setdefault((dataset.name, entry.shard), set())
         if entry.node is not None:
             failed.add(entry.node)
@@ -240,6 +252,7 @@ class CopyPlacement:
         self._astray = {key: shards for key, shards in self._astray.items() if key[0] != dataset.name}
         for shard in range(len(dataset.shard_map)):
             self._failed.pop((dataset.name, shard), None)
+            self._unasked.discard((dataset.name, shard))
             self._unheard.discard((dataset.name, shard))
 
     def drop_astray(self, dataset: KnownDataset) -> list[ManagerCommand]:

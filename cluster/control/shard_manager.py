@@ -376,8 +376,10 @@ class ShardManager:
         if moved == entry:
             return []
         self._table.change(dataset, [moved])
-        if dataset.config.is_replicated and (commands := self._placement.copy_reported(dataset, entry, moved)):
-            return commands
+        if dataset.config.is_replicated:
+            is_unheard = isinstance(report.event, IngestionError) and report.event.is_unheard
+            if commands := self._placement.copy_reported(dataset, entry, moved, is_unheard=is_unheard):
+                return commands
         persist: list[ManagerCommand] = [PersistShardMap(dataset.shard_map)] if moved.node is None else []
         return persist + self._table.publish(dataset)
 

@@ -47,8 +47,10 @@ class ShardEntry:
         return self.shard, self.epoch, self.copies.version
 
 
-_BLOCK_LENGTH = 64
-"""A change copies one block, and the list of blocks; a comparison looks through the blocks that differ."""
+_BLOCK_LENGTH = 256
+"""A change copies one block, and the list of blocks; a comparison looks through the list, and the blocks that differ.
+Of 65,536 shards, a block and the list are as long as each other.
+"""
 
 
 class ShardEntries(Sequence[ShardEntry]):
@@ -140,8 +142,9 @@ class ShardEntries(Sequence[ShardEntry]):
         """Entries that ``former``, which has as many, has otherwise."""
         assert len(self) == len(former), f"{len(former)} shards became {len(self)}"
         for number in compress(count(), map(is_not, self._blocks, former._blocks)):
-            for entry, known in zip(self._blocks[number], former._blocks[number], strict=True):
-                if entry is not known and entry != known:
+            block, other = self._blocks[number], former._blocks[number]
+            for entry, known in compress(zip(block, other, strict=True), map(is_not, block, other)):
+                if entry != known:
                     yield entry
 
     # ---- the index

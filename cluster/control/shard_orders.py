@@ -157,7 +157,7 @@ class ShardOrders:
             case StartShards():  # its death is heard of elsewhere; anything else is the shards' error
                 self._turn.warn("a node took no shards node=%s dataset=%s error=%s", node, order.config.name, problem)
                 if hears_reports:
-                    error = IngestionError(f"{node} did not take it: {problem}")
+                    error = IngestionError(f"{node} did not take it: {problem}", is_unheard=True)
                     shards = self._still_ordered(order)
                     reports = [ShardReport(order.config.name, shard, epoch, error) for shard, epoch in shards]
                     self.reported(node, order.incarnation, reports)

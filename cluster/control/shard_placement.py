@@ -312,12 +312,18 @@ class ShardPlacement:
                 commands += self._switch(dataset, node, [entry], "it is in sync now, and an operator moves it there")
         return commands
 
-    def copy_reported(self, dataset: KnownDataset, former: ShardEntry, entry: ShardEntry) -> list[ManagerCommand]:
-        """What else follows from its leader's word: one that cannot open what it has is not the only one to ask."""
+    def copy_reported(
+        self, dataset: KnownDataset, former: ShardEntry, entry: ShardEntry, *, is_unheard: bool
+    ) -> list[ManagerCommand]:
+        """What else follows from its leader's word: one that cannot open what it has is not the only one to ask.
+
+        ``is_unheard``: it has not said it, as it could not be asked.
+        """
         if entry.status.kind is StatusKind.ACTIVE:
             self.copies.opened(dataset, entry.shard)
         elif entry.status.kind is StatusKind.ERROR:
             self._is_even = False
+            self.copies.erred(dataset, entry.shard, is_unheard=is_unheard)
             if former.status.kind is not StatusKind.ACTIVE:  # else it is opened anew there, at once
                 return self._ask_others_to_lead(dataset)
         return []

@@ -84,11 +84,13 @@ class IngestionStarted(ShardEvent):
 class IngestionError(ShardEvent):
     """The owner cannot go on, and ``reason`` says why, for the operator.
 
-    ``stored_epoch``: the higher epoch that the shard's store has, if that is why.
+    ``stored_epoch``: the higher epoch that the shard's store has, if that is why. ``is_unheard``: the owner did not say
+    so; it could not be asked.
     """
 
     reason: str
     stored_epoch: int = 0
+    is_unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from filoray.cluster.actor_names import slot_index
 from filoray.cluster.config.dataset import DatasetConfig
-from filoray.cluster.control.copy_set import ONE_COPY, CopySet
-from filoray.cluster.control.shard_map import ShardEntry, ShardMap
-from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind, parse_status
+from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import Unavailable
@@ -38,6 +35,7 @@ from filoray.cluster.store.meta_tables import (
     NODES,
     OPENED_SHARDS,
     RESTART_LEFT,
+    SHARD_ENTRIES,
     SHARD_EPOCHS,
     TABLES,
 )
@@ -48,6 +46,7 @@ from filoray.cluster.store.postgres import (
     postgres_engine,
     postgres_url,
 )
+from filoray.cluster.store.shard_rows import map_of, text_of
 
 SQLITE_FILE = "coordinator.db"
 
@@ -91,6 +90,8 @@ class MetaStore:
     def __init__(self, url: str) -> None:
         self._url = postgres_url(url, or_sqlite=True)
         self._generation: int | None = None
+        self._written: dict[str, ShardMap] = {}
+        """What the store has for certain, as nobody else has written to it since."""
         self._hold: contextlib.ExitStack | None = None
         if self._url.get_backend_name() == "sqlite":
             self._engine = sa.create_engine(self._url)
@@ -212,19 +213,23 @@ class MetaStore:
         with self._reading() as connection:
             dataset_rows = connection.execute(sa.select(DATASETS).order_by(DATASETS.c.name)).all()
             epoch_rows = connection.execute(sa.select(SHARD_EPOCHS)).all()
+            entry_rows = connection.execute(sa.select(SHARD_ENTRIES)).all()
             generation_rows = connection.execute(sa.select(DATASET_GENERATIONS)).all()
             drained = frozenset(connection.execute(sa.select(DRAINED_NODES.c.name)).scalars())
         epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
         # A name with epochs and without generation is one of a store from before there were generations: it had one.
         generations = dict.fromkeys((row.dataset for row in epoch_rows), 0)
         generations |= {row.name: row.generation for row in generation_rows}
+        texts: dict[str, dict[int, str]] = {}
+        for row in entry_rows:
+            texts.setdefault(row.dataset, {})[row.shard] = row.entry
         maps, deleting = [], []
         for row in dataset_rows:
             config = DatasetConfig.from_json(row.config)
             if row.is_deleting:
                 deleting.append(config)
             else:
-                maps.append((config, _map_from_json(config, row.shard_map, epochs, members)))
+                maps.append((config, map_of(config, row.shard_map, texts.get(row.name, {}), epochs, members)))
         return RestoredState(tuple(maps), tuple(deleting), epochs, members, drained, generations)
 
     def opened_shards(self) -> dict[tuple[str, int], int]:
@@ -271,13 +276,13 @@ class MetaStore:
     def put_opened(self, opened: Mapping[tuple[str, int], int]) -> None:
         """As ``opened_shards`` gives them."""
         rows = [{"dataset": name, "shard": shard, "generation": number} for (name, shard), number in opened.items()]
-        insert = self._insert(OPENED_SHARDS)
-        newer = {"generation": insert.excluded.generation}
         with self._writing() as connection:
-            connection.execute(insert.on_conflict_do_update(index_elements=["dataset", "shard"], set_=newer), rows)
+            self._put_of_shards(connection, OPENED_SHARDS, "generation", rows)
 
     def put_dataset(self, config: DatasetConfig, *, is_deleting: bool) -> None:
+        self._written.pop(config.name, None)
         with self._writing() as connection:
+            connection.execute(sa.delete(SHARD_ENTRIES).where(SHARD_ENTRIES.c.dataset == config.name))
             values: dict[str, object] = {"config": config.to_json(), "shard_map": None, "is_deleting": is_deleting}
             self._upsert(connection, DATASETS, {"name": config.name}, values)
             self._upsert(connection, DATASET_GENERATIONS, {"name": config.name}, {"generation": config.generation})
@@ -288,30 +293,26 @@ class MetaStore:
             self._upsert(connection, DATASET_GENERATIONS, {"name": name}, {"generation": generation})
 
     def forget_dataset(self, name: str) -> None:
+        self._written.pop(name, None)
         with self._writing() as connection:
+            connection.execute(sa.delete(SHARD_ENTRIES).where(SHARD_ENTRIES.c.dataset == name))
             connection.execute(sa.delete(DATASETS).where(DATASETS.c.name == name))
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
-        """Owners and epochs, together."""
+        """Owners and epochs, together, of shards that are not as they were written last."""
+        name = shard_map.dataset
+        former = self._written.pop(name, None)  # if this fails, what the store has then is not known
+        changed = list(shard_map.changed_since(former))
+        of_shard = [{"dataset": name, "shard": entry.shard} for entry in changed]
+        entries = [{**key, "entry": text_of(entry)} for key, entry in zip(of_shard, changed, strict=True)]
+        epochs = [{**key, "epoch": entry.epoch} for key, entry in zip(of_shard, changed, strict=True) if entry.epoch]
         with self._writing() as connection:
-            connection.execute(
-                sa.update(DATASETS)
-                .where(DATASETS.c.name == shard_map.dataset)
-                .values(shard_map=_map_to_json(shard_map))
-            )
-            rows = [
-                {"dataset": shard_map.dataset, "shard": entry.shard, "epoch": entry.epoch}
-                for entry in shard_map.shards
-                if entry.epoch
-            ]
-            if rows:
-                insert = self._insert(SHARD_EPOCHS)
-                connection.execute(
-                    insert.on_conflict_do_update(
-                        index_elements=["dataset", "shard"], set_={"epoch": insert.excluded.epoch}
-                    ),
-                    rows,
-                )
+            if former is None:  # an earlier release that comes back is not to take an old map for the last one
+                connection.execute(sa.update(DATASETS).where(DATASETS.c.name == name).values(shard_map=None))
+            self._put_of_shards(connection, SHARD_ENTRIES, "entry", entries)
+            self._put_of_shards(connection, SHARD_EPOCHS, "epoch", epochs)
+        if self._generation is not None:  # whoever writes next after this is refused, or this no more
+            self._written[name] = shard_map
 
     def put_drained(self, node: str, *, is_drained: bool) -> None:
         """Whether the node is to have no shards."""
@@ -358,18 +359,19 @@ class MetaStore:
     def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         return postgresql.insert(table) if self._engine.dialect.name == "postgresql" else sqlite.insert(table)
 
+    def _put_of_shards(
+        self, connection: sa.Connection, table: sa.Table, column: str, rows: list[dict[str, object]]
+    ) -> None:
+        if rows:
+            insert = self._insert(table)
+            newer = {column: insert.excluded[column]}
+            connection.execute(insert.on_conflict_do_update(index_elements=["dataset", "shard"], set_=newer), rows)
+
     def _upsert(
         self, connection: sa.Connection, table: sa.Table, key: dict[str, object], values: dict[str, object]
     ) -> None:
         insert = self._insert(table).values({**key, **values})
         connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
-
-
-def _copies_of_row(copies: tuple[int, list[str], list[str]] | None = None) -> CopySet:
-    if copies is None:
-        return ONE_COPY
-    version, followers, in_sync = copies
-    return CopySet(version, tuple(followers), tuple(in_sync))
 
 
 def _prepare_sqlite(connection: object, _record: object) -> None:
@@ -378,30 +380,3 @@ def _prepare_sqlite(connection: object, _record: object) -> None:
     cursor.execute("PRAGMA synchronous=FULL")  # an epoch must survive what a power-durable shard file survives
     cursor.execute("PRAGMA busy_timeout=10000")
     cursor.close()
-
-
-def _map_to_json(shard_map: ShardMap) -> str:
-    return json.dumps([_entry_to_row(entry) for entry in shard_map.shards])
-
-
-def _entry_to_row(entry: ShardEntry) -> list[object]:
-    """Where a shard has copies, they stand at the row's end."""
-    row: list[object] = [str(entry.status), entry.status.reason, entry.node, entry.epoch]
-    copies = entry.copies
-    return row if copies == ONE_COPY else [*row, [copies.version, copies.followers, copies.in_sync]]
-
-
-def _map_from_json(
-    config: DatasetConfig, text: str | None, epochs: dict[tuple[str, int], int], members: dict[str, int]
-) -> ShardMap:
-    """The map as it was, but an owner that certainly died leaves its shards Down. Versions are the manager's."""
-    initial = ShardMap.initial(config.name, config.num_shards)
-    rows = json.loads(text) if text is not None else [[str(e.status), "", None, 0] for e in initial.shards]
-    entries = []
-    for shard, (status_text, reason, node, epoch, *copies) in enumerate(rows):
-        status = ShardStatus(parse_status(status_text).kind, reason=reason)
-        if status.kind in OWNED and node not in members:
-            status, node = ShardStatus(StatusKind.DOWN), None
-        last_epoch = max(epoch, epochs.get((config.name, shard), 0))
-        entries.append(ShardEntry(shard, status, node, last_epoch, _copies_of_row(*copies)))
-    return ShardMap(config.name, initial.version, tuple(entries))

@@ -1,7 +1,9 @@
 """The tables of the MetaStore.
 
 generation    one row: how often a coordinator started on this store
-datasets      name, source configuration (JSON), last shard map (JSON) or null, whether it is being deleted
+datasets      name, source configuration (JSON), whether it is being deleted; last shard map (JSON) or null, as earlier
+              releases wrote it whole
+shard_entries dataset, shard, what the last shard map says of it (JSON); none of datasets that are being deleted
 dataset_generations  name, the last generation of a dataset of that name; rows outlive their dataset
 shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
 opened_shards dataset, shard, the last generation in which it was Active: what it stored then must be there
@@ -38,6 +40,13 @@ SHARD_EPOCHS = sa.Table(
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("shard", sa.Integer, primary_key=True),
     sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+SHARD_ENTRIES = sa.Table(
+    "shard_entries",
+    TABLES,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True),
+    sa.Column("entry", sa.Text, nullable=False),
 )
 DATASET_GENERATIONS = sa.Table(
     "dataset_generations",

@@ -8,6 +8,7 @@ Nothing of Ray's own stays behind to watch it: its parts end or hang and the sup
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import secrets
@@ -52,6 +53,8 @@ ESSENTIAL = ("gcs_server", "raylet")
 _SECRET_VARIABLE = "RAY_AUTH_TOKEN"
 _RAYS_OWN = "r"  # Ray lets everybody into its temporary directory, so it is inside one that only we enter
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024
+_LOGS = ("raylet.out", "raylet.err", "gcs_server.out", "gcs_server.err", "dashboard_agent.log", "runtime_env_agent.log")
+_LOG_BYTES = 1 << 20
 _START_TIMEOUT_S = 60
 _POLITE_S = 2.0
 
@@ -102,7 +105,20 @@ class RayRuntime:
 
     def raylet_socket(self) -> Path:
         """Through which new processes find it."""
-        return Path(self.temp_dir) / _RAYS_OWN / "session_latest" / "sockets" / "raylet"
+        return self._latest() / "sockets" / "raylet"
+
+    def _latest(self) -> Path:
+        return Path(self.temp_dir) / _RAYS_OWN / "session_latest"
+
+    def keep_logs(self, directory: Path) -> None:
+        """Copy what its own parts said last there, in place of a former Ray's: ``stop`` removes it."""
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700)
+        for name in _LOGS:
+            with contextlib.suppress(FileNotFoundError), (self._latest() / "logs" / name).open("rb") as log:
+                log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_BYTES))
+                (directory / name).write_bytes(log.read())
+                (directory / name).chmod(0o600)
 
     def stop(self, polite_s: float = _POLITE_S) -> None:
         """End it and its actors; removes its temporary directory."""

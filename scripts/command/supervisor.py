@@ -36,6 +36,8 @@ from filoray.command.supervision import HangWatch, Restarts, SupervisionLimits
 logger = logging.getLogger("filoray.supervisor")
 
 NAME = "supervisor"
+ENDED_RAY = "ended-ray"
+"""In the data directory: the logs of the Ray that was brought back last."""
 _HANG_CHECK_S = 1.0
 _REPLACED_BY_RAY = ("ray::CoordinatorActor", "ray::Gateway", "ray::SeedDiscovery")
 
@@ -161,6 +163,7 @@ class Supervisor:
             )
             return False
         logger.warning("%s; bringing Ray and the actors back in %d ms", problem, at_ms - now_ms)
+        self._keep_logs(ray)
         ray.stop(polite_s=0)
         time.sleep((at_ms - now_ms) / 1000)
         began_s = time.monotonic()
@@ -169,6 +172,13 @@ class Supervisor:
             logger.warning("the cluster is back took_s=%.1f", time.monotonic() - began_s)
         self._forget_what_was_seen()
         return True
+
+    def _keep_logs(self, ray: RayRuntime) -> None:
+        """Why it ended is in there, if anywhere."""
+        try:
+            ray.keep_logs(self._data_dir / ENDED_RAY)
+        except OSError as error:
+            logger.warning("the logs of that Ray cannot be kept: %s", error)
 
     def _relaunch(self) -> bool:
         # In our session, so that what ends us ends it.

@@ -21,6 +21,7 @@ from steady_load import SERIES, START_MS, Load, assert_nothing_lost
 
 from filoray.cluster.process.process_identity import process_name
 from filoray.command.ray_runtime import RayRuntime
+from filoray.command.supervisor import ENDED_RAY
 
 CONFIG = "filoray.supervisor { hang-timeout = 2s, restart-backoff = 100ms, restart-backoff-max = 100ms }"
 LONG = pytest.mark.skipif(not os.environ.get("FILORAY_CHAOS_LONG"), reason="one agent will do: FILORAY_CHAOS_LONG=1")
@@ -70,6 +71,7 @@ def test_what_ends_ray_ends_no_cluster(cluster: RunningCluster, part: str, numbe
     assert_nothing_lost(cluster, load, dataset=dataset)
     assert ray.processes() == []
     assert not Path(ray.temp_dir).exists()
+    assert (cluster.data_dir / ENDED_RAY / "raylet.out").read_bytes()
     assert cluster.get("/__members").json() == members
     after = cluster.launched()
     assert [after[name] for name in ("urls", "supervisor", "token")] == [

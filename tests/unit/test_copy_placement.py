@@ -163,6 +163,18 @@ def test_one_that_cannot_open_its_copy_is_followed_by_another_that_is_in_sync() 
     assert not kinds_of(feed(manager, report("node-1", 0, IngestionError("damaged"), 3, 2)), StopShards)
 
 
+def test_one_that_could_not_be_asked_to_lead_is_asked_again_and_counts_as_no_failure() -> None:
+    """Else a shard whose only whole copy could not be reached for a moment stays with one that lost its disk."""
+    manager = copied()
+    feed(manager, MemberLost("node-0", 1, "killed"), MemberGone("node-0", 1))
+    assert entry(manager).node == "node-1"
+    feed(manager, MembersJoined((MemberJoined("node-0", 2),)))
+    unheard = report("node-1", 0, IngestionError("node-1 did not take it: cut off", is_unheard=True), 2)
+    assert not kinds_of([*feed(manager, unheard), *feed(manager, SpreadDue(1))], StopShards)
+    commands = feed(manager, report("node-1", 0, IngestionError("it is damaged"), 2))
+    assert kinds_of(commands, StopShards) == [StopShards("node-1", 1, "metrics", ((0, 2),))]
+
+
 def test_an_operator_moves_a_shard_by_a_copy_that_joins_and_then_leads() -> None:
     manager = copied("node-0", "node-1", "node-2")
     commands = feed(manager, ShardsMoved("metrics", "node-2", (0,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from postgres_server import PostgresServer, running_postgres
 
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.control.copy_set import CopySet
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import ShardStatus, StatusKind
 from filoray.cluster.errors import Unavailable
@@ -75,6 +77,87 @@ def test_shards_of_a_node_that_is_no_more_are_down(open_store: OpenStore) -> Non
     ((_, shard_map),) = store.restored_state({"node-1": 1}).shard_maps
     assert [entry.status.kind for entry in shard_map.shards] == [StatusKind.DOWN, StatusKind.ACTIVE]
     assert [entry.epoch for entry in shard_map.shards] == [3, 2]
+
+
+def test_only_what_changed_is_written_and_all_is_there(open_store: OpenStore) -> None:
+    store = open_store()
+    store.next_generation()
+    store.put_dataset(_config("a"), is_deleting=False)
+    first = ShardMap("a", 9, (_entry(0, StatusKind.ACTIVE, "node-0", 3), _entry(1, StatusKind.ACTIVE, "node-1", 2)))
+    store.put_shard_map(first)
+    statements: list[object] = []
+    sa.event.listen(store._engine, "before_cursor_execute", lambda *seen: statements.append(seen[3]))
+    copies = CopySet(4, ("node-2",), ("node-1", "node-2"))
+    second = first.with_entries([replace(first[1], epoch=5, copies=copies)])
+    store.put_shard_map(second)
+    written = [shown for shown in statements if "a" in _values(shown)]
+    assert written
+    assert not any(0 in _values(shown) for shown in written), "shard 0 is as it was"
+    ((_, shard_map),) = open_store().restored_state({"node-0": 1, "node-1": 1}).shard_maps
+    assert shard_map.shards == second.shards
+    assert store.restored_state({}).epochs == {("a", 0): 3, ("a", 1): 5}
+
+
+def _values(parameters: object) -> list[object]:
+    """Of one statement, or of many at once."""
+    if isinstance(parameters, dict):
+        return list(parameters.values())
+    assert isinstance(parameters, list | tuple)
+    return [value for one in parameters for value in (_values(one) if isinstance(one, dict | tuple | list) else [one])]
+
+
+def test_a_map_whose_writing_failed_is_written_whole_the_next_time(open_store: OpenStore) -> None:
+    store = open_store()
+    store.next_generation()
+    store.put_dataset(_config("a"), is_deleting=False)
+    first = ShardMap("a", 9, (_entry(0, StatusKind.ACTIVE, "node-0", 3), _entry(1, StatusKind.ACTIVE, "node-1", 2)))
+    store.put_shard_map(first)
+    second = first.with_entries([replace(first[0], epoch=4)])
+
+    def refuse(*_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    sa.event.listen(store._engine, "commit", refuse)
+    with pytest.raises(Unavailable):
+        store.put_shard_map(second)
+    sa.event.remove(store._engine, "commit", refuse)
+    third = second.with_entries([replace(second[1], epoch=6)])
+    store.put_shard_map(third)
+    ((_, shard_map),) = store.restored_state({"node-0": 1, "node-1": 1}).shard_maps
+    assert shard_map.shards == third.shards
+
+
+def test_nothing_is_left_of_the_map_of_a_dataset_that_is_set_up_anew(open_store: OpenStore) -> None:
+    store = open_store()
+    store.next_generation()
+    for _ in range(2):
+        store.put_dataset(_config("a"), is_deleting=False)
+        ((_, fresh),) = store.restored_state({}).shard_maps
+        assert {entry.node for entry in fresh.shards} == {None}
+        entries = (_entry(0, StatusKind.ACTIVE, "node-0", 3), _entry(1, StatusKind.ACTIVE, "node-1", 2))
+        store.put_shard_map(ShardMap("a", 9, entries))
+        ((_, shard_map),) = store.restored_state({"node-0": 1, "node-1": 1}).shard_maps
+        assert shard_map.shards == entries
+
+
+def test_a_map_that_an_earlier_release_wrote_whole_is_read(open_store: OpenStore) -> None:
+    store = open_store()
+    store.put_dataset(_config("a"), is_deleting=False)
+    whole = '[["ShardStatusActive", "", "node-0", 3, [7, ["node-1"], ["node-0"]]], ["ShardStatusStopped", "", null, 2]]'
+    with store._engine.begin() as connection:
+        connection.execute(sa.text("UPDATE datasets SET shard_map = :whole"), {"whole": whole})
+    ((_, shard_map),) = store.restored_state({"node-0": 4}).shard_maps
+    expected = (
+        replace(_entry(0, StatusKind.ACTIVE, "node-0", 3), copies=CopySet(7, ("node-1",), ("node-0",))),
+        _entry(1, StatusKind.STOPPED, None, 2),
+    )
+    assert shard_map.shards == expected
+    moved = shard_map.with_entries([replace(shard_map[1], epoch=9)])
+    store.put_shard_map(moved)
+    ((_, shard_map),) = store.restored_state({"node-0": 4}).shard_maps
+    assert shard_map.shards == moved.shards
+    with store._engine.begin() as connection:
+        assert connection.execute(sa.text("SELECT shard_map FROM datasets")).scalar() is None
 
 
 def test_epochs_outlive_their_dataset(open_store: OpenStore) -> None:
