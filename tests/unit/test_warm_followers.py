@@ -7,21 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from copying_nodes import CopyingCluster, CopyingNode, copied_dataset
+from copying_nodes import Answer, CopyingCluster, CopyingNode, copied_dataset
 from postgres_server import PostgresServer, running_postgres
-from shards import NOW_MS, container
+from shards import NOW_MS, container, shard_spec
 from waiting import wait_until
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.errors import BadData
 from filoray.cluster.process.clocks import steady_ms, wall_ms
 from filoray.nodes.data.write_outcome import WriteOutcome
+from filoray.nodes.host.append_jobs import AppendJob, PendingWrite
+from filoray.nodes.host.replication.leader_stream import LeaderStream
+from filoray.nodes.memstore.replica_entries import CommitEntry, ReplicaEntry
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.column_store import StoreState
 from filoray.nodes.memstore.store.snapshot_pieces import Item, Kind, pieces_of
 from filoray.nodes.memstore.store.store_errors import CopyDiffers
 from filoray.nodes.memstore.store.warm_store import SnapshotRows, WarmStore
 from filoray.nodes.memstore.upkeep.retention_clock import ClockReading
+from filoray.nodes.wire.write_reply import Refused
 
 UP = {"__name__": "up"}
 TAKEN_OVER = "taken over warm"
@@ -224,3 +228,27 @@ def test_rows_that_do_not_belong_there_are_refused(items: list[Item], problem: s
         rows.add(piece)
     with pytest.raises(BadData, match="not the last one"):
         rows.check_whole()
+
+
+def test_a_bad_container_is_its_senders_affair_alone(tmp_path: Path) -> None:
+    shard = Shard.open(shard_spec(tmp_path))
+    told: list[tuple[int, ReplicaEntry]] = []
+    stream = LeaderStream("a shard", shard, lambda seq, entry: told.append((seq, entry)))
+    answers = [Answer() for _ in range(3)]
+    good = [container([({**UP, "instance": str(i)}, [(NOW_MS, 1.0)])]) for i in range(2)]
+    stream.append(
+        [
+            AppendJob(("prom", 3), 1, data, PendingWrite(answer.take, [None]), 0)
+            for data, answer in zip([good[0], b"no container", good[1]], answers, strict=True)
+        ]
+    )
+    replies = [answer.wait() for answer in answers]
+    assert [type(reply) for reply in replies] == [WriteOutcome, Refused, WriteOutcome]
+    assert [(seq, type(entry)) for seq, entry in told] == [(2, CommitEntry), (3, CommitEntry)]
+    stream.close()
+    shard.append([container([(UP, [(NOW_MS, 1.0)])])])
+    assert len(told) == 2, "nobody is told any more"
+    failed: list[Exception] = []
+    stream.snapshot(lambda snapshot, seq: snapshot.close(), failed.append)
+    assert "closed here" in str(failed[0])
+    shard.close()
