@@ -240,7 +240,8 @@ class CopyPlacement:
         counted = self._staying(dataset) if counts_absent else open_nodes
         copies = (_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None)
         wanted = min(config.num_replicas, len(counted))
-        added = missing_copies(copies, wanted, self._loads(dataset), open_nodes, counted, count_max)
+        machines = table.machines
+        added = missing_copies(copies, wanted, self._loads(dataset), open_nodes, counted, count_max, machines)
         return self._add(dataset, added, "there are too few copies")
 
     def _nodes_for_copies(self) -> set[str]:
@@ -256,7 +257,7 @@ class CopyPlacement:
         """One more copy on a node that has few, for which another may go afterwards."""
         loads, open_nodes = self._loads(dataset), self._table.open_nodes
         copies = [_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None]
-        found = next_copy_move(copies, loads, open_nodes)
+        found = next_copy_move(copies, loads, open_nodes, self._table.machines)
         return [] if found is None else self._add(dataset, {found[0]: [found[1]]}, "copies become even")
 
     def drop_surplus(self, dataset: KnownDataset) -> list[ManagerCommand]:
@@ -272,7 +273,7 @@ class CopyPlacement:
                 continue
             is_leaving = any(node in table.drained - self._keeps_copies for node in entry.copies.followers)
             if len(entry.copies.followers) + 1 > count or is_leaving:
-                node = surplus_copy(_copies(entry), count, entry.copies.in_sync, loads, open_nodes)
+                node = surplus_copy(_copies(entry), count, entry.copies.in_sync, loads, open_nodes, table.machines)
                 if node is not None:
                     dropped[entry.shard] = node
                     loads[node] -= 1

@@ -41,7 +41,7 @@ class RestoredState:
     """What the MetaStore remembers. ``members``: nodes (with incarnation) that lived when last heard of.
 
     ``drained``: nodes that are to have no shards. ``generations``: the last one of each dataset's name, those included
-    that are no more.
+    that are no more. ``machines``: addresses of those that nodes are on for good.
     """
 
     shard_maps: tuple[tuple[DatasetConfig, ShardMap], ...] = ()
@@ -50,6 +50,13 @@ class RestoredState:
     members: Mapping[str, int] = field(default_factory=dict)
     drained: frozenset[str] = frozenset()
     generations: Mapping[str, int] = field(default_factory=dict)
+    machines: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def nodes_with_copies(self) -> frozenset[str]:
+        """Those that have, or are to have, copies of shards of any data set."""
+        copies = [entry.copies for _, shard_map in self.shard_maps for entry in shard_map.shards]
+        return frozenset(node for one in copies for node in (*one.followers, *one.in_sync))
 
 
 class ShardTable:
@@ -60,6 +67,8 @@ class ShardTable:
         self.members: dict[str, int] = dict(restored.members)
         self.unconfirmed: set[str] = set(restored.members)
         self.drained: set[str] = set(restored.drained)
+        self.machines: dict[str, str] = dict(restored.machines)
+        """Of nodes, those that are away among them: the address of the machine where they are, or were last."""
         self.datasets: dict[str, KnownDataset] = {}
         self.fences = Fences()
         self.now_ms = 0

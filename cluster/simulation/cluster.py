@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from filoray.cluster.actor_names import gateway_name, node_name, slot_index
 from filoray.cluster.cluster_view import ClusterView
@@ -57,8 +57,8 @@ SHARDS_MAX = 1 << 21
 
 
 @functools.lru_cache
-def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> ServerConfig:
-    """``lease_ms``: 0 for one machine."""
+def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int, *, has_own_disks: bool = False) -> ServerConfig:
+    """``lease_ms``: 0 for one machine. ``has_own_disks``: each of many, with what its nodes have."""
     default = default_server_config()
     node = dataclasses.replace(
         default.node,
@@ -69,6 +69,7 @@ def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> Serve
         restart_backoff_ms=100,
         restart_backoff_max_ms=2000,
         lease_ms=lease_ms,
+        is_spread_over_machines=has_own_disks,
     )
     seed = dataclasses.replace(default.seed, seed_node_count=1, form_wait_ms=10_000)
     return dataclasses.replace(
@@ -77,7 +78,7 @@ def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> Serve
         dataset_limits=dataclasses.replace(default.dataset_limits, max_shards=SHARDS_MAX),
         node=node,
         seed=seed,
-        column_store_url="postgresql+psycopg://simulated" if lease_ms else None,
+        column_store_url="postgresql+psycopg://simulated" if lease_ms and not has_own_disks else None,
     )
 
 
@@ -110,7 +111,8 @@ class SimulatedCluster:
 
     ``record``: filled with what happens to shards. ``attention``: all there is, by default.
     ``machine_count``: machines between which nodes are moved; 0: all nodes stay where they are launched.
-    ``has_standby``: two coordinators are there, of which one may lead.
+    ``has_standby``: two coordinators are there, of which one may lead. ``has_own_disks``: each machine has, with the
+    copies of the nodes that are there for good.
     """
 
     def __init__(
@@ -124,15 +126,18 @@ class SimulatedCluster:
         machine_count: int = 0,
         *,
         has_standby: bool = False,
+        has_own_disks: bool = False,
     ) -> None:
         self.node_count = node_count
+        self.machine_count = machine_count
+        self.has_own_disks = has_own_disks
         rates = self.drawn_rates = rates or FaultRates()
         attention = attention or Attention()
         self.world = SimulatedWorld(seed, rates, attention.lines_max)
         self.watch = ShardWatch(self.world, record, attention.look_every_ms)
         self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms, attention.audit_every_ms)
-        self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
-        files = SimulatedDisks()
+        self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms, has_own_disks=has_own_disks)
+        files = SimulatedDisks(are_apart=has_own_disks)
         faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
         self._machines = SimulatedMachines(machine_count, node_count)
         self._around = Surroundings(self.world, self.checkers, faulty, files, self._machines, self.watch)
@@ -167,7 +172,8 @@ class SimulatedCluster:
         self._ask(lambda request: StopOrdered(request, dataset, (shard,)))
 
     def start_shard(self, dataset: str, shard: int, node_index: int) -> None:
-        address = f"akka://filo-server@127.0.0.1:{2552 + node_index}"
+        host = self._around.files.homes.get(node_name(node_index), "127.0.0.1")
+        address = f"akka://filo-server@{host}:{2552 + node_index}"
         self._ask(lambda request: StartOrdered(request, dataset, address, (shard,)))
 
     def move_shard(self, dataset: str, shard: int, node_index: int) -> None:
@@ -212,22 +218,30 @@ class SimulatedCluster:
             self.world.note("%s is cut off", node.name)
 
     def lose_disk(self, index: int) -> str:
-        """All copies that the node has, and its process. Why that is not done, or "".
+        """All copies that the node has, and its process. Why that is not done, or ""."""
+        name = node_name(index)
+        if problem := self._loss_problem({name}):
+            return problem
+        self.world.note("%s loses its disk", name)
+        self.kill_node(index)
+        self._around.files.lose(name)
+        return ""
+
+    def _loss_problem(self, names: Collection[str]) -> str:
+        """Why the copies of those nodes must not be lost together, or "".
 
         Of each shard another copy that is in sync must be left, and still be in sync when what its leader proposes, and
         the coordinator may hear of when that is gone, was taken.
         """
-        name, around = node_name(index), self._around
-        for stored in around.files.copies_on(name):
-            leaders = [node.copies.leader(stored[:2]) for node in self._processes(index)]
+        around = self._around
+        for stored in [stored for name in names for stored in around.files.copies_on(name)]:
+            processes = [node for process, node in around.nodes.items() if process[0] in names]
+            leaders = [node.copies.leader(stored[:2]) for node in processes]
             proposed = [nodes for leader in leaders if leader is not None for nodes in leader.core.proposed]
             for nodes in (around.store.durable_in_sync(stored[:3]), *proposed):
-                others = [other for other in nodes if other != name and (*stored[:3], other) in around.files]
-                if name in nodes and not others:
+                others = [other for other in nodes if other not in names and (*stored[:3], other) in around.files]
+                if stored[3] in nodes and not others:
                     return f"no other copy of {stored[:2]} is in sync"
-        self.world.note("%s loses its disk", name)
-        self.kill_node(index)
-        around.files.lose(name)
         return ""
 
     def set_node_apart(self, index: int) -> None:
@@ -253,6 +267,32 @@ class SimulatedCluster:
             self.world.note("machine %s is lost", machine.address)
             for node in [node for node in self._around.nodes.values() if node.machine == machine.id]:
                 kill_process(self._around, node, "with its machine")
+
+    def lose_machine_with_disks(self, index: int) -> str:
+        """And with all copies that are there; not the last machine. Why that is not done, or ""."""
+        homes, address = self._around.files.homes, self._machines.address_at(index)
+        names = {node for node, home in homes.items() if home == address}
+        if problem := self._loss_problem(names):
+            return problem
+        if not self._machines.is_missing(index) and len(self._machines.present()) == 1:
+            return "another must be there"
+        self.lose_machine(index)
+        for name in sorted(names):
+            self.world.note("%s loses its disk", name)
+            self._around.files.lose(name)
+        return ""
+
+    def cut_machine(self, index: int) -> None:
+        """Its nodes can be reached by gateways only, neither by the coordinator nor by other nodes."""
+        homes, address = self._around.files.homes, self._machines.address_at(index)
+        for number in [slot_index(node) for node, home in homes.items() if home == address]:
+            self.cut_node(number)
+            self.set_node_apart(number)
+
+    def join_missing_machines(self) -> None:
+        for index in range(self.machine_count):
+            if self._machines.is_missing(index):
+                self.join_machine(index)
 
     def join_machine(self, index: int) -> None:
         self._machines.join(index)
@@ -318,6 +358,11 @@ class SimulatedCluster:
         self._around.store.is_full = False
 
     # ---- what tests ask
+
+    @property
+    def homes(self) -> Mapping[str, str]:
+        """Of nodes on machines with disks of their own: by node the address."""
+        return self._around.files.homes
 
     @property
     def trace(self) -> list[str]:

@@ -59,6 +59,9 @@ class FaultRates:
         )
 
 
+NODE_LEASE_MS = 8000
+"""Of nodes that are on many machines."""
+
 TROUBLES = (
     "crash",
     "lose",
@@ -86,7 +89,7 @@ def draw_rates(dice: random.Random) -> FaultRates:
     is_spread = dice.random() < 0.5  # over machines, which are far from each other
     rates = FaultRates(
         latency_ms=dice.choice((20, 600) if is_spread else (2, 20, 400)),
-        lease_ms=8000 if is_spread else 0,
+        lease_ms=NODE_LEASE_MS if is_spread else 0,
         crash=dice.choice((0, 0, 0.003, 0.03)),
         lose=dice.choice((0, 0, 0.02, 0.1)),
         double=dice.choice((0, 0.2)),

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_core import CoordinatorCore
+from filoray.cluster.control.copy_spreading import machine_count
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import StatusKind
@@ -57,6 +58,8 @@ def service_ailment(core: CoordinatorCore, around: Surroundings) -> str:
                 return f"{name}: {entry} acknowledges what nobody will find: {stored}"
             if config.has_copies and (problem := _copies_ailment(around, entry, file, config, rooms)):
                 return f"{name}: {entry}: {problem}"
+            if config.has_copies and (problem := _crowding(around, entry, members)):
+                return f"{name}: {entry}: {problem}"
     left = sorted(file for file, stored in around.files.items() if file not in wanted and not stored.is_late)
     return f"files are left: {left}" if left else ""
 
@@ -87,6 +90,14 @@ def _copies_ailment(
         if list(follower.ids) != ids[: len(follower.ids)]:
             return f"{holder} has other samples than the leader"
     return ""
+
+
+def _crowding(around: Surroundings, entry: ShardEntry, members: Iterable[str]) -> str:
+    """Whether copies are on one machine though there are others that have none."""
+    holders = [node for node in (entry.node, *entry.copies.followers) if node is not None]
+    homes = around.files.homes
+    count, wanted = machine_count(holders, homes), min(len(holders), machine_count(members, homes))
+    return f"its copies are on {count} machines, not on {wanted}" if count < wanted else ""
 
 
 def unevenness(manager: ShardManager) -> str:

@@ -19,7 +19,7 @@ from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.candidates import RESTART_MS
 from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken, ShardKey
 from filoray.cluster.simulation.cluster import Replicas, SimulatedCluster
-from filoray.cluster.simulation.faults import FaultRates, draw_rates
+from filoray.cluster.simulation.faults import NODE_LEASE_MS, FaultRates, draw_rates
 from filoray.cluster.simulation.shard_watch import HistoryRecord
 from filoray.cluster.store.coordinator_store import CoordinatorStore
 
@@ -38,8 +38,8 @@ class HistoryShape:
 
     ``duration_ms``: of the phase of faults; None: as long as ``faults_max`` take. ``calendar_jump_ms_max``: how far
     calendars are set wrong, ahead or behind. ``chosen_faults``: numbers (from 1) of those that happen; None: all.
-    ``num_replicas``: copies of each shard, as far as there are nodes for them; None: drawn. More than one are kept on
-    nodes that need no lease only.
+    ``num_replicas``: copies of each shard, as far as there are nodes for them; None: drawn. Where more are asked for,
+    nodes are on machines with disks of their own in half of all histories; else all are on one, without leases.
     ``without``: names of troubles (``faults.TROUBLES``) that do not come, whatever is drawn.
     """
 
@@ -124,11 +124,22 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
     node_count = shape.node_count or dice.randint(1, 5)
     rates = _without(draw_rates(dice), shape.without)
     if shape.has_standby:
-        rates = replace(rates, lease_ms=rates.lease_ms or 8000)
+        rates = replace(rates, lease_ms=rates.lease_ms or NODE_LEASE_MS)
+    machine_count = 0
     if shape.num_replicas is not None and shape.num_replicas > 1:
-        rates = replace(rates, lease_ms=0)
-    copies = _draw_copies(seed, shape, node_count, rates)
-    cluster = SimulatedCluster(seed, node_count, rates, store, record, has_standby=shape.has_standby)
+        machine_count = _draw_machine_count(seed, node_count)
+        rates = replace(rates, lease_ms=NODE_LEASE_MS if machine_count else 0)
+    copies = _draw_copies(seed, shape, node_count, rates, machine_count)
+    cluster = SimulatedCluster(
+        seed,
+        node_count,
+        rates,
+        store,
+        record,
+        machine_count=machine_count,
+        has_standby=shape.has_standby,
+        has_own_disks=machine_count > 0,
+    )
     faults: list[FaultMark] = []
     try:
         _live_through_faults(cluster, dice, shape, copies, faults)
@@ -143,16 +154,24 @@ DatasetCopies = Mapping[str, Replicas]
 """By data set."""
 
 
-def _draw_copies(seed: int, shape: HistoryShape, node_count: int, rates: FaultRates) -> DatasetCopies:
+def _draw_machine_count(seed: int, node_count: int) -> int:
+    """Of machines with disks of their own; 0: all nodes are on one."""
+    dice = random.Random(f"machines {seed}")
+    return dice.randint(1, min(3, node_count)) if dice.random() < 0.5 else 0
+
+
+def _draw_copies(
+    seed: int, shape: HistoryShape, node_count: int, rates: FaultRates, machine_count: int
+) -> DatasetCopies:
     """By dice of their own, so that histories without copies are as they were before there were any.
 
-    None are kept by nodes that need leases: their shards are in a database that all of them reach.
+    None are kept by nodes that need leases, but those with disks of their own: their shards are in a database.
     """
     dice = random.Random(f"copies {seed}")
     copies = {}
     for dataset in ("alpha", "beta"):
         count = dice.choice((1, 1, 2, 2, 3)) if shape.num_replicas is None else shape.num_replicas
-        count = 1 if rates.lease_ms else min(count, max(2, node_count))
+        count = 1 if rates.lease_ms and not machine_count else min(count, max(2, node_count))
         copies[dataset] = Replicas(count, dice.randint(1, min(count, 2, node_count)))
     return copies
 
@@ -190,6 +209,7 @@ def _heal(cluster: SimulatedCluster) -> None:
     cluster.resume_coordinator()
     cluster.mend_coordinators()
     cluster.advance(2 * RESTART_MS)
+    cluster.join_missing_machines()
     for index in range(cluster.node_count):
         cluster.resume_node(index)
         cluster.mend_node(index)
@@ -212,8 +232,13 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape, copies: Datas
         healed.looked(ailment and f"not healthy after {patience_ms} ms of peace: {ailment}")
         if not last:
             cluster.delete_dataset("beta")
-            cluster.kill_node(0)
+            if cluster.machine_count > 1:
+                problem = cluster.lose_machine_with_disks(0)
+                cluster.checkers.machine_may_go.looked(problem)
+            else:
+                cluster.kill_node(0)
             cluster.advance(_PEACE_MS)
+            cluster.join_missing_machines()
     even = cluster.checkers.even
     even.looked(cluster.unevenness())
     before = cluster.owners()
@@ -282,6 +307,14 @@ def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistorySh
             _Fault(4, "kill leader", shard, lambda: cluster.kill_node(_owner(cluster, dataset, number, index))),
             _Fault(3, "kill follower", shard, lambda: cluster.kill_node(_follower(cluster, dataset, number, index))),
             _Fault(3, "cut node from others", node, lambda: cluster.set_node_apart(index)),
+        ]
+    if cluster.has_own_disks:
+        machine = index % cluster.machine_count
+        where = str(machine)
+        faults += [
+            _Fault(4, "lose machine with its disks", where, lambda: cluster.lose_machine_with_disks(machine)),
+            _Fault(8, "machines join", "", cluster.join_missing_machines),
+            _Fault(4, "cut machine", where, lambda: cluster.cut_machine(machine)),
         ]
     if shape.has_standby:
         from_store, from_nodes = dice.choice(((True, True), (True, False), (False, True)))

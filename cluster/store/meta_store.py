@@ -35,6 +35,7 @@ from filoray.cluster.store.meta_tables import (
     GENERATION,
     IDENTITY,
     NODE_COUNT,
+    NODE_MACHINES,
     NODES,
     OPENED_SHARDS,
     RESTART_LEFT,
@@ -214,6 +215,7 @@ class MetaStore:
             epoch_rows = connection.execute(sa.select(SHARD_EPOCHS)).all()
             generation_rows = connection.execute(sa.select(DATASET_GENERATIONS)).all()
             drained = frozenset(connection.execute(sa.select(DRAINED_NODES.c.name)).scalars())
+            machine_rows = connection.execute(sa.select(NODE_MACHINES)).all()
         epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
         # A name with epochs and without generation is one of a store from before there were generations: it had one.
         generations = dict.fromkeys((row.dataset for row in epoch_rows), 0)
@@ -225,7 +227,8 @@ class MetaStore:
                 deleting.append(config)
             else:
                 maps.append((config, _map_from_json(config, row.shard_map, epochs, members)))
-        return RestoredState(tuple(maps), tuple(deleting), epochs, members, drained, generations)
+        machines = {row.name: row.address for row in machine_rows}
+        return RestoredState(tuple(maps), tuple(deleting), epochs, members, drained, generations, machines)
 
     def opened_shards(self) -> dict[tuple[str, int], int]:
         """(dataset, shard) to the last generation in which it was Active."""
@@ -322,6 +325,11 @@ class MetaStore:
                 connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
             else:
                 connection.execute(sa.delete(DRAINED_NODES).where(DRAINED_NODES.c.name == node))
+
+    def put_machine(self, node: str, address: str) -> None:
+        """The machine where the node's files are, for good."""
+        with self._writing() as connection:
+            self._upsert(connection, NODE_MACHINES, {"name": node}, {"address": address})
 
     def put_incarnation(self, node: str, incarnation: int) -> None:
         """Before the process exists."""
