@@ -17,6 +17,8 @@ class FaultRates:
     late_ms: int = 3000
     lease_ms: int = 0
     """0: all nodes are on one machine, and need no lease."""
+    has_own_disks: bool = False
+    """Each of many machines, with the copies of the nodes that are there for good."""
     heartbeat_ms: int = 500
     crash: float = 0.0
     """The coordinator ends after any single effect."""
@@ -53,6 +55,7 @@ class FaultRates:
         return FaultRates(
             latency_ms=self.latency_ms,
             lease_ms=self.lease_ms,
+            has_own_disks=self.has_own_disks,
             heartbeat_ms=self.heartbeat_ms,
             fault_every_ms=self.fault_every_ms,
             work_every_ms=self.work_every_ms,

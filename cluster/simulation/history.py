@@ -128,7 +128,7 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
     machine_count = 0
     if shape.num_replicas is not None and shape.num_replicas > 1:
         machine_count = _draw_machine_count(seed, node_count)
-        rates = replace(rates, lease_ms=NODE_LEASE_MS if machine_count else 0)
+        rates = replace(rates, lease_ms=NODE_LEASE_MS if machine_count else 0, has_own_disks=machine_count > 0)
     copies = _draw_copies(seed, shape, node_count, rates, machine_count)
     cluster = SimulatedCluster(
         seed,
@@ -138,7 +138,6 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
         record,
         machine_count=machine_count,
         has_standby=shape.has_standby,
-        has_own_disks=machine_count > 0,
     )
     faults: list[FaultMark] = []
     try:

@@ -24,12 +24,13 @@ from filoray.http.remote.remote_write_client import encode_write_request
 MACHINES = ("one", "two", "three")
 NODES = 4
 SHARDS = 8
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes minutes to begin
 long = pytest.mark.skipif(not os.environ.get("FILORAY_HOSTS_LONG"), reason="takes minutes: FILORAY_HOSTS_LONG=1")
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManyMachines]:
-    with many_machines(tmp_path_factory.mktemp("hosts"), MACHINES, own_disks=NODES) as running:
+    with many_machines(tmp_path_factory.mktemp("hosts"), MACHINES, "seed.timeout = 300s", own_disks=NODES) as running:
         running.wait_spread(MACHINES, timeout_s=60)
         running.setup(num_shards=SHARDS, min_num_nodes=1, replicas=2)
         yield running

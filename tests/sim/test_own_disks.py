@@ -22,7 +22,7 @@ NODES, MACHINES = 6, 3
 
 
 def cluster(replicas: int = 2) -> SimulatedCluster:
-    made = SimulatedCluster(1, NODES, FaultRates(lease_ms=LEASE_MS), machine_count=MACHINES, has_own_disks=True)
+    made = SimulatedCluster(1, NODES, FaultRates(lease_ms=LEASE_MS, has_own_disks=True), machine_count=MACHINES)
     made.advance(15_000)
     made.set_up_dataset("d", 16, 2, Replicas(replicas))
     made.advance(HEALING_MS)
