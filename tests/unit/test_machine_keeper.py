@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from managed_shards import config as dataset_config
 
@@ -11,6 +12,7 @@ from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.server_config import ServerConfig, default_server_config
 from filoray.cluster.control.coordinator_core import CoordinatorCore, Remembered
 from filoray.cluster.control.coordinator_effects import (
+    Answer,
     Effect,
     KillProcess,
     LaunchProcess,
@@ -25,6 +27,7 @@ from filoray.cluster.control.coordinator_events import (
     CoordinatorEvent,
     GatewayNotPlaced,
     GatewayPlaced,
+    HeartbeatHeard,
     LookDue,
     MachinesSeen,
     MachinesUnknown,
@@ -34,17 +37,20 @@ from filoray.cluster.control.coordinator_events import (
     NodeDied,
     NodeKilled,
     NodeMisplaced,
+    PatienceEnded,
     PlacingDue,
+    ReadyAsked,
     StandbyPlaced,
     Started,
     Ticked,
 )
 from filoray.cluster.control.copy_set import CopySet
+from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.machine_placement import Machine, first_placement
 from filoray.cluster.control.shard_manager import RestoredState
 from filoray.cluster.control.shard_map import ShardMap
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.node_protocol import NodeAnnouncement, StoredCopies
+from filoray.cluster.node_protocol import HeartbeatAnswer, NodeAnnouncement, StoredCopies
 
 A, B, B_AGAIN = Machine("a", "10.0.0.1"), Machine("b", "10.0.0.2"), Machine("b2", "10.0.0.2")
 CONFIG = dataclasses.replace(default_server_config(), node_count=2)
@@ -62,10 +68,11 @@ class Desk:
         is_bound: bool = False,
         config: ServerConfig = CONFIG,
         state: RestoredState = NOTHING,
-        incarnations: Mapping[str, int] = {},  # never changed
+        incarnations: Mapping[str, int] = MappingProxyType({}),
+        machines: Sequence[Machine] = (A, B),
     ) -> None:
         remembered = Remembered(1, KeyPair(b"public", b"secret"), incarnations, {}, {}, state)
-        placement = first_placement(2, A, [A, B], is_bound=is_bound)
+        placement = first_placement(2, A, machines, is_bound=is_bound)
         self.now_ms = 0
         self.core = CoordinatorCore(config, remembered, Moment(0, 0), placement=placement)
 
@@ -228,6 +235,24 @@ def test_a_launch_on_other_machines_finds_nodes_where_they_were() -> None:
     absent = [NodeAbsent(node, 4, "x") for node in ("node-0", "node-1")]
     desk.now_ms = 60_000
     assert sorted(desk.launches(Started(), *absent, *killed, Ticked())) == [("node-0", 5, B.id), ("node-1", 5, A.id)]
+
+
+def test_a_launch_waits_for_no_machine_that_is_not_there_and_says_so() -> None:
+    known = RestoredState(machines={"node-0": A.address, "node-1": B.address})
+    desk = Desk(config=OWN_DISKS, state=known, machines=[A])
+    effects = desk.take(Started(), ReadyAsked(1), answered(0, A))
+    assert [one.node for one in effects if isinstance(one, LaunchProcess)] == ["node-0"]
+    assert not [one for one in effects if isinstance(one, Answer)], "it is not known yet which machines there are"
+    desk.now_ms = OWN_DISKS.seed.form_wait_ms
+    heard = HeartbeatHeard("node-0", 1, HeartbeatAnswer())
+    effects = desk.take(heard, MachinesSeen((A,), "a"), Ticked())
+    waits = [one.event for one in effects if isinstance(one, Remind) and isinstance(one.event, PatienceEnded)]
+    desk.now_ms += 3000
+    (report,) = [one.value for one in [*effects, *desk.take(heard, *waits)] if isinstance(one, Answer)]
+    assert isinstance(report, ReadyReport)
+    assert [problem.partition(",")[0] for problem in report.problems] == [
+        "node-1 is away: its machine 10.0.0.2 is not in this Ray"
+    ]
 
 
 def test_nodes_that_were_all_on_one_machine_stay_there_as_their_files_do() -> None:
