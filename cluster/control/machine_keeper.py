@@ -113,7 +113,7 @@ class MachineKeeper:
         self._turn.emit(Persist(PersistMachine(node, self._homes[node]), cause=self._turn.cause))
 
     def _hold_who_is_away(self) -> None:
-        """Their processes are not started; what is not known of a machine that was not looked for is no reason."""
+        """Nothing of them is started. Before the first look only the machines of the launch are known to be there."""
         if self._homes is not None:
             there = {machine.address for machine in self._machines.values()}
             self._membership.hold(node for node, address in self._homes.items() if address not in there)
