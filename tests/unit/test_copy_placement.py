@@ -268,6 +268,15 @@ def test_what_a_node_has_of_a_data_set_that_was_deleted_without_it_goes_when_it_
     assert not kinds_of(feed(manager, joined("node-3")), DeleteShards), "it is told once"
 
 
+def test_whoever_has_a_machine_of_its_own_is_told_of_a_deletion_as_it_may_have_what_it_was_to_drop() -> None:
+    manager = ShardManager()
+    members = [MemberJoined(f"node-{index}", 1, (), f"10.0.0.{index}") for index in range(3)]
+    feed(manager, MembersJoined(tuple(members)), DatasetSetUp(COPIED), report("node-0", 0, IngestionStarted()))
+    assert not entry(manager).is_on("node-2")
+    deletions = kinds_of(feed(manager, DatasetDeleted("metrics")), DeleteShards)
+    assert sorted(one.node for one in deletions) == ["node-0", "node-1", "node-2"]  # type: ignore[union-attr]
+
+
 def test_copies_go_to_other_machines_and_join_there_before_one_of_two_on_the_same_goes() -> None:
     def at(node: str, machine: str) -> MembersJoined:
         return MembersJoined((MemberJoined(node, 1, (), machine),))
