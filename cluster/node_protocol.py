@@ -55,12 +55,22 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredCopies:
+    """Copies of shards of a data set that a node has on its machine, whoever knows of them."""
+
+    dataset: str
+    generation: int
+    shards: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeAnnouncement:
     """Who a node is and what it holds. ``ray_node_id`` tells whether its process is on the coordinator's machine.
 
     ``public_key``: that of its socket, which is at ``address``; or ``endpoint``: the private one of its machine.
 
-    ``process``: for whoever has to end it. ``clock_ms``: what the clock of its lease reads.
+    ``process``: for whoever has to end it. ``clock_ms``: what the clock of its lease reads. ``stored``: what copies it
+    finds on its machine, where that is its own.
     """
 
     node: str
@@ -73,6 +83,7 @@ class NodeAnnouncement:
     endpoint: str = ""
     process: ProcessIdentity | None = None
     clock_ms: int = 0
+    stored: tuple[StoredCopies, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +119,8 @@ class ShardReport:
 class NodeSpec:
     """What to start as a node: the class is imported by its path, in the node's own process only.
 
-    The class is called as ``cls(name=…, incarnation=…, config=ServerConfig, port=…, gateways_key=…)`` and follows
-    NodeOrders. ``gateways_key``: the public key of those whom an encrypted node may answer.
+    The class is called as ``cls(name=…, incarnation=…, config=ServerConfig, port=…, gateway_keys=…)`` and follows
+    NodeOrders. ``gateway_keys``: of those whom an encrypted node may answer, and as whom it asks others.
     """
 
     class_path: str = "filoray.nodes.host.node.Node"

@@ -15,6 +15,7 @@ import ray
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.copy_set import FollowedShard, ShardCopies
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import (
     CONTROL_GROUP,
     WATCH_GROUP,
@@ -38,12 +39,12 @@ class NodeActor:
     """
 
     def __init__(
-        self, spec: NodeSpec, name: str, incarnation: int, config: ServerConfig, port: int, gateways_key: bytes
+        self, spec: NodeSpec, name: str, incarnation: int, config: ServerConfig, port: int, gateway_keys: KeyPair
     ) -> None:
         log_to_file(config.data_dir, name)
         module, _, class_name = spec.class_path.rpartition(".")
         node_class = getattr(importlib.import_module(module), class_name)
-        node = node_class(name=name, incarnation=incarnation, config=config, port=port, gateways_key=gateways_key)
+        node = node_class(name=name, incarnation=incarnation, config=config, port=port, gateway_keys=gateway_keys)
         self._node = cast(NodeOrders, node)
 
     def start(self) -> NodeAnnouncement:

@@ -27,6 +27,7 @@ from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.coordinator_effects import MachineList
 from filoray.cluster.control.copy_set import FollowedShard, ShardCopies
 from filoray.cluster.control.machine_placement import Machine, Placement
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeSpec, Peer, ShardEpoch
 from filoray.cluster.process.observed_clock import finished_within
 from filoray.cluster.process.process_identity import ProcessIdentity, process_name, started_after_boot_s
@@ -52,7 +53,7 @@ class ActorPort(Protocol):
     """Nodes are named by (slot, incarnation). Calls raise ActorCallFailed, ValueError (no such actor), TimeoutError."""
 
     async def launch(
-        self, node: str, incarnation: int, port: int, gateways_key: bytes, machine: str, timeout_s: float
+        self, node: str, incarnation: int, port: int, gateway_keys: KeyPair, machine: str, timeout_s: float
     ) -> NodeAnnouncement: ...
     async def adopt(self, node: str, incarnation: int, timeout_s: float) -> NodeAnnouncement: ...
     async def heartbeat(self, node: str, incarnation: int, grant: LeaseGrant, timeout_s: float) -> HeartbeatAnswer: ...
@@ -109,7 +110,7 @@ class RayActors:
     # ---- nodes
 
     async def launch(
-        self, node: str, incarnation: int, port: int, gateways_key: bytes, machine: str, timeout_s: float
+        self, node: str, incarnation: int, port: int, gateway_keys: KeyPair, machine: str, timeout_s: float
     ) -> NodeAnnouncement:
         """On ``machine``; "": at home."""
         name = node_actor_name(node, incarnation)
@@ -128,7 +129,7 @@ class RayActors:
             incarnation,
             self._config,
             port,
-            gateways_key,
+            gateway_keys,
         )
         self._handles[name] = handle
         return cast(NodeAnnouncement, await completed(handle.start.remote(), timeout_s))

@@ -141,8 +141,8 @@ class RealWorld:
     def _begin(self, call: Call) -> Coroutine[object, object, CallResult]:
         actors = self._actors
         match call:
-            case LaunchProcess(node, incarnation, port, gateways_key, timeout_ms, machine):
-                return self._come(actors.launch(node, incarnation, port, gateways_key, machine, timeout_ms / 1000))
+            case LaunchProcess(node, incarnation, port, gateway_keys, timeout_ms, machine):
+                return self._come(actors.launch(node, incarnation, port, gateway_keys, machine, timeout_ms / 1000))
             case AdoptProcess(node, incarnation, timeout_ms):
                 return self._come(actors.adopt(node, incarnation, timeout_ms / 1000))
             case WatchProcess(node, incarnation):

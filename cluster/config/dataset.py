@@ -258,6 +258,12 @@ def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], clust
             "database that all nodes reach (filoray.column-store-url), and what is not there yet is in the stream of "
             f"{config.source_factory}: no node can keep it warm for another; leave num-replicas at 1"
         )
+    if cluster.keeps_nodes_at_home and not config.has_copies:
+        raise BadData(
+            f"dataset {config.name}: num-replicas is 1, but each node of this cluster keeps what it has on a machine "
+            "of its own (filoray.node.spread-over-machines), so one lost machine would be lost samples: set "
+            f"num-replicas to 2 or more, which is for what is written to filoray (sourcefactory = {LOG_STREAM_FACTORY})"
+        )
     if len(others) >= limits.max_count:
         raise BadData(
             f"dataset {config.name}: there are {len(others)} datasets already, and filoray.datasets.max-count allows "

@@ -64,10 +64,19 @@ def dataset_directories(data_dir: Path) -> list[DatasetDirectory]:
     return sorted(directory for directory in found if directory.generation == last[directory.dataset])
 
 
+def node_directories(data_dir: Path, node: str) -> Iterator[DatasetDirectory]:
+    """Of each data set, and generation, of which the node has shards' files of its own."""
+    return _directories_in(data_dir / COPIES_DIRECTORY / node, node)
+
+
 def _directories(data_dir: Path) -> Iterator[DatasetDirectory]:
-    folders = [("", data_dir), *((folder.name, folder) for folder in (data_dir / COPIES_DIRECTORY).glob("*"))]
-    for node, folder in folders:
-        for path in folder.glob("*"):
-            parsed = parse_storage_name(path.name)
-            if parsed is not None and next(path.glob("shard-*"), None) is not None:
-                yield DatasetDirectory(*parsed, node, path)
+    yield from _directories_in(data_dir, "")
+    for folder in (data_dir / COPIES_DIRECTORY).glob("*"):
+        yield from _directories_in(folder, folder.name)
+
+
+def _directories_in(folder: Path, node: str) -> Iterator[DatasetDirectory]:
+    for path in folder.glob("*"):
+        parsed = parse_storage_name(path.name)
+        if parsed is not None and next(path.glob("shard-*"), None) is not None:
+            yield DatasetDirectory(*parsed, node, path)

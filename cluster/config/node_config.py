@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from filoray.cluster.addresses import HIGHEST_PORT, is_loopback
 from filoray.cluster.config.config_section import ConfigSection
-from filoray.cluster.config.setting import Choice, Duration, Integer, Size, Text
+from filoray.cluster.config.setting import Choice, Duration, Flag, Integer, Size, Text
 
 Encryption = Literal["between-machines", "always", "never"]
 """Of the data plane's sockets. ``between-machines``: unless ``host`` says that all nodes are on this machine, where the
@@ -39,6 +39,7 @@ class NodeConfig:
     stuck_timeout_ms: Annotated[int, Duration("stuck-timeout", minimum=1000)]
     lease_ms: Annotated[int, Duration("lease", minimum=1000)]
     encryption: Annotated[Encryption, Choice("encryption", get_args(Encryption))]
+    is_spread_over_machines: Annotated[bool, Flag("spread-over-machines")]
 
     @property
     def is_encrypted(self) -> bool:
@@ -50,6 +51,12 @@ class NodeConfig:
                 "encryption",
                 f"never, with host = {self.host!r}, would let whoever reaches a node's port read and write; "
                 "between-machines encrypts and asks for keys, host = 127.0.0.1 keeps to this machine",
+            )
+        if self.is_spread_over_machines and is_loopback(self.host):
+            raise section.error(
+                "spread-over-machines",
+                f"with host = {self.host!r} nodes on other machines could not be reached; host = 0.0.0.0 is every "
+                "interface",
             )
         if self.heartbeat_timeout_ms < 2 * self.heartbeat_interval_ms:
             raise section.error("heartbeat-timeout", "it must be at least twice node.heartbeat-interval")

@@ -123,7 +123,13 @@ class ServerConfig:
     @property
     def is_bound(self) -> bool:
         """Whether all nodes are on one machine: others would not reach them, or not find the shards' files."""
-        return self.column_store_url is None or is_loopback(self.node.host)
+        has_one_disk = self.column_store_url is None and not self.node.is_spread_over_machines
+        return has_one_disk or is_loopback(self.node.host)
+
+    @property
+    def keeps_nodes_at_home(self) -> bool:
+        """Whether nodes are on many machines, and each on its own for good: there are its files, and nowhere else."""
+        return self.column_store_url is None and not self.is_bound
 
     @property
     def lease_ms(self) -> int:
@@ -154,6 +160,11 @@ class ServerConfig:
         for name, first in (("http.port", self.http.port), ("node.port-base", self.node.port_base)):
             if first + self.node_count - 1 > HIGHEST_PORT:
                 raise section.error(name, f"{first} leaves no room for {self.node_count} ports")
+        if self.node.is_spread_over_machines and self.column_store_url is not None:
+            raise section.error(
+                "node.spread-over-machines",
+                "with column-store-url the shards are in a database and nodes on any machine; leave one of them out",
+            )
         if self.seed.seed_node_count > self.node_count:
             raise section.error("seed.seed-node-count", f"it cannot be above node-count ({self.node_count})")
 

@@ -149,7 +149,16 @@ class CoordinatorCore:
         self._membership = membership = _membership(config, remembered, moment)
         self._views = views = ViewBoard(turn, manager, membership, remembered.generation, keys, patience)
         self._shards = shards = ShardOrders(turn, manager, views, dict(remembered.opened), membership, patience)
-        self._machines = machines = MachineKeeper(turn, config, membership, placement, keys.public, patience)
+        self._machines = machines = MachineKeeper(
+            turn,
+            config,
+            membership,
+            placement,
+            keys,
+            patience,
+            known_homes=remembered.shards.machines,
+            veterans={*remembered.incarnations, *remembered.shards.nodes_with_copies},
+        )
         self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, machines, patience)
         self._node_count = config.node_count if remembered.node_count is None else remembered.node_count
         emptied = EmptiedNodes(manager, self._nodes, views)
@@ -158,7 +167,7 @@ class CoordinatorCore:
         self._restart = RollingRestart(
             turn, manager, membership, shards, self._nodes, views, emptied, self._spreader, remembered.restart_left
         )
-        launch = LaunchVerdict(turn, config, manager, membership, shards, views, patience)
+        launch = LaunchVerdict(turn, config, manager, membership, shards, views, patience, machines)
         self._launch = launch
         self._requests = OperatorRequests(
             turn, config, manager, membership, shards, views, launch, self._restart, self._scaling, patience

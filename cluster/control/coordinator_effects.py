@@ -18,6 +18,7 @@ from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.machine_placement import Machine
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.shard_messages import ForgetDataset, PersistDataset, PersistDrained, PersistShardMap
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, NodeProcessId, Peer
 
@@ -60,6 +61,14 @@ class PersistNodeCount:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class PersistMachine:
+    """Remember the address of the machine that the node is on for good."""
+
+    node: str
+    address: str
+
+
 Durable = (
     PersistDataset
     | ForgetDataset
@@ -70,6 +79,7 @@ Durable = (
     | PersistOpened
     | PersistRestart
     | PersistNodeCount
+    | PersistMachine
 )
 
 
@@ -88,7 +98,7 @@ class LaunchProcess(CoordinatorEffect):
     node: str
     incarnation: int
     port: int
-    gateways_key: bytes
+    gateway_keys: KeyPair
     timeout_ms: int
     machine: str = ""
 

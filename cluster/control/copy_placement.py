@@ -295,7 +295,8 @@ class CopyPlacement:
         copies = [_copies(entry) for entry in entries if entry.node is not None]
         if not copies:
             return []
-        added = missing_copies(copies, wanted, dataset.copies.loads(), open_nodes, counted, count_max)
+        loads, machines = dataset.copies.loads(), self._table.machines
+        added = missing_copies(copies, wanted, loads, open_nodes, counted, count_max, machines)
         return self._add(dataset, added, "there are too few copies")
 
     def _nodes_for_copies(self) -> set[str]:
@@ -310,7 +311,7 @@ class CopyPlacement:
         """One more copy on a node that has few, for which another may go afterwards."""
         loads, open_nodes = dataset.copies.loads(), self._table.open_nodes
         copies = [_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None]
-        found = next_copy_move(copies, loads, open_nodes)
+        found = next_copy_move(copies, loads, open_nodes, self._table.machines)
         return [] if found is None else self._add(dataset, {found[0]: [found[1]]}, "copies become even")
 
     def drop_surplus(self, dataset: KnownDataset, moving: Collection[ShardKey]) -> list[ManagerCommand]:
@@ -324,7 +325,7 @@ class CopyPlacement:
         entries = [dataset.shard_map[shard] for shard in dataset.copies.may_exceed(count, leaving)]
         if not entries:
             return []
-        loads = dataset.copies.loads()
+        loads, machines = dataset.copies.loads(), self._table.machines
         dropped: dict[int, str] = {}
         for entry in entries:
             is_moving = (dataset.name, entry.shard) in moving
@@ -332,7 +333,7 @@ class CopyPlacement:
                 continue
             is_leaving = any(node in leaving for node in entry.copies.followers)
             if len(entry.copies.followers) + 1 > count or is_leaving:
-                node = surplus_copy(_copies(entry), count, entry.copies.in_sync, loads, open_nodes)
+                node = surplus_copy(_copies(entry), count, entry.copies.in_sync, loads, open_nodes, machines)
                 if node is not None:
                     dropped[entry.shard] = node
                     loads[node] -= 1

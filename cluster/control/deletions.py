@@ -2,15 +2,19 @@
 
 What a node is to delete it is told once, and says only that it is done: what it was told in between would count as done
 with it, so a node that has an order gets no other. What no node was told of waits for one.
+
+Where each node has a machine of its own, nobody else can delete what one has that is away: a deletion is over without
+it, and what is left is deleted when the node is back and says what it found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.assignment import node_order
+from filoray.cluster.node_protocol import StoredCopies
 
 
 @dataclass(slots=True)
@@ -26,6 +30,7 @@ class Deletions:
 
     def __init__(self, restored: Iterable[DatasetConfig] = ()) -> None:
         """Nobody is known to have been told of ``restored``."""
+        self._found: dict[str, tuple[StoredCopies, ...]] = {}
         self._by_name = {config.name: _Deletion(config, {None: tuple(range(config.num_shards))}) for config in restored}
 
     def __contains__(self, name: str) -> bool:
@@ -76,3 +81,20 @@ class Deletions:
             by_node = deletion.by_node
             if node in by_node:
                 by_node[None] = tuple(sorted({*by_node.get(None, ()), *by_node.pop(node)}))
+
+    # ---- what is left on nodes' own machines
+
+    def found(self, node: str, stored: tuple[StoredCopies, ...]) -> None:
+        """What ``node`` has found on its machine when it came."""
+        self._found[node] = stored
+
+    def take_left(
+        self, members: Collection[str], present: Collection[tuple[str, int]]
+    ) -> list[tuple[str, StoredCopies]]:
+        """Of ``members`` what they found of data sets that are not ``present`` (name, generation): each once."""
+        left = []
+        for node in sorted(self._found.keys() & set(members), key=node_order):
+            kept = tuple(one for one in self._found[node] if (one.dataset, one.generation) in present)
+            left += [(node, one) for one in self._found[node] if one not in kept]
+            self._found[node] = kept
+        return left

@@ -6,6 +6,7 @@ from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.assignment import node_order
 from filoray.cluster.control.conversations import Steps, Until
 from filoray.cluster.control.launch_report import ReadyReport, dataset_problems, is_settled
+from filoray.cluster.control.machine_keeper import MachineKeeper
 from filoray.cluster.control.membership import Membership, SlotState
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.shard_manager import ShardManager
@@ -25,6 +26,7 @@ class LaunchVerdict:
         shards: ShardOrders,
         views: ViewBoard,
         patience: Patience,
+        machines: MachineKeeper,
     ) -> None:
         self._turn = turn
         self._config = config
@@ -33,6 +35,7 @@ class LaunchVerdict:
         self._shards = shards
         self._views = views
         self._patience = patience
+        self._machines = machines
         self.setup_problem = ""
         """Why a dataset of the configuration cannot be set up, or ""."""
 
@@ -77,6 +80,13 @@ class LaunchVerdict:
                 self._manager.drained,
             )
         )
+        away = self._machines.away() or {}
+        problems += tuple(
+            f"{node} is away: its machine {address} is not in this Ray, or cannot be reached; its copies of shards are "
+            "there, and it is back as soon as that is"
+            for node, address in sorted(away.items(), key=lambda item: node_order(item[0]))
+            if node not in self._membership.members()
+        )
         nodes = self._views.view.nodes
         addresses = tuple(str(nodes[node].address) for node in sorted(nodes, key=node_order))
         return ReadyReport(addresses, tuple(sorted(self._manager.datasets)), problems)
@@ -93,7 +103,9 @@ class LaunchVerdict:
         )
 
     def _are_all_up(self) -> bool:
-        return len(self._membership.members()) == len(self._membership.slots)
+        """But for those whose machine is away."""
+        members, away = self._membership.members(), self._machines.away()
+        return away is not None and all(node in members or node in away for node in self._membership.slots)
 
     def _problem(self) -> str:
         """Why the launch fails: a node that failed twice, a dataset of the configuration that cannot be set up."""

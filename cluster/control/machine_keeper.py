@@ -3,16 +3,20 @@
 A part of the CoordinatorCore. Where nodes may be on many machines it looks at them regularly. What is launched goes
 where ``machine_placement.seats_now`` says. A node moves only when that is not even any more and has not been for a
 while: one at a time, when all nodes are there, since to move is to end and be launched elsewhere. A gateway follows
-its node.
+its node. Where each node has its files on a machine of its own, it is launched there or nowhere.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 
 from filoray.cluster.actor_names import gateway_index, gateway_name, node_name, slot_index
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.coordinator_effects import (
     LaunchProcess,
     LookAtMachines,
+    Persist,
+    PersistMachine,
     PlaceGateway,
     PlaceStandby,
 )
@@ -26,15 +30,26 @@ from filoray.cluster.control.coordinator_events import (
     PlacingDue,
     StandbyPlaced,
 )
-from filoray.cluster.control.machine_placement import Machine, Placement, coordinator_machines, seats_now
+from filoray.cluster.control.machine_placement import (
+    Machine,
+    Placement,
+    coordinator_machines,
+    homes_of,
+    new_home,
+    seats_now,
+)
 from filoray.cluster.control.membership import Membership
 from filoray.cluster.control.patience import Patience
 from filoray.cluster.control.turn import Turn
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import NodeAnnouncement
 
 
 class MachineKeeper:
-    """``placement``: that of the launch; None or a bound one: all is where the coordinator's data are."""
+    """``placement``: that of the launch; None or a bound one: all is where the coordinator's data are.
+
+    ``known_homes``: of nodes that have one; ``veterans``: nodes that were there before.
+    """
 
     def __init__(
         self,
@@ -42,8 +57,10 @@ class MachineKeeper:
         config: ServerConfig,
         membership: Membership,
         placement: Placement | None,
-        gateways_key: bytes,
+        gateway_keys: KeyPair,
         patience: Patience,
+        known_homes: Mapping[str, str],
+        veterans: Iterable[str],
     ) -> None:
         self._turn = turn
         self._config = config
@@ -57,12 +74,49 @@ class MachineKeeper:
         """Gateways that are being put on the machine of that id."""
         self._standby = ""
         """The id of the machine where the other coordinator stands by, or is being put; "": not known."""
-        self._gateways_key = gateways_key
+        self._gateway_keys = gateway_keys
         self._patience = patience
+        self._has_looked = False
+        self._homes: dict[str, str] | None = None
+        """By node; None where nodes have none."""
+        self._durable_homes = dict(known_homes)
+        if placement is not None and self._first and config.keeps_nodes_at_home:
+            self._homes = homes_of(known_homes, veterans, placement.home)
+            self._hold_who_is_away()
 
     def begin(self) -> None:
         if self._first:
             self._look()
+
+    # ---- homes
+
+    def away(self) -> Mapping[str, str] | None:
+        """Nodes whose home is not there, with its address; None: that is not known yet."""
+        if self._homes is None:
+            return {}
+        if not self._has_looked:
+            return None
+        there = {machine.address for machine in self._machines.values()}
+        return {
+            node: self._homes[node] for node in self._membership.slots if self._homes.get(node, "") not in {*there, ""}
+        }
+
+    def settle(self, node: str) -> None:
+        """Have it known for good where its home is, before there is anything of it."""
+        if self._homes is None or node in self._durable_homes:
+            return
+        if node not in self._homes:
+            seat = self._first[slot_index(node) % len(self._first)]
+            others = [self._homes[other] for other in self._membership.slots if other in self._homes]
+            self._homes[node] = new_home(seat, others, self._machines.values())
+        self._durable_homes[node] = self._homes[node]
+        self._turn.emit(Persist(PersistMachine(node, self._homes[node]), cause=self._turn.cause))
+
+    def _hold_who_is_away(self) -> None:
+        """Nothing of them is started. Before the first look only the machines of the launch are known to be there."""
+        if self._homes is not None:
+            there = {machine.address for machine in self._machines.values()}
+            self._membership.hold(node for node, address in self._homes.items() if address not in there)
 
     # ---- nodes
 
@@ -79,7 +133,7 @@ class MachineKeeper:
             self._turn.say("node launches node=%s#%d", node, incarnation)
         port, timeout_ms = node_config.port_base + index, node_config.start_timeout_ms
         self._turn.emit(
-            LaunchProcess(node, incarnation, port, self._gateways_key, timeout_ms, machine, cause=self._turn.cause)
+            LaunchProcess(node, incarnation, port, self._gateway_keys, timeout_ms, machine, cause=self._turn.cause)
         )
 
     def answered(self, announcement: NodeAnnouncement) -> None:
@@ -91,10 +145,18 @@ class MachineKeeper:
 
     def _seats_now(self) -> dict[int, Machine]:
         """Where the node of each index should be. Those that came later go on round the machines of the launch."""
+        if self._homes is not None:
+            return self._seats_at_home(self._homes)
         indexes = sorted({slot_index(node) for node in self._membership.slots})
         first = [self._first[index % len(self._first)] for index in indexes]
         present = [self._seats.get(index) for index in indexes]
         return dict(zip(indexes, seats_now(first, present, tuple(self._machines.values())), strict=True))
+
+    def _seats_at_home(self, homes: Mapping[str, str]) -> dict[int, Machine]:
+        """Of the nodes whose home is there."""
+        by_address = {machine.address: machine for machine in self._machines.values()}
+        at_home = {slot_index(node): homes.get(node, "") for node in self._membership.slots}
+        return {index: by_address[home] for index, home in at_home.items() if home in by_address}
 
     # ---- machines
 
@@ -104,8 +166,11 @@ class MachineKeeper:
             turn.say("machines are %s", ", ".join(sorted(machine.address for machine in event.machines)))
             self._same_since_ms = turn.now_ms
         self._machines = machines or self._machines  # the one that looks is there, whatever it sees
+        self._has_looked = True
+        self._hold_who_is_away()
         if turn.now_ms - self._same_since_ms >= self._patience.even_ms:
-            self._even_out()
+            if self._homes is None:
+                self._even_out()
             self._place_standby(event.here)
         self._look_later()
 

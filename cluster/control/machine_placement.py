@@ -2,7 +2,9 @@
 
 Nodes are spread over the machines where any machine can take any shard over, because the shards' data are in a
 database that all reach. Where each shard is a file in the data directory, all nodes stay where that directory is: on
-another machine they would find nothing and begin empty.
+another machine they would find nothing and begin empty. Or each node has a *home*: the address of the one machine where
+it is for good, and its copies of shards with it. While that machine is away the node is away. On another it would
+be taken for one that has what it had, and what it left behind for new when it returned.
 
 Ray is told the machine of each actor and no other will do (hard affinity). Its soft affinity is a wish that is not kept
 for actors that take no resources: its GCS puts them anywhere, and so again when their machine is lost. So the choice is
@@ -11,7 +13,7 @@ made here, and made anew when a machine goes or comes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -44,6 +46,30 @@ def first_placement(count: int, home: Machine, machines: Sequence[Machine], *, i
     others = [] if is_bound else sorted((one for one in machines if one.id != home.id), key=_order)
     order = [home, *others]
     return Placement(home, tuple(order[index % len(order)] for index in range(count)), is_bound)
+
+
+def homes_of(known: Mapping[str, str], veterans: Iterable[str], here: Machine) -> dict[str, str]:
+    """The homes that are ``known``; of ``veterans``, which were there before any had one, ``here``: all were there."""
+    return dict.fromkeys(veterans, here.address) | dict(known)
+
+
+def new_home(seat: Machine, homes: Collection[str], machines: Iterable[Machine]) -> str:
+    """Of a node that has none: where fewest have one, and of those at its ``seat`` of the launch.
+
+    ``homes``: those of all others. ``machines``: that are there; at least one is.
+    """
+
+    def order(machine: Machine) -> tuple[int, bool, tuple[str, str]]:
+        count = sum(home == machine.address for home in homes)
+        return count, machine.address != seat.address, _order(machine)
+
+    return min(machines, key=order).address
+
+
+def home_seats(first: Sequence[Machine], homes: Sequence[str | None], machines: Iterable[Machine]) -> list[Machine]:
+    """Where each gateway begins: beside its node if that has a home that is there, else where ``first`` says."""
+    by_address = {machine.address: machine for machine in sorted(machines, key=_order)}
+    return [by_address.get(home or "", seat) for seat, home in zip(first, homes, strict=True)]
 
 
 def seats_now(

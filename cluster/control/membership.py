@@ -180,6 +180,7 @@ class Membership:
             slot.state = SlotState.RETURNING
             slot.is_member = True
             slot.lease_end_ms = self._lease_end_ms(now_ms)
+        self._held: frozenset[str] = frozenset()
         self._is_adopting = True
         self._formed = any(slot.is_member for slot in self._slots.values())
 
@@ -215,6 +216,10 @@ class Membership:
         for node in self._slots.keys() - self._wanted:
             if self._slots[node].state is SlotState.IDLE:
                 del self._slots[node]
+
+    def hold(self, nodes: Iterable[str]) -> None:
+        """From now on no process is started for those, whose place is not there; for all others one is."""
+        self._held = frozenset(nodes)
 
     # ---- what can be asked
 
@@ -322,7 +327,7 @@ class Membership:
         ]
         for node, slot in self._slots.items():
             waited_ms = now_ms - slot.since_ms
-            if slot.state is SlotState.IDLE and waited_ms >= 0:
+            if slot.state is SlotState.IDLE and waited_ms >= 0 and node not in self._held:
                 slot.state, slot.since_ms = SlotState.LAUNCHING, now_ms
                 slot.incarnation += 1
                 self._last_incarnations[node] = slot.incarnation

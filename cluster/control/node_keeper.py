@@ -7,7 +7,7 @@ it is done: the process's shards are nobody's and its place is empty until then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from filoray.cluster.config.server_config import ServerConfig
@@ -128,6 +128,7 @@ class NodeKeeper:
         turn = self._turn
         match command:
             case PersistIncarnation(node, _):
+                self._machines.settle(node)
                 turn.emit(Persist(command, cause=turn.cause))
                 self._announced_here.discard(node)
                 self._processes[node] = _UNKNOWN
@@ -148,7 +149,9 @@ class NodeKeeper:
     def _joined(self, announcements: tuple[NodeAnnouncement, ...]) -> None:
         for one in announcements:
             self._turn.say("node joined node=%s#%d address=%s pid=%d", one.node, one.incarnation, one.address, one.pid)
-        members = tuple(MemberJoined(one.node, one.incarnation, one.shards) for one in announcements)
+        members = tuple(
+            MemberJoined(one.node, one.incarnation, one.shards, one.address.host, one.stored) for one in announcements
+        )
         self._shards.manage(MembersJoined(members))
         self._views.changed()
 
@@ -166,6 +169,9 @@ class NodeKeeper:
         self._processes[node] = KnownProcess(announcement.pid, event.pid_started_s)
         self._readings_ms[node] = announcement.clock_ms
         turn.emit(Persist(PersistProcess(node, announcement.pid, event.pid_started_s), cause=turn.cause))
+        if unknown := self._shards.unknown_copies(announcement.stored):
+            self._tell(DeathNoticed(node, incarnation, _strange_copies_text(announcement, unknown)))
+            return
         self._tell(NodeAnnounced(announcement))
         self._machines.answered(announcement)
         turn.emit(WatchProcess(node, incarnation, cause=turn.cause))
@@ -265,3 +271,12 @@ class NodeKeeper:
         if event.problem:
             self._turn.warn("a node did not close in order node=%s#%d error=%s", node, incarnation, event.problem)
         self._kill(node, incarnation)
+
+
+def _strange_copies_text(announcement: NodeAnnouncement, datasets: Sequence[str]) -> str:
+    return (
+        f"its machine {announcement.address.host} holds copies of shards of {', '.join(datasets)}, which the "
+        "coordinator's store does not know: that was lost, or the data directory is another cluster's. They are left "
+        "as they are: bring the store back, have the newest copy of each shard taken (filoray tsdb adopt-copies, with "
+        "the copies of all nodes in one directory), or put them aside"
+    )

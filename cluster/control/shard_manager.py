@@ -158,6 +158,10 @@ class ShardManager:
         """Whether a shard may have too few copies in sync without those of ``node``, but will have more soon."""
         return self._placement.needs_copies_of(node)
 
+    def knew(self, dataset: str, generation: int) -> bool:
+        """Whether there is, or ever was, a data set of that name and generation."""
+        return generation <= self._generations.get(dataset, -1)
+
     @property
     def is_even(self) -> bool:
         """Whether no shard is on its way and none is to move."""
@@ -224,6 +228,10 @@ class ShardManager:
                     listed.setdefault(node, []).append(entry.shard)
             # If it is lost before it has closed the shard, the next of that name waits.
             self._table.fence_owner(dataset, entry)
+        if dataset.config.has_copies and self._table.are_nodes_apart:
+            # Any may have a copy that it was to drop, and nobody else can reach it.
+            every = list(range(dataset.config.num_shards))
+            listed |= dict.fromkeys(sorted(self._table.members, key=node_order), every)
         by_node = {node: tuple(shards) for node, shards in listed.items()}
         self._deletions.begin(dataset.config, by_node)
         orders = self._place_deletions(name, sorted(self._table.members, key=node_order))
@@ -262,7 +270,16 @@ class ShardManager:
         if not self._deletions.is_over(name):
             return [*self._place_deletions(name)]
         self._deletions.forget(name)
-        return [ForgetDataset(name)]
+        return [ForgetDataset(name), *self._delete_left_copies()]
+
+    def _delete_left_copies(self) -> list[ManagerCommand]:
+        """What members have on machines of their own of data sets that were deleted while they were away."""
+        present = {(one.config.name, one.config.generation) for one in self._table.datasets.values()}
+        present |= {(name, self._deletions.config(name).generation) for name in self._deletions}
+        return [
+            DeleteShards(node, self._table.members[node], left.dataset, left.shards, left.generation)
+            for node, left in self._deletions.take_left(self._table.members, present)
+        ]
 
     # ---- members
 
@@ -272,10 +289,13 @@ class ShardManager:
             present = self._table.members.get(member.node)
             assert present in (None, member.incarnation), f"{member} joined, but {present} is not gone"
             self._table.members[member.node] = member.incarnation
+            self._table.machines[member.node] = member.machine
+            self._deletions.found(member.node, member.stored)
             commands += self._reconcile(member.node, member.incarnation, member.held)
             commands += self._placement.joined(member)
             self._table.unconfirmed.discard(member.node)
         commands += self._place_all_deletions()
+        commands += self._delete_left_copies()
         self._placement.nodes_changed()
         names = ", ".join(member.node for member in members)
         return commands + self._placement.assign_all(f"{names} joined")

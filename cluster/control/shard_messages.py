@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.copy_set import FollowedShard, ShardCopies
 from filoray.cluster.control.shard_map import ShardMap
-from filoray.cluster.node_protocol import HeldShard, ShardEpoch, ShardReport
+from filoray.cluster.node_protocol import HeldShard, ShardEpoch, ShardReport, StoredCopies
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,16 @@ class ShardsReleased:
 
 @dataclass(frozen=True, slots=True)
 class MemberJoined:
-    """A node is up, or is still there after the coordinator itself came back. ``held``: what it says it holds."""
+    """A node is up, or is still there after the coordinator itself came back. ``held``: what it says it holds.
+
+    ``machine``: the address of its machine. ``stored``: the copies that it found there, where that is its own.
+    """
 
     node: str
     incarnation: int
     held: tuple[HeldShard, ...] = ()
+    machine: str = ""
+    stored: tuple[StoredCopies, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from filoray.cluster.control.shard_messages import (
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, InvalidTransition
 from filoray.cluster.control.turn import Turn
 from filoray.cluster.control.view_board import ViewBoard
-from filoray.cluster.node_protocol import Peer, ShardEpoch, ShardReport
+from filoray.cluster.node_protocol import Peer, ShardEpoch, ShardReport, StoredCopies
 
 
 class ShardOrders:
@@ -82,6 +82,10 @@ class ShardOrders:
     def deletion_problem(self, dataset: str) -> str:
         """What the last order to delete its files failed with, or ""."""
         return self._deletion_problems.get(dataset, "")
+
+    def unknown_copies(self, stored: Sequence[StoredCopies]) -> list[str]:
+        """The data sets of those that there never were, as far as this cluster's store knows."""
+        return sorted({one.dataset for one in stored if not self._manager.knew(one.dataset, one.generation)})
 
     # ---- reports
 

@@ -48,7 +48,7 @@ class RestoredState:
     """What the MetaStore remembers. ``members``: nodes (with incarnation) that lived when last heard of.
 
     ``drained``: nodes that are to have no shards. ``generations``: the last one of each dataset's name, those included
-    that are no more.
+    that are no more. ``machines``: addresses of those that nodes are on for good.
     """
 
     shard_maps: tuple[tuple[DatasetConfig, ShardMap], ...] = ()
@@ -57,6 +57,13 @@ class RestoredState:
     members: Mapping[str, int] = field(default_factory=dict)
     drained: frozenset[str] = frozenset()
     generations: Mapping[str, int] = field(default_factory=dict)
+    machines: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def nodes_with_copies(self) -> frozenset[str]:
+        """Those that have, or are to have, copies of shards of any data set."""
+        copies = [entry.copies for _, shard_map in self.shard_maps for entry in shard_map.shards]
+        return frozenset(node for one in copies for node in (*one.followers, *one.in_sync))
 
 
 class ShardTable:
@@ -67,6 +74,8 @@ class ShardTable:
         self.members: dict[str, int] = dict(restored.members)
         self.unconfirmed: set[str] = set(restored.members)
         self.drained: set[str] = set(restored.drained)
+        self.machines: dict[str, str] = dict(restored.machines)
+        """Of nodes, those that are away among them: the address of the machine where they are, or were last."""
         self.datasets: dict[str, KnownDataset] = {}
         self.fences = Fences()
         self.now_ms = 0
@@ -104,6 +113,11 @@ class ShardTable:
     def open_nodes(self) -> set[str]:
         """The members that may have shards."""
         return self.members.keys() - self.drained
+
+    @property
+    def are_nodes_apart(self) -> bool:
+        """Whether members are on several machines."""
+        return len({self.machines.get(node, "") for node in self.members}) > 1
 
     def unreleased_by(self, dataset: str, shards: Iterable[int]) -> tuple[str, ...]:
         """Former owners that may still hold one of those shards."""

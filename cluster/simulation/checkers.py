@@ -358,6 +358,16 @@ class HealedBecomesWhole(Checker):
             raise self.broken(ailment)
 
 
+class AnyMachineMayGo(Checker):
+    rule = "Where all is well on several machines, the nodes of no machine have the only copies in sync of a shard."
+
+    def looked(self, problem: str) -> None:
+        """When a machine is to be lost with its disks. ``problem``: what would be lost with it, or ""."""
+        self.count += 1
+        if problem:
+            raise self.broken(problem)
+
+
 class EndsEven(Checker):
     rule = "Nodes that stay end with shards spread evenly over them, and then no healthy shard moves."
 
@@ -389,6 +399,7 @@ class Checkers:
         self.retries = RetriesWait()
         self.cores = CoresKeepTheirRules(audit_every_ms)
         self.healed = HealedBecomesWhole()
+        self.machine_may_go = AnyMachineMayGo()
         self.even = EndsEven()
 
     def counts(self) -> dict[str, int]:

@@ -9,14 +9,12 @@ when everything was healed, in ``is_healthy``. ``SimulatedCluster`` is also a Sc
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from filoray.cluster.actor_names import gateway_name, node_name, slot_index
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY
-from filoray.cluster.config.server_config import ServerConfig, default_server_config
 from filoray.cluster.control.coordinator_effects import AnswerValue
 from filoray.cluster.control.coordinator_events import (
     CoordinatorEvent,
@@ -38,10 +36,12 @@ from filoray.cluster.simulation.checkers import Checkers
 from filoray.cluster.simulation.coordinator_lives import CoordinatorLives
 from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.health import NO_COORDINATOR, ailment, service_ailment, unevenness
+from filoray.cluster.simulation.losses import loss_problem
 from filoray.cluster.simulation.machines import SimulatedMachines
 from filoray.cluster.simulation.report_outbox import Batch
 from filoray.cluster.simulation.shard_watch import HistoryRecord, ShardWatch
 from filoray.cluster.simulation.simulated_actors import Surroundings, kill_process
+from filoray.cluster.simulation.simulated_config import HEARTBEATS_MISSED_MAX, simulated_config
 from filoray.cluster.simulation.simulated_coordinator import SimulatedCoordinator
 from filoray.cluster.simulation.simulated_disks import SimulatedDisks
 from filoray.cluster.simulation.simulated_gateway import SimulatedGateway
@@ -49,39 +49,6 @@ from filoray.cluster.simulation.simulated_node import SimulatedNode
 from filoray.cluster.simulation.simulated_store import FaultyStore, ModelStore
 from filoray.cluster.simulation.world import SimulatedWorld
 from filoray.cluster.store.coordinator_store import CoordinatorStore
-
-HEARTBEATS_MISSED_MAX = 5
-START_TIMEOUT_MS = 16_000
-WARM_UP_TIMEOUT_MS = 5000
-SHARDS_MAX = 1 << 21
-"""Of all datasets of a cluster: more than any simulation asks for."""
-
-
-@functools.lru_cache
-def simulated_config(node_count: int, heartbeat_ms: int, lease_ms: int) -> ServerConfig:
-    """``lease_ms``: 0 for one machine."""
-    default = default_server_config()
-    node = dataclasses.replace(
-        default.node,
-        host="0.0.0.0" if lease_ms else default.node.host,
-        heartbeat_interval_ms=heartbeat_ms,
-        heartbeat_timeout_ms=HEARTBEATS_MISSED_MAX * heartbeat_ms,
-        start_timeout_ms=START_TIMEOUT_MS,
-        restart_backoff_ms=100,
-        restart_backoff_max_ms=2000,
-        lease_ms=lease_ms,
-    )
-    balance = dataclasses.replace(default.balance, warm_up_timeout_ms=WARM_UP_TIMEOUT_MS)
-    seed = dataclasses.replace(default.seed, seed_node_count=1, form_wait_ms=10_000)
-    return dataclasses.replace(
-        default,
-        node_count=node_count,
-        dataset_limits=dataclasses.replace(default.dataset_limits, max_shards=SHARDS_MAX),
-        node=node,
-        balance=balance,
-        seed=seed,
-        column_store_url="postgresql+psycopg://simulated" if lease_ms else None,
-    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,13 +96,15 @@ class SimulatedCluster:
         has_standby: bool = False,
     ) -> None:
         self.node_count = node_count
+        self.machine_count = machine_count
         rates = self.drawn_rates = rates or FaultRates()
+        self.has_own_disks = rates.has_own_disks
         attention = attention or Attention()
         self.world = SimulatedWorld(seed, rates, attention.lines_max)
         self.watch = ShardWatch(self.world, record, attention.look_every_ms)
         self.checkers = Checkers(HEARTBEATS_MISSED_MAX * rates.heartbeat_ms, attention.audit_every_ms)
-        self._config = simulated_config(node_count, rates.heartbeat_ms, rates.lease_ms)
-        files = SimulatedDisks()
+        self._config = simulated_config(node_count, rates)
+        files = SimulatedDisks(are_apart=rates.has_own_disks)
         faulty = FaultyStore(store or ModelStore(), self.world, self.checkers, files)
         self._machines = SimulatedMachines(machine_count, node_count)
         self._around = Surroundings(self.world, self.checkers, faulty, files, self._machines, self.watch)
@@ -170,7 +139,8 @@ class SimulatedCluster:
         self._ask(lambda request: StopOrdered(request, dataset, (shard,)))
 
     def start_shard(self, dataset: str, shard: int, node_index: int) -> None:
-        address = f"akka://filo-server@127.0.0.1:{2552 + node_index}"
+        host = self._around.files.homes.get(node_name(node_index), "127.0.0.1")
+        address = f"akka://filo-server@{host}:{2552 + node_index}"
         self._ask(lambda request: StartOrdered(request, dataset, address, (shard,)))
 
     def move_shard(self, dataset: str, shard: int, node_index: int) -> None:
@@ -215,22 +185,13 @@ class SimulatedCluster:
             self.world.note("%s is cut off", node.name)
 
     def lose_disk(self, index: int) -> str:
-        """All copies that the node has, and its process. Why that is not done, or "".
-
-        Of each shard another copy that is in sync must be left, and still be in sync when what its leader proposes, and
-        the coordinator may hear of when that is gone, was taken.
-        """
-        name, around = node_name(index), self._around
-        for stored in around.files.copies_on(name):
-            leaders = [node.copies.leader(stored[:2]) for node in self._processes(index)]
-            proposed = [nodes for leader in leaders if leader is not None for nodes in leader.core.proposed]
-            for nodes in (around.store.durable_in_sync(stored[:3]), *proposed):
-                others = [other for other in nodes if other != name and (*stored[:3], other) in around.files]
-                if name in nodes and not others:
-                    return f"no other copy of {stored[:2]} is in sync"
+        """All copies that the node has, and its process. Why that is not done, or ""."""
+        name = node_name(index)
+        if problem := loss_problem(self._around, {name}):
+            return problem
         self.world.note("%s loses its disk", name)
         self.kill_node(index)
-        around.files.lose(name)
+        self._around.files.lose(name)
         return ""
 
     def set_node_apart(self, index: int) -> None:
@@ -256,6 +217,32 @@ class SimulatedCluster:
             self.world.note("machine %s is lost", machine.address)
             for node in [node for node in self._around.nodes.values() if node.machine == machine.id]:
                 kill_process(self._around, node, "with its machine")
+
+    def lose_machine_with_disks(self, index: int) -> str:
+        """And with all copies that are there; not the last machine. Why that is not done, or ""."""
+        homes, address = self._around.files.homes, self._machines.address_at(index)
+        names = {node for node, home in homes.items() if home == address}
+        if problem := loss_problem(self._around, names):
+            return problem
+        if not self._machines.is_missing(index) and len(self._machines.present()) == 1:
+            return "another must be there"
+        self.lose_machine(index)
+        for name in sorted(names):
+            self.world.note("%s loses its disk", name)
+            self._around.files.lose(name)
+        return ""
+
+    def cut_machine(self, index: int) -> None:
+        """Its nodes can be reached by gateways only, neither by the coordinator nor by other nodes."""
+        homes, address = self._around.files.homes, self._machines.address_at(index)
+        for number in [slot_index(node) for node, home in homes.items() if home == address]:
+            self.cut_node(number)
+            self.set_node_apart(number)
+
+    def join_missing_machines(self) -> None:
+        for index in range(self.machine_count):
+            if self._machines.is_missing(index):
+                self.join_machine(index)
 
     def join_machine(self, index: int) -> None:
         self._machines.join(index)
@@ -321,6 +308,11 @@ class SimulatedCluster:
         self._around.store.is_full = False
 
     # ---- what tests ask
+
+    @property
+    def homes(self) -> Mapping[str, str]:
+        """Of nodes on machines with disks of their own: by node the address."""
+        return self._around.files.homes
 
     @property
     def trace(self) -> list[str]:

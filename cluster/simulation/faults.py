@@ -17,6 +17,8 @@ class FaultRates:
     late_ms: int = 3000
     lease_ms: int = 0
     """0: all nodes are on one machine, and need no lease."""
+    has_own_disks: bool = False
+    """Each of many machines, with the copies of the nodes that are there for good."""
     heartbeat_ms: int = 500
     crash: float = 0.0
     """The coordinator ends after any single effect."""
@@ -53,11 +55,15 @@ class FaultRates:
         return FaultRates(
             latency_ms=self.latency_ms,
             lease_ms=self.lease_ms,
+            has_own_disks=self.has_own_disks,
             heartbeat_ms=self.heartbeat_ms,
             fault_every_ms=self.fault_every_ms,
             work_every_ms=self.work_every_ms,
         )
 
+
+NODE_LEASE_MS = 8000
+"""Of nodes that are on many machines."""
 
 TROUBLES = (
     "crash",
@@ -86,7 +92,7 @@ def draw_rates(dice: random.Random) -> FaultRates:
     is_spread = dice.random() < 0.5  # over machines, which are far from each other
     rates = FaultRates(
         latency_ms=dice.choice((20, 600) if is_spread else (2, 20, 400)),
-        lease_ms=8000 if is_spread else 0,
+        lease_ms=NODE_LEASE_MS if is_spread else 0,
         crash=dice.choice((0, 0, 0.003, 0.03)),
         lose=dice.choice((0, 0, 0.02, 0.1)),
         double=dice.choice((0, 0.2)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_core import CoordinatorCore
+from filoray.cluster.control.copy_spreading import machine_count
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import StatusKind
@@ -60,6 +61,8 @@ def service_ailment(core: CoordinatorCore, around: Surroundings) -> str:
                 return f"{name}: {entry} acknowledges what nobody will find: {stored}"
             copies = _Copies(around, members, entry, file, config)
             if problem := _copies_ailment(copies, rooms) if config.is_replicated else _follower_ailment(entry):
+                return f"{name}: {entry}: {problem}"
+            if config.has_copies and (problem := _crowding(around, entry, members)):
                 return f"{name}: {entry}: {problem}"
     left = sorted(file for file, stored in around.files.items() if file not in wanted and not stored.is_late)
     return f"files are left: {left}" if left else ""
@@ -115,6 +118,14 @@ def _copies_ailment(copies: _Copies, rooms: Collection[str]) -> str:
         if list(follower.ids) != ids[: len(follower.ids)]:
             return f"{holder} has other samples than the leader"
     return ""
+
+
+def _crowding(around: Surroundings, entry: ShardEntry, members: Iterable[str]) -> str:
+    """Whether copies are on one machine though there are others that have none."""
+    holders = [node for node in (entry.node, *entry.copies.followers) if node is not None]
+    homes = around.files.homes
+    count, wanted = machine_count(holders, homes), min(len(holders), machine_count(members, homes))
+    return f"its copies are on {count} machines, not on {wanted}" if count < wanted else ""
 
 
 def unevenness(manager: ShardManager) -> str:

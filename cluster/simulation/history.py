@@ -19,7 +19,7 @@ from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.candidates import RESTART_MS
 from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken, ShardKey
 from filoray.cluster.simulation.cluster import Replicas, SimulatedCluster
-from filoray.cluster.simulation.faults import FaultRates, draw_rates
+from filoray.cluster.simulation.faults import NODE_LEASE_MS, FaultRates, draw_rates
 from filoray.cluster.simulation.shard_watch import HistoryRecord
 from filoray.cluster.store.coordinator_store import CoordinatorStore
 
@@ -43,8 +43,9 @@ class HistoryShape:
 
     ``duration_ms``: of the phase of faults; None: as long as ``faults_max`` take. ``calendar_jump_ms_max``: how far
     calendars are set wrong, ahead or behind. ``chosen_faults``: numbers (from 1) of those that happen; None: all.
-    ``num_replicas``: copies of each shard, as far as there are nodes for them; None: drawn. More than one are files of
-    each node, or, where there is a standby, what nodes have in memory of a database.
+    ``num_replicas``: copies of each shard, as far as there are nodes for them; None: drawn. Where more are asked for,
+    nodes are on machines with disks of their own in half of all histories; else all are on one, without leases, or,
+    where there is a standby, keep in memory what is in a database.
     ``without``: names of troubles (``faults.TROUBLES``) that do not come, whatever is drawn.
     """
 
@@ -129,11 +130,22 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
     node_count = shape.node_count or dice.randint(1, 5)
     rates = _without(draw_rates(dice), shape.without)
     if shape.has_standby:
-        rates = replace(rates, lease_ms=rates.lease_ms or 8000)
-    elif shape.num_replicas is not None and shape.num_replicas > 1:
-        rates = replace(rates, lease_ms=0)
+        rates = replace(rates, lease_ms=rates.lease_ms or NODE_LEASE_MS)
+    machine_count = 0
+    if shape.num_replicas is not None and shape.num_replicas > 1:
+        machine_count = _draw_machine_count(seed, node_count)
+        if machine_count or not shape.has_standby:
+            rates = replace(rates, lease_ms=NODE_LEASE_MS if machine_count else 0, has_own_disks=machine_count > 0)
     copies = _draw_copies(seed, shape, node_count, rates)
-    cluster = SimulatedCluster(seed, node_count, rates, store, record, has_standby=shape.has_standby)
+    cluster = SimulatedCluster(
+        seed,
+        node_count,
+        rates,
+        store,
+        record,
+        machine_count=machine_count,
+        has_standby=shape.has_standby,
+    )
     faults: list[FaultMark] = []
     try:
         _live_through_faults(cluster, dice, shape, copies, faults)
@@ -148,10 +160,16 @@ DatasetCopies = Mapping[str, Replicas]
 """By data set."""
 
 
+def _draw_machine_count(seed: int, node_count: int) -> int:
+    """Of machines with disks of their own; 0: all nodes are on one."""
+    dice = random.Random(f"machines {seed}")
+    return dice.randint(1, min(3, node_count)) if dice.random() < 0.5 else 0
+
+
 def _draw_copies(seed: int, shape: HistoryShape, node_count: int, rates: FaultRates) -> DatasetCopies:
     """By dice of their own, so that histories without copies are as they were before there were any.
 
-    Shards of nodes that need leases are in a database that all of them reach, where nothing waits for copies.
+    Nothing waits for those of shards that are in a database.
     """
     dice = random.Random(f"copies {seed}")
     copies = {}
@@ -159,7 +177,8 @@ def _draw_copies(seed: int, shape: HistoryShape, node_count: int, rates: FaultRa
         count = dice.choice((1, 1, 2, 2, 3)) if shape.num_replicas is None else shape.num_replicas
         count = min(count, max(2, node_count))
         in_sync_min = dice.randint(1, min(count, 2, node_count))
-        copies[dataset] = Replicas(count, 1 if rates.lease_ms else in_sync_min)
+        is_in_database = rates.lease_ms > 0 and not rates.has_own_disks
+        copies[dataset] = Replicas(count, 1 if is_in_database else in_sync_min)
     return copies
 
 
@@ -196,6 +215,7 @@ def _heal(cluster: SimulatedCluster) -> None:
     cluster.resume_coordinator()
     cluster.mend_coordinators()
     cluster.advance(2 * RESTART_MS)
+    cluster.join_missing_machines()
     for index in range(cluster.node_count):
         cluster.resume_node(index)
         cluster.mend_node(index)
@@ -218,8 +238,13 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape, copies: Datas
         healed.looked(ailment and f"not healthy after {patience_ms} ms of peace: {ailment}")
         if not last:
             cluster.delete_dataset("beta")
-            cluster.kill_node(0)
+            if cluster.machine_count > 1:
+                problem = cluster.lose_machine_with_disks(0)
+                cluster.checkers.machine_may_go.looked(problem)
+            else:
+                cluster.kill_node(0)
             cluster.advance(_PEACE_MS)
+            cluster.join_missing_machines()
     _demand_moves_without_a_gap(cluster)
     even = cluster.checkers.even
     even.looked(cluster.unevenness())
@@ -315,6 +340,14 @@ def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistorySh
             _Fault(4, "kill leader", shard, lambda: cluster.kill_node(_owner(cluster, dataset, number, index))),
             _Fault(3, "kill follower", shard, lambda: cluster.kill_node(_follower(cluster, dataset, number, index))),
             _Fault(3, "cut node from others", node, lambda: cluster.set_node_apart(index)),
+        ]
+    if cluster.has_own_disks:
+        machine = index % cluster.machine_count
+        where = str(machine)
+        faults += [
+            _Fault(4, "lose machine with its disks", where, lambda: cluster.lose_machine_with_disks(machine)),
+            _Fault(8, "machines join", "", cluster.join_missing_machines),
+            _Fault(4, "cut machine", where, lambda: cluster.cut_machine(machine)),
         ]
     if shape.has_standby:
         from_store, from_nodes = dice.choice(((True, True), (True, False), (False, True)))

@@ -27,12 +27,23 @@ class SimulatedMachines:
     def seen(self) -> MachineList:
         return MachineList(self.present(), self.present()[0].id)
 
+    def address(self, machine: str) -> str:
+        """Of one that is there, by its id."""
+        return next(one.address for one in self.present() if one.id == machine)
+
     def is_there(self, machine: str) -> bool:
         return not machine or any(one.id == machine for one in self._machines.values())
 
+    def address_at(self, index: int) -> str:
+        """Of the one of that number, also while it is not there."""
+        return f"10.0.0.{index + 1}"
+
+    def is_missing(self, index: int) -> bool:
+        return index not in self._machines
+
     def join(self, index: int) -> None:
         self._joined += 1
-        self._machines[index] = Machine(f"ray-{self._joined}", f"10.0.0.{index + 1}")
+        self._machines[index] = Machine(f"ray-{self._joined}", self.address_at(index))
 
     def lose(self, index: int) -> Machine | None:
         return self._machines.pop(index, None)

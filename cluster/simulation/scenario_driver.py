@@ -47,10 +47,9 @@ from filoray.cluster.chaos.timeline import StatusSeen
 from filoray.cluster.cluster_view import ClusterView
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.cluster import Replicas, SimulatedCluster
-from filoray.cluster.simulation.faults import FaultRates
+from filoray.cluster.simulation.faults import NODE_LEASE_MS, FaultRates
 from filoray.cluster.simulation.simulated_clients import SimulatedClients
 
-LEASE_MS = 8000
 _START_MS_MAX = 60_000
 _LOOK_MS = 1
 _READ_AGAIN_MS = 100
@@ -63,7 +62,7 @@ class SimulatedScenarioDriver:
     poll_ms = 1
 
     def __init__(self, scenario: Scenario, seed: int, witness: Witness) -> None:
-        rates = FaultRates(lease_ms=LEASE_MS if scenario.has_own_machines else 0)
+        rates = FaultRates(lease_ms=NODE_LEASE_MS if scenario.has_own_machines else 0)
         self.cluster = SimulatedCluster(seed, scenario.node_count, rates)
         world = self.cluster.world
         while len(self.members()) < scenario.node_count:

@@ -185,6 +185,9 @@ class SimulatedActors:
         if not around.machines.is_there(launch.machine):
             call.fail(ValueError("there is no such machine"))
             return
+        if around.files.are_apart and any(other[0] == process[0] for other in around.nodes):
+            call.fail(OSError("its port is taken: a former process of the node is still there"))
+            return
         node = around.nodes[process] = SimulatedNode(
             self._world,
             self._checkers,
@@ -196,6 +199,8 @@ class SimulatedActors:
             around.watch,
         )
         node.machine = launch.machine
+        if around.files.are_apart:
+            around.files.homes[process[0]] = around.machines.address(launch.machine)
 
         def come_up() -> None:
             if around.nodes.get(process) is not node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from filoray.cluster.node_protocol import StoredCopies
 from filoray.cluster.simulation.checkers import FileKey, SampleId, StoredKey
 from filoray.cluster.simulation.shard_file import ShardFile
 
@@ -12,10 +13,13 @@ SHARED = ""
 
 
 class SimulatedDisks(dict[StoredKey, ShardFile]):
-    """They outlive processes."""
+    """They outlive processes. ``are_apart``: each node's are on a machine of its own, which is its home."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_apart: bool = False) -> None:
         super().__init__()
+        self.are_apart = are_apart
+        self.homes: dict[str, str] = {}
+        """By node the address of its machine, where they are apart."""
         self._lost: set[StoredKey] = set()
         self._samples = itertools.count(1)
 
@@ -35,7 +39,15 @@ class SimulatedDisks(dict[StoredKey, ShardFile]):
         """Whether it was lost with its disk, and nothing was made there since."""
         return stored in self._lost and stored not in self
 
-    def remove(self, file: FileKey) -> None:
-        """Wherever it is."""
-        for stored in [stored for stored in self if stored[:3] == file]:
+    def remove(self, file: FileKey, node: str) -> None:
+        """Wherever it is on the machine of that node."""
+        home = self.homes.get(node)
+        for stored in [stored for stored in self if stored[:3] == file and self.homes.get(stored[3]) == home]:
             del self[stored]
+
+    def found_by(self, node: str) -> tuple[StoredCopies, ...]:
+        """What a node finds on a machine of its own."""
+        shards: dict[tuple[str, int], list[int]] = {}
+        for dataset, shard, generation, _ in sorted(self.copies_on(node)) if self.are_apart else ():
+            shards.setdefault((dataset, generation), []).append(shard)
+        return tuple(StoredCopies(*key, tuple(numbers)) for key, numbers in shards.items())

@@ -160,8 +160,17 @@ class SimulatedNode(SimulatedProcess):
     # ---- what the coordinator asks
 
     def announcement(self) -> NodeAnnouncement:
-        address = NodeAddress("127.0.0.1", 2552 + slot_index(self.process[0]))
-        return NodeAnnouncement(*self.process, address, 1, self.machine, self.core.held(), clock_ms=self.clock_ms)
+        node = self.process[0]
+        address = NodeAddress(self._files.homes.get(node, "127.0.0.1"), 2552 + slot_index(node))
+        return NodeAnnouncement(
+            *self.process,
+            address,
+            1,
+            self.machine,
+            self.core.held(),
+            clock_ms=self.clock_ms,
+            stored=self._files.found_by(node),
+        )
 
     def take_order(self, order: GiveOrder, call: PendingCall) -> None:
         request = next(self._requests)
@@ -220,7 +229,7 @@ class SimulatedNode(SimulatedProcess):
                 if deletion.own_only:
                     self._files.pop((*file, self.process[0]), None)
                 else:
-                    self._files.remove(file)
+                    self._files.remove(file, self.process[0])
         self.later(CLOSE_MS, lambda: self.handle(FilesDeleted(deletion.request, problem)))
 
     def flush_in_turn(self, turns: tuple[FlushTurn, ...]) -> None:

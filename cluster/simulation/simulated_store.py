@@ -15,8 +15,8 @@ from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import Unavailable
 from filoray.cluster.node_protocol import NodeProcessId
-from filoray.cluster.simulation.checkers import Checkers, FileKey, StoredKey
-from filoray.cluster.simulation.shard_file import ShardFile
+from filoray.cluster.simulation.checkers import Checkers, FileKey
+from filoray.cluster.simulation.simulated_disks import SimulatedDisks
 from filoray.cluster.simulation.world import SimulatedWorld
 from filoray.cluster.store.coordinator_store import CoordinatorStore
 from filoray.cluster.store.meta_store import NodeRow
@@ -35,6 +35,7 @@ class ModelStore:
         self._epochs: dict[tuple[str, int], int] = {}
         self._opened: dict[tuple[str, int], int] = {}
         self._drained: set[str] = set()
+        self._machines: dict[str, str] = {}
         self._restart_left: tuple[NodeProcessId, ...] = ()
         self._node_count: int | None = None
 
@@ -59,7 +60,13 @@ class ModelStore:
                 maps.append((config, ShardMap(config.name, 1, entries)))
         generations = dict.fromkeys((dataset for dataset, _ in self._epochs), 0) | self._generations
         return RestoredState(
-            tuple(maps), tuple(deleting), dict(self._epochs), members, frozenset(self._drained), generations
+            tuple(maps),
+            tuple(deleting),
+            dict(self._epochs),
+            members,
+            frozenset(self._drained),
+            generations,
+            dict(self._machines),
         )
 
     def _restored(self, name: str, entry: ShardEntry, members: dict[str, int]) -> ShardEntry:
@@ -105,6 +112,9 @@ class ModelStore:
     def put_drained(self, node: str, *, is_drained: bool) -> None:
         (self._drained.add if is_drained else self._drained.discard)(node)
 
+    def put_machine(self, node: str, address: str) -> None:
+        self._machines[node] = address
+
     def put_incarnation(self, node: str, incarnation: int) -> None:
         self._nodes[node] = NodeRow(node, incarnation, None, None)
 
@@ -120,7 +130,7 @@ class FaultyStore:
     """
 
     def __init__(
-        self, inner: CoordinatorStore, world: SimulatedWorld, checkers: Checkers, files: Mapping[StoredKey, ShardFile]
+        self, inner: CoordinatorStore, world: SimulatedWorld, checkers: Checkers, files: SimulatedDisks
     ) -> None:
         self._inner = inner
         self._world = world
@@ -177,7 +187,8 @@ class FaultyStore:
         self._write(lambda: self._inner.put_dataset(config, is_deleting=is_deleting))
 
     def forget_dataset(self, name: str) -> None:
-        files = (file for file, stored in self._files.items() if not stored.is_late)
+        # What nodes have on machines of their own, those that are away delete when they are back: looked at in the end.
+        files = (file for file, stored in self._files.items() if not (stored.is_late or self._files.are_apart))
         self._checkers.gone.forgotten(name, self._checkers.served.last_deleted(name), files)
         self._write(lambda: self._inner.forget_dataset(name))
 
@@ -221,6 +232,9 @@ class FaultyStore:
 
     def put_drained(self, node: str, *, is_drained: bool) -> None:
         self._write(lambda: self._inner.put_drained(node, is_drained=is_drained))
+
+    def put_machine(self, node: str, address: str) -> None:
+        self._write(lambda: self._inner.put_machine(node, address))
 
     def put_incarnation(self, node: str, incarnation: int) -> None:
         self._write(lambda: self._inner.put_incarnation(node, incarnation))
@@ -300,6 +314,9 @@ class LifeStore:
 
     def put_shard_map(self, shard_map: ShardMap) -> None:
         self._write().put_shard_map(shard_map)
+
+    def put_machine(self, node: str, address: str) -> None:
+        self._write().put_machine(node, address)
 
     def put_incarnation(self, node: str, incarnation: int) -> None:
         self._write().put_incarnation(node, incarnation)

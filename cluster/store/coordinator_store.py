@@ -12,6 +12,7 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_core import Remembered
 from filoray.cluster.control.coordinator_effects import (
     Durable,
+    PersistMachine,
     PersistNodeCount,
     PersistOpened,
     PersistProcess,
@@ -44,6 +45,7 @@ class CoordinatorStore(Protocol):
     def restart_left(self) -> tuple[NodeProcessId, ...]: ...
     def put_restart(self, left: tuple[NodeProcessId, ...]) -> None: ...
     def put_drained(self, node: str, *, is_drained: bool) -> None: ...
+    def put_machine(self, node: str, address: str) -> None: ...
     def put_incarnation(self, node: str, incarnation: int) -> None: ...
     def put_process(self, node: str, pid: int | None, pid_started_s: float | None) -> None: ...
 
@@ -76,6 +78,8 @@ def persist(store: CoordinatorStore, what: Durable) -> None:
             store.put_shard_map(shard_map)
         case PersistDrained(node, is_drained):
             store.put_drained(node, is_drained=is_drained)
+        case PersistMachine(node, address):
+            store.put_machine(node, address)
         case PersistIncarnation(node, incarnation):
             store.put_incarnation(node, incarnation)
         case PersistProcess(node, pid, pid_started_s):

@@ -32,6 +32,7 @@ from filoray.cluster.store.meta_tables import (
     GENERATION,
     IDENTITY,
     NODE_COUNT,
+    NODE_MACHINES,
     NODES,
     OPENED_SHARDS,
     RESTART_LEFT,
@@ -216,6 +217,7 @@ class MetaStore:
             entry_rows = connection.execute(sa.select(SHARD_ENTRIES)).all()
             generation_rows = connection.execute(sa.select(DATASET_GENERATIONS)).all()
             drained = frozenset(connection.execute(sa.select(DRAINED_NODES.c.name)).scalars())
+            machine_rows = connection.execute(sa.select(NODE_MACHINES)).all()
         epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
         # A name with epochs and without generation is one of a store from before there were generations: it had one.
         generations = dict.fromkeys((row.dataset for row in epoch_rows), 0)
@@ -230,7 +232,8 @@ class MetaStore:
                 deleting.append(config)
             else:
                 maps.append((config, map_of(config, row.shard_map, texts.get(row.name, {}), epochs, members)))
-        return RestoredState(tuple(maps), tuple(deleting), epochs, members, drained, generations)
+        machines = {row.name: row.address for row in machine_rows}
+        return RestoredState(tuple(maps), tuple(deleting), epochs, members, drained, generations, machines)
 
     def opened_shards(self) -> dict[tuple[str, int], int]:
         """(dataset, shard) to the last generation in which it was Active."""
@@ -323,6 +326,11 @@ class MetaStore:
                 connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))
             else:
                 connection.execute(sa.delete(DRAINED_NODES).where(DRAINED_NODES.c.name == node))
+
+    def put_machine(self, node: str, address: str) -> None:
+        """The machine where the node's files are, for good."""
+        with self._writing() as connection:
+            self._upsert(connection, NODE_MACHINES, {"name": node}, {"address": address})
 
     def put_incarnation(self, node: str, incarnation: int) -> None:
         """Before the process exists."""

@@ -7,9 +7,10 @@ shard_entries dataset, shard, what the last shard map says of it (JSON); none of
 dataset_generations  name, the last generation of a dataset of that name; rows outlive their dataset
 shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
 opened_shards dataset, shard, the last generation in which it was Active: what it stored then must be there
-gateway_keys  one row: the key pair by which nodes know gateways
+gateway_keys  one row: the key pair by which nodes know gateways, and each other
 identity      one row: the cluster's id, and path and inode of the store's file when it was opened last
 drained_nodes slot of each node that is to have no shards
+node_machines  slot of each node that is on one machine for good, the address of that
 node_count    one row, if it is not what the launch said: how many nodes there are to be
 restart_left  place, slot and incarnation of each node that a rolling restart has still to replace
 nodes         slot, last incarnation given out, process id and its start time while it is thought alive
@@ -84,6 +85,12 @@ NODES = sa.Table(
     sa.Column("incarnation", sa.BigInteger, nullable=False),
     sa.Column("pid", sa.BigInteger),
     sa.Column("pid_started_s", sa.Float),
+)
+NODE_MACHINES = sa.Table(
+    "node_machines",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("address", sa.Text, nullable=False),
 )
 NODE_COUNT = sa.Table(
     "node_count",

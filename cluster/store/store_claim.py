@@ -1,6 +1,6 @@
 """Whether a coordinator may go by the store that it finds: said where it is not clear, never guessed.
 
-Three things may be wrong with a store that opens well:
+Some things may be wrong with a store that opens well:
 
 * Another coordinator uses it. Then this one ends (``MetaStore.hold``); and should the other only seem to be gone, it
   cannot write any more once this one has begun (``MetaStore`` compares the generation in each write).
@@ -10,6 +10,7 @@ Three things may be wrong with a store that opens well:
   directory put back in its place; if both differ, it is a copy. Then its processes are somebody else's and
   forgotten; and if the original is still there, or where it is cannot be seen, an operator has to say that this copy
   shall begin a life of its own (``adopt-copy``). Which copies of a shard are in sync was copied with it.
+* Each node's files are on a machine of its own, and the launch would have nodes elsewhere; or the other way round.
 * It is new, and shards' files lie there already: the former one was lost. Beginning an empty cluster over them would
   hide their data, so an operator has to say that they are to be taken over (``recover-datasets``). Each directory says
   what it belongs to (``dataset_file.py``); how high the epochs were, the shards' stores say when they are opened.
@@ -70,6 +71,26 @@ def claim(store: MetaStore, config: ServerConfig) -> None:
         _settle_identity(store, store.file, config)
     if config.column_store_url is None:
         _settle_orphans(store, config)
+    _settle_machines(store, config)
+
+
+def _settle_machines(store: MetaStore, config: ServerConfig) -> None:
+    """Nodes that have files on machines of their own find them nowhere else, and shards with one file are on one."""
+    state = store.restored_state({})
+    if config.keeps_nodes_at_home:
+        configs = (*(config for config, _ in state.shard_maps), *state.deleting)
+        if names := sorted(one.name for one in configs if not one.has_copies):
+            raise StoreNotOurs(
+                f"dataset {', '.join(names)}: each shard is one file, where this cluster was launched before; "
+                "filoray.node.spread-over-machines is for data sets with num-replicas of 2 or more. Launch without it, "
+                "and move the samples to another data set (filoray tsdb dump, import)"
+            )
+    elif state.machines:
+        homes = ", ".join(f"{node} on {address}" for node, address in sorted(state.machines.items()))
+        raise StoreNotOurs(
+            f"the nodes of this cluster have their copies of shards on machines of their own ({homes}): launch it with "
+            "filoray.node.spread-over-machines = true, as before"
+        )
 
 
 def _settle_identity(store: MetaStore, file: Path, config: ServerConfig) -> None:
@@ -81,7 +102,8 @@ def _settle_identity(store: MetaStore, file: Path, config: ServerConfig) -> None
         return
     elif found is Relation.COPY:
         original = Path(kept.path)
-        if not config.adopt_copy and (original.exists() or config.column_store_url is not None):
+        is_elsewhere = config.column_store_url is not None or config.keeps_nodes_at_home
+        if not config.adopt_copy and (original.exists() or is_elsewhere):
             raise StoreNotOurs(_copy_text(here.path, original, config))
         logger.warning("the store was copied; its processes are forgotten path=%s original=%s", here.path, original)
         store.forget_processes()

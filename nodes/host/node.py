@@ -22,6 +22,7 @@ from filoray.cluster.control.copy_set import FollowedShard, InSyncProposed, Shar
 from filoray.cluster.control.leader_copies import CopyLimits
 from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import ShardEvent
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import Unavailable
 from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
@@ -53,14 +54,16 @@ _LOOK_UP_S = 10
 class Node:
     """What the coordinator's NodeActor holds: made, named, watched and replaced by the coordinator. See NodeOrders."""
 
-    def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int, gateways_key: bytes) -> None:
+    def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int, gateway_keys: KeyPair) -> None:
         self._name = name
         self._incarnation = incarnation
+        self._has_own_machine = config.keeps_nodes_at_home
         coordinator = LeadingCoordinator(config.coordinators, config.namespace)
         self._reporter = _Reporter(name, incarnation, coordinator)
         self._address = NodeAddress(reachable_host(config.node.host), port)
         self._lease = Lease(is_needed=config.lease_ms > 0)
         check_rate = config.node.replica_check_rate_bytes
+        keys = gateway_keys if config.node.is_encrypted else None
         self._host = ShardHost(
             name,
             config.data_dir,
@@ -74,12 +77,14 @@ class Node:
                 CopyLimits(config.node.follower_timeout_ms),
                 config.node.copy_rate_bytes,
                 None if check_rate is None else CheckPace(check_rate),
+                keys,
             ),
         )
         self._handler = RequestHandler(self._host, config, incarnation)
-        key = gateways_key if config.node.is_encrypted else None
         limits = TransportLimits(config.node.max_message_bytes, config.node.max_connections)
-        self._server = TransportServer(config.node.host, port, self._handler.dispatch, key, limits)
+        self._server = TransportServer(
+            config.node.host, port, self._handler.dispatch, keys.public if keys is not None else None, limits
+        )
         self._watch = ThreadWatch(config.node.stuck_timeout_ms)
         self._watch.watch(self._handler.overdue)
         for part in (self._server, self._host, self._reporter):
@@ -103,6 +108,7 @@ class Node:
             self._server.endpoint,
             ProcessIdentity.of(os.getpid()),
             self._lease.reading_ms(),
+            self._host.stored_copies() if self._has_own_machine else (),
         )
 
     def start_shards(self, config: DatasetConfig, shards: Sequence[ShardEpoch], opened: Sequence[int]) -> None:

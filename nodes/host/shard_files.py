@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filoray.cluster.config.dataset import DatasetConfig, storage_name
-from filoray.cluster.config.dataset_file import COPIES_DIRECTORY, DATASET_FILE, write_dataset_file
+from filoray.cluster.config.dataset_file import COPIES_DIRECTORY, DATASET_FILE, node_directories, write_dataset_file
 from filoray.cluster.control.node_effects import OpenShard
+from filoray.cluster.node_protocol import StoredCopies
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.memstore.store.store_choice import delete_shared_store
 
@@ -29,6 +30,17 @@ class ShardFiles:
 
     def path(self, config: DatasetConfig, shard: int, kind: str = "db") -> Path:
         return self._directory(config) / f"shard-{shard}.{kind}"
+
+    def stored(self) -> tuple[StoredCopies, ...]:
+        """What copies this node has, of whatever data sets."""
+        found = []
+        for directory in node_directories(self._data_dir, self._node):
+            if directory.described() is not None:
+                paths = directory.path.glob("shard-*.db")
+                numbers = [path.stem.removeprefix("shard-") for path in paths]
+                shards = tuple(sorted(int(number) for number in numbers if number.isdecimal()))
+                found.append(StoredCopies(directory.dataset, directory.generation, shards))
+        return tuple(sorted(found, key=lambda one: (one.dataset, one.generation)))
 
     def spec(self, order: OpenShard) -> ShardSpec:
         """What is to be opened for that order."""

@@ -47,7 +47,7 @@ from filoray.cluster.control.node_events import (
 from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import ShardEvent
 from filoray.cluster.errors import Unavailable
-from filoray.cluster.node_protocol import HeldShard, Peer, ShardEpoch
+from filoray.cluster.node_protocol import HeldShard, Peer, ShardEpoch, StoredCopies
 from filoray.cluster.process.clocks import steady_ms
 from filoray.cluster.process.thread_watch import ThreadWatch
 from filoray.nodes.host.append_jobs import AppendJob, PendingWrite, ShardKey
@@ -125,6 +125,10 @@ class ShardHost:
         ``opened``: those that were open before, here or elsewhere.
         """
         self._order(lambda request: StartOrdered(request, config, tuple(shards), tuple(opened)))
+
+    def stored_copies(self) -> tuple[StoredCopies, ...]:
+        """That this node has on its machine, whoever knows of them."""
+        return self._files.stored()
 
     def follow_shards(self, config: DatasetConfig, shards: Sequence[FollowedShard]) -> None:
         """Have copies of shards, as their leaders make them; returns at once."""

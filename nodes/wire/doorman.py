@@ -1,8 +1,8 @@
-"""Who comes in at a node's TCP socket: those who have the gateways' key, over few connections, with little time.
+"""Who comes in at a node's TCP socket: those who have the cluster's key, over few connections, with little time.
 
 libzmq asks here (ZAP) during each handshake. Before it, a stranger may open a connection and send one frame, of the
 size that the socket allows; a handshake that takes long is ended, and connections beyond a number are cut at once.
-Those that are open stay: gateways keep theirs.
+Those that are open stay: gateways and nodes keep theirs.
 """
 
 from __future__ import annotations

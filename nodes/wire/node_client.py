@@ -75,7 +75,7 @@ class ZmqNodeClient:
     ``lost``: told whenever a connection that there was is lost, also while nothing waits for an answer.
 
     ``endpoint``: the private socket; "": TCP at the node's address, where ``node_key`` is the node's public key, and
-    ``gateway_keys`` prove to it that this is a gateway. ``message_bytes_max``: of one message, either way.
+    ``gateway_keys`` prove to it that it may be asked from here. ``message_bytes_max``: of one message, either way.
     """
 
     def __init__(

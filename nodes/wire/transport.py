@@ -3,9 +3,10 @@
 The thread only moves messages: it hands each request to ``dispatch`` and sends the replies that any
 thread gives to ``Responder.reply``. What a request means is the request handler's business.
 
-Nobody but the gateways comes in. Where all is on one machine the socket is a file in a directory that only this user
-enters (``private_sockets``), and the node's port is only held, so that it is nobody else's: nothing listens there.
-Between machines it is a TCP socket that is encrypted and asks for the gateways' key (CURVE). Whoever has none may
+Nobody comes in but the gateways, and nodes that lead shards of which this one has copies. Where all is on one machine
+the socket is a file in a directory that only this user enters (``private_sockets``), and the node's port is only held,
+so that it is nobody else's: nothing listens there. Between machines it is a TCP socket that is encrypted and asks for
+the key that gateways and nodes share (CURVE). Whoever has none may
 send one small frame and has little time for it; of connections there is a limited number (``doorman``).
 """
 
@@ -65,7 +66,7 @@ class TransportLimits:
     """``message_bytes``: of one message, either way. ``connections``: open at once where strangers can reach it."""
 
     message_bytes: int = 1 << 30
-    connections: int = 256
+    connections: int = 512
 
 
 _DEFAULT_LIMITS = TransportLimits()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from filoray.cluster.actor_names import COORDINATOR, COORDINATORS, SEED_DISCOVERY, gateway_name
+from filoray.cluster.actor_names import COORDINATOR, COORDINATORS, SEED_DISCOVERY, gateway_name, node_name
 from filoray.cluster.actors.coordinator_actor import start_coordinators
 from filoray.cluster.actors.gateway_actors import make_gateway, only_on
 from filoray.cluster.actors.leading_coordinator import LeadingCoordinator
@@ -18,8 +19,9 @@ from filoray.cluster.actors.ray_actors import first_line, living_machines
 from filoray.cluster.actors.seed_discovery import start_seed_discovery
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.control.launch_report import ReadyReport
-from filoray.cluster.control.machine_placement import Placement, first_placement
+from filoray.cluster.control.machine_placement import Machine, Placement, first_placement, home_seats, homes_of
 from filoray.cluster.errors import FilorayError, Unavailable
+from filoray.cluster.store.meta_store import MetaStore
 from filoray.command.kernel_warm_up import warm_up_kernels
 
 _SHUTDOWN_TIMEOUT_S = 60
@@ -204,7 +206,21 @@ def _placement(config: ServerConfig) -> Placement:
     machines, here = living_machines(), ray.get_runtime_context().get_node_id()
     home = next(machine for machine in machines if machine.id == here)
     # A node elsewhere must be reachable, and find the shards that it takes over.
-    return first_placement(config.node_count, home, machines, is_bound=config.is_bound)
+    placed = first_placement(config.node_count, home, machines, is_bound=config.is_bound)
+    if not config.keeps_nodes_at_home:
+        return placed
+    homes = [_known_homes(config, home).get(node_name(index)) for index in range(config.node_count)]
+    return replace(placed, seats=tuple(home_seats(placed.seats, homes, machines)))
+
+
+def _known_homes(config: ServerConfig, here: Machine) -> dict[str, str]:
+    """Of nodes of this cluster that there were before, whose files are there."""
+    store = MetaStore.open(config.meta_store_url, config.data_dir)
+    try:
+        state = store.restored_state({})
+        return homes_of(state.machines, {*store.nodes(), *state.nodes_with_copies}, here)
+    finally:
+        store.close()
 
 
 def stop_actors(gateway_count: int) -> None:

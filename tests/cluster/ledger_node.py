@@ -20,6 +20,7 @@ from filoray.cluster.control.shard_status import (
     ShardStatus,
     StatusKind,
 )
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
     HeldShard,
@@ -33,7 +34,7 @@ from filoray.cluster.node_protocol import (
 class LedgerNode:
     """Every shard it takes over becomes a file that lists its owners: ``<data-dir>/<dataset>/shard-<n>.owners``."""
 
-    def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int, gateways_key: bytes) -> None:
+    def __init__(self, name: str, incarnation: int, config: ServerConfig, port: int, gateway_keys: KeyPair) -> None:
         self._identity = (name, incarnation)
         self._config = config
         self._address = NodeAddress(config.node.host, port)

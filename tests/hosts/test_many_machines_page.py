@@ -6,6 +6,7 @@ leaves to the reader is to install filoray: the hosts see this checkout, with it
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -19,14 +20,20 @@ from running_cluster import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "conf/many-machines/README.md"
 MACHINES = ("one", "two", "three")
+LONG = os.environ.get("FILORAY_HOSTS_LONG")
 TOKEN = {"Authorization": "Bearer change-me-as-well"}
 _BLOCK = re.compile(r"```(sh|sql)\n(.*?)```", re.DOTALL)
 _ON = re.compile(r"# on ([\d. ]+)\n")
 
 
-def blocks() -> list[tuple[str, str]]:
-    """Kind and text of each, in the page's order."""
-    return _BLOCK.findall(PAGE.read_text())
+def blocks(*, on_own_disks: bool = False) -> list[tuple[str, str]]:
+    """Kind and text of each, in the page's order; what comes after Ray is of one of two kinds of clusters."""
+    page = PAGE.read_text()
+    before, common, after = page.partition("## 3. Ray")
+    ray, launch, in_database = after.partition("## 4. filoray")
+    in_database, own_disks, on_disks = in_database.partition("## Samples on the machines' own disks")
+    assert all((common, launch, own_disks)), "the page has other headings"
+    return _BLOCK.findall(before + ray + (on_disks if on_own_disks else in_database))
 
 
 def typed(host: Host, text: str) -> None:
@@ -34,12 +41,17 @@ def typed(host: Host, text: str) -> None:
     assert done.returncode == 0, f"on {host.name}:\n{text}\n{done.stdout}\n{done.stderr}"
 
 
-def test_the_page_makes_a_cluster_of_three_machines_and_stops_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "on_own_disks",
+    [False, pytest.param(True, marks=pytest.mark.skipif(not LONG, reason="takes minutes: FILORAY_HOSTS_LONG=1"))],
+    ids=["in PostgreSQL", "on their own disks"],
+)
+def test_the_page_makes_a_cluster_of_three_machines_and_stops_it(tmp_path: Path, on_own_disks: bool) -> None:
     with Hosts(tmp_path, [*MACHINES, "database"]) as hosts:
         database = hosts["database"]
         place = ServerPlace(database.address, database.entering, database.disk, port=5432)
         with running_postgres(place) as server, database.network():
-            *making, stopping = blocks()
+            *making, stopping = blocks(on_own_disks=on_own_disks)
             for kind, text in making:
                 if kind == "sql":
                     for statement in text.strip().splitlines():
@@ -47,6 +59,8 @@ def test_the_page_makes_a_cluster_of_three_machines_and_stops_it(tmp_path: Path)
                 else:
                     follow(hosts, text)
             assert_serves(hosts)
+            if on_own_disks:
+                assert all(list(hosts[name].path("/tmp/filoray/copies").glob("*/timeseries/*.db")) for name in MACHINES)
             assert "filoray down" in stopping[1]
             follow(hosts, stopping[1])
             with pytest.raises(requests.ConnectionError):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from filoray.cluster.control.copy_spreading import (
     Copies,
     Switchable,
+    machine_count,
     missing_copies,
     next_copy_move,
     next_switch,
@@ -20,6 +21,10 @@ NODES = [f"node-{index}" for index in range(5)]
 SHARD = st.lists(st.sampled_from(NODES), min_size=1, max_size=3, unique=True)
 SHARDS = st.lists(SHARD, max_size=16)
 DRAINED = st.sets(st.sampled_from(NODES), max_size=3)
+MACHINES = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({node: st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]) for node in NODES}),
+)
 
 
 def leads(shards: list[list[str]]) -> Counter[str]:
@@ -69,10 +74,10 @@ def copy_loads(shards: list[list[str]]) -> Counter[str]:
     return Counter(node for nodes in shards for node in nodes)
 
 
-@given(SHARDS, DRAINED, st.integers(1, 3))
+@given(SHARDS, DRAINED, st.integers(1, 3), MACHINES)
 @settings(max_examples=300, deadline=None)
-def test_copies_end_complete_even_and_without_a_copy_too_many(
-    shards: list[list[str]], drained: set[str], count: int
+def test_copies_end_complete_even_and_without_a_copy_too_many_on_as_many_machines_as_can_be(
+    shards: list[list[str]], drained: set[str], count: int, machines: dict[str, str]
 ) -> None:
     """Whoever gets a copy is in sync at once; capacity is no matter here."""
     open_nodes = [node for node in NODES if node not in drained]
@@ -82,14 +87,14 @@ def test_copies_end_complete_even_and_without_a_copy_too_many(
         loads = copy_loads(shards)
         for one in every:
             in_sync = shards[one.shard]
-            if node := surplus_copy(one, count, in_sync, loads, open_nodes):
+            if node := surplus_copy(one, count, in_sync, loads, open_nodes, machines):
                 assert node != in_sync[0], "a leader goes nowhere"
                 shards[one.shard].remove(node)
                 break
         else:
-            added = missing_copies(every, count, loads, open_nodes, open_nodes)
+            added = missing_copies(every, count, loads, open_nodes, open_nodes, None, machines)
             if not added:
-                move = next_copy_move(every, loads, open_nodes)
+                move = next_copy_move(every, loads, open_nodes, machines)
                 added = {} if move is None else {move[0]: [move[1]]}
             if not added:
                 break
@@ -102,6 +107,34 @@ def test_copies_end_complete_even_and_without_a_copy_too_many(
     for nodes in shards:
         kept = [node for node in nodes if node in open_nodes]
         assert len(kept) == count or (kept and nodes[0] in drained and len(kept) in (count, count + 1)), nodes
+        assert machine_count(kept, machines) >= min(len(kept), machine_count(open_nodes, machines)), nodes
+    assert_even(shards, open_nodes, machines)
+
+
+def assert_even(shards: list[list[str]], open_nodes: list[str], machines: dict[str, str]) -> None:
+    """No follower could go to a node that has two copies fewer, and leave its shard on as many machines."""
+    loads = copy_loads(shards)
+    for nodes in shards:
+        for source in nodes[1:]:
+            others = [node for node in nodes if node != source]
+            for target in open_nodes:
+                is_better = source in open_nodes and loads[source] - loads[target] >= 2 and target not in nodes
+                could_go = machine_count([*others, target], machines) >= machine_count(nodes, machines)
+                assert not (is_better and could_go), f"{source} has {loads[source]}, and {target} {loads[target]}"
+
+
+@given(SHARDS, MACHINES, st.integers(2, 3))
+@settings(max_examples=300, deadline=None)
+def test_the_nodes_of_no_machine_have_all_copies_of_a_shard(
+    shards: list[list[str]], machines: dict[str, str], count: int
+) -> None:
+    """Those that are made anew when a machine is lost with all of its nodes."""
+    every = [Copies(shard, (nodes[0],)) for shard, nodes in enumerate(shards)]
+    added = missing_copies(every, count, leads(shards), NODES, NODES, None, machines)
+    for one in every:
+        nodes = (*one.nodes, *added[one.shard])
+        assert len(set(nodes)) == count
+        assert machine_count(nodes, machines) == min(count, machine_count(NODES, machines))
 
 
 def test_a_copy_goes_only_where_enough_others_are_in_sync() -> None:
@@ -120,19 +153,22 @@ def test_a_copy_goes_only_where_enough_others_are_in_sync() -> None:
         assert found == expected, (count, in_sync, open_nodes)
 
 
-@given(SHARDS, DRAINED, st.integers(1, 3), st.integers(0, 10))
+@given(SHARDS, DRAINED, st.integers(1, 3), st.integers(0, 10), MACHINES)
 @settings(max_examples=300, deadline=None)
 def test_copies_that_are_missing_go_where_fewest_are(
-    shards: list[list[str]], drained: set[str], count: int, count_max: int
+    shards: list[list[str]], drained: set[str], count: int, count_max: int, machines: dict[str, str]
 ) -> None:
     open_nodes = [node for node in NODES if node not in drained]
     loads = copy_loads(shards)
     every = [Copies(shard, tuple(nodes)) for shard, nodes in enumerate(shards)]
-    added = missing_copies(every, count, loads, open_nodes, open_nodes, count_max)
+    added = missing_copies(every, count, loads, open_nodes, open_nodes, count_max, machines)
     assert sum(map(len, added.values())) <= count_max
     for shard, nodes in added.items():
         for node in nodes:
+            used = {machines.get(other, "") for other in shards[shard] if other in open_nodes}
             free = [other for other in open_nodes if other not in shards[shard]]
+            free = [other for other in free if machines.get(other, "") not in used] or free
+            assert node in free, "another is on a machine that has no copy"
             assert loads[node] == min(loads[other] for other in free), "another had fewer"
             loads[node] += 1
             shards[shard].append(node)

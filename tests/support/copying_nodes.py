@@ -30,6 +30,7 @@ from filoray.cluster.config.dataset import (
 from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.control.copy_set import CopySet, InSyncProposed
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import ShardOpening, Unavailable
 from filoray.cluster.node_protocol import Peer
 from filoray.cluster.process.thread_watch import ThreadWatch
@@ -90,24 +91,26 @@ class CopyingNode:
         incarnation: int = 1,
         check_pace: CheckPace | None = None,
         column_store_url: str | None = None,
+        keys: KeyPair | None = None,
     ) -> None:
         self.name = name
         self.data_dir = data_dir
         self.incarnation = incarnation
-        settings = ReplicationSettings(check_pace=check_pace)
+        settings = ReplicationSettings(check_pace=check_pace, keys=keys)
         self.host = ShardHost(name, data_dir, report, column_store_url, replication=settings)
         self.handler = RequestHandler(self.host, default_server_config(), incarnation)
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             self.port = int(probe.getsockname()[1])
-        self.server = TransportServer(HOST, self.port, self.handler.dispatch)
+        self.server = TransportServer(HOST, self.port, self.handler.dispatch, keys.public if keys is not None else None)
         self.watch = ThreadWatch(30_000)
         for part in (self.server, self.host):
             part.watch_with(self.watch)
 
     @property
     def peer(self) -> Peer:
-        return Peer(self.name, self.incarnation, NodeAddress(HOST, self.port), self.server.endpoint)
+        address = NodeAddress(HOST, self.port)
+        return Peer(self.name, self.incarnation, address, self.server.endpoint, self.server.public_key)
 
     def write(self, shard: int, data: bytes, epoch: int = 1) -> Answer:
         answer = Answer()
@@ -149,7 +152,10 @@ class _Led:
 
 
 class CopyingCluster:
-    """``takes_proposals``: as soon as they come; else they wait for ``take_proposals``."""
+    """``takes_proposals``: as soon as they come; else they wait for ``take_proposals``.
+
+    ``keys``: all nodes are encrypted, as between machines.
+    """
 
     def __init__(
         self,
@@ -157,7 +163,9 @@ class CopyingCluster:
         names: Sequence[str],
         check_pace: CheckPace | None = None,
         column_store_url: str | None = None,
+        keys: KeyPair | None = None,
     ) -> None:
+        self._keys = keys
         self._data_dir = data_dir
         self.column_store_url = column_store_url
         self._check_pace = check_pace
@@ -186,7 +194,9 @@ class CopyingCluster:
                 self._proposals.put((name, shard, epoch, event))
 
         incarnation = 1 if former is None else former.incarnation + 1
-        node = CopyingNode(name, self._data_dir, report, incarnation, self._check_pace, self.column_store_url)
+        node = CopyingNode(
+            name, self._data_dir, report, incarnation, self._check_pace, self.column_store_url, self._keys
+        )
         self.nodes[name] = node
         return node
 

@@ -13,6 +13,7 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.coordinator_effects import MachineList
 from filoray.cluster.control.copy_set import FollowedShard, ShardCopies
 from filoray.cluster.control.shard_status import IngestionStarted, RecoveryStarted, ShardEvent, ShardStatus, StatusKind
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import (
     HeartbeatAnswer,
     HeldShard,
@@ -54,7 +55,7 @@ class FakeActors:
         """What the shards' files say, by storage name and shard."""
 
     async def launch(
-        self, node: str, incarnation: int, port: int, gateways_key: bytes, machine: str, timeout_s: float
+        self, node: str, incarnation: int, port: int, gateway_keys: KeyPair, machine: str, timeout_s: float
     ) -> NodeAnnouncement:
         self.nodes[node, incarnation] = FakeNode(node, incarnation)
         return self._announcement(node, incarnation)

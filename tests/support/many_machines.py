@@ -31,21 +31,28 @@ _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1
 
 
 class ManyMachines(RunningCluster):
-    """A RunningCluster whose node and gateway i may be on any of ``machines``, the first of which is Ray's head."""
+    """A RunningCluster whose node and gateway i may be on any of ``machines``, the first of which is Ray's head.
 
-    def __init__(self, hosts: Hosts, machines: Sequence[str], server: PostgresServer, settings: str = "") -> None:
+    ``own_disks``: shards are files of the nodes' own, of so many nodes; 0: they are in PostgreSQL.
+    """
+
+    def __init__(
+        self, hosts: Hosts, machines: Sequence[str], server: PostgresServer, settings: str = "", own_disks: int = 0
+    ) -> None:
         url = server.new_database()
         self.server = server
         self._database = url.rpartition("/")[2]
         self.hosts = hosts
         self.machines = tuple(machines)
-        self.nodes = len(machines)
+        self.nodes = own_disks or len(machines)
+        shards = "node.spread-over-machines = true" if own_disks else f'column-store-url = "{url}"'
         self.head = hosts[machines[0]]
         self.data_dir = self.head.path(DATA_DIR)
         self._settings = f"""filoray {{
-            meta-store-url = "{url}", column-store-url = "{url}", data-dir = "{DATA_DIR}", node-count = {self.nodes}
+            meta-store-url = "{url}", data-dir = "{DATA_DIR}", node-count = {self.nodes}
             node {{ host = "0.0.0.0", port-base = {NODE_PORT} }}
             http {{ host = "0.0.0.0", port = {HTTP_PORT}, allow-open = true }}
+            {shards}
             {settings}
         }}"""
 
@@ -150,12 +157,14 @@ class ManyMachines(RunningCluster):
 
 
 @contextlib.contextmanager
-def many_machines(directory: Path, machines: Sequence[str], settings: str = "") -> Iterator[ManyMachines]:
+def many_machines(
+    directory: Path, machines: Sequence[str], settings: str = "", own_disks: int = 0
+) -> Iterator[ManyMachines]:
     """All of it, launched; the calling thread is on the database's host meanwhile. Everything ends at the end."""
     with Hosts(directory, [*machines, DATABASE]) as hosts:
         database = hosts[DATABASE]
         place = ServerPlace(database.address, database.entering, database.disk)
         with running_postgres(place) as server, database.network():
-            cluster = ManyMachines(hosts, machines, server, settings)
+            cluster = ManyMachines(hosts, machines, server, settings, own_disks)
             cluster.start()
             yield cluster

@@ -127,13 +127,16 @@ class RunningCluster:
     def get(self, path: str, gateway: int = 0, **parameters: Any) -> requests.Response:
         return requests.get(self.gateway(gateway) + path, params=parameters, timeout=130)
 
-    def setup(self, dataset: str = "timeseries", num_shards: int = 4, min_num_nodes: int = 2, **store: Any) -> None:
+    def setup(
+        self, dataset: str = "timeseries", num_shards: int = 4, min_num_nodes: int = 2, replicas: int = 1, **store: Any
+    ) -> None:
         """Set a data set up and wait until all its shards are Active."""
         body = {
             "dataset": dataset,
             "schema": "prom-counter",
             "num-shards": num_shards,
             "min-num-nodes": min_num_nodes,
+            "num-replicas": replicas,
             "sourcefactory": "filoray.nodes.streams.LogStreamFactory",
             "sourceconfig": {"store": store},
         }

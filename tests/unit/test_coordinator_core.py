@@ -161,9 +161,9 @@ def test_a_first_coordinator_numbers_its_nodes_before_it_launches_them() -> None
     timeout_ms = DEFAULT.node.start_timeout_ms
     assert Desk().take(Started()) == [
         Persist(PersistIncarnation("node-0", 1)),
-        LaunchProcess("node-0", 1, ports[0], b"public", timeout_ms),
+        LaunchProcess("node-0", 1, ports[0], KEYS, timeout_ms),
         Persist(PersistIncarnation("node-1", 1)),
-        LaunchProcess("node-1", 1, ports[1], b"public", timeout_ms),
+        LaunchProcess("node-1", 1, ports[1], KEYS, timeout_ms),
         Remind(500, Ticked()),
     ]
 
@@ -500,7 +500,7 @@ class Ending:
 
 VIEW = ClusterView((1 << 32) + 1)
 ENDINGS = (
-    Ending(LaunchProcess("node-0", 1, 1, b"", 1), NodeProcess(announced(0).announcement, None)),
+    Ending(LaunchProcess("node-0", 1, 1, KEYS, 1), NodeProcess(announced(0).announcement, None)),
     Ending(AdoptProcess("node-0", 1, 1), NodeProcess(announced(0).announcement, 1.0)),
     Ending(WatchProcess("node-0", 1), "it died"),
     Ending(SendHeartbeat("node-0", 1, LeaseGrant(0, 0), 1), HeartbeatAnswer()),

@@ -54,6 +54,7 @@ def write(dice: random.Random) -> Write:
             lambda store: store.put_process(node, pid, None if pid is None else 1.5),
             lambda store: store.put_drained(node, is_drained=is_deleting),
             lambda store: store.put_node_count(number),
+            lambda store: store.put_machine(node, f"10.0.0.{number}"),
             lambda store: store.put_restart(((node, number), (NODES[0], 1))[: number % 3]),
             lambda store: store.put_opened({(dataset.name, 0): dataset.generation}),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from shards import container
 from waiting import wait_until
 
 from filoray.cluster.control.copy_set import CopySet, InSyncProposed
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import ShardNotHere, ShardOpening
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
+from filoray.nodes.wire.message_pieces import PIECE_BYTES
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
 
 UP = {"__name__": "up"}
@@ -383,11 +386,45 @@ def test_what_was_recovered_is_shown_when_all_have_it_that_may_lead_next(three: 
     assert times(three["b"].samples(0, epoch=2)) == {1000, 2000}
 
 
-def test_copies_are_not_sent_over_encrypted_connections_and_it_is_said_why(pair: CopyingCluster) -> None:
-    pair.start(copied_dataset(least=2), {0: ("a", [])})
-    wait_until(lambda: pair.led[0].copies.version == 2, "what it proposed when it was opened is taken")
-    copies = CopySet(3, ("b",), ("a",))
-    strange = dataclasses.replace(pair["b"].peer, public_key=b"of its socket")
-    pair["a"].host.tell_of_copies(DATASET, [(0, 1, copies)], [strange])
-    wait_until(lambda: "encrypted TCP" in str(pair.figures(0)), lambda: pair.figures(0))
-    assert "b: node b is reached over encrypted TCP" in refusal(pair["a"].write(0, sample(1, 1000)).wait())
+def noisy(series: int, times_ms: range) -> bytes:
+    """Values that nothing makes smaller."""
+    return container([({**UP, "instance": str(series)}, [(time_ms, random.random()) for time_ms in times_ms])])
+
+
+def test_copies_between_machines_are_kept_over_encrypted_connections(tmp_path: Path) -> None:
+    """What there was and what is written, both larger than the pieces in which messages go there."""
+    cluster = CopyingCluster(tmp_path, ["a", "b", "c"], keys=KeyPair.generate())
+    try:
+        cluster.start(copied_dataset(replicas=3), {0: ("a", ["b"])})
+        cluster.wait_in_sync(0, "a", "b")
+        assert len(data := noisy(1, range(1000, 40_000))) > 4 * PIECE_BYTES
+        assert isinstance(cluster["a"].write(0, data).wait(), WriteOutcome)
+        led = cluster.led[0]
+        led.copies = dataclasses.replace(led.copies, version=led.copies.version + 1, followers=("b", "c"))
+        cluster["c"].host.follow_shards(cluster.config, [(0, 1, led.copies.version)])
+        cluster.tell(0)
+        cluster.wait_in_sync(0, "a", "b", "c")
+        write(cluster["a"], *range(50_000, 50_020))
+        shown = cluster["a"].samples(0)
+        assert len(times(shown)) == 39_020
+        cluster.forget("a").close()
+        take_over(cluster, 0, "c")
+        assert cluster["c"].samples(0, epoch=2) == shown
+    finally:
+        cluster.close()
+
+
+def test_an_encrypted_node_takes_no_copy_of_one_with_other_keys(tmp_path: Path) -> None:
+    cluster = CopyingCluster(tmp_path, ["a"], keys=KeyPair.generate())
+    stranger = CopyingNode("b", tmp_path, lambda *_: None, keys=KeyPair.generate())
+    try:
+        cluster.start(copied_dataset(least=2), {0: ("a", [])})
+        wait_until(lambda: cluster.led[0].copies.version == 2, "what it proposed when it was opened is taken")
+        stranger.host.follow_shards(cluster.config, [(0, 1, 3)])
+        cluster["a"].host.tell_of_copies(DATASET, [(0, 1, CopySet(3, ("b",), ("a",)))], [stranger.peer])
+        wait_until(lambda: "connection" in str(cluster.figures(0)), lambda: cluster.figures(0))
+        assert "1 of 2 copies are in sync" in refusal(cluster["a"].write(0, sample(1, 1000)).wait())
+        assert not stranger.copy_path(cluster.config, 0).exists()
+    finally:
+        cluster.close()
+        stranger.close()

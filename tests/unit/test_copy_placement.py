@@ -24,6 +24,7 @@ from filoray.cluster.control.shard_messages import (
     NodeDrained,
     PersistShardMap,
     ShardReported,
+    ShardsDeleted,
     ShardsMoved,
     ShardsReleased,
     ShardsStarted,
@@ -36,7 +37,7 @@ from filoray.cluster.control.shard_messages import (
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardStatus, StatusKind
 from filoray.cluster.control.shard_table import RestoredState
 from filoray.cluster.errors import BadData
-from filoray.cluster.node_protocol import HeldShard, ShardReport
+from filoray.cluster.node_protocol import HeldShard, ShardReport, StoredCopies
 
 COPIED = dataclasses.replace(config(num_shards=1, min_num_nodes=1), num_replicas=2)
 
@@ -276,6 +277,45 @@ def test_every_copy_of_a_deleted_data_set_is_deleted_where_it_is() -> None:
     commands = feed(manager, DatasetDeleted("metrics"))
     deletions = kinds_of(commands, DeleteShards)
     assert sorted(command.node for command in deletions) == ["node-0", "node-1"]  # type: ignore[union-attr]
+
+
+def test_what_a_node_has_of_a_data_set_that_was_deleted_without_it_goes_when_it_is_back() -> None:
+    """Where each has a machine of its own nobody else can delete it."""
+    manager = copied("node-0", "node-1", "node-2")
+    feed(manager, MemberLost("node-1", 1, "its machine is lost"), MemberGone("node-1", 1), DatasetDeleted("metrics"))
+    feed(manager, *(ShardsDeleted(node, 1, "metrics") for node in ("node-0", "node-2")))
+    assert not manager.is_deleting("metrics")
+    feed(manager, DatasetSetUp(COPIED))
+    found = (StoredCopies("metrics", 0, (0,)), StoredCopies("metrics", 1, (0,)))
+    commands = feed(manager, MembersJoined((MemberJoined("node-1", 2, (), "10.0.0.2", found),)))
+    assert kinds_of(commands, DeleteShards) == [DeleteShards("node-1", 2, "metrics", (0,), 0)]
+    assert not kinds_of(feed(manager, joined("node-3")), DeleteShards), "it is told once"
+
+
+def test_whoever_has_a_machine_of_its_own_is_told_of_a_deletion_as_it_may_have_what_it_was_to_drop() -> None:
+    manager = ShardManager()
+    members = [MemberJoined(f"node-{index}", 1, (), f"10.0.0.{index}") for index in range(3)]
+    feed(manager, MembersJoined(tuple(members)), DatasetSetUp(COPIED), report("node-0", 0, IngestionStarted()))
+    assert not entry(manager).is_on("node-2")
+    deletions = kinds_of(feed(manager, DatasetDeleted("metrics")), DeleteShards)
+    assert sorted(one.node for one in deletions) == ["node-0", "node-1", "node-2"]  # type: ignore[union-attr]
+
+
+def test_copies_go_to_other_machines_and_join_there_before_one_of_two_on_the_same_goes() -> None:
+    def at(node: str, machine: str) -> MembersJoined:
+        return MembersJoined((MemberJoined(node, 1, (), machine),))
+
+    manager = ShardManager()
+    feed(manager, at("node-0", "a"), at("node-1", "a"), DatasetSetUp(COPIED), report("node-0", 0, IngestionStarted()))
+    assert entry(manager).copies.followers == ("node-1",), "there is no other machine"
+    feed(manager, propose(manager, "node-0", "node-1"), at("node-2", "b"), SpreadDue(2))
+    assert entry(manager).copies.followers == ("node-1", "node-2")
+    commands = feed(manager, propose(manager, "node-0", "node-1", "node-2"), SpreadDue(2))
+    assert [command.node for command in kinds_of(commands, DropCopies)] == ["node-1"]  # type: ignore[union-attr]
+    assert entry(manager).copies.followers == ("node-2",)
+    # And so where a machine is lost: its copy is made anew on the one that has none.
+    feed(manager, at("node-3", "c"), MemberLost("node-2", 1, "x"), MemberGone("node-2", 1), SpreadDue(2))
+    assert entry(manager).copies.followers == ("node-2", "node-3")
 
 
 def test_a_copy_of_a_deleted_data_set_is_closed_before_its_files_go_also_if_the_coordinator_was_away() -> None:

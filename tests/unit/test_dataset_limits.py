@@ -84,6 +84,44 @@ def test_what_is_acknowledged_in_a_database_waits_for_no_copy() -> None:
     assert not copied.shares_store
 
 
+def test_where_each_machine_has_its_own_files_data_sets_have_copies() -> None:
+    default = default_server_config()
+    node = dataclasses.replace(default.node, host="0.0.0.0", is_spread_over_machines=True)
+    apart = dataclasses.replace(default, node=node)
+    check_room_for(dataclasses.replace(dataset("a"), num_replicas=2), [], apart)
+    with pytest.raises(BadData, match=r"num-replicas is 1, .*spread-over-machines.* set num-replicas to 2 or more"):
+        check_room_for(dataset("a"), [], apart)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("node.spread-over-machines = true", r"node\.spread-over-machines: with host = '127\.0\.0\.1' nodes on other"),
+        (
+            'node { host = "0.0.0.0", spread-over-machines = true }\ncolumn-store-url = "postgresql+psycopg://u:p@h/d"',
+            r"node\.spread-over-machines: with column-store-url the shards are in a database",
+        ),
+    ],
+)
+def test_machines_with_files_of_their_own_need_addresses_and_no_database_of_samples(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    path = tmp_path / "server.conf"
+    path.write_text(f"filoray {{ {text} }}")
+    with pytest.raises(ConfigError, match=problem):
+        load_server_config(path)
+
+
+def test_nodes_on_machines_of_their_own_have_leases_and_a_standby_where_the_store_is_shared(tmp_path: Path) -> None:
+    path = tmp_path / "server.conf"
+    path.write_text('filoray.node { host = "0.0.0.0", spread-over-machines = true }')
+    apart = load_server_config(path)
+    assert (apart.is_bound, apart.keeps_nodes_at_home, apart.has_standby) == (False, True, False)
+    assert apart.lease_ms == apart.node.lease_ms > 0
+    shared = load_server_config(path, {"meta-store-url": "postgresql+psycopg://u:p@h/d"})
+    assert (shared.keeps_nodes_at_home, shared.has_standby) == (True, True)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [

@@ -18,6 +18,7 @@ from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.config.server_config import InlineDataset, default_server_config
 from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, RecoveryInProgress, RecoveryStarted
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.node_protocol import HeartbeatAnswer, LeaseGrant, NodeAnnouncement, ShardEpoch, ShardReport
 from filoray.cluster.store.meta_store import MetaStore
@@ -31,7 +32,7 @@ class FakeActors:
         self.coordinator: Coordinator | None = None
 
     async def launch(
-        self, node: str, incarnation: int, port: int, gateways_key: bytes, machine: str, timeout_s: float
+        self, node: str, incarnation: int, port: int, gateway_keys: KeyPair, machine: str, timeout_s: float
     ) -> NodeAnnouncement:
         if node in self._dead_nodes:
             raise TimeoutError("no answer within 60 s")

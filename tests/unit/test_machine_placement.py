@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 
 from filoray.cluster.addresses import is_any_interface, is_loopback
-from filoray.cluster.control.machine_placement import Machine, Placement, first_placement, seats_now
+from filoray.cluster.control.machine_placement import (
+    Machine,
+    Placement,
+    first_placement,
+    home_seats,
+    homes_of,
+    new_home,
+    seats_now,
+)
 
 HOME, A, B = Machine("h1", "10.0.0.2"), Machine("a1", "10.0.0.1"), Machine("b1", "10.0.0.3")
 A2, NEW = Machine("a2", "10.0.0.1"), Machine("n1", "10.0.0.4")
@@ -61,3 +69,23 @@ def test_seats(
 )
 def test_hosts(host: str, loopback: bool, every_interface: bool) -> None:
     assert (is_loopback(host), is_any_interface(host)) == (loopback, every_interface)
+
+
+def test_a_node_without_a_home_gets_one_where_the_fewest_are_if_it_can_at_its_seat() -> None:
+    machines = [HOME, A, B]
+    cases = [
+        (A, [], A),
+        (A, [A, HOME], B),
+        (A, [A, HOME, B], A),
+        (Machine("gone", "10.9.9.9"), [A], min(HOME, B, key=lambda machine: machine.address)),
+    ]
+    for seat, homes, expected in cases:
+        assert new_home(seat, [machine.address for machine in homes], machines) == expected.address, (seat, homes)
+
+
+def test_gateways_begin_beside_nodes_that_have_a_home_which_is_there() -> None:
+    assert home_seats([HOME, A, B], [B.address, None, "10.9.9.9"], [HOME, A, B]) == [B, A, B]
+
+
+def test_nodes_from_before_there_were_homes_are_where_the_launch_is() -> None:
+    assert homes_of({"node-1": B.address}, ["node-0", "node-1"], HOME) == {"node-0": HOME.address, "node-1": B.address}

@@ -157,3 +157,13 @@ def test_a_process_that_is_replaced_on_purpose_is_no_failure() -> None:
         ), "at once"
         membership.handle(announced("node-1", incarnation + 1), 10 * incarnation)
     assert membership.slots["node-1"].failures == 0
+
+
+def test_a_node_that_is_held_has_no_process_until_it_is_held_no_more() -> None:
+    """Its machine is away."""
+    membership = Membership(["node-0", "node-1"], LIMITS, 0)
+    membership.hold(["node-1"])
+    assert membership.handle(Tick(), 0) == [PersistIncarnation("node-0", 1), LaunchNode("node-0", 1)]
+    assert membership.handle(Tick(), 100) == []
+    membership.hold([])
+    assert membership.handle(Tick(), 200) == [PersistIncarnation("node-1", 1), LaunchNode("node-1", 1)]

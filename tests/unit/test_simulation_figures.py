@@ -9,17 +9,17 @@ import pytest
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind
 from filoray.cluster.report.histogram import histogram
-from filoray.cluster.simulation.cluster import simulated_config
 from filoray.cluster.simulation.faults import FaultRates
 from filoray.cluster.simulation.shard_watch import ShardWatch
 from filoray.cluster.simulation.simulated_actors import read_once
+from filoray.cluster.simulation.simulated_config import simulated_config
 from filoray.cluster.simulation.tally import Failure, GapFigures, HistoryResult, Spread, Tally
 from filoray.cluster.simulation.world import SimulatedWorld
 from filoray.command.simulate_words import in_time
 
 KEY = ("d", 0)
 TEXT = 'dataset = "d", num-shards = 1, min-num-nodes = 1, sourcefactory = "filoray.nodes.streams.LogStreamFactory"'
-CONFIG = read_once(simulated_config(3, 500, 0), "d", TEXT + ", sourceconfig {}")
+CONFIG = read_once(simulated_config(3, FaultRates()), "d", TEXT + ", sourceconfig {}")
 
 
 class Desk:

@@ -175,6 +175,22 @@ def test_one_that_hangs_in_the_middle_of_a_write_keeps_no_other_from_its_place(s
 # ---- a store that was lost
 
 
+def test_a_cluster_whose_nodes_have_machines_of_their_own_is_launched_so_and_no_other(tmp_path: Path) -> None:
+    apart = {"node.host": "0.0.0.0", "node.spread-over-machines": "true"}
+    store = begin(tmp_path, **apart)
+    store.put_machine("node-1", "10.0.0.2")
+    store.close()
+    with pytest.raises(StoreNotOurs, match=r"machines of their own \(node-1 on 10\.0\.0\.2\): launch it with filoray"):
+        begin(tmp_path)
+    begin(tmp_path, **apart).close()
+
+
+def test_shards_of_one_file_are_on_one_machine(original: Path) -> None:
+    with pytest.raises(StoreNotOurs, match=r"dataset d: each shard is one file"):
+        begin(original, **{"node.host": "0.0.0.0", "node.spread-over-machines": "true"})
+    begin(original).close()
+
+
 def shards_of(data_dir: Path, dataset: DatasetConfig, *, is_described: bool = True) -> Path:
     directory = data_dir / dataset.storage_name
     directory.mkdir(parents=True)

@@ -11,9 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from shard_copies import SERIES, CopiedShard, copy_path, put_copies
+from shard_copies import REPLICATED, SERIES, CopiedShard, copy_path, put_copies
 from shards import NOW_MS, STORE, container
 
+from filoray.cluster.config.dataset_file import write_dataset_file
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import MemberJoined, MembersJoined, StartShards
 from filoray.cluster.errors import Unavailable
@@ -238,6 +239,30 @@ def test_a_snapshot_that_may_lack_what_was_acknowledged_is_none(data_dir: Path, 
     with pytest.raises(Unavailable, match=r"shard 1: in sync was node-1, of which no copy can be read"):
         create_snapshot(data_dir, tmp_path / "lacking")
     assert not (tmp_path / "lacking").exists()
+
+
+@pytest.mark.parametrize("has_store", [True, False], ids=["with the store", "whose store is elsewhere"])
+def test_shards_whose_copies_are_all_on_other_machines_are_missed(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], has_store: bool
+) -> None:
+    for node in LEADERS[1]:
+        copy_path(data_dir, node, 1).unlink()
+        write_dataset_file(copy_path(data_dir, node, 0).parent, REPLICATED)
+    if not has_store:
+        (data_dir / SQLITE_FILE).unlink()
+    wanted = r"shard 1(, 2, 3|-3)?: no copy is here; where nodes have machines of their own"
+    with pytest.raises(Unavailable, match=wanted):
+        create_snapshot(data_dir, tmp_path / "snapshot")
+    assert main(["tsdb", "analyze", str(data_dir)]) == 1
+    assert re.search(wanted, capsys.readouterr().err)
+
+
+def test_a_snapshot_knows_no_machines(data_dir: Path, tmp_path: Path) -> None:
+    with closing(MetaStore(f"sqlite:///{data_dir / SQLITE_FILE}")) as store:
+        store.put_machine("node-0", "10.0.0.1")
+    create_snapshot(data_dir, tmp_path / "snapshot")
+    with closing(MetaStore(f"sqlite:///{tmp_path / 'snapshot' / SQLITE_FILE}")) as store:
+        assert store.restored_state({}).machines == {}
 
 
 def test_a_snapshots_store_is_one_plain_file(data_dir: Path, tmp_path: Path) -> None:

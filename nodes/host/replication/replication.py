@@ -14,7 +14,6 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import zmq
 
 from filoray.cluster.control.copy_set import CopySet
-from filoray.cluster.errors import Unavailable
 from filoray.cluster.node_protocol import NodeProcessId, Peer
 from filoray.cluster.process.thread_watch import Beat, ThreadWatch
 from filoray.nodes.data.metric_metadata import MetricMetadata
@@ -148,11 +147,6 @@ class Replication:
         self._loop.call_later(_BEAT_S, self._look)
 
     def _link(self, peer: Peer) -> PeerLink:
-        if peer.public_key:
-            raise Unavailable(
-                f"node {peer.node} is reached over encrypted TCP, to which gateways alone have the key: copies are "
-                "kept on other nodes of one machine only (filoray.node.encryption)"
-            )
         key = peer.node, peer.incarnation
         if key not in self._links:
             client = ZmqNodeClient(
@@ -160,6 +154,8 @@ class Replication:
                 peer.address,
                 peer.incarnation,
                 peer.endpoint,
+                peer.public_key,
+                self._settings.keys,
                 message_bytes_max=self._settings.message_bytes_max,
                 lost=lambda: link.lost(),
             )

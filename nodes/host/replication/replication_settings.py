@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from filoray.cluster.control.leader_copies import CopyLimits
+from filoray.cluster.data_plane_keys import KeyPair
 from filoray.nodes.host.replication.copy_check import CheckPace
 
 _MESSAGE_BYTES_MAX = 1 << 30
@@ -17,9 +18,12 @@ class ReplicationSettings:
 
     ``copy_rate_bytes``: that each session may send in a second of what there was when it began. ``check_pace``: of the
     slow check that followers have on disk what is led here; None: there is none.
+
+    ``keys``: that prove to encrypted nodes that they may be asked; None: nodes are not encrypted.
     """
 
     message_bytes_max: int = _MESSAGE_BYTES_MAX
     limits: CopyLimits = field(default_factory=CopyLimits)
     copy_rate_bytes: int = _COPY_RATE_BYTES
     check_pace: CheckPace | None = None
+    keys: KeyPair | None = None

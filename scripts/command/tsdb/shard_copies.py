@@ -9,13 +9,14 @@ read: that one has all of it, and whatever is newer follows it. Which nodes are 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from filoray.cluster.config.dataset_file import dataset_directories
 from filoray.cluster.control.assignment import node_order
-from filoray.command.tsdb.dataset_configs import read_in_sync
+from filoray.command.tsdb.dataset_configs import InSync, read_in_sync
 from filoray.command.tsdb.shard_files import ShardFile
 from filoray.command.tsdb.stored_shard import StoredShard
 from filoray.nodes.memstore.store.store_errors import DamagedStore
@@ -33,8 +34,11 @@ class ChosenCopy:
 
 
 def newest_copies(data_dir: Path, files: Sequence[ShardFile]) -> list[ChosenCopy]:
-    """One of each shard of ``files``, in their order. A shard of which none can be read keeps one, as it is."""
-    in_sync = read_in_sync(data_dir) if any(file.node for file in files) else {}
+    """One of each shard of ``files``, in their order. A shard of which none can be read keeps one, as it is.
+
+    That shards are missing of which all copies are on other machines is a doubt of the data set's first.
+    """
+    in_sync: InSync = read_in_sync(data_dir) if any(file.node for file in files) else {}
     chosen = []
     for key, group in groupby(sorted(files), lambda file: (file.dataset, file.shard)):
         copies = list(group)
@@ -42,7 +46,34 @@ def newest_copies(data_dir: Path, files: Sequence[ShardFile]) -> list[ChosenCopy
             chosen.append(ChosenCopy(copies[0]))
         else:
             chosen.append(_newest(copies, in_sync.get(key)))
+    there_are = _shards_there_are(data_dir, {file.dataset for file in files if file.node}, in_sync)
+    for name, shards in there_are.items():
+        missing = sorted(shards - {file.shard for file in files if file.dataset == name})
+        if missing:
+            at = next(index for index, one in enumerate(chosen) if one.file.dataset == name)
+            chosen[at] = ChosenCopy(chosen[at].file, (*chosen[at].doubts, _elsewhere(name, missing)))
     return chosen
+
+
+def _shards_there_are(data_dir: Path, datasets: Collection[str], in_sync: InSync) -> dict[str, set[int]]:
+    """Of data sets with several copies of each shard, the shards that there must be; by the coordinator's store or,
+
+    where that is elsewhere, by what nodes wrote beside their copies.
+    """
+    known: dict[str, set[int]] = {}
+    for name, shard in in_sync:
+        known.setdefault(name, set()).add(shard)
+    for directory in dataset_directories(data_dir):
+        if directory.node and directory.dataset not in known and (config := directory.described()) is not None:
+            known[directory.dataset] = set(range(config.num_shards))
+    return {name: known[name] for name in sorted(datasets) if name in known}
+
+
+def _elsewhere(dataset: str, shards: Sequence[int]) -> str:
+    return (
+        f"dataset {dataset} shard {_ranges(shards)}: no copy is here; where nodes have machines of their own, put the "
+        "copies of all of them in one directory first"
+    )
 
 
 def _newest(copies: Sequence[ShardFile], in_sync: Sequence[str] | None) -> ChosenCopy:

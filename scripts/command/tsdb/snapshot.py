@@ -237,5 +237,7 @@ def _forget_processes(meta_store: Path) -> None:
     with contextlib.closing(sqlite3.connect(meta_store)) as database, database:
         database.execute("UPDATE nodes SET pid = NULL, pid_started_s = NULL")
         database.execute("DELETE FROM identity")  # a restored cluster is one of its own
+        if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'node_machines'").fetchone():
+            database.execute("DELETE FROM node_machines")  # nodes are where the copies are restored
     with contextlib.closing(sqlite3.connect(meta_store)) as database:
         database.execute("PRAGMA journal_mode = DELETE")  # one plain file, whatever wrote to it
