@@ -230,8 +230,8 @@ class ShardManager:
             self._table.fence_owner(dataset, entry)
         if dataset.config.has_copies and self._table.are_nodes_apart:
             # Any may have a copy that it was to drop, and nobody else can reach it.
-            every = list(range(dataset.config.num_shards))
-            listed |= dict.fromkeys(sorted(self._table.members, key=node_order), every)
+            for node in sorted(self._table.members, key=node_order):
+                listed[node] = list(range(dataset.config.num_shards))
         by_node = {node: tuple(shards) for node, shards in listed.items()}
         self._deletions.begin(dataset.config, by_node)
         orders = self._place_deletions(name, sorted(self._table.members, key=node_order))
