@@ -86,7 +86,12 @@ class CopyPlacement:
         )
 
     def joining(self, dataset: KnownDataset, *, but: str = "") -> int:
-        """Copies on members, ``but`` that one, of shards that are led, which are not in sync as the leader says."""
+        """Copies on members, ``but`` that one, of shards that are led, which are not in sync as the leader says.
+
+        Nothing waits for those of a shared store, which may never be: nobody needs them.
+        """
+        if dataset.config.shares_store:
+            return 0
         members = self._table.members.keys() - {but}
         unheard = (dataset.shard_map[shard] for name, shard in self._unheard if name == dataset.name)
         return sum(len(shards) for node, shards in dataset.copies.lagging.items() if node in members) + sum(
@@ -98,7 +103,8 @@ class CopyPlacement:
 
     def _is_unheard(self, dataset: KnownDataset, entry: ShardEntry) -> bool:
         """The leader is there; its followers have all that was acknowledged before, and join it only now."""
-        return entry.status.kind is ACTIVE and (dataset.name, entry.shard) in self._unheard
+        is_unheard = (dataset.name, entry.shard) in self._unheard
+        return is_unheard and entry.status.kind is ACTIVE and dataset.config.has_copies
 
     def add_copy(self, dataset: KnownDataset, shards: Iterable[int], node: str, why: str) -> list[ManagerCommand]:
         """``node`` is to have a copy of those that it has none of."""
@@ -315,7 +321,7 @@ class CopyPlacement:
         return [] if found is None else self._add(dataset, {found[0]: [found[1]]}, "copies become even")
 
     def drop_surplus(self, dataset: KnownDataset, moving: Collection[ShardKey]) -> list[ManagerCommand]:
-        """Copies that are not needed any more, as enough others are in sync.
+        """Copies that are not needed any more, as enough others are in sync, or have to be nowhere.
 
         None of ``moving`` shards, which have one more as it is to lead.
         """
@@ -333,7 +339,8 @@ class CopyPlacement:
                 continue
             is_leaving = any(node in leaving for node in entry.copies.followers)
             if len(entry.copies.followers) + 1 > count or is_leaving:
-                node = surplus_copy(_copies(entry), count, entry.copies.in_sync, loads, open_nodes, machines)
+                useful = entry.copies.in_sync if dataset.config.has_copies else nodes_of(entry)
+                node = surplus_copy(_copies(entry), count, useful, loads, open_nodes, machines)
                 if node is not None:
                     dropped[entry.shard] = node
                     loads[node] -= 1

@@ -47,7 +47,7 @@ from filoray.cluster.store.postgres import (
     postgres_engine,
     postgres_url,
 )
-from filoray.cluster.store.shard_rows import map_of, text_of
+from filoray.cluster.store.shard_rows import IN_ROWS, map_of, text_of
 
 SQLITE_FILE = "coordinator.db"
 
@@ -310,8 +310,8 @@ class MetaStore:
         entries = [{**key, "entry": text_of(entry)} for key, entry in zip(of_shard, changed, strict=True)]
         epochs = [{**key, "epoch": entry.epoch} for key, entry in zip(of_shard, changed, strict=True) if entry.epoch]
         with self._writing() as connection:
-            if former is None:  # an earlier release that comes back is not to take an old map for the last one
-                connection.execute(sa.update(DATASETS).where(DATASETS.c.name == name).values(shard_map=None))
+            if former is None:
+                connection.execute(sa.update(DATASETS).where(DATASETS.c.name == name).values(shard_map=IN_ROWS))
             self._put_of_shards(connection, SHARD_ENTRIES, "entry", entries)
             self._put_of_shards(connection, SHARD_EPOCHS, "epoch", epochs)
         if self._generation is not None:  # whoever writes next after this is refused, or this no more

@@ -11,6 +11,9 @@ from filoray.cluster.control.copy_set import ONE_COPY, CopySet
 from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_status import OWNED, ShardStatus, StatusKind, parse_status
 
+IN_ROWS = "each shard has a row of its own"
+"""In place of a whole map: earlier releases, which wrote one, stop at this rather than begin with none."""
+
 
 def text_of(entry: ShardEntry) -> str:
     """Where a shard has copies, they stand at the row's end."""
@@ -28,15 +31,16 @@ def map_of(
 ) -> ShardMap:
     """The map as it was, but an owner that certainly died leaves its shards Down. Versions are the manager's.
 
-    ``texts``: each shard's; none of a map that was never written, or only by a release that wrote it ``whole``.
+    ``whole``: IN_ROWS where ``texts`` has each shard's; else what a release wrote that wrote maps whole, be it before
+    or after there were rows. None of a map that was never written.
     """
     initial = ShardMap.initial(config.name, config.num_shards)
-    if texts:
-        rows = [json.loads(texts[shard]) for shard in range(config.num_shards)]
-    elif whole is not None:
-        rows = json.loads(whole)
-    else:
+    if whole is None:
         rows = [[str(entry.status), "", None, 0] for entry in initial.shards]
+    elif whole == IN_ROWS:
+        rows = [json.loads(texts[shard]) for shard in range(config.num_shards)]
+    else:
+        rows = json.loads(whole)
     return ShardMap(config.name, initial.version, tuple(_entries(config.name, rows, epochs, members)))
 
 

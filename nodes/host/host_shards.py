@@ -355,6 +355,7 @@ class HostShards:
             trouble = shard.trouble
             if trouble is not None:
                 raise Unavailable(trouble)
+            self._files.prepare(opening.order.config)
             shard.promote(epoch)
         except Abandoned:
             shard.close()

@@ -65,6 +65,11 @@ class ShardFiles:
     def _copies(self, storage: str) -> Path:
         return self._data_dir / COPIES_DIRECTORY / self._node / storage
 
+    def prepare(self, config: DatasetConfig) -> None:
+        """Before a shard is led: a directory for its metrics' types. Raises OSError."""
+        if self.column_store_url is not None:  # a store of files makes its own
+            self._directory(config).mkdir(parents=True, exist_ok=True)
+
     def describe(self, config: DatasetConfig) -> None:
         """Beside the shards, for whoever lost the coordinator's store."""
         directory = self._directory(config)

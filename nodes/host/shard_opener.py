@@ -41,9 +41,7 @@ class ShardOpener:
         order = opening.order
         if self._files.column_store_url is None:
             check_room(open_count)
-        else:
-            path = self._files.path(order.config, order.shard)
-            path.parent.mkdir(parents=True, exist_ok=True)  # for the metrics' types; a store of files makes its own
+        self._files.prepare(order.config)
         spec = self._files.spec(order)
 
         def on_progress(progress_pct: int) -> None:

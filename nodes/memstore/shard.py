@@ -109,6 +109,7 @@ class Shard:
 
         Raises BadData if they are not whole, DamagedStore, Unavailable if the store's chunks cannot be reached.
         """
+        rows.check_whole()
         store = WarmStore(rows, open_chunks(spec))
         try:
             shard = cls(spec, store, lambda percent: None)

@@ -9,6 +9,7 @@ from filoray.nodes.memstore.replica_entries import CommitEntry
 from filoray.nodes.memstore.shard_spec import ShardSpec
 from filoray.nodes.memstore.store.column_store import ColumnStore, Commit
 from filoray.nodes.memstore.store.store_choice import open_column_store
+from filoray.nodes.memstore.store.store_errors import CopyDiffers
 from filoray.nodes.memstore.store.warm_store import WarmStore
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ def take_over(warm: WarmStore, spec: ShardSpec, followed_epoch: int, following: 
 
     Raises CopyDiffers if the store is not what was followed, and what opening it raises.
     """
+    if spec.column_store_url is None and not spec.path.exists():  # opening it here would make one, and hide that
+        raise CopyDiffers(f"{spec.name}: {spec.path} is gone")
     store = open_column_store(spec)
     try:
         warm.check_may_go_on(store.state, followed_epoch)

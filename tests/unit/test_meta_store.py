@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -157,7 +158,14 @@ def test_a_map_that_an_earlier_release_wrote_whole_is_read(open_store: OpenStore
     ((_, shard_map),) = store.restored_state({"node-0": 4}).shard_maps
     assert shard_map.shards == moved.shards
     with store._engine.begin() as connection:
-        assert connection.execute(sa.text("SELECT shard_map FROM datasets")).scalar() is None
+        kept = connection.execute(sa.text("SELECT shard_map FROM datasets")).scalar()
+    with pytest.raises(ValueError, match="Expecting value"):  # that release would stop, rather than begin with no map
+        json.loads(kept)
+    with store._engine.begin() as connection:
+        connection.execute(sa.text("UPDATE datasets SET shard_map = :whole"), {"whole": whole})
+    ((_, shard_map),) = open_store().restored_state({"node-0": 4}).shard_maps
+    expected = (expected[0], replace(expected[1], epoch=9))
+    assert shard_map.shards == expected, "if it came back all the same, what it wrote is the newer"
 
 
 def test_epochs_outlive_their_dataset(open_store: OpenStore) -> None:

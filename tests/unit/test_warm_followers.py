@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from waiting import wait_until
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.errors import BadData
 from filoray.cluster.process.clocks import steady_ms, wall_ms
+from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.write_outcome import WriteOutcome
 from filoray.nodes.host.append_jobs import AppendJob, PendingWrite
 from filoray.nodes.host.replication.leader_stream import LeaderStream
@@ -124,6 +126,45 @@ def test_what_a_node_has_missed_but_log_rows_it_opens_from_the_store(
     assert TAKEN_OVER not in caplog.text
     assert "its copy cannot lead: the store is not as it was known here" in caplog.text
     assert cluster["b"].samples(0, 2) == before
+
+
+def test_metrics_types_are_kept_where_a_shard_came_to_be_led_warm(cluster: CopyingCluster) -> None:
+    started(cluster)
+    if cluster.column_store_url is not None:  # as on a machine where the shard never was
+        shutil.rmtree(cluster["b"].host._files.path(shared(cluster), 0).parent, ignore_errors=True)
+    cluster.hand_over(0, "b")
+    cluster["b"].host.shards.put_metadata("d", [(0, 2)], [[MetricMetadata("up", "gauge", "whether", "")]])
+    (file,) = cluster["b"].host.shards.metadata_files("d", [(0, 2)])
+    assert [one.metric for one in file.get("", 0)] == ["up"]
+
+
+def test_a_file_that_is_gone_is_told_by_who_kept_its_shard_warm_too(tmp_path: Path) -> None:
+    spec = shard_spec(tmp_path)
+    owner = Shard.open(spec)
+    owner.append([container([(UP, [(NOW_MS, 1.0)])])])
+    warm = Shard.keep_warm(spec, rows_of(owner))
+    owner.close()
+    spec.path.unlink()
+    with pytest.raises(CopyDiffers, match="is gone"):
+        warm.promote(2)
+    warm.close()
+    opened = Shard.open(replace(spec, epoch=2))
+    assert "its samples are missing" in opened.damages[0]
+    opened.close()
+
+
+def rows_of(owner: Shard) -> SnapshotRows:
+    rows = SnapshotRows("a shard")
+    snapshot = owner.snapshot(steady_ms(), wall_ms())
+    for piece in snapshot.pieces(1 << 20, with_data=False):
+        rows.add(piece)
+    snapshot.close()
+    return rows
+
+
+def test_rows_that_are_not_whole_open_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="not the last one"):
+        Shard.keep_warm(shard_spec(tmp_path / "nowhere"), SnapshotRows("a shard"))
 
 
 def test_one_that_follows_no_more_leaves_the_shard_as_it_was_before(cluster: CopyingCluster) -> None:

@@ -253,12 +253,16 @@ WARM = replace(config(num_shards=2), num_replicas=2, is_in_database=True)
 
 
 def warm(dataset: DatasetConfig = WARM) -> ShardManager:
-    """Shard 0 is led by node-0 and followed by node-2, shard 1 led by node-1 and followed by node-0, all in sync."""
+    """Shard 0 is led by node-0 and followed by node-2, shard 1 led by node-1 and followed by node-0, all in sync.
+
+    Where there is one shard, it is led by node-0 and followed by node-1.
+    """
     manager = running(3, dataset)
     for entry in manager.shard_map("metrics").shards:
         proposal = InSyncProposed(entry.copies.version, (entry.node or "", *entry.copies.followers))
         feed(manager, ShardReported(entry.node or "", 1, ShardReport("metrics", entry.shard, 1, proposal)))
-    assert [entry.copies.followers for entry in manager.shard_map("metrics").shards] == [("node-2",), ("node-0",)]
+    followers = [entry.copies.followers for entry in manager.shard_map("metrics").shards]
+    assert followers == ([("node-2",), ("node-0",)] if dataset.num_shards == 2 else [("node-1",)])
     return manager
 
 
@@ -301,7 +305,23 @@ def test_a_drained_leader_without_any_in_sync_does_not_stay() -> None:
     assert not manager.has_nowhere_to_go("node-0")
     commands = feed(manager, due(1), due(6000))
     assert StopShards("node-0", 1, "metrics", ((0, 1),)) in commands
-    assert StartShards("node-2", 1, WARM, ((0, 2),)) in feed(manager, RELEASED), "which has begun to follow it"
+    assert StartShards("node-1", 1, WARM, ((0, 2),)) in feed(manager, RELEASED), "which has begun to follow it"
+
+
+@pytest.mark.parametrize("drained", ["node-0", "node-1"])
+def test_nobody_waits_for_one_that_never_gets_a_shard_into_its_memory(drained: str) -> None:
+    """node-2, which is to have the shard too when node-0 or node-1 is to be left by it."""
+    manager = warm(replace(WARM, num_shards=1))
+    feed(manager, NodeDrained(drained), *(due(second * 1000, evens_out=True) for second in range(5)))
+    for entry in manager.shard_map("metrics").shards:
+        if entry.node is None:
+            feed(manager, RELEASED)
+    settle(manager)
+    feed(manager, *(due(second * 1000, evens_out=True) for second in range(5, 20)))
+    entry = manager.shard_map("metrics")[0]
+    assert {entry.node, *entry.copies.followers} == {"node-0", "node-1", "node-2"} - {drained}
+    assert not manager.may_hold(drained)
+    assert not manager.needs_copies_of(drained)
 
 
 def test_a_move_to_a_node_that_has_it_in_memory_is_one_switch() -> None:

@@ -237,7 +237,12 @@ class ShardLeader:
                 logger.debug("%s: nobody waits for a snapshot any more", self._leading.name)
 
         self._leading.ask_snapshot(take, fail)
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                answer.result()[0].close()
+            raise
 
     def metrics(self) -> Sequence[MetricMetadata]:
         return self._leading.metrics()

@@ -80,7 +80,6 @@ class WarmStore:
     """See ColumnStore. ``chunks``: read from the store that is shared; closed with this."""
 
     def __init__(self, rows: SnapshotRows, chunks: StoredChunks) -> None:
-        rows.check_whole()
         self._chunks = chunks
         self._rows: SnapshotRows | None = rows
         self._group_count = rows.group_count
