@@ -152,7 +152,10 @@ class ShardOpening(StaleRoute):
 
 
 class CopiesJoining(StaleRoute):
-    """The node asked leads the shard, too few copies are in sync, and so only for a moment: worth asking again soon."""
+    """The node asked leads the shard, and too few copies are in sync: worth asking again soon.
+
+    Who writes is told so only for as long as a follower may be back in a moment, a stream's consumer for however long.
+    """
 
 
 class ShardNotHere(StaleRoute):

@@ -5,12 +5,13 @@
     consumer.start()          from then on a thread of its own polls; the ingest thread appends
     consumer.stop()           on the ingest thread, before the shard closes: nothing is appended afterwards
 
-Of a shard with copies an append is over when the followers have it too (``AppendLater``).
+Of a shard with copies an append is over when the followers have it too (``AppendLater``). With too few of them in sync
+messages stay in the source, and the shard is read as ever.
 
 One group of batches is being appended while the next is polled, and no more: that is the back-pressure, and it keeps
 order, as no group is begun before the one ahead of it is stored. A source that fails is reported and opened again,
-with growing delays, at the last stored offset. The checkpoint is the shard's: it comes with its flushes, and what a
-restart reads again of them the shard passes over.
+with growing delays, behind all that the shard has by then. The checkpoint is the shard's: it comes with its flushes,
+and what a restart reads again of them the shard passes over.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,7 +50,10 @@ OpenStream = Callable[[int | None], IngestionStream]
 
 AnswerAppend = Callable[[list[AppendReply] | FilorayError], None]
 AppendLater = Callable[[Sequence[bytes | memoryview], Sequence[int], AnswerAppend], None]
-"""(containers, offsets, answer): on the ingest thread, where ``answer`` is called once, then or later."""
+"""(containers, offsets, answer): on the ingest thread, where ``answer`` is called once, then or later.
+
+CopiesJoining says that too few copies are in sync, for however long: the consumer asks again.
+"""
 
 
 class StreamedShard(Protocol):
@@ -115,7 +119,11 @@ class StreamConsumer:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._stream: IngestionStream | None = None
+        self._storing: _Storing | None = None
+        """What is appended while the next is polled."""
         self._stored_offset: int | None = None
+        self._is_said_to_go_on = False
+        self._waits_for_copies = False
         self._committed_offset = -1
         self._lag: int | None = None
         self._outcome = WriteOutcome()
@@ -160,6 +168,7 @@ class StreamConsumer:
                     f"filoray.node.source-timeout = {source_timeout_s:g} s"
                 )
         self._note_lag(stream, stream.position)
+        self._is_said_to_go_on = True  # by whoever serves the shard now
         on_progress(100)
 
     def resume(self) -> None:
@@ -187,8 +196,12 @@ class StreamConsumer:
 
     def stats(self) -> StreamStats:
         skipped = self._skipped + (self._stream.problems.count if self._stream is not None else 0)
-        offset = -1 if self._stored_offset is None else self._stored_offset
-        return StreamStats(offset, self._outcome.accepted, self._outcome.refused_count, skipped, self.lag)
+        return StreamStats(self._offset, self._outcome.accepted, self._outcome.refused_count, skipped, self.lag)
+
+    @property
+    def _offset(self) -> int:
+        """The last one stored; -1: there is none."""
+        return -1 if self._stored_offset is None else self._stored_offset
 
     @property
     def lag(self) -> int | None:
@@ -214,6 +227,7 @@ class StreamConsumer:
                     break
                 reason = reason_of(error)
                 logger.warning("%s: the source failed, next attempt in %.1f s: %s", self._name, delay_s, reason)
+                self._is_said_to_go_on = False
                 self._report(IngestionError(reason))
             self._lag = None
             self._close_stream()
@@ -223,27 +237,45 @@ class StreamConsumer:
 
     def _reopen(self) -> None:
         """After a failure: catch up with what the source has, then say that it goes on."""
+        self._settle()
         stream = self._stream = self._open_stream(self._stored_offset)
         end = stream.end_offset()
         while end is not None and stream.position < end and not stream.ended and not self._stopped.is_set():
             batches = stream.poll(_POLL_MS)
             self._wait_for(self._submit(batches))
-        if not self._stopped.is_set():
+        self._say_that_it_goes_on()
+
+    def _settle(self) -> None:
+        """Wait for what was being stored when the source failed, so that it is not read again.
+
+        Followers forget messages that they have stored: one that came in two entries would end their sessions. Of an
+        append that failed, too, the shard may have some.
+        """
+        while (storing := self._storing) is not None and not self._stopped.is_set():
+            if wait([storing.replies], _POLL_MS / 1000).done:
+                self._storing = None
+                if storing.replies.exception() is None:
+                    self._note_stored(storing, storing.replies.result())
+        if self._shard.stream_offset > self._offset:
+            self._stored_offset = self._shard.stream_offset
+
+    def _say_that_it_goes_on(self) -> None:
+        if not self._is_said_to_go_on and not self._stopped.is_set():
+            self._is_said_to_go_on = True
             self._report(IngestionStarted())
 
     def _consume(self) -> None:
         """Until the stream ends or ``stop``."""
         stream = self._stream
         assert stream is not None, "opened by recover or _reopen"
-        storing: _Storing | None = None
         while not self._stopped.is_set() and not stream.ended:
             polled_before = stream.position
             batches = stream.poll(_POLL_MS)
-            self._wait_for(storing)
+            self._wait_for_pending()
             self._note_lag(stream, polled_before)
-            storing = self._submit(batches)
+            self._storing = self._submit(batches)
             self._commit(stream)
-        self._wait_for(storing)
+        self._wait_for_pending()
         self._note_lag(stream, stream.position)
         if stream.ended:
             logger.info("%s: the source has ended", self._name)
@@ -271,6 +303,10 @@ class StreamConsumer:
         self._run_append(append)
         return _Storing(batches, replies)
 
+    def _wait_for_pending(self) -> None:
+        storing, self._storing = self._storing, None
+        self._wait_for(storing)
+
     def _wait_for(self, storing: _Storing | None) -> None:
         """Until it is stored, or ``stop``. Raises what the append raised; of several no bad one holds up the others."""
         try:
@@ -284,8 +320,13 @@ class StreamConsumer:
             self._skipped += 1
             self._refusals.add(f"offset {storing.batches[0].offset}", error.message)
             replies = []
-        if storing is None or replies is None:
-            return
+        if storing is not None and replies is not None:
+            self._note_stored(storing, replies)
+
+    def _note_stored(self, storing: _Storing, replies: Sequence[AppendReply]) -> None:
+        if self._waits_for_copies:
+            self._waits_for_copies = False
+            logger.info("%s: enough copies are in sync again, the source is read on", self._name)
         for reply in replies:
             if isinstance(reply, WriteOutcome):  # streams give containers with all part keys
                 self._outcome.add(reply)
@@ -298,13 +339,23 @@ class StreamConsumer:
         while storing is not None and not self._stopped.is_set():
             try:
                 return storing.replies.result(_POLL_MS / 1000)
-            except CopiesJoining:  # in a moment they may be in sync again; the source loses nothing meanwhile
-                self._stopped.wait(_POLL_MS / 1000)
+            except CopiesJoining as error:
+                self._wait_for_copies(error.message)
                 storing = self._submit(storing.batches)
             except TimeoutError:
                 if storing.replies.done():
                     raise
         return None
+
+    def _wait_for_copies(self, reason: str) -> None:
+        """For a moment. That is no failure: the source keeps the messages, and what the shard has may be read."""
+        if not self._waits_for_copies:
+            self._waits_for_copies = True
+            logger.warning("%s: messages stay in the source: %s", self._name, reason)
+        self._say_that_it_goes_on()
+        if self._stream is not None:
+            self._note_lag(self._stream, self._offset)
+        self._stopped.wait(_POLL_MS / 1000)
 
     def _note_lag(self, stream: IngestionStream, position: int) -> None:
         """All up to ``position`` is stored, or was no data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,15 +14,20 @@ from mock_kafka import MockKafka
 from shards import ALL_TIME, samples_of
 from waiting import wait_until
 
+from filoray.cluster import errors
 from filoray.cluster.config.dataset import DatasetConfig
 from filoray.cluster.control.shard_status import IngestionError
+from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.cluster.process.clocks import steady_ms, wall_ms
 from filoray.nodes.data.part_key import encode_part_key
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
 from filoray.nodes.streams.kafka_sink import KafkaProducerSink
 from filoray.nodes.streams.kafka_source import read_kafka_source
+from filoray.nodes.streams.kafka_stream import KafkaStream
 from filoray.nodes.streams.record_batches import ContainerBuilder
+from filoray.nodes.streams.stream import StreamBatch, StreamFailed
+from filoray.nodes.wire.write_reply import Refused
 
 _TOPICS = itertools.count()
 
@@ -196,22 +201,85 @@ def is_under_way(cluster: CopyingCluster) -> bool:
     return any(it.lag_entries for it in figures.followers)
 
 
-def test_with_too_few_in_sync_messages_stay_in_the_topic_and_the_shard_says_why(
-    pair: CopyingCluster, broker: MockKafka
+def test_with_too_few_in_sync_messages_stay_in_the_topic_and_the_shard_is_read(
+    pair: CopyingCluster, broker: MockKafka, caplog: pytest.LogCaptureFixture
 ) -> None:
+    config = dataset(broker, least=2)
+    pair.start(config, {0: ("a", ["b"])})
+    pair.wait_in_sync(0, "a", "b")
+    produce(config, 1, 2)
+    wait_shown(pair, 1, 2)
+    pair.forget("b").close()
+    wait_until(lambda: pair.led[0].copies.in_sync == ("a",), "it is alone in sync")
+    produce(config, 3, 4)
+    wait_until(lambda: refusal_of_a_write(pair) is Unavailable, "its copies are missing for longer than a moment")
+    wait_until(lambda: lag(pair) == 2, lambda: f"{lag(pair)} messages stay in the topic")
+    assert times_s(pair["a"].shard(0)) == [1, 2]
+    pair.boot("b").host.follow_shards(config, [(0, 1, pair.led[0].copies.version)])
+    pair.tell(0)
+    pair.wait_in_sync(0, "a", "b")
+    wait_shown(pair, 1, 2, 3, 4)
+    assert [event for _, _, _, event in pair.events if isinstance(event, IngestionError)] == []
+    told = [record.getMessage() for record in caplog.records if "messages stay in the source" in record.getMessage()]
+    assert len(told) == 1, "once, not with every attempt"
+    assert "1 of 2 copies are in sync (a), fewer than min-in-sync-replicas = 2" in told[0]
+
+
+def refusal_of_a_write(cluster: CopyingCluster) -> type[FilorayError] | None:
+    """What the leader would say to one, though nobody writes to such a shard."""
+    reply = cluster["a"].write(0, ContainerBuilder().take().encode()).wait()
+    return getattr(errors, reply.error_class) if isinstance(reply, Refused) else None
+
+
+def lag(cluster: CopyingCluster) -> int | None:
+    (figures,) = cluster["a"].host.shards.figures()
+    return figures.stream_lag
+
+
+def test_a_shard_that_waits_for_copies_is_closed_at_once(pair: CopyingCluster, broker: MockKafka) -> None:
     config = dataset(broker, least=2)
     pair.start(config, {0: ("a", ["b"])})
     pair.wait_in_sync(0, "a", "b")
     pair.forget("b").close()
     wait_until(lambda: pair.led[0].copies.in_sync == ("a",), "it is alone in sync")
-    produce(config, 1, 2)
+    produce(config, 1)
+    wait_until(lambda: lag(pair) == 1, lambda: f"{lag(pair)} messages stay in the topic")
+    pair.forget("a").close()
+    wait_until(
+        lambda: not [it.name for it in threading.enumerate() if it.name.startswith("stream ")],
+        lambda: f"nobody reads the topic: {threading.enumerate()}",
+    )
 
-    def reasons() -> list[str]:
-        return [event.reason for _, _, _, event in pair.events if isinstance(event, IngestionError)]
 
-    wait_until(lambda: any("min-in-sync-replicas = 2" in reason for reason in reasons()), reasons)
-    assert times_s(pair["a"].shard(0)) == []
-    pair.boot("b").host.follow_shards(config, [(0, 1, pair.led[0].copies.version)])
-    pair.tell(0)
+def test_a_source_that_fails_behind_a_message_costs_no_copy(
+    pair: CopyingCluster, broker: MockKafka, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broker that hands over to another one: the leader reads on, and its followers follow."""
+    config = dataset(broker)
+    pair.start(config, {0: ("a", ["b"])})
     pair.wait_in_sync(0, "a", "b")
+    produce(config, 1, 2)
     wait_shown(pair, 1, 2)
+    poll, failed = KafkaStream.poll, []
+    got_any = False
+
+    def poll_once_in_vain(stream: KafkaStream, timeout_ms: int) -> Sequence[StreamBatch]:
+        nonlocal got_any
+        if not threading.current_thread().name.startswith("stream "):
+            return poll(stream, timeout_ms)  # the follower's
+        if got_any and not failed:
+            failed.append(stream)
+            raise StreamFailed("the broker is away")
+        batches = poll(stream, timeout_ms)
+        got_any = got_any or bool(batches)
+        return batches
+
+    monkeypatch.setattr(KafkaStream, "poll", poll_once_in_vain)
+    produce(config, 3, 4)
+    wait_shown(pair, 1, 2, 3, 4)
+    wait_until(lambda: failed, "the leader's source fails")
+    produce(config, 5)
+    wait_shown(pair, 1, 2, 3, 4, 5)
+    pair.wait_in_sync(0, "a", "b")
+    wait_equal_on_disk(pair, config)
+    assert [record.getMessage() for record in caplog.records if "is not kept up" in record.getMessage()] == []

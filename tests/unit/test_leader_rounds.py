@@ -9,7 +9,7 @@ import pytest
 from copying_nodes import Answer
 from shards import ALL_TIME, NOW_MS, container, samples_of, shard_spec
 
-from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
+from filoray.cluster.errors import BadData, CopiesJoining, FilorayError, StaleRoute, Unavailable
 from filoray.nodes.data.write_outcome import AppendReply, UnknownSeries, WriteOutcome
 from filoray.nodes.host.append_jobs import ROUND_JOBS_MAX, AppendJob, PendingWrite
 from filoray.nodes.host.replication.leader_rounds import OPENING_SEQ, LeaderRounds
@@ -138,7 +138,9 @@ def test_messages_of_a_stream_are_named_to_the_followers_and_shown_when_they_hav
 
 def test_a_stream_waits_with_too_few_copies_and_is_told_of_what_is_no_container(rounds: Rounds) -> None:
     rounds.doubt = Unavailable("one copy is left")
-    assert Asked(rounds, (7, sample(1000))).outcome is rounds.doubt
+    refusal = Asked(rounds, (7, sample(1000))).outcome
+    assert isinstance(refusal, CopiesJoining), "it is to ask again, however long it takes"
+    assert refusal.message == "one copy is left"
     rounds.doubt = None
     bad = Asked(rounds, (7, sample(1000)), (8, b"this is none"))
     assert isinstance(bad.outcome, BadData)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from filoray.cluster.errors import BadData, FilorayError, StaleRoute, Unavailable
+from filoray.cluster.errors import BadData, CopiesJoining, FilorayError, StaleRoute, Unavailable
 from filoray.cluster.process.clocks import steady_ms, wall_ms
 from filoray.nodes.data.write_outcome import AppendReply
 from filoray.nodes.host.append_jobs import ROUND_JOBS_MAX, AppendJob
@@ -112,7 +112,7 @@ class LeaderRounds:
     ) -> None:
         """The messages of the shard's stream that are next, in one round: none may be passed over.
 
-        One call at a time: whoever reads the stream waits for the answer.
+        One call at a time: whoever reads the stream waits for the answer. CopiesJoining: too few copies are in sync.
         """
         if self._is_closed:
             answer(gone(self._name))
@@ -185,9 +185,12 @@ class LeaderRounds:
         self._wait_for_copies(append, partial(self._answer_jobs, jobs, append))
 
     def _begin_streamed(self, messages: _Messages) -> None:
-        """Nobody was promised anything of them yet: with too few copies in sync they stay in their stream."""
+        """Nobody was promised anything of them yet: with too few copies in sync they stay in their stream.
+
+        However long that takes, whoever reads the stream has nobody else to tell: it is to ask again.
+        """
         if (refusal := self._doubt()) is not None:
-            messages.answer(refusal)
+            messages.answer(CopiesJoining(refusal.message))
             return
         try:
             append = self._shard.begin_append(messages.containers, offsets=messages.offsets)
