@@ -262,11 +262,10 @@ class LeaderCopies:
         return not self._waits or (self._first_version is not None and self._told.version > self._first_version)
 
     def awaited(self) -> frozenset[str]:
-        """The followers whose word entries wait for; those that are about to be proposed among them."""
-        return self._expected() if self._waits else frozenset()
+        """The followers that are to store every entry in time, those that are about to be proposed among them.
 
-    def _expected(self) -> frozenset[str]:
-        """The followers that are to store every entry in time."""
+        Entries wait for their word, if they do for anybody's.
+        """
         caught_up = [node for node, it in self._followers.items() if it.is_caught_up]
         if not self._waits:
             return frozenset(caught_up)
@@ -352,7 +351,7 @@ class LeaderCopies:
             return []
         seq, made_ms = self._made[0]
         found = []
-        for node in self._expected():
+        for node in self.awaited():
             follower = self._followers.get(node)
             if follower is not None and follower.goal is not None and follower.stored < seq:
                 found.append((max(made_ms, follower.opened_ms) + self._limits.follower_timeout_ms, node))
@@ -400,7 +399,7 @@ class LeaderCopies:
         effects.append(Propose(self._told.version, wanted, "; ".join(reasons) or "as it was"))
 
     def _release(self, effects: list[CopyEffect]) -> None:
-        stored = min(map(self._stored, self._expected()), default=self._last_seq)
+        stored = min(map(self._stored, self.awaited()), default=self._last_seq)
         released = 0 if not self._is_confirmed else stored if self._waits else self._last_seq
         if released > self._released:
             self._released = released

@@ -44,8 +44,8 @@ class HistoryShape:
     ``duration_ms``: of the phase of faults; None: as long as ``faults_max`` take. ``calendar_jump_ms_max``: how far
     calendars are set wrong, ahead or behind. ``chosen_faults``: numbers (from 1) of those that happen; None: all.
     ``num_replicas``: copies of each shard, as far as there are nodes for them; None: drawn. Where more are asked for,
-    nodes are on machines with disks of their own in half of all histories; else all are on one, without leases, or,
-    where there is a standby, keep in memory what is in a database.
+    nodes are on machines with disks of their own in half of all histories, with a standby in a quarter; else all are
+    on one, without leases, or, with a standby, keep in memory what is in a database.
     ``without``: names of troubles (``faults.TROUBLES``) that do not come, whatever is drawn.
     """
 
@@ -133,7 +133,7 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
         rates = replace(rates, lease_ms=rates.lease_ms or NODE_LEASE_MS)
     machine_count = 0
     if shape.num_replicas is not None and shape.num_replicas > 1:
-        machine_count = _draw_machine_count(seed, node_count)
+        machine_count = _draw_machine_count(seed, node_count, 0.25 if shape.has_standby else 0.5)
         if machine_count or not shape.has_standby:
             rates = replace(rates, lease_ms=NODE_LEASE_MS if machine_count else 0, has_own_disks=machine_count > 0)
     copies = _draw_copies(seed, shape, node_count, rates)
@@ -160,10 +160,11 @@ DatasetCopies = Mapping[str, Replicas]
 """By data set."""
 
 
-def _draw_machine_count(seed: int, node_count: int) -> int:
-    """Of machines with disks of their own; 0: all nodes are on one."""
+def _draw_machine_count(seed: int, node_count: int, chance: float) -> int:
+    """Of machines with disks of their own; 0: there are none."""
     dice = random.Random(f"machines {seed}")
-    return dice.randint(1, min(3, node_count)) if dice.random() < 0.5 else 0
+    count = dice.randint(1, min(3, node_count))
+    return count if dice.random() < chance else 0
 
 
 def _draw_copies(seed: int, shape: HistoryShape, node_count: int, rates: FaultRates) -> DatasetCopies:

@@ -274,7 +274,7 @@ COPY_BUGS: dict[Patch, int] = {
     a_set_in_sync_that_is_not_durable: 10,
 }
 """The same of histories with two copies of each shard."""
-WARM_BUGS: dict[Patch, int] = {a_follower_that_leads_without_looking_into_the_store: 4}
+WARM_BUGS: dict[Patch, int] = {a_follower_that_leads_without_looking_into_the_store: 2}
 """The same where those are what nodes have in memory of a store that all share."""
 SHAPES: dict[Patch, HistoryShape] = (
     dict.fromkeys(BUGS, HistoryShape(num_replicas=1))
