@@ -265,7 +265,8 @@ def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], clust
         raise BadData(
             f"dataset {config.name}: num-replicas is 1, but each node of this cluster keeps what it has on a machine "
             "of its own (filoray.node.spread-over-machines), so one lost machine would be lost samples: set "
-            f"num-replicas to 2 or more, which is for what is written to filoray (sourcefactory = {LOG_STREAM_FACTORY})"
+            "num-replicas to 2 or more, which is for what is written to filoray or to Kafka (sourcefactory = "
+            f"{LOG_STREAM_FACTORY} or {KAFKA_STREAM_FACTORY})"
         )
     if len(others) >= limits.max_count:
         raise BadData(
