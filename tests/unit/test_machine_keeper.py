@@ -245,6 +245,7 @@ def test_a_launch_waits_for_no_machine_that_is_not_there_and_says_so() -> None:
     effects = desk.take(Started(), ReadyAsked(1), answered(0, A))
     assert [one.node for one in effects if isinstance(one, LaunchProcess)] == ["node-0"]
     assert not [one for one in effects if isinstance(one, Answer)], "it is not known yet which machines there are"
+    assert desk.core.launch.missing() == ("node-0", "node-1")
     desk.now_ms = OWN_DISKS.seed.form_wait_ms
     heard = HeartbeatHeard("node-0", 1, HeartbeatAnswer())
     effects = desk.take(heard, MachinesSeen((A,), "a"), Ticked())
@@ -252,6 +253,8 @@ def test_a_launch_waits_for_no_machine_that_is_not_there_and_says_so() -> None:
     desk.now_ms += 3000
     (report,) = [one.value for one in [*effects, *desk.take(heard, *waits)] if isinstance(one, Answer)]
     assert isinstance(report, ReadyReport)
+    launch = desk.core.launch
+    assert (launch.missing(), launch.away()) == ((), report.problems), "filoray scale waits for nobody else either"
     assert [problem.partition(",")[0] for problem in report.problems] == [
         "node-1 is away: its machine 10.0.0.2 is not in this Ray"
     ]
