@@ -56,11 +56,15 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class StoredCopies:
-    """Copies of shards of a data set that a node has on its machine, whoever knows of them."""
+    """Copies of shards of a data set that a node has on its machine, whoever knows of them.
+
+    ``cluster_id``: of the cluster that set the data set up; "" where nothing says it (an earlier release).
+    """
 
     dataset: str
     generation: int
     shards: tuple[int, ...]
+    cluster_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,11 @@ class Coordinator:
         """Those that are to go and have not gone yet."""
         return self._dispatcher.core.scaling.surplus
 
+    def absent_nodes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Nodes that will be members soon; and a text for each that is away until its machine is back."""
+        launch = self._dispatcher.core.launch
+        return launch.missing(), launch.away()
+
     async def restart_nodes(self) -> None:
         """Begin a rolling restart. Raises Unavailable while one is under way."""
         await self._ask(RollingRestartOrdered)

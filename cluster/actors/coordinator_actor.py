@@ -141,6 +141,9 @@ class CoordinatorActor:
     async def surplus_nodes(self) -> tuple[str, ...]:
         return await self._call(self._leading().surplus_nodes)
 
+    async def absent_nodes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return await self._call(self._leading().absent_nodes)
+
     async def restart_nodes(self) -> None:
         await self._run(self._leading().restart_nodes())
 

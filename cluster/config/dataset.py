@@ -60,6 +60,8 @@ class DatasetConfig:
     all that is acknowledged, or writes are refused. ``is_in_database``: its shards are in a database that all nodes
     reach, so the copies are what nodes have in memory.
 
+    ``cluster_id``: of the cluster that set it up, given then as ``generation`` is; "" by an earlier release.
+
     ``source_config``: the ``sourceconfig`` block as plain JSON values, for the stream named by ``source_factory``.
 
     ``ignored_keys``: what its source says that has no effect; known when it is set up, not kept.
@@ -77,6 +79,7 @@ class DatasetConfig:
     num_replicas: int = 1
     min_in_sync_replicas: int = 1
     is_in_database: bool = False
+    cluster_id: str = ""
     ignored_keys: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -262,7 +265,8 @@ def check_room_for(config: DatasetConfig, others: Sequence[DatasetConfig], clust
         raise BadData(
             f"dataset {config.name}: num-replicas is 1, but each node of this cluster keeps what it has on a machine "
             "of its own (filoray.node.spread-over-machines), so one lost machine would be lost samples: set "
-            f"num-replicas to 2 or more, which is for what is written to filoray (sourcefactory = {LOG_STREAM_FACTORY})"
+            "num-replicas to 2 or more, which is for what is written to filoray or to Kafka (sourcefactory = "
+            f"{LOG_STREAM_FACTORY} or {KAFKA_STREAM_FACTORY})"
         )
     if len(others) >= limits.max_count:
         raise BadData(

@@ -189,6 +189,10 @@ class CoordinatorCore:
         return self._scaling
 
     @property
+    def launch(self) -> LaunchVerdict:
+        return self._launch
+
+    @property
     def restart(self) -> RollingRestart:
         return self._restart
 

@@ -47,6 +47,21 @@ class LaunchVerdict:
             return True  # deleted meanwhile
         return is_settled(shard_map, self._manager.shards_without_room(dataset))
 
+    def missing(self) -> tuple[str, ...]:
+        """Nodes that are no members yet, but for those whose machine is away."""
+        members, away = self._membership.members(), self._machines.away() or {}
+        return tuple(node for node in self._membership.slots if node not in members and node not in away)
+
+    def away(self) -> tuple[str, ...]:
+        """A text for each node that is no member because its machine is away."""
+        away = self._machines.away() or {}
+        return tuple(
+            f"{node} is away: its machine {address} is not in this Ray, or cannot be reached; its copies of shards are "
+            "there, and it is back as soon as that is"
+            for node, address in sorted(away.items(), key=lambda item: node_order(item[0]))
+            if node not in self._membership.members()
+        )
+
     def steps(self) -> Steps:
         """Until all nodes are members and nothing more becomes of any shard, or will for now.
 
@@ -80,13 +95,7 @@ class LaunchVerdict:
                 self._manager.drained,
             )
         )
-        away = self._machines.away() or {}
-        problems += tuple(
-            f"{node} is away: its machine {address} is not in this Ray, or cannot be reached; its copies of shards are "
-            "there, and it is back as soon as that is"
-            for node, address in sorted(away.items(), key=lambda item: node_order(item[0]))
-            if node not in self._membership.members()
-        )
+        problems += self.away()
         nodes = self._views.view.nodes
         addresses = tuple(str(nodes[node].address) for node in sorted(nodes, key=node_order))
         return ReadyReport(addresses, tuple(sorted(self._manager.datasets)), problems)
@@ -104,8 +113,7 @@ class LaunchVerdict:
 
     def _are_all_up(self) -> bool:
         """But for those whose machine is away."""
-        members, away = self._membership.members(), self._machines.away()
-        return away is not None and all(node in members or node in away for node in self._membership.slots)
+        return self._machines.away() is not None and not self.missing()
 
     def _problem(self) -> str:
         """Why the launch fails: a node that failed twice, a dataset of the configuration that cannot be set up."""

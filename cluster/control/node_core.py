@@ -265,7 +265,9 @@ class NodeCore:
     def _delete_ordered(self, order: DeleteOrdered) -> list[NodeEffect]:
         name, generation = order.dataset, order.generation
         self._deleted[name] = max(generation, self._deleted.get(name, -1))
-        request = _Request(deletion=DeleteFiles(order.request, name, generation, order.shards))
+        request = _Request(
+            deletion=DeleteFiles(order.request, name, generation, order.shards, self._limits.deletes_own_only)
+        )
         keys = [(name, shard) for shard in order.shards]
         return self._let_go(order.request, request, keys, lambda key, it: it.config.generation == generation)
 

@@ -168,7 +168,7 @@ class OperatorRequests:
         return None
 
     def scale(self, count: int) -> Steps:
-        """Raises BadData if fewer nodes could not hold all."""
+        """Raises BadData if fewer nodes could not hold all; Unavailable, see ``Scaling.begin``."""
         if not 1 <= count <= NODES_MAX:
             raise BadData(f"a cluster has 1 to {NODES_MAX} nodes, not {count}")
         yield Until(lambda: not self._membership.is_adopting, self._patience.stop_ms)

@@ -6,7 +6,7 @@ that is too many is drained and, when it is empty and no gateway asks it any mor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from filoray.cluster.actor_names import gateway_name, node_name
 from filoray.cluster.control.assignment import node_order
@@ -19,7 +19,7 @@ from filoray.cluster.control.shard_messages import NodeDrained, NodeUndrained
 from filoray.cluster.control.shard_orders import ShardOrders
 from filoray.cluster.control.turn import Turn
 from filoray.cluster.control.view_board import ViewBoard
-from filoray.cluster.errors import FilorayError
+from filoray.cluster.errors import FilorayError, Unavailable
 
 
 class Scaling:
@@ -47,8 +47,13 @@ class Scaling:
         return self._membership.surplus
 
     def begin(self, count: int) -> None:
-        """There are to be ``count`` nodes. Raises BadData, and changes nothing, if the others could not hold all."""
+        """There are to be ``count`` nodes.
+
+        Raises BadData, and changes nothing, if the others could not hold all; Unavailable if one that is to go has
+        copies in sync and is not there to be emptied.
+        """
         names = node_names(count)
+        self._check_who_is_away(names)
         for node in self.surplus:
             if node in names and node in self._manager.drained:  # it was to go, and is wanted again
                 self._shards.manage(NodeUndrained(node))
@@ -61,6 +66,19 @@ class Scaling:
         self._membership.want(names, self._turn.now_ms)
         self._views.expect(gateway_names(count))
         self._views.changed()
+
+    def _check_who_is_away(self, names: Collection[str]) -> None:
+        """A node that is not wanted is not launched again, and its copy may be the only one that has everything."""
+        leaving = self._membership.slots.keys() - names - self._membership.members().keys()
+        for node in sorted(leaving, key=node_order):
+            for dataset, (config, shard_map) in self._manager.datasets.items():
+                shards = [str(entry.shard) for entry in shard_map.shards if node in entry.copies.in_sync]
+                if config.has_copies and shards:
+                    raise Unavailable(
+                        f"{node} is not there, so it cannot be emptied before it goes, and its copies of the shards "
+                        f"{', '.join(shards)} of {dataset} count as in sync: others may lack what was acknowledged. "
+                        "Try again when it is back, or when the others have taken its place"
+                    )
 
     def look(self) -> None:
         """Do what can be done now."""

@@ -64,9 +64,9 @@ from filoray.cluster.control.shard_status import (
     ShardStatus,
     StatusKind,
 )
-from filoray.cluster.control.shard_table import KnownDataset, RestoredState, ShardTable
+from filoray.cluster.control.shard_table import KnownDataset, RestoredState, ShardTable, is_ours
 from filoray.cluster.errors import DatasetExists, Unavailable
-from filoray.cluster.node_protocol import HeldShard, ShardEpoch
+from filoray.cluster.node_protocol import HeldShard, ShardEpoch, StoredCopies
 
 
 class ShardManager:
@@ -78,6 +78,7 @@ class ShardManager:
         self._placement = ShardPlacement(self._table)
         self._deletions = Deletions(restored.deleting)
         self._overtaken: set[ShardKey] = set()
+        self._cluster_id = restored.cluster_id
         self._generations = dict(restored.generations)
         for config in (*restored.deleting, *(config for config, _ in restored.shard_maps)):
             self._generations[config.name] = max(config.generation, self._generations.get(config.name, 0))
@@ -158,9 +159,13 @@ class ShardManager:
         """Whether a shard may have too few copies in sync without those of ``node``, but will have more soon."""
         return self._placement.needs_copies_of(node)
 
-    def knew(self, dataset: str, generation: int) -> bool:
-        """Whether there is, or ever was, a data set of that name and generation."""
-        return generation <= self._generations.get(dataset, -1)
+    def knew(self, stored: StoredCopies) -> bool:
+        """Whether that is of a data set that there is, or ever was, as far as this cluster's store knows."""
+        name = stored.dataset
+        known = [self._table.datasets[name].config] if name in self._table.datasets else []
+        known += [self._deletions.config(name)] if name in self._deletions else []
+        present = next((config for config in known if config.generation == stored.generation), None)
+        return is_ours(stored, present, self._generations.get(name, -1), self._cluster_id)
 
     @property
     def is_even(self) -> bool:
@@ -205,7 +210,7 @@ class ShardManager:
         if config.name in self._deletions:
             raise Unavailable(f"the dataset {config.name} is still being deleted")
         generation = self._generations[config.name] = self._generations.get(config.name, -1) + 1
-        config = replace(config, generation=generation)
+        config = replace(config, generation=generation, cluster_id=self._cluster_id)
         entries = tuple(
             replace(entry, epoch=self._table.epochs[config.name, entry.shard])
             for entry in ShardMap.initial(config.name, config.num_shards).shards

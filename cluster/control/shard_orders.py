@@ -84,8 +84,8 @@ class ShardOrders:
         return self._deletion_problems.get(dataset, "")
 
     def unknown_copies(self, stored: Sequence[StoredCopies]) -> list[str]:
-        """The data sets of those that there never were, as far as this cluster's store knows."""
-        return sorted({one.dataset for one in stored if not self._manager.knew(one.dataset, one.generation)})
+        """The data sets of those that are none of this cluster's, as far as its store knows."""
+        return sorted({one.dataset for one in stored if not self._manager.knew(one)})
 
     # ---- reports
 

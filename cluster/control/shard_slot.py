@@ -86,12 +86,16 @@ class NodeLimits:
 
     ``retry_delay_ms``: before a first retry; it doubles up to ``retry_delay_max_ms``. ``hanging_max``: attempts of one
     shard that wait for a source for ever; while there are as many, none is begun.
+
+    ``deletes_own_only``: files beside this node's own on its machine may be all that is left of another cluster; each
+    node deletes what it has itself.
     """
 
     source_timeout_ms: int = 30_000
     retry_delay_ms: int = 500
     retry_delay_max_ms: int = 30_000
     hanging_max: int = 3
+    deletes_own_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from filoray.cluster.control.shard_map import ShardEntry, ShardMap
 from filoray.cluster.control.shard_messages import ManagerCommand, PublishShardMap, StoryLine
 from filoray.cluster.control.shard_status import OWNED, ShardEvent, next_status
 from filoray.cluster.errors import BadData, DatasetUnknown
+from filoray.cluster.node_protocol import StoredCopies
 
 STORY_LINES_MAX = 100
 """Per shard; enough to see the last dozen moves."""
@@ -48,7 +49,8 @@ class RestoredState:
     """What the MetaStore remembers. ``members``: nodes (with incarnation) that lived when last heard of.
 
     ``drained``: nodes that are to have no shards. ``generations``: the last one of each dataset's name, those included
-    that are no more. ``machines``: addresses of those that nodes are on for good.
+    that are no more. ``machines``: addresses of those that nodes are on for good. ``cluster_id``: as long as the store
+    is not lost; "" if it never had one.
     """
 
     shard_maps: tuple[tuple[DatasetConfig, ShardMap], ...] = ()
@@ -58,12 +60,24 @@ class RestoredState:
     drained: frozenset[str] = frozenset()
     generations: Mapping[str, int] = field(default_factory=dict)
     machines: Mapping[str, str] = field(default_factory=dict)
+    cluster_id: str = ""
 
     @property
     def nodes_with_copies(self) -> frozenset[str]:
         """Those that have, or are to have, copies of shards of any data set."""
         copies = [entry.copies for _, shard_map in self.shard_maps for entry in shard_map.shards]
         return frozenset(node for one in copies for node in (*one.followers, *one.in_sync))
+
+
+def is_ours(stored: StoredCopies, present: DatasetConfig | None, last_generation: int, cluster_id: str) -> bool:
+    """Whether copies that were found are of a data set that this cluster has or had.
+
+    ``present``: the data set of that name and generation, if there is one, or it is being deleted. One of that name
+    that was set up after the store was lost has the generation of the lost one, but not its ``cluster_id``.
+    """
+    if present is not None:
+        return stored.cluster_id == present.cluster_id
+    return stored.generation <= last_generation and stored.cluster_id in (cluster_id, "")
 
 
 class ShardTable:

@@ -39,10 +39,10 @@ class SimulatedDisks(dict[StoredKey, ShardFile]):
         """Whether it was lost with its disk, and nothing was made there since."""
         return stored in self._lost and stored not in self
 
-    def remove(self, file: FileKey, node: str) -> None:
-        """Wherever it is on the machine of that node."""
-        home = self.homes.get(node)
-        for stored in [stored for stored in self if stored[:3] == file and self.homes.get(stored[3]) == home]:
+    def remove(self, file: FileKey) -> None:
+        """Every node's, where they are not apart."""
+        assert not self.are_apart
+        for stored in [stored for stored in self if stored[:3] == file]:
             del self[stored]
 
     def found_by(self, node: str) -> tuple[StoredCopies, ...]:

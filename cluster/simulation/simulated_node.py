@@ -100,8 +100,8 @@ class _Opening:
 class _CheckedCore(NodeCore):
     """Keeps what is wrong for the simulation, as a node's dispatcher would only have it told in the log."""
 
-    def __init__(self, process: Process, checkers: Checkers) -> None:
-        super().__init__(LIMITS)
+    def __init__(self, process: Process, checkers: Checkers, *, deletes_own_only: bool) -> None:
+        super().__init__(replace(LIMITS, deletes_own_only=deletes_own_only))
         self.violation: Exception | None = None
         self._process = process
         self._checkers = checkers
@@ -136,7 +136,7 @@ class SimulatedNode(SimulatedProcess):
         watch: ShardWatch,
     ) -> None:
         super().__init__(world, process)
-        self.core = _CheckedCore(process, checkers)
+        self.core = _CheckedCore(process, checkers, deletes_own_only=disks.are_apart)
         self.serving: dict[ShardKey, ServedShard] = {}
         self.closing: dict[ShardKey, ServedShard] = {}
         self.reports = ReportOutbox(
@@ -229,7 +229,7 @@ class SimulatedNode(SimulatedProcess):
                 if deletion.own_only:
                     self._files.pop((*file, self.process[0]), None)
                 else:
-                    self._files.remove(file, self.process[0])
+                    self._files.remove(file)
         self.later(CLOSE_MS, lambda: self.handle(FilesDeleted(deletion.request, problem)))
 
     def flush_in_turn(self, turns: tuple[FlushTurn, ...]) -> None:

@@ -218,6 +218,7 @@ class MetaStore:
             generation_rows = connection.execute(sa.select(DATASET_GENERATIONS)).all()
             drained = frozenset(connection.execute(sa.select(DRAINED_NODES.c.name)).scalars())
             machine_rows = connection.execute(sa.select(NODE_MACHINES)).all()
+            cluster_id = connection.execute(sa.select(IDENTITY.c.cluster_id)).scalar() or ""
         epochs = {(row.dataset, row.shard): row.epoch for row in epoch_rows}
         # A name with epochs and without generation is one of a store from before there were generations: it had one.
         generations = dict.fromkeys((row.dataset for row in epoch_rows), 0)
@@ -233,7 +234,7 @@ class MetaStore:
             else:
                 maps.append((config, map_of(config, row.shard_map, texts.get(row.name, {}), epochs, members)))
         machines = {row.name: row.address for row in machine_rows}
-        return RestoredState(tuple(maps), tuple(deleting), epochs, members, drained, generations, machines)
+        return RestoredState(tuple(maps), tuple(deleting), epochs, members, drained, generations, machines, cluster_id)
 
     def opened_shards(self) -> dict[tuple[str, int], int]:
         """(dataset, shard) to the last generation in which it was Active."""

@@ -8,7 +8,7 @@ dataset_generations  name, the last generation of a dataset of that name; rows o
 shard_epochs  dataset, shard, last epoch given out; rows outlive their dataset, so that no epoch is used twice
 opened_shards dataset, shard, the last generation in which it was Active: what it stored then must be there
 gateway_keys  one row: the key pair by which nodes know gateways, and each other
-identity      one row: the cluster's id, and path and inode of the store's file when it was opened last
+identity      one row: the cluster's id, and path and inode of the store's file when it was opened last ("", 0: no file)
 drained_nodes slot of each node that is to have no shards
 node_machines  slot of each node that is on one machine for good, the address of that
 node_count    one row, if it is not what the launch said: how many nodes there are to be

@@ -31,7 +31,9 @@ from pathlib import Path
 
 from filoray.cluster.config.dataset_file import DATASET_FILE, DatasetDirectory, dataset_directories
 from filoray.cluster.config.server_config import ServerConfig
+from filoray.cluster.control.shard_table import RestoredState, is_ours
 from filoray.cluster.errors import FilorayError
+from filoray.cluster.node_protocol import StoredCopies
 from filoray.cluster.store.meta_store import SQLITE_FILE, MetaStore, StoreIdentity
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,8 @@ def claim(store: MetaStore, config: ServerConfig) -> None:
         store.hold()
     if store.file is not None:
         _settle_identity(store, store.file, config)
+    elif store.identity() is None:
+        store.put_identity(StoreIdentity(secrets.token_hex(8), "", 0))
     if config.column_store_url is None:
         _settle_orphans(store, config)
     _settle_machines(store, config)
@@ -158,14 +162,19 @@ def unknown_directories(store: MetaStore, data_dir: Path) -> list[DatasetDirecto
     found = dataset_directories(data_dir)
     if store.is_new:
         return found
-    generations = store.restored_state({}).generations
-    return [
-        directory
-        for directory in found
-        if directory.node
-        and directory.generation > generations.get(directory.dataset, -1)
-        and directory.described() is not None
-    ]
+    state = store.restored_state({})
+    return [directory for directory in found if directory.node and _is_unknown(directory, state)]
+
+
+def _is_unknown(directory: DatasetDirectory, state: RestoredState) -> bool:
+    described = directory.described()
+    if described is None:
+        return False
+    name, generation = directory.dataset, directory.generation
+    configs = (*(config for config, _ in state.shard_maps), *state.deleting)
+    present = next((one for one in configs if (one.name, one.generation) == (name, generation)), None)
+    stored = StoredCopies(name, generation, (), described.cluster_id)
+    return not is_ours(stored, present, state.generations.get(name, -1), state.cluster_id)
 
 
 def recover_datasets(store: MetaStore, directories: Iterable[DatasetDirectory]) -> None:

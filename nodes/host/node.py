@@ -70,7 +70,7 @@ class Node:
             self._reporter.report,
             config.column_store_url,
             config.dataset_limits,
-            NodeLimits(config.node.source_timeout_ms),
+            NodeLimits(config.node.source_timeout_ms, deletes_own_only=config.keeps_nodes_at_home),
             self._lease,
             ReplicationSettings(
                 config.node.max_message_bytes,

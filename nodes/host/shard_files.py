@@ -35,11 +35,11 @@ class ShardFiles:
         """What copies this node has, of whatever data sets."""
         found = []
         for directory in node_directories(self._data_dir, self._node):
-            if directory.described() is not None:
+            if (config := directory.described()) is not None:
                 paths = directory.path.glob("shard-*.db")
                 numbers = [path.stem.removeprefix("shard-") for path in paths]
                 shards = tuple(sorted(int(number) for number in numbers if number.isdecimal()))
-                found.append(StoredCopies(directory.dataset, directory.generation, shards))
+                found.append(StoredCopies(config.name, config.generation, shards, config.cluster_id))
         return tuple(sorted(found, key=lambda one: (one.dataset, one.generation)))
 
     def spec(self, order: OpenShard) -> ShardSpec:

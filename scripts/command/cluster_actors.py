@@ -126,7 +126,7 @@ class ClusterActors:
     # ---- of a cluster that runs
 
     def scale(self, count: int) -> None:
-        """Raises FilorayError if fewer nodes could not hold all shards."""
+        """Raises FilorayError if fewer nodes could not hold all shards, or one that is to go has them and is away."""
         self._ask_leader("scale", count)
 
     def surplus_nodes(self) -> tuple[str, ...]:
@@ -134,10 +134,10 @@ class ClusterActors:
         left: tuple[str, ...] = self._ask_leader("surplus_nodes")
         return left
 
-    def members(self) -> tuple[str, ...]:
-        """Addresses of the nodes that are members."""
-        members: tuple[str, ...] = self._ask_leader("members")
-        return members
+    def absent_nodes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Nodes that will be members soon; and a text for each that is away until its machine is back."""
+        absent: tuple[tuple[str, ...], tuple[str, ...]] = self._ask_leader("absent_nodes")
+        return absent
 
     def add_gateway(self, index: int) -> str:
         """Its URL, when it serves; one that was made before counts. On many machines the coordinator makes it."""

@@ -67,11 +67,13 @@ def _grow(actors: ClusterActors, state: LaunchState, data_dir: Path, count: int)
         state.urls.append(actors.add_gateway(index))
         state.write(data_dir)
     waited: Any = None
-    while len(members := actors.members()) < count:
-        if waited != members:
-            print(f"{len(members)} of {count} nodes are members", flush=True)
-            waited = members
+    while (absent := actors.absent_nodes())[0]:
+        if waited != absent:
+            print(f"{', '.join(absent[0])}: not there yet, of {count} nodes", flush=True)
+            waited = absent
         time.sleep(_POLL_S)
+    for away in absent[1]:  # that may be for long, and nothing here has to wait for it
+        print(away)
     print(f"{count} nodes; shards move to the new ones by themselves, a few seconds from now")
     for url in state.urls[present:]:
         print(f"  {url}")

@@ -76,6 +76,38 @@ def test_a_machine_that_is_away_for_a_while_comes_back_with_what_it_had() -> Non
     assert made.is_healthy(), made.ailment()
 
 
+def test_a_node_whose_copies_alone_are_in_sync_is_not_scaled_away_while_it_is_not_there() -> None:
+    made = cluster()
+    made.lose_machine(1)
+    while ("node-5",) not in holders(made):  # nobody has taken the other's place yet
+        made.advance(50)
+    made.lose_machine(2)
+    made.advance(LEASE_MS)
+    made.join_machine(1)
+    made.advance(HEALING_MS)
+    assert made.coordinator is not None
+    assert ("node-5",) in holders(made)
+    assert "node-5" not in made.coordinator.core.membership.members()
+    made.scale(5)
+    made.advance(5000)
+    assert "node-5 is not there, so it cannot be emptied before it goes" in "".join(made.trace)
+    assert "node-5" in made.coordinator.core.membership.slots
+    made.join_machine(2)
+    made.advance(HEALING_MS)
+    assert made.is_healthy(), made.ailment()
+
+
+def test_a_node_that_others_have_taken_the_place_of_can_go_though_its_machine_never_comes_back() -> None:
+    made = cluster()
+    made.lose_machine(2)
+    made.advance(HEALING_MS)
+    made.scale(5)
+    made.advance(HEALING_MS)
+    assert made.coordinator is not None
+    assert "node-5" not in made.coordinator.core.membership.slots
+    assert set(made.statuses()["d"]) == {StatusKind.ACTIVE}
+
+
 def machine_histories(check: Callable[[HistoryFailed], bool], seeds: int = 60) -> None:
     """Some of them fail so."""
     for seed in range(seeds):

@@ -17,9 +17,12 @@ from filoray.cluster.config.dataset import LOG_STREAM_FACTORY, DatasetConfig
 from filoray.cluster.config.dataset_file import DATASET_FILE, write_dataset_file
 from filoray.cluster.config.server_config import load_server_config
 from filoray.cluster.control.copy_set import CopySet
+from filoray.cluster.control.shard_manager import ShardManager
+from filoray.cluster.node_protocol import StoredCopies
 from filoray.cluster.store.meta_store import SQLITE_FILE, MetaStore
 from filoray.cluster.store.store_claim import StoreNotOurs, claim
 from filoray.command.cli import main
+from filoray.nodes.host.shard_files import ShardFiles
 
 PLAIN = DatasetConfig("plain", "g", 1, 1, LOG_STREAM_FACTORY, 0, {}, STORE)
 ALL = ("--nodes", "node-0,node-1")
@@ -274,6 +277,27 @@ def test_directories_have_to_agree_on_their_data_set(data_dir: Path, capsys: pyt
         (directory / DATASET_FILE).unlink()
     assert adopt(data_dir, *ALL) == 1
     assert f"has a {DATASET_FILE} that says how it was set up" in capsys.readouterr().err
+
+
+def test_copies_of_a_lost_data_set_are_not_taken_for_those_of_one_that_was_set_up_after_it(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_copies(data_dir, {}, epoch=0, config=dataclasses.replace(REPLICATED, cluster_id="new"))
+    assert adopt(data_dir, *ALL, "--accept-loss") == 1
+    assert "is not of the dataset prom that the store knows" in capsys.readouterr().err
+
+
+def test_adopted_copies_are_known_by_whose_they_were(data_dir: Path) -> None:
+    config = dataclasses.replace(REPLICATED, cluster_id="lost")
+    for node in ("node-0", "node-1"):
+        write_dataset_file(copy_path(data_dir, node, 0).parent, config)
+    assert adopt(data_dir, *ALL) == 0
+    with closing(begin(data_dir)) as store:
+        state = store.restored_state({})
+    assert state.cluster_id != "lost"
+    manager = ShardManager(1, state)
+    assert manager.knew(*ShardFiles("node-1", data_dir, None).stored())
+    assert not manager.knew(StoredCopies("prom", 0, (0,), state.cluster_id))
 
 
 def test_without_copies_there_is_nothing_to_adopt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from filoray.cluster.config.dataset import KAFKA_STREAM_FACTORY, LOG_STREAM_FACTORY, DatasetConfig, check_room_for
+from filoray.cluster.config.dataset import (
+    CSV_STREAM_FACTORY,
+    KAFKA_STREAM_FACTORY,
+    LOG_STREAM_FACTORY,
+    DatasetConfig,
+    check_room_for,
+)
 from filoray.cluster.config.dataset_name import check_dataset_name
 from filoray.cluster.config.server_config import default_server_config, load_server_config
 from filoray.cluster.errors import BadData, ConfigError
@@ -88,9 +94,14 @@ def test_where_each_machine_has_its_own_files_data_sets_have_copies() -> None:
     default = default_server_config()
     node = dataclasses.replace(default.node, host="0.0.0.0", is_spread_over_machines=True)
     apart = dataclasses.replace(default, node=node)
-    check_room_for(dataclasses.replace(dataset("a"), num_replicas=2), [], apart)
-    with pytest.raises(BadData, match=r"num-replicas is 1, .*spread-over-machines.* set num-replicas to 2 or more"):
-        check_room_for(dataset("a"), [], apart)
+    for factory in (LOG_STREAM_FACTORY, KAFKA_STREAM_FACTORY):
+        check_room_for(dataclasses.replace(dataset("a"), num_replicas=2, source_factory=factory), [], apart)
+        with pytest.raises(BadData, match=r"num-replicas is 1, .*spread-over-machines.* set num-replicas to 2") as told:
+            check_room_for(dataclasses.replace(dataset("a"), source_factory=factory), [], apart)
+        assert factory in told.value.message, "it is told that it may have copies"
+    with pytest.raises(BadData) as told:
+        check_room_for(dataclasses.replace(dataset("a"), source_factory=CSV_STREAM_FACTORY), [], apart)
+    assert CSV_STREAM_FACTORY not in told.value.message
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+import pytest
 from managed_shards import config as dataset_config
 
 from filoray.cluster.addresses import NodeAddress
@@ -49,6 +50,7 @@ from filoray.cluster.control.launch_report import ReadyReport
 from filoray.cluster.control.machine_placement import Machine, first_placement
 from filoray.cluster.control.shard_manager import RestoredState
 from filoray.cluster.control.shard_map import ShardMap
+from filoray.cluster.control.shard_messages import DatasetDeleted, DatasetSetUp
 from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.node_protocol import HeartbeatAnswer, NodeAnnouncement, StoredCopies
 
@@ -243,6 +245,7 @@ def test_a_launch_waits_for_no_machine_that_is_not_there_and_says_so() -> None:
     effects = desk.take(Started(), ReadyAsked(1), answered(0, A))
     assert [one.node for one in effects if isinstance(one, LaunchProcess)] == ["node-0"]
     assert not [one for one in effects if isinstance(one, Answer)], "it is not known yet which machines there are"
+    assert desk.core.launch.missing() == ("node-0", "node-1")
     desk.now_ms = OWN_DISKS.seed.form_wait_ms
     heard = HeartbeatHeard("node-0", 1, HeartbeatAnswer())
     effects = desk.take(heard, MachinesSeen((A,), "a"), Ticked())
@@ -250,6 +253,8 @@ def test_a_launch_waits_for_no_machine_that_is_not_there_and_says_so() -> None:
     desk.now_ms += 3000
     (report,) = [one.value for one in [*effects, *desk.take(heard, *waits)] if isinstance(one, Answer)]
     assert isinstance(report, ReadyReport)
+    launch = desk.core.launch
+    assert (launch.missing(), launch.away()) == ((), report.problems), "filoray scale waits for nobody else either"
     assert [problem.partition(",")[0] for problem in report.problems] == [
         "node-1 is away: its machine 10.0.0.2 is not in this Ray"
     ]
@@ -278,10 +283,41 @@ def test_a_node_that_finds_copies_which_nobody_knows_is_no_member() -> None:
     """They may be all that is left of a cluster whose store was lost."""
     desk = Desk(config=OWN_DISKS)
     desk.take(Started(), answered(0, A))
-    strange = answered(1, B)
-    found = dataclasses.replace(strange.announcement, stored=(StoredCopies("metrics", 0, (1, 2)),))
-    effects = desk.take(dataclasses.replace(strange, announcement=found))
+    effects = desk.take(finding(answered(1, B), StoredCopies("metrics", 0, (1, 2))))
     assert [effect.node for effect in effects if isinstance(effect, KillProcess)] == ["node-1"]
     desk.take(NodeKilled("node-1", 1, is_seen=True))
     slot = desk.core.membership.slots["node-1"]
     assert "10.0.0.2 holds copies of shards of metrics, which the coordinator's store does not know" in slot.last_cause
+
+
+@pytest.mark.parametrize(
+    ("generation", "cluster_id", "is_known"),
+    [
+        (1, "new", True),
+        (1, "lost", False),
+        (1, "", False),
+        (0, "new", True),
+        (0, "lost", False),
+        (0, "", True),
+        (2, "new", False),
+    ],
+)
+def test_a_data_set_that_is_set_up_again_does_not_make_a_lost_stores_copies_known(
+    generation: int, cluster_id: str, *, is_known: bool
+) -> None:
+    """Neither while it is there nor while it is deleted. A former one's may be of a release that did not say whose."""
+    desk = Desk(config=OWN_DISKS, state=RestoredState(cluster_id="new", generations={"metrics": 0}))
+    desk.take(Started(), answered(0, A))
+    config = dataclasses.replace(dataset_config(), num_replicas=2)
+    desk.core.manager.handle(DatasetSetUp(config), 0)
+    found = StoredCopies("metrics", generation, (0,), cluster_id)
+    desk.take(finding(answered(1, B), found))
+    assert desk.core.membership.is_up("node-1", 1) == is_known
+    assert desk.core.manager.knew(found) == is_known
+    desk.core.manager.handle(DatasetDeleted("metrics"), 0)
+    assert desk.core.manager.is_deleting("metrics")
+    assert desk.core.manager.knew(found) == is_known
+
+
+def finding(event: NodeAnswered, *stored: StoredCopies) -> NodeAnswered:
+    return dataclasses.replace(event, announcement=dataclasses.replace(event.announcement, stored=stored))

@@ -19,6 +19,7 @@ from shards import container
 from waiting import wait_until
 
 from filoray.cluster.config.dataset import DatasetConfig, parse_dataset_config
+from filoray.cluster.control.shard_slot import NodeLimits
 from filoray.cluster.control.shard_status import IngestionError, IngestionStarted, ShardEvent
 from filoray.cluster.errors import LeaseLapsed, StaleRoute, Unavailable
 from filoray.cluster.process import open_files
@@ -454,3 +455,17 @@ def test_a_node_whose_lease_has_ended_answers_neither_reads_nor_writes(tmp_path:
     assert isinstance(node.write(0, sample(2)).wait(), WriteOutcome)
     assert node.shard(0).stats().samples == 2
     node.host.close()
+
+
+@pytest.mark.parametrize("deletes_own_only", [True, False])
+def test_on_a_machine_of_its_own_a_node_deletes_nobody_elses_copies(tmp_path: Path, *, deletes_own_only: bool) -> None:
+    """They may be a lost cluster's, whose data set had the same name: their node is refused until somebody decides."""
+    paths = [tmp_path / "copies" / node / "d" / "shard-0.db" for node in ("node-0", "node-1")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    limits = NodeLimits(deletes_own_only=deletes_own_only)
+    host = ShardHost("node-0", tmp_path, lambda *report: None, node_limits=limits)
+    host.delete_shards("d", 0, [0, 1])
+    assert [path.exists() for path in paths] == [False, deletes_own_only]
+    host.close()

@@ -16,9 +16,11 @@ from filoray.cluster.config.server_config import ServerConfig, default_server_co
 from filoray.cluster.control.shard_manager import ShardManager
 from filoray.cluster.control.shard_messages import DatasetSetUp
 from filoray.cluster.errors import Unavailable
+from filoray.cluster.node_protocol import StoredCopies
 from filoray.cluster.store.meta_store import MetaStore, StoreIdentity, StoreInUse
 from filoray.cluster.store.store_claim import Relation, StoreNotOurs, StorePlace, claim, relation
 from filoray.command.tsdb.snapshot import create_snapshot, restore_snapshot
+from filoray.nodes.host.shard_files import ShardFiles
 
 DATASET = DatasetConfig("d", "g", 4, 2, LOG_STREAM_FACTORY, 1, {"password": "x"}, default_server_config().store)
 
@@ -237,3 +239,38 @@ def test_a_description_is_its_owners_alone(tmp_path: Path) -> None:
     assert (tmp_path / DATASET_FILE).stat().st_mode & 0o077 == 0
     assert read_dataset_file(tmp_path) == DATASET
     assert [path.name for path in tmp_path.iterdir()] == [DATASET_FILE]
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+def test_what_is_stored_says_whose_it_is(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The generations of a store that was lost begin anew, and so do not tell its data sets' files from its own."""
+    overrides = {}
+    if backend == "postgres":
+        overrides["meta-store-url"] = request.getfixturevalue("server").new_database()
+    ids = []
+    for _ in range(2):
+        store = begin(tmp_path / "here", **overrides)
+        ids.append(store.restored_state({}).cluster_id)
+        store.close()
+    assert len(ids[0]) == 16
+    assert ids[0] == ids[1]
+
+    store = begin(tmp_path / "here", **overrides)
+    manager = ShardManager(1, store.restored_state({}))
+    manager.handle(DatasetSetUp(dataclasses.replace(DATASET, num_replicas=2)), 0)
+    present = manager.datasets["d"][0]
+    store.put_dataset(present, is_deleting=False)
+    files = ShardFiles("node-0", tmp_path / "here", None)
+    path = files.path(present, 3)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    files.describe(present)
+    assert files.stored() == (StoredCopies("d", 0, (3,), ids[0]),)
+    assert manager.knew(*files.stored())
+    store.close()
+    begin(tmp_path / "here", **overrides).close()
+
+    files.describe(dataclasses.replace(present, cluster_id="another"))
+    assert not manager.knew(*files.stored())
+    with pytest.raises(StoreNotOurs, match=r"holds copies of shards of d \(node-0\), but .* does not know them"):
+        begin(tmp_path / "here", **overrides)

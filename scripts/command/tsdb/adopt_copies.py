@@ -159,9 +159,10 @@ def _look_at(
 def _config_of(directories: Sequence[DatasetDirectory], known: DatasetConfig | None) -> DatasetConfig:
     """What the store says, or all of the directories alike."""
     name, generation = directories[0].dataset, directories[0].generation
-    if known is not None and known.generation == generation:
-        return known
     described = [(directory.path, config) for directory in directories if (config := directory.described()) is not None]
+    if known is not None and known.generation == generation:
+        _check_whose(known, described)
+        return known
     if not described:
         raise BadData(f"dataset {name}: no directory of its copies has a {DATASET_FILE} that says how it was set up")
     first_path, config = described[0]
@@ -169,6 +170,17 @@ def _config_of(directories: Sequence[DatasetDirectory], known: DatasetConfig | N
         if other != config:
             raise BadData(f"{first_path / DATASET_FILE} and {path / DATASET_FILE} differ: remove the one that is wrong")
     return config
+
+
+def _check_whose(known: DatasetConfig, described: Sequence[tuple[Path, DatasetConfig]]) -> None:
+    """Raises BadData if copies are of another data set of the same name: one was set up after a store was lost."""
+    for path, config in described:
+        if config.cluster_id != known.cluster_id:
+            raise BadData(
+                f"{path} is not of the dataset {known.name} that the store knows, but of one that another cluster, or "
+                "this one before its store was lost, had under that name. To have the newest of these copies taken, "
+                "put those of the other dataset aside, and the store too: what is adopted goes into an empty one"
+            )
 
 
 def _check_at_rest(file: ShardFile) -> None:
