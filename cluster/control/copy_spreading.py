@@ -190,8 +190,9 @@ def next_copy_move(
         for one in shards:
             if source not in one.nodes[1:]:
                 continue
-            others = [node for node in one.nodes if node != source]
-            now = machine_count(one.nodes, machines)
+            staying = [node for node in one.nodes if node in open_nodes]
+            others = [node for node in staying if node != source]
+            now = machine_count(staying, machines)
             allowed = [node for node in open_nodes if machine_count([*others, node], machines) >= now]
             node = _least_loaded(one.nodes, loads, allowed)
             if node is not None and loads.get(source, 0) - loads.get(node, 0) >= 2:
@@ -204,7 +205,7 @@ def _to_another_machine(
 ) -> tuple[int, str] | None:
     """Of a shard that has two copies on one machine, of which one can go, a node on a machine that has none."""
     for one in shards:
-        used = [machines.get(node, "") for node in one.nodes]
+        used = [machines.get(node, "") for node in one.nodes if node in open_nodes]
         if len(set(used)) < len(used):
             fresh = [node for node in open_nodes if machines.get(node, "") not in used]
             if (node := _least_loaded(one.nodes, loads, fresh)) is not None:
@@ -232,7 +233,7 @@ def surplus_copy(
     """
     if not one.nodes[1:]:
         return None
-    used = [machines.get(name, "") for name in one.nodes]
+    used = [machines.get(name, "") for name in one.nodes if name in open_nodes]
 
     def order(name: str) -> tuple[bool, bool, int, tuple[int, str]]:
         is_alone = used.count(machines.get(name, "")) == 1
