@@ -317,7 +317,7 @@ class CopyPlacement:
         """One more copy on a node that has few, for which another may go afterwards."""
         loads, open_nodes = dataset.copies.loads(), self._table.open_nodes
         copies = [_copies(entry) for entry in dataset.shard_map.shards if entry.node is not None]
-        found = next_copy_move(copies, loads, open_nodes, self._table.machines)
+        found = next_copy_move(copies, loads, open_nodes, self._nodes_for_copies(), self._table.machines)
         return [] if found is None else self._add(dataset, {found[0]: [found[1]]}, "copies become even")
 
     def drop_surplus(self, dataset: KnownDataset, moving: Collection[ShardKey]) -> list[ManagerCommand]:

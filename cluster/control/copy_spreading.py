@@ -174,14 +174,15 @@ def next_copy_move(
     shards: Sequence[Copies],
     loads: Mapping[str, int],
     open_nodes: Collection[str],
+    staying: Collection[str],
     machines: Machines = MappingProxyType({}),
 ) -> tuple[int, str] | None:
     """A shard of which another copy is to join so that one that does not lead can go, and the node that is to get it.
 
     First one that would be on a machine more by it; else one of the node with the most copies that has some which may
-    go to a node with two fewer, on no fewer machines.
+    go to a node with two fewer, on no fewer machines. ``staying``: nodes whose copies stay, be they open or not.
     """
-    if move := _to_another_machine(shards, loads, open_nodes, machines):
+    if move := _to_another_machine(shards, loads, open_nodes, staying, machines):
         return move
     least = min((loads.get(node, 0) for node in open_nodes), default=0)
     for source in sorted(open_nodes, key=lambda node: (-loads.get(node, 0), node_order(node))):
@@ -190,9 +191,9 @@ def next_copy_move(
         for one in shards:
             if source not in one.nodes[1:]:
                 continue
-            staying = [node for node in one.nodes if node in open_nodes]
-            others = [node for node in staying if node != source]
-            now = machine_count(staying, machines)
+            kept = [node for node in one.nodes if node in staying]
+            others = [node for node in kept if node != source]
+            now = machine_count(kept, machines)
             allowed = [node for node in open_nodes if machine_count([*others, node], machines) >= now]
             node = _least_loaded(one.nodes, loads, allowed)
             if node is not None and loads.get(source, 0) - loads.get(node, 0) >= 2:
@@ -201,11 +202,15 @@ def next_copy_move(
 
 
 def _to_another_machine(
-    shards: Sequence[Copies], loads: Mapping[str, int], open_nodes: Collection[str], machines: Machines
+    shards: Sequence[Copies],
+    loads: Mapping[str, int],
+    open_nodes: Collection[str],
+    staying: Collection[str],
+    machines: Machines,
 ) -> tuple[int, str] | None:
     """Of a shard that has two copies on one machine, of which one can go, a node on a machine that has none."""
     for one in shards:
-        used = [machines.get(node, "") for node in one.nodes if node in open_nodes]
+        used = [machines.get(node, "") for node in one.nodes if node in staying]
         if len(set(used)) < len(used):
             fresh = [node for node in open_nodes if machines.get(node, "") not in used]
             if (node := _least_loaded(one.nodes, loads, fresh)) is not None:

@@ -100,7 +100,7 @@ def test_copies_end_complete_even_and_without_a_copy_too_many_on_as_many_machine
         else:
             added = missing_copies(every, count, loads, open_nodes, open_nodes, None, machines)
             if not added:
-                move = next_copy_move(every, loads, open_nodes, machines)
+                move = next_copy_move(every, loads, open_nodes, open_nodes, machines)
                 added = {} if move is None else {move[0]: [move[1]]}
             if not added:
                 break
@@ -115,6 +115,33 @@ def test_copies_end_complete_even_and_without_a_copy_too_many_on_as_many_machine
         assert len(kept) == count or (kept and nodes[0] in drained and len(kept) in (count, count + 1)), nodes
         assert machine_count(kept, machines) >= min(len(kept), machine_count(open_nodes, machines)), nodes
     assert_even(shards, open_nodes, machines)
+
+
+@given(SHARDS, DRAINED, st.integers(1, 3), MACHINES)
+@example([["node-2", "node-3", "node-4"]], {"node-3"}, 3, {f"node-{index}": "ab"[index % 2] for index in range(5)})
+@settings(max_examples=300, deadline=None)
+def test_copies_come_to_rest_while_nodes_keep_theirs_that_are_to_lead_nothing(
+    shards: list[list[str]], drained: set[str], count: int, machines: dict[str, str]
+) -> None:
+    """As when they are replaced one after the other."""
+    open_nodes = [node for node in NODES if node not in drained]
+    for _ in range(1000):
+        every = [Copies(shard, tuple(nodes)) for shard, nodes in enumerate(shards)]
+        loads = copy_loads(shards)
+        for one in every:
+            if node := surplus_copy(one, count, one.nodes, loads, NODES, machines):
+                shards[one.shard].remove(node)
+                break
+        else:
+            added = missing_copies(every, count, loads, NODES, NODES, None, machines)
+            if not added:
+                move = next_copy_move(every, loads, open_nodes, NODES, machines)
+                if move is None:
+                    return
+                added = {move[0]: [move[1]]}
+            for shard, nodes in added.items():
+                shards[shard] += nodes
+    raise AssertionError("it goes on for ever")
 
 
 def assert_even(shards: list[list[str]], open_nodes: list[str], machines: dict[str, str]) -> None:
