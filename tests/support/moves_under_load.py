@@ -17,7 +17,6 @@ import json
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import requests
 from running_cluster import RunningCluster, wait_until
-from takeovers import DATASET, SHARDS, Client, Takeovers
+from takeovers import DATASET, SHARDS, Client, Takeovers, running
 
 PAUSE_S = 0.5
 """Before each move, and after it: what still waits then has waited for the move."""
@@ -88,12 +87,9 @@ def main() -> None:
         run.set_up()
         run.fill()
         clients = {"write": Client(run.write), "query": Client(run.read)}
-        threads = [threading.Thread(target=client.run) for client in clients.values()]
-        for thread in threads:
-            thread.start()
         moves: list[Span] = []
         pauses: list[Span] = []
-        try:
+        with running(clients.values()):
             for number in range(options.moves):
                 time.sleep(PAUSE_S)
                 moves.append(run.move(number % SHARDS))
@@ -103,11 +99,6 @@ def main() -> None:
                 print(json.dumps({"shard": number % SHARDS, "took_ms": round(1000 * length_s), **line}), flush=True)
                 pauses.append(Span(time.monotonic(), time.monotonic() + min(length_s, 2.0)))
                 wait_until(lambda span=pauses[-1]: time.monotonic() > span.ended_s, 10, "a pause as long as the move")
-        finally:
-            for client in clients.values():
-                client.stop.set()
-            for thread in threads:
-                thread.join()
         run.check()
     report("moves", moves, clients)
     report("pauses", pauses, clients)

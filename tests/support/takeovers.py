@@ -22,7 +22,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,21 @@ class Client:
     def outage_s(self, killed_s: float) -> float | None:
         """Until the end of the first good one that began after the kill."""
         return next((ended_s - killed_s for began_s, ended_s in self.done if began_s >= killed_s), None)
+
+
+@contextmanager
+def running(clients: Collection[Client]) -> Iterator[None]:
+    """Each in a thread of its own, until the end."""
+    threads = [threading.Thread(target=client.run) for client in clients]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for client in clients:
+            client.stop.set()
+        for thread in threads:
+            thread.join()
 
 
 class Takeovers:
@@ -194,11 +210,8 @@ def main() -> None:
         run.set_up()
         run.fill()
         clients = {"write": Client(run.write), "read": Client(run.read)}
-        threads = [threading.Thread(target=client.run) for client in clients.values()]
-        for thread in threads:
-            thread.start()
         outages: dict[str, list[float]] = {name: [] for name in clients}
-        try:
+        with running(clients.values()):
             for _ in range(options.kills):
                 time.sleep(0.5)
                 node, led, killed_s = run.kill_one(loses_disk=options.lose_disk)
@@ -214,11 +227,6 @@ def main() -> None:
                 run.wait_until_whole()
                 line["whole_again_ms"] = round(1000 * (time.monotonic() - killed_s))
                 print(json.dumps(line), flush=True)
-        finally:
-            for client in clients.values():
-                client.stop.set()
-            for thread in threads:
-                thread.join()
         run.check()
     for name, found in outages.items():
         worst, median = max(found), statistics.median(found)
