@@ -61,7 +61,7 @@ def test_queries_and_writes_go_on_without(cluster, actor):
         killed = cluster.kill(actor)
         load.wait_for_more(20)
         assert_is_answered(cluster)
-        wait_until(lambda: _pid_or_none(cluster, actor) not in (None, killed), 30, f"{actor} is back")
+        wait_until(lambda: cluster.pids().get(actor, killed) != killed, 30, f"{actor} is back")
         load.wait_for_more(5)
     assert_nothing_lost(cluster, load)
     assert set(cluster.statuses()) == {"ShardStatusActive"}
@@ -72,9 +72,9 @@ def test_a_coordinator_that_is_back_still_handles_a_nodes_death(cluster):
     with Load(cluster) as load:
         load.wait_for_more(5)
         killed = cluster.kill("coordinator")
-        wait_until(lambda: _pid_or_none(cluster, "coordinator") not in (None, killed), 30, "the coordinator is back")
+        wait_until(lambda: cluster.pids().get("coordinator", killed) != killed, 30, "the coordinator is back")
         node = cluster.kill("node-1")
-        wait_until(lambda: _pid_or_none(cluster, "node-1") not in (None, node), 30, "the node is back")
+        wait_until(lambda: cluster.pids().get("node-1", node) != node, 30, "the node is back")
         cluster.wait_active()
         load.wait_for_more(10)
     assert_nothing_lost(cluster, load)
@@ -82,7 +82,7 @@ def test_a_coordinator_that_is_back_still_handles_a_nodes_death(cluster):
 
 def test_a_coordinator_that_was_stopped_for_8_s_kills_nobody(cluster):
     fresh(cluster)
-    pids = cluster.get("/admin/actors").json()["data"]
+    pids = cluster.pids()
     with Load(cluster) as load:
         load.wait_for_more(5)
         os.kill(pids["coordinator"], signal.SIGSTOP)
@@ -95,8 +95,8 @@ def test_a_coordinator_that_was_stopped_for_8_s_kills_nobody(cluster):
         time.sleep(2)  # it would have killed them by then
         load.wait_for_more(10)
     assert_nothing_lost(cluster, load)
-    wait_until(lambda: _pid_or_none(cluster, "coordinator") is not None, 30, "there is a coordinator")
-    present = cluster.get("/admin/actors").json()["data"]
+    wait_until(lambda: "coordinator" in cluster.pids(), 30, "there is a coordinator")
+    present = cluster.pids()
     assert present | {"coordinator": 0} == pids | {"coordinator": 0}, "everybody else lives"
     assert set(cluster.statuses()) == {"ShardStatusActive"}
 
@@ -142,7 +142,7 @@ def test_top_says_who_hangs_and_who_is_gone_while_nobody_sets_it_right(cluster):
         well = top(cluster)
         assert re.search(r"nodes 3/3 +gateways 3/3 +shards 8/8 Active", well), well
         assert float(re.search(r"samples/s ([0-9.]+)", well)[1]) > 0, well
-    pids = cluster.get("/admin/actors").json()["data"]
+    pids = cluster.pids()
     os.kill(pids["coordinator"], signal.SIGSTOP)
     try:
         os.kill(pids["node-1"], signal.SIGSTOP)
@@ -188,10 +188,3 @@ def _story(cluster: RunningCluster, shard: int) -> str:
 def _actor_at(cluster: RunningCluster, address: str) -> str:
     members = cluster.get("/__members").json()["members"]
     return f"node-{members.index(address)}"
-
-
-def _pid_or_none(cluster: RunningCluster, actor: str) -> int | None:
-    try:
-        return cluster.pid(actor)
-    except (KeyError, requests.RequestException):
-        return None

@@ -94,9 +94,7 @@ def test_nothing_that_is_kept_is_for_others_to_read(cluster: RunningCluster) -> 
         if path.is_file():
             assert ray.secret.encode() not in path.read_bytes(), path
     killed = cluster.kill("node-1")
-    wait_until(
-        lambda: cluster.get("/admin/actors").json()["data"].get("node-1", killed) != killed, 60, "the node is replaced"
-    )
+    wait_until(lambda: cluster.pids().get("node-1", killed) != killed, 60, "the node is replaced")
 
 
 def test_a_gateway_whose_port_is_taken_meanwhile_serves_when_it_is_free(cluster: RunningCluster) -> None:

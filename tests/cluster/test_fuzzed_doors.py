@@ -28,7 +28,7 @@ def cluster(tmp_path_factory):
 
 
 def processes(cluster: RunningCluster) -> dict[str, int]:
-    return {name: int(pid) for name, pid in cluster.get("/admin/actors").json()["data"].items()}
+    return cluster.pids()
 
 
 @pytest.mark.timeout(SECONDS + 300)

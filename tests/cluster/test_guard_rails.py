@@ -117,7 +117,7 @@ class HeavyQuery:
 
 
 def cpu_seconds(cluster: RunningCluster) -> float:
-    pids = cluster.get("/admin/actors").json()["data"]
+    pids = cluster.pids()
     return sum(sum(psutil.Process(pid).cpu_times()[:2]) for name, pid in pids.items() if name.startswith("node-"))
 
 

@@ -182,7 +182,7 @@ def taken_over_warm(cluster: RunningCluster, shard: int) -> int:
 
 
 def test_a_rolling_restart_refuses_nobody(cluster):
-    before = {name: pid for name, pid in cluster.get("/admin/actors").json()["data"].items() if name.startswith("node")}
+    before = {name: pid for name, pid in cluster.pids().items() if name.startswith("node")}
     with Writer(cluster) as load, Reader(cluster, 2) as reader:
         load.wait_for_more(5)
         said = run(cluster, "restart", "--rolling")
@@ -192,7 +192,7 @@ def test_a_rolling_restart_refuses_nobody(cluster):
     assert reader.answers
     assert_nothing_lost(cluster, load)
     assert is_even(cluster, 3)
-    after = cluster.get("/admin/actors").json()["data"]
+    after = cluster.pids()
     assert all(after[name] != pid for name, pid in before.items())
 
 
@@ -208,7 +208,7 @@ def test_nodes_are_added_and_removed(cluster):
         assert removed.returncode == 0, removed.stderr
         load.wait_for_more(5)
     assert owned(cluster).keys() == {"node-0", "node-1", "node-2"}
-    assert sorted(cluster.get("/admin/actors").json()["data"]) == sorted(
+    assert sorted(cluster.pids()) == sorted(
         ["coordinator", "seed-discovery", *(f"{kind}-{index}" for kind in ("node", "gateway") for index in range(3))]
     )
     assert load.problems == []

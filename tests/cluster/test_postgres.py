@@ -102,7 +102,7 @@ def test_a_coordinator_that_starts_while_its_store_is_away_waits_for_it(cluster,
     server.start()
 
     def is_back() -> bool:
-        return int(cluster.get("/admin/actors").json()["data"].get("coordinator") or pid) != pid
+        return int(cluster.pids().get("coordinator") or pid) != pid
 
     wait_until(is_back, 60, "the coordinator is back")
     cluster.setup("other", num_shards=2, min_num_nodes=1)

@@ -56,7 +56,7 @@ def kill(cluster: RunningCluster, node: str, *, loses_disk: bool = False) -> Non
 
 
 def is_new(cluster: RunningCluster, node: str, killed: int) -> bool:
-    return cluster.get("/admin/actors").json()["data"].get(node, killed) != killed
+    return cluster.pids().get(node, killed) != killed
 
 
 def leader(cluster: RunningCluster) -> str:

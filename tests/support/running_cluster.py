@@ -181,14 +181,25 @@ class RunningCluster:
 
     # ---- processes
 
-    def pid(self, actor: str) -> int:
-        """Of ``node-0``, ``gateway-1``, ``coordinator`` or ``seed-discovery``."""
-        pids = self.get("/admin/actors").json()["data"]
-        return int(pids[actor])
+    def pids(self, gateway: int = 0) -> dict[str, int]:
+        """Of every actor that is known and answers: ``node-0``, ``gateway-1``, ``coordinator`` and the like."""
+        pids: dict[str, int] = self.get("/admin/actors", gateway).json()["data"]
+        return pids
+
+    def pid(self, actor: str, gateway: int = 0) -> int:
+        """Waits for an actor that is away: on a busy machine any of them may just be made anew."""
+        found: list[int] = []
+
+        def is_there() -> bool:
+            found.extend(pid for name, pid in self.pids(gateway).items() if name == actor)
+            return bool(found)
+
+        wait_until(is_there, 60, f"{actor} is there")
+        return found[0]
 
     def kill(self, actor: str, gateway: int = 0) -> int:
         """SIGKILL to an actor's process; returns the pid it had."""
-        pid = int(self.get("/admin/actors", gateway).json()["data"][actor])
+        pid = self.pid(actor, gateway)
         os.kill(pid, signal.SIGKILL)
         return pid
 
