@@ -31,6 +31,7 @@ from filoray.http.fanout.write_service import FanOutWriteService
 from filoray.http.remote.remote_write import RemoteWriteDecoder
 from filoray.http.server.gateway_services import GatewayServices
 from filoray.nodes.wire.node_client import ZmqNodeClient
+from filoray.nodes.wire.tcp_watch import TcpWatch
 
 logger = logging.getLogger(__name__)
 
@@ -260,10 +261,19 @@ async def make_services(config: ServerConfig, gateway_name: str, node_name: str)
     """The services of the gateway ``gateway_name`` beside ``node_name``, on the running event loop."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
 
+    tcp_watch = TcpWatch.of_config(config.node)
+
     def connect(info: NodeInfo) -> ZmqNodeClient:
         keys = views.view.gateway_keys
         return ZmqNodeClient(
-            context, info.address, info.incarnation, info.endpoint, info.public_key, keys, config.node.max_message_bytes
+            context,
+            info.address,
+            info.incarnation,
+            info.endpoint,
+            info.public_key,
+            keys,
+            config.node.max_message_bytes,
+            tcp_watch,
         )
 
     control = RayClusterControl(config, gateway_name)

@@ -41,6 +41,7 @@ from filoray.nodes.host.replication.copy_check import CheckPace
 from filoray.nodes.host.replication.replication_settings import ReplicationSettings
 from filoray.nodes.host.request_handler import RequestHandler
 from filoray.nodes.host.shard_host import ShardHost
+from filoray.nodes.wire.tcp_watch import TcpWatch
 from filoray.nodes.wire.transport import TransportLimits, TransportServer
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Node:
         self._lease = Lease(is_needed=config.lease_ms > 0)
         check_rate = config.node.replica_check_rate_bytes
         keys = gateway_keys if config.node.is_encrypted else None
+        tcp_watch = TcpWatch.of_config(config.node)
         self._host = ShardHost(
             name,
             config.data_dir,
@@ -78,12 +80,18 @@ class Node:
                 config.node.copy_rate_bytes,
                 None if check_rate is None else CheckPace(check_rate),
                 keys,
+                tcp_watch,
             ),
         )
         self._handler = RequestHandler(self._host, config, incarnation)
         limits = TransportLimits(config.node.max_message_bytes, config.node.max_connections)
         self._server = TransportServer(
-            config.node.host, port, self._handler.dispatch, keys.public if keys is not None else None, limits
+            config.node.host,
+            port,
+            self._handler.dispatch,
+            keys.public if keys is not None else None,
+            limits,
+            tcp_watch,
         )
         self._watch = ThreadWatch(config.node.stuck_timeout_ms)
         self._watch.watch(self._handler.overdue)

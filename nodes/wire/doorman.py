@@ -21,9 +21,6 @@ from filoray.cluster.data_plane_keys import KeyPair
 
 logger = logging.getLogger(__name__)
 
-HANDSHAKE_MS = 3_000
-"""A handshake takes some round trips; a stranger holds a connection no longer."""
-
 
 class Doorman:
     """Makes ``guarded`` a CURVE server at ``port`` with keys of its own. Call before it is bound."""
@@ -46,7 +43,6 @@ class Doorman:
         self._authenticator.configure_curve_callback(credentials_provider=self)
         guarded.curve_server = True
         guarded.curve_publickey, guarded.curve_secretkey = self.keys.public, self.keys.secret
-        guarded.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self.monitor = guarded.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
 
     @property

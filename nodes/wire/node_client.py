@@ -23,6 +23,7 @@ from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import BadData, ConnectionLost, QueryTimeout, StaleRoute
 from filoray.nodes.wire import message_pieces
 from filoray.nodes.wire.protocol import TIMEOUT_MS_MAX, Frames, Kind, ReplyHeader, RequestHeader
+from filoray.nodes.wire.tcp_watch import TcpWatch
 from filoray.nodes.wire.transport import ZERO_COPY_BYTES_MIN, check_message_size
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ _CONNECTION_LOST = (
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
 
+_DEFAULT_TCP_WATCH = TcpWatch()
 _CONNECT_S = 1.0
 """A connection takes milliseconds, also to a machine far away."""
 _CONNECT_LOOK_S = 0.003
@@ -76,6 +78,7 @@ class ZmqNodeClient:
 
     ``endpoint``: the private socket; "": TCP at the node's address, where ``node_key`` is the node's public key, and
     ``gateway_keys`` prove to it that it may be asked from here. ``message_bytes_max``: of one message, either way.
+    ``tcp_watch``: with a node over TCP.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class ZmqNodeClient:
         node_key: bytes = b"",
         gateway_keys: KeyPair | None = None,
         message_bytes_max: int = 1 << 30,
+        tcp_watch: TcpWatch = _DEFAULT_TCP_WATCH,
         lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._address = address
@@ -109,6 +113,8 @@ class ZmqNodeClient:
         self._socket.setsockopt(
             zmq.MAXMSGSIZE, message_pieces.FRAME_BYTES_MAX if self._is_in_pieces else message_bytes_max
         )
+        if self._is_in_pieces:
+            tcp_watch.watch(self._socket)
         if node_key and gateway_keys is not None:
             self._socket.curve_serverkey = node_key
             self._socket.curve_publickey, self._socket.curve_secretkey = gateway_keys.public, gateway_keys.secret

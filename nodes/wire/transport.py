@@ -30,6 +30,7 @@ from filoray.nodes.wire import message_pieces
 from filoray.nodes.wire.doorman import Doorman
 from filoray.nodes.wire.private_sockets import new_socket_path
 from filoray.nodes.wire.protocol import Frames, MalformedRequest, ReplyHeader, RequestHeader
+from filoray.nodes.wire.tcp_watch import TcpWatch
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class TransportLimits:
 
 
 _DEFAULT_LIMITS = TransportLimits()
+_DEFAULT_TCP_WATCH = TcpWatch()
 
 
 class TransportServer:
@@ -78,6 +80,7 @@ class TransportServer:
     ``gateways_key``: the public key that clients must have, and the socket is at ``host:port``; None: it is private.
     ``public_key``: the one that clients must expect, made for this process; empty where the socket is private.
     ``endpoint``: where that is then, as ZeroMQ writes it; empty where the address says it all.
+    ``tcp_watch``: with those at the other ends of TCP connections.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class TransportServer:
         dispatch: Dispatch,
         gateways_key: bytes | None = None,
         limits: TransportLimits = _DEFAULT_LIMITS,
+        tcp_watch: TcpWatch = _DEFAULT_TCP_WATCH,
     ) -> None:
         self._dispatch = dispatch
         self._limits = limits
@@ -105,6 +109,7 @@ class TransportServer:
                 self._doorman = Doorman(self._context, self._socket, gateways_key, port, limits.connections)
                 self.public_key = self._doorman.keys.public
                 self._socket.setsockopt(zmq.MAXMSGSIZE, message_pieces.FRAME_BYTES_MAX)
+                tcp_watch.watch(self._socket)
                 self._socket.bind(f"tcp://{host}:{port}")
             else:
                 self._held_port = _bound(host, port)

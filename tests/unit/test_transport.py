@@ -27,11 +27,11 @@ from filoray.cluster.errors import (
     QueryTimeout,
     StaleRoute,
 )
-from filoray.nodes.wire.doorman import HANDSHAKE_MS
 from filoray.nodes.wire.message_pieces import PIECE_BYTES, joined
 from filoray.nodes.wire.node_client import ZmqNodeClient
 from filoray.nodes.wire.private_sockets import new_socket_path
 from filoray.nodes.wire.protocol import TIMEOUT_MS_MAX, Frames, Kind, ReplyHeader, RequestHeader
+from filoray.nodes.wire.tcp_watch import HANDSHAKE_MS
 from filoray.nodes.wire.transport import Dispatch, Responder, TransportLimits, TransportServer
 
 HOST = "127.0.0.1"
@@ -397,7 +397,7 @@ def test_a_stranger_who_sends_a_frame_without_end_is_cut_off(frame_head: bytes, 
 
 async def test_a_stranger_who_sends_nothing_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert HANDSHAKE_MS <= 5_000
-    monkeypatch.setattr("filoray.nodes.wire.doorman.HANDSHAKE_MS", 200)
+    monkeypatch.setattr("filoray.nodes.wire.tcp_watch.HANDSHAKE_MS", 200)
     with serving(echo, GATEWAYS.public) as (_, address):
         for first in (b"", greeting(), greeting() + b"\x06" + (60_000).to_bytes(8, "big") + bytes(100)):
             reader, writer = await asyncio.open_connection(HOST, address.port)
@@ -407,7 +407,7 @@ async def test_a_stranger_who_sends_nothing_is_cut_off_in_time(monkeypatch: pyte
 
 
 async def test_connections_beyond_the_limit_are_cut_and_the_gateways_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("filoray.nodes.wire.doorman.HANDSHAKE_MS", 600_000)  # so that nothing else cuts them
+    monkeypatch.setattr("filoray.nodes.wire.tcp_watch.HANDSHAKE_MS", 600_000)  # so that nothing else cuts them
     with serving(echo, GATEWAYS.public, TransportLimits(connections=5)) as (server, address):
         with client_of(address, server.public_key, GATEWAYS) as client:
             assert (await ask(client, "first")).body == "first"

@@ -157,6 +157,7 @@ class Replication:
                 peer.public_key,
                 self._settings.keys,
                 message_bytes_max=self._settings.message_bytes_max,
+                tcp_watch=self._settings.tcp_watch,
                 lost=lambda: link.lost(),
             )
             link = self._links[key] = PeerLink(client)
