@@ -9,6 +9,7 @@ Where the shards' store is shared, any node may lead, and the set says who has a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -30,6 +31,10 @@ from filoray.cluster.control.shard_table import KnownDataset, ShardTable
 from filoray.cluster.errors import BadData
 from filoray.cluster.node_protocol import HeldShard
 
+_TRIES = 6
+"""Of a leader that cannot open its copy, before others are asked again that could not either: a quarter of a minute, as
+nodes wait longer before each (``NodeLimits``)."""
+
 
 class CopyPlacement:
     def __init__(self, table: ShardTable) -> None:
@@ -39,7 +44,9 @@ class CopyPlacement:
         self._astray: dict[tuple[str, str], set[int]] = {}
         """Of (dataset, node): shards that it has no part in, but may have files of."""
         self._failed: dict[ShardKey, set[str]] = {}
-        """Nodes in sync that could not open what they have, since the shard was Active last."""
+        """Nodes in sync that could not open what they have, since the shard was Active last or all were asked anew."""
+        self._tries: Counter[ShardKey] = Counter()
+        """How often the present leader could not open what it has."""
         self._unasked: set[ShardKey] = set()
         """Whose leader could not be given the order to lead: it is given again, and no other asked instead."""
         self._unheard: set[ShardKey] = set()
@@ -187,23 +194,33 @@ class CopyPlacement:
     def opened(self, dataset: KnownDataset, shard: int) -> None:
         """It is Active."""
         self._failed.pop((dataset.name, shard), None)
+        self._tries.pop((dataset.name, shard), None)
 
     def erred(self, dataset: KnownDataset, shard: int, *, is_unheard: bool) -> None:
         """Its leader cannot open what it has; ``is_unheard``: or could not be asked to."""
         (self._unasked.add if is_unheard else self._unasked.discard)((dataset.name, shard))
+        self._tries[dataset.name, shard] += not is_unheard
 
     def next_candidate(self, dataset: KnownDataset, entry: ShardEntry) -> str | None:
         """Who is to lead a shard that its present leader cannot open.
 
-        None: all that are there were asked, or that one has not been.
+        None: that one has not been asked; or all that are there were, and it is to try a while longer. Then all are
+        asked anew, for whatever was in the way may be gone at any of them. Where the store is shared, it is the same
+        for all.
         """
-        if (dataset.name, entry.shard) in self._unasked:
+        key = (dataset.name, entry.shard)
+        if key in self._unasked:
             return None
-        failed = self._failed.setdefault((dataset.name, entry.shard), set())
+        failed = self._failed.setdefault(key, set())
         if entry.node is not None:
             failed.add(entry.node)
         found = self.candidates(dataset, entry) or []
-        return next((node for node in found if node not in failed), None)
+        if failed.issuperset(found) and self._tries[key] >= _TRIES and dataset.config.has_copies:
+            failed &= {entry.node}
+        node = next((node for node in found if node not in failed), None)
+        if node is not None:
+            self._tries.pop(key, None)
+        return node
 
     def check_candidate(self, dataset: KnownDataset, entry: ShardEntry, node: str) -> None:
         """Raises BadData if ``node`` may not lead the shard."""
@@ -258,6 +275,7 @@ class CopyPlacement:
         self._astray = {key: shards for key, shards in self._astray.items() if key[0] != dataset.name}
         for shard in range(len(dataset.shard_map)):
             self._failed.pop((dataset.name, shard), None)
+            self._tries.pop((dataset.name, shard), None)
             self._unasked.discard((dataset.name, shard))
             self._unheard.discard((dataset.name, shard))
 

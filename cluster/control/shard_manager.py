@@ -398,13 +398,17 @@ class ShardManager:
         moved = self._table.moved(dataset, entry, report.event, f"{event.node} says so")
         if isinstance(report.event, IngestionError) and report.event.stored_epoch > entry.epoch:
             return self._overtake(dataset, moved, event.node, report.event.stored_epoch)
-        if moved == entry:
+        is_news = moved != entry
+        if is_news:
+            self._table.change(dataset, [moved])
+        elif moved.status.kind is not StatusKind.ERROR:  # what fails again and again may be tried elsewhere
             return []
-        self._table.change(dataset, [moved])
         if dataset.config.is_replicated:
             is_unheard = isinstance(report.event, IngestionError) and report.event.is_unheard
             if commands := self._placement.copy_reported(dataset, entry, moved, is_unheard=is_unheard):
                 return commands
+        if not is_news:
+            return []
         persist: list[ManagerCommand] = [PersistShardMap(dataset.shard_map)] if moved.node is None else []
         return persist + self._table.publish(dataset)
 

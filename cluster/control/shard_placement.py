@@ -322,7 +322,7 @@ class ShardPlacement:
         if entry.status.kind is StatusKind.ACTIVE:
             self.copies.opened(dataset, entry.shard)
         elif entry.status.kind is StatusKind.ERROR:
-            self._is_even = False
+            self._is_even = self._is_even and former == entry
             self.copies.erred(dataset, entry.shard, is_unheard=is_unheard)
             if former.status.kind is not StatusKind.ACTIVE:  # else it is opened anew there, at once
                 return self._ask_others_to_lead(dataset)

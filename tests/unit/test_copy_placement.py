@@ -164,6 +164,27 @@ def test_one_that_cannot_open_its_copy_is_followed_by_another_that_is_in_sync() 
     assert not kinds_of(feed(manager, report("node-1", 0, IngestionError("damaged"), 3, 2)), StopShards)
 
 
+def test_where_no_copy_could_be_opened_each_is_tried_again_in_its_turn_until_one_can() -> None:
+    """Else a shard stays with the one that was asked last, also when another's disk is well again."""
+    manager = copied()
+    leaders = []
+    for _ in range(40):
+        leader, epoch = entry(manager).node, entry(manager).epoch
+        assert leader is not None
+        leaders.append(leader)
+        if leader == "node-1" and leaders.count("node-1") == 7:
+            feed(manager, report(leader, 0, IngestionStarted(), epoch))
+            break
+        commands = feed(manager, report(leader, 0, IngestionError("its disk does not answer"), epoch))
+        for stopped in kinds_of(commands, StopShards):
+            assert isinstance(stopped, StopShards)
+            feed(manager, ShardsReleased(stopped.node, 1, "metrics", stopped.shards))
+    assert "".join(leader[-1] for leader in leaders) == "00" + "1" * 6 + "0" * 6 + "1", "and each a while longer"
+    assert entry(manager).status.kind is StatusKind.ACTIVE
+    feed(manager, MemberLost("node-1", 1, "killed"), MemberGone("node-1", 1))
+    assert entry(manager).node == "node-0", "it may lead as any other"
+
+
 def test_one_that_could_not_be_asked_to_lead_is_asked_again_and_counts_as_no_failure() -> None:
     """Else a shard whose only whole copy could not be reached for a moment stays with one that lost its disk."""
     manager = copied()
