@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from certificates import Authority
     from in_process_gateway import Gateways
+    from mock_kafka import MockKafka
 
 
 @pytest.fixture
@@ -29,3 +30,13 @@ def authority(tmp_path: Path) -> Authority:
     from certificates import Authority
 
     return Authority(tmp_path / "ours")
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[MockKafka]:
+    """librdkafka's own."""
+    pytest.importorskip("confluent_kafka")
+    from mock_kafka import MockKafka
+
+    with MockKafka() as broker:
+        yield broker

@@ -26,13 +26,6 @@ _TOPICS = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[MockKafka]:
-    pytest.importorskip("confluent_kafka")
-    with MockKafka() as broker:
-        yield broker
-
-
-@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     with RunningCluster(tmp_path_factory.mktemp("copies-of-topics")) as running:
         yield running

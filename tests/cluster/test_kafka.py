@@ -18,13 +18,6 @@ STEP_MS = 1000
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[MockKafka]:
-    pytest.importorskip("confluent_kafka")
-    with MockKafka() as broker:
-        yield broker
-
-
-@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     with RunningCluster(tmp_path_factory.mktemp("kafka"), nodes=3) as cluster:
         yield cluster

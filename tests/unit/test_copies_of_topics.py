@@ -32,13 +32,6 @@ from filoray.nodes.wire.write_reply import Refused
 _TOPICS = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[MockKafka]:
-    pytest.importorskip("confluent_kafka")
-    with MockKafka() as broker:
-        yield broker
-
-
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[CopyingCluster]:
     cluster = CopyingCluster(tmp_path, ["a", "b"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,13 +27,6 @@ from filoray.nodes.streams.kafka_source import read_kafka_source
 from filoray.nodes.streams.record_batches import ContainerBuilder
 
 FOREVER_MS = 1 << 50
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[MockKafka]:
-    pytest.importorskip("confluent_kafka")
-    with MockKafka() as broker:
-        yield broker
 
 
 def source_config(factory: str, num_shards: int = 1, **source: object) -> DatasetConfig:

@@ -38,12 +38,6 @@ confluent_kafka = pytest.importorskip("confluent_kafka")
 SHARDS = 2
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[MockKafka]:
-    with MockKafka() as broker:
-        yield broker
-
-
 def dataset_config(servers: str, topic: str, more: str = "") -> DatasetConfig:
     return parse_dataset_config(
         f"""dataset = prometheus, num-shards = {SHARDS}, min-num-nodes = 1
