@@ -162,7 +162,7 @@ class CoordinatorCore:
         self._nodes = NodeKeeper(turn, config, membership, shards, views, remembered.processes, machines, patience)
         self._node_count = config.node_count if remembered.node_count is None else remembered.node_count
         emptied = EmptiedNodes(manager, self._nodes, views)
-        self._scaling = Scaling(turn, manager, membership, shards, self._nodes, views, emptied)
+        self._scaling = Scaling(turn, manager, membership, shards, self._nodes, views, emptied, machines)
         self._spreader = Spreader(turn, config.balance, manager, membership, shards)
         self._restart = RollingRestart(
             turn, manager, membership, shards, self._nodes, views, emptied, self._spreader, remembered.restart_left

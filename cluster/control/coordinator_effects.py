@@ -63,7 +63,7 @@ class PersistNodeCount:
 
 @dataclass(frozen=True, slots=True)
 class PersistMachine:
-    """Remember the address of the machine that the node is on for good."""
+    """Remember the address of the machine that the node is on for good; "": it has none any more."""
 
     node: str
     address: str

@@ -79,7 +79,7 @@ class MachineKeeper:
         self._has_looked = False
         self._homes: dict[str, str] | None = None
         """By node; None where nodes have none."""
-        self._durable_homes = dict(known_homes)
+        self._durable_homes = {node: home for node, home in known_homes.items() if home}
         if placement is not None and self._first and config.keeps_nodes_at_home:
             self._homes = homes_of(known_homes, veterans, placement.home)
             self._hold_who_is_away()
@@ -111,6 +111,20 @@ class MachineKeeper:
             self._homes[node] = new_home(seat, others, self._machines.values())
         self._durable_homes[node] = self._homes[node]
         self._turn.emit(Persist(PersistMachine(node, self._homes[node]), cause=self._turn.cause))
+
+    def left_homes(self) -> list[str]:
+        """Nodes that are none any more and have a home still."""
+        if len(self._durable_homes) == len(self._membership.slots):  # one without gets one when it is launched
+            return []
+        return [node for node in self._durable_homes if node not in self._membership.slots]
+
+    def forget(self, node: str) -> None:
+        """A node of that name may have another home some day: one that is gone left nothing in its own."""
+        if self._homes is not None:
+            del self._homes[node], self._durable_homes[node]
+            self._hold_who_is_away()
+            self._turn.say("a node that is gone has no home any more node=%s", node)
+            self._turn.emit(Persist(PersistMachine(node, ""), cause=self._turn.cause))
 
     def _hold_who_is_away(self) -> None:
         """Nothing of them is started. Before the first look only the machines of the launch are known to be there."""

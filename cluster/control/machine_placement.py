@@ -49,8 +49,12 @@ def first_placement(count: int, home: Machine, machines: Sequence[Machine], *, i
 
 
 def homes_of(known: Mapping[str, str], veterans: Iterable[str], here: Machine) -> dict[str, str]:
-    """The homes that are ``known``; of ``veterans``, which were there before any had one, ``here``: all were there."""
-    return dict.fromkeys(veterans, here.address) | dict(known)
+    """The homes that are ``known``; of ``veterans``, which were there before any had one, ``here``: all were there.
+
+    "" is known of those that have none any more.
+    """
+    homes = dict.fromkeys(veterans, here.address) | dict(known)
+    return {node: home for node, home in homes.items() if home}
 
 
 def new_home(seat: Machine, homes: Collection[str], machines: Iterable[Machine]) -> str:

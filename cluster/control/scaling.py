@@ -1,7 +1,8 @@
 """How many nodes there are to be, while the cluster runs: a part of the CoordinatorCore.
 
 The number is durable; the rest is always seen from what is. Nodes that are missing are launched by the Membership. One
-that is too many is drained and, when it is empty and no gateway asks it any more, ended.
+that is too many is drained and, when it is empty and no gateway asks it any more, ended. One that is gone, and of which
+no copy is wanted any more, has no home: another of its name may be anywhere.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from filoray.cluster.actor_names import gateway_name, node_name
 from filoray.cluster.control.assignment import node_order
 from filoray.cluster.control.coordinator_effects import Persist, PersistNodeCount
 from filoray.cluster.control.emptied_nodes import EmptiedNodes
+from filoray.cluster.control.machine_keeper import MachineKeeper
 from filoray.cluster.control.membership import Membership, SlotState
 from filoray.cluster.control.node_keeper import NodeKeeper
 from filoray.cluster.control.shard_manager import ShardManager
@@ -32,6 +34,7 @@ class Scaling:
         nodes: NodeKeeper,
         views: ViewBoard,
         emptied: EmptiedNodes,
+        machines: MachineKeeper,
     ) -> None:
         self._turn = turn
         self._manager = manager
@@ -40,6 +43,7 @@ class Scaling:
         self._nodes = nodes
         self._views = views
         self._emptied = emptied
+        self._machines = machines
 
     @property
     def surplus(self) -> tuple[str, ...]:
@@ -87,6 +91,9 @@ class Scaling:
         slots = self._membership.slots
         for node in [node for node in self._manager.drained if node not in slots]:
             self._shards.manage(NodeUndrained(node))  # it is gone; one of its name may come some day
+        for node in self._machines.left_homes():
+            if not self._manager.may_hold(node):
+                self._machines.forget(node)
         for node in self.surplus:
             slot = self._membership.slots[node]
             if slot.state is SlotState.LAUNCHING:

@@ -25,7 +25,8 @@ def ailment(core: CoordinatorCore, around: Surroundings, node_count: int) -> str
     members = core.membership.members()
     if len(members) != node_count:
         return f"the members are {sorted(members)}"
-    if uneven := around.machines.uneven({node: one.ray_node_id for node, one in members.items()}):
+    seats = {node: one.ray_node_id for node, one in members.items()}
+    if uneven := around.machines.uneven(seats, may_move=not around.files.are_apart):
         return uneven
     if core.restart.left:
         return f"a rolling restart has still to replace {core.restart.left}"

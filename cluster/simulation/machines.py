@@ -48,12 +48,15 @@ class SimulatedMachines:
     def lose(self, index: int) -> Machine | None:
         return self._machines.pop(index, None)
 
-    def uneven(self, seats: dict[str, str]) -> str:
-        """What is wrong with where nodes (by name the machine's id) and gateways are, or ""."""
+    def uneven(self, seats: dict[str, str], *, may_move: bool = True) -> str:
+        """What is wrong with where nodes (by name the machine's id) and gateways are, or "".
+
+        ``may_move``: nodes may, so no machine is to have two more than another.
+        """
         if self.placement is None:
             return ""
         counts = [list(seats.values()).count(machine.id) for machine in self.present()]
-        if sum(counts) != len(seats) or max(counts) - min(counts) > 1:
+        if sum(counts) != len(seats) or (may_move and max(counts) - min(counts) > 1):
             return f"nodes are at {seats} of {self.present()}"
         apart = [node for node, machine in seats.items() if self.gateways.get(_beside(node), machine) != machine]
         return f"gateways are not beside {apart}" if apart else ""

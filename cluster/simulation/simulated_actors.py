@@ -200,7 +200,7 @@ class SimulatedActors:
         )
         node.machine = launch.machine
         if around.files.are_apart:
-            around.files.homes[process[0]] = around.machines.address(launch.machine)
+            around.files.move_in(process[0], around.machines.address(launch.machine))
 
         def come_up() -> None:
             if around.nodes.get(process) is not node:

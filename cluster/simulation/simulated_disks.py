@@ -29,6 +29,12 @@ class SimulatedDisks(dict[StoredKey, ShardFile]):
     def copies_on(self, node: str) -> list[StoredKey]:
         return [stored for stored in self if stored[3] == node]
 
+    def move_in(self, node: str, home: str) -> None:
+        """The node is launched on that machine: where it never was, it has nothing."""
+        if self.homes.get(node, home) != home:
+            self.lose(node)
+        self.homes[node] = home
+
     def lose(self, node: str) -> None:
         """All copies that it has."""
         for stored in self.copies_on(node):

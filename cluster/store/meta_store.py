@@ -329,7 +329,7 @@ class MetaStore:
                 connection.execute(sa.delete(DRAINED_NODES).where(DRAINED_NODES.c.name == node))
 
     def put_machine(self, node: str, address: str) -> None:
-        """The machine where the node's files are, for good."""
+        """The machine where the node's files are, for good; "": it has none any more."""
         with self._writing() as connection:
             self._upsert(connection, NODE_MACHINES, {"name": node}, {"address": address})
 

@@ -10,7 +10,7 @@ opened_shards dataset, shard, the last generation in which it was Active: what i
 gateway_keys  one row: the key pair by which nodes know gateways, and each other
 identity      one row: the cluster's id, and path and inode of the store's file when it was opened last ("", 0: no file)
 drained_nodes slot of each node that is to have no shards
-node_machines  slot of each node that is on one machine for good, the address of that
+node_machines  slot of each node that is on one machine for good, the address of that; "" once it is gone for good
 node_count    one row, if it is not what the launch said: how many nodes there are to be
 restart_left  place, slot and incarnation of each node that a rolling restart has still to replace
 nodes         slot, last incarnation given out, process id and its start time while it is thought alive

@@ -89,10 +89,10 @@ def _settle_machines(store: MetaStore, config: ServerConfig) -> None:
                 "filoray.node.spread-over-machines is for data sets with num-replicas of 2 or more. Launch without it, "
                 "and move the samples to another data set (filoray tsdb dump, import)"
             )
-    elif state.machines:
-        homes = ", ".join(f"{node} on {address}" for node, address in sorted(state.machines.items()))
+    elif homes := {node: address for node, address in state.machines.items() if address}:
+        said = ", ".join(f"{node} on {address}" for node, address in sorted(homes.items()))
         raise StoreNotOurs(
-            f"the nodes of this cluster have their copies of shards on machines of their own ({homes}): launch it with "
+            f"the nodes of this cluster have their copies of shards on machines of their own ({said}): launch it with "
             "filoray.node.spread-over-machines = true, as before"
         )
 

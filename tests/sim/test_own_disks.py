@@ -108,6 +108,41 @@ def test_a_node_that_others_have_taken_the_place_of_can_go_though_its_machine_ne
     assert set(made.statuses()["d"]) == {StatusKind.ACTIVE}
 
 
+@pytest.mark.parametrize("dies", [False, True], ids=["", "the coordinator is another one meanwhile"])
+def test_a_node_that_is_wanted_again_goes_to_a_machine_that_is_there(dies: bool) -> None:
+    """Not to that of the former of its name, of which nothing is left."""
+    made = cluster()
+    lost = made.homes["node-5"]
+    made.lose_machine(2)
+    made.advance(HEALING_MS)
+    made.scale(5)
+    made.advance(HEALING_MS)
+    if dies:
+        made.kill_coordinator()
+        made.advance(HEALING_MS)
+    made.scale(6)
+    made.advance(HEALING_MS)
+    assert made.homes["node-5"] != lost
+    assert made.coordinator is not None
+    assert "node-5" in made.coordinator.core.membership.members()
+    made.join_machine(2)
+    made.advance(HEALING_MS)
+    assert made.homes["node-5"] != lost, "there it stays"
+    assert made.is_healthy(), made.ailment()
+
+
+def test_a_node_that_was_emptied_and_ended_has_no_home_any_more() -> None:
+    made = cluster()
+    made.scale(5)
+    made.advance(HEALING_MS)
+    made.lose_machine(2)
+    made.advance(HEALING_MS)
+    made.scale(6)
+    made.advance(HEALING_MS)
+    assert made.coordinator is not None
+    assert "node-5" in made.coordinator.core.membership.members()
+
+
 def machine_histories(check: Callable[[HistoryFailed], bool], seeds: int = 60) -> None:
     """Some of them fail so."""
     for seed in range(seeds):
