@@ -88,7 +88,7 @@ class LedShards:
         name = f"dataset {order.config.name} shard {order.shard}"
 
         def ask_snapshot(take: TakeSnapshot, fail: Callable[[Exception], None]) -> None:
-            self._run(lambda: rounds.snapshot(take, fail))
+            self.run(lambda: rounds.snapshot(take, fail))
 
         def send(seq: int, entry: ReplicaEntry) -> None:
             self._replication.entry(leader, seq, entry)
@@ -128,15 +128,19 @@ class LedShards:
             is_first = not self._released
             self._released[rounds] = seq
         if is_first:
-            self._run(self._carry_out_releases)
+            self.run(self._carry_out_releases)
 
     def run(self, action: Callable[[], None]) -> None:
-        """On the ingest thread, between two rounds."""
-        self._run(action)
+        """On the ingest thread, between two rounds. What goes wrong there is logged, as nobody waits for it."""
 
-    def _run(self, action: Callable[[], None]) -> None:
+        def logged() -> None:
+            try:
+                action()
+            except Exception:
+                logger.exception("a change to a shard that is led failed")
+
         assert self._run_on_ingest_thread is not None, "run_with was called"
-        self._run_on_ingest_thread(action)
+        self._run_on_ingest_thread(logged)
 
     # ---- on the ingest thread
 
@@ -160,7 +164,7 @@ class LedShards:
     def end_when_told(self, led: LedShard, then: Callable[[], None]) -> None:
         """Nothing is written to it any more. ``then``, on this thread: when its followers have all, or soon anyhow."""
         if isinstance(led.rounds, LeaderStream):
-            self._replication.drain(led.leader, lambda: self._run(then))
+            self._replication.drain(led.leader, lambda: self.run(then))
         else:
             then()
 
