@@ -105,17 +105,20 @@ class RayRuntime:
 
     def raylet_socket(self) -> Path:
         """Through which new processes find it."""
-        return self._latest() / "sockets" / "raylet"
+        return self._session_dir() / "sockets" / "raylet"
 
-    def _latest(self) -> Path:
-        return Path(self.temp_dir) / _RAYS_OWN / "session_latest"
+    def _session_dir(self) -> Path:
+        """Not by the link ``session_latest``: each of Ray's workers removes it when it starts, and makes it anew."""
+        rays_own = Path(self.temp_dir) / _RAYS_OWN
+        found = (path for path in rays_own.glob("session_*") if not path.is_symlink())
+        return next(found, rays_own / "session")
 
     def keep_logs(self, directory: Path) -> None:
         """Copy what its own parts said last there, in place of a former Ray's: ``stop`` removes it."""
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700)
         for name in _LOGS:
-            with contextlib.suppress(FileNotFoundError), (self._latest() / "logs" / name).open("rb") as log:
+            with contextlib.suppress(FileNotFoundError), (self._session_dir() / "logs" / name).open("rb") as log:
                 log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_BYTES))
                 (directory / name).write_bytes(log.read())
                 (directory / name).chmod(0o600)

@@ -8,18 +8,31 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import sys
+import time
+from pathlib import Path
 
 from filoray.cluster.config.server_config import ServerConfig
 from filoray.cluster.errors import FilorayError
-from filoray.cluster.process.directory_lock import DirectoryLock
+from filoray.cluster.process.directory_lock import DirectoryInUse, DirectoryLock
 from filoray.command.cluster_start import Undo, start_cluster, undo_all, undo_when_interrupted
 from filoray.command.launch_state import LaunchState
 from filoray.command.start_watch import watched_start
 
+_LOCK_LOOK_S = 0.2
+
+
+def _lock(data_dir: Path) -> DirectoryLock:
+    """Waits for who changes the cluster just now; that ends soon, as its Ray is gone."""
+    while True:
+        try:
+            return DirectoryLock(data_dir, "launch")
+        except DirectoryInUse:
+            time.sleep(_LOCK_LOOK_S)
+
 
 def relaunch(config: ServerConfig) -> None:
     """Raises FilorayError; no Ray is left running then, and ``launch.json`` tells of the last one still."""
-    with DirectoryLock(config.data_dir, "launch"):
+    with _lock(config.data_dir):
         state = LaunchState.read(config.data_dir)
         if state is None or state.ray is None:
             raise FilorayError("the cluster was stopped meanwhile")

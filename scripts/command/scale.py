@@ -21,6 +21,7 @@ from filoray.command.cluster_start import connected_to, set_ray_environment
 from filoray.command.launch_state import LaunchState
 from filoray.command.process_environment import prepare_environment
 from filoray.command.ray_runtime import port_problem
+from filoray.command.start_watch import ended_with_ray
 
 if TYPE_CHECKING:
     from filoray.command.cluster_actors import ClusterActors
@@ -36,7 +37,7 @@ def scale(data_dir: Path, count: int) -> int:
         if state.ray is not None and not state.ray.is_running():
             raise FilorayError(f"the Ray of {data_dir} does not run; scale again when its supervisor has it back")
         prepare_environment(data_dir, ())
-        with _actors(state, count) as actors:
+        with ended_with_ray(state), _actors(state, count) as actors:
             if count >= len(state.urls):
                 _grow(actors, state, data_dir, count)
             else:

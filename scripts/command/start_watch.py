@@ -1,7 +1,7 @@
 """Ends a launch that Ray keeps waiting inside itself: Ray's client waits for a Ray that is silent as long as it is.
 
 Its own Ray is looked at from outside as the supervisor does; one that ends or stands still ends the launch within
-seconds.
+seconds. So does what changes a cluster that runs.
 """
 
 from __future__ import annotations
@@ -33,6 +33,29 @@ def watched_start(config: ServerConfig, state: LaunchState, undo: Undo) -> Itera
     done = threading.Event()
     thread = threading.Thread(target=_watch, args=[config, state, undo, done], daemon=True)
     thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+@contextmanager
+def ended_with_ray(state: LaunchState) -> Iterator[None]:
+    """The process ends with exit code 1 if the cluster's own Ray, of which it is a client, does meanwhile.
+
+    For a minute it would not notice, and would keep the supervisor from bringing Ray back.
+    """
+    done = threading.Event()
+    find_ended = _ended_finder(state)
+
+    def watch() -> None:
+        while not done.wait(_CHECK_S):
+            if ended := find_ended():
+                print(f"filoray: Ray's {ended} has ended; try again when its supervisor has it back", file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:

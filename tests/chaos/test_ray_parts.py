@@ -10,6 +10,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,7 @@ LONG = pytest.mark.skipif(not os.environ.get("FILORAY_CHAOS_LONG"), reason="one 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    running = RunningCluster(tmp_path_factory.mktemp("parts"), nodes=2, config=CONFIG)
+    running = RunningCluster(tmp_path_factory.mktemp("parts"), nodes=2, config=CONFIG, nodes_max=3)
     running.start()
     yield running
     if (running.data_dir / "launch.json").exists():
@@ -79,6 +81,35 @@ def test_what_ends_ray_ends_no_cluster(cluster: RunningCluster, part: str, numbe
     ]
     # The supervisor has seen it ready before it looks for the next: one restart per part.
     wait_until(lambda: is_told(cluster), 60, "the supervisor says that the cluster is back")
+
+
+def test_a_cluster_that_loses_ray_while_it_is_scaled_is_brought_back_at_once(cluster: RunningCluster) -> None:
+    """Ray's client would wait for it for a minute, with the launch's lock in its hand."""
+    wait_until(lambda: len(cluster.get("/__members").json()["members"]) == 2, 60, "all are there")
+    tells = len(restarts(cluster))
+    ray = runtime(cluster)
+    command = [sys.executable, "-m", "filoray.command.cli", "scale", "3", "--data-dir", str(cluster.data_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as scaling:
+        wait_until(lambda: "the cluster is to have 3 nodes" in coordinator_log(cluster), 60, "it is at work")
+        os.kill(pid_of(ray, "gcs_server"), signal.SIGKILL)
+        _, said = scaling.communicate(timeout=120)
+    assert scaling.returncode == 1, said
+    wait_until(lambda: cluster.launched()["ray"]["session"] != ray.session, 120, "another Ray is started")
+    wait_until(lambda: is_told(cluster), 120, "the supervisor says that the cluster is back")
+    assert len(restarts(cluster)) == tells + 1
+    done = filoray("scale", "3", "--data-dir", str(cluster.data_dir))
+    assert done.returncode == 0, done.stderr
+    done = filoray("scale", "2", "--data-dir", str(cluster.data_dir))
+    assert done.returncode == 0, done.stderr
+
+
+def coordinator_log(cluster: RunningCluster) -> str:
+    return (cluster.data_dir / "coordinator.log").read_text()
+
+
+def restarts(cluster: RunningCluster) -> list[str]:
+    lines = (cluster.data_dir / "supervisor.log").read_text().splitlines()
+    return [line for line in lines if "bringing Ray and the actors back" in line]
 
 
 def test_nothing_that_is_kept_is_for_others_to_read(cluster: RunningCluster) -> None:

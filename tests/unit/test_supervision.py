@@ -7,15 +7,20 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from filoray.cluster.config.server_config import ServerConfig, default_server_config
+from filoray.cluster.errors import FilorayError
+from filoray.cluster.process.directory_lock import DirectoryLock
 from filoray.cluster.process.process_identity import times_scheduled
 from filoray.command import supervisor as supervisor_module
 from filoray.command.launch_state import LaunchState
 from filoray.command.ray_runtime import RayRuntime
+from filoray.command.relaunch import relaunch
 from filoray.command.start_watch import _ended_finder
 from filoray.command.supervision import HangWatch, Restarts, SupervisionLimits
 from filoray.command.supervisor import Settings, Supervisor
@@ -114,6 +119,37 @@ def test_it_ends_with_its_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     elif ending == "garbled":
         (tmp_path / "launch.json").write_text("{")
     Supervisor(Settings(str(tmp_path), "t", LIMITS), b"").run()
+
+
+def test_a_ray_is_there_while_one_of_its_workers_makes_its_link_anew(tmp_path: Path):
+    """As each does when it starts: by the link a Ray that was well looked gone for that moment, and was ended."""
+    ray = RayRuntime("127.0.0.1:1", 1, "t", str(tmp_path), "s")
+    assert not ray.raylet_socket().exists()
+    session = tmp_path / "r" / "session_2026-11-30_19-26-55_1"
+    (session / "sockets").mkdir(parents=True)
+    (session / "sockets" / "raylet").touch()
+    link = tmp_path / "r" / "session_latest"
+    assert ray.raylet_socket().exists()
+    link.symlink_to(session)
+    assert ray.raylet_socket().parent == session / "sockets"
+    (session / "sockets" / "raylet").unlink()
+    assert not ray.raylet_socket().exists()
+
+
+def test_a_relaunch_waits_for_who_changes_the_cluster_just_now(tmp_path: Path):
+    config = dataclasses.replace(default_server_config(), data_dir=tmp_path)
+    relaunching = threading.Thread(target=relaunch_until_stopped, args=[config])
+    with DirectoryLock(tmp_path, "launch"):
+        relaunching.start()
+        relaunching.join(0.5)
+        assert relaunching.is_alive()
+    relaunching.join(30)
+    assert not relaunching.is_alive()
+
+
+def relaunch_until_stopped(config: ServerConfig) -> None:
+    with pytest.raises(FilorayError, match="the cluster was stopped meanwhile"):
+        relaunch(config)
 
 
 def test_a_failed_relaunch_is_told_in_the_log(
