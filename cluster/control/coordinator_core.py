@@ -225,7 +225,7 @@ class CoordinatorCore:
             case ShardsReported(node, incarnation, reports):
                 # Shards that close with the whole cluster were stopped by nobody: the next launch opens them again.
                 if not self._nodes.is_stopping:
-                    self._shards.reported(node, incarnation, reports)
+                    self._shards.reported(node, incarnation, self._nodes.of_the_living(node, reports))
                     self._spreader.reported()
             case OrderDone(order):
                 self._shards.done(order)

@@ -174,7 +174,7 @@ class CoordinatorDispatcher:
         if (absent_ms := self._clock.absent_ms - before_ms) > _ABSENCE_WORTH_A_WORD_MS:
             text = "the coordinator itself did not run; no node's silence counts meanwhile ms=%d"
             self._world.say(Say(text, (absent_ms,), logging.WARNING))
-        return Moment(observed_ms, self._world.calendar_ms())
+        return Moment(observed_ms, self._world.calendar_ms(), self._clock.absent_ms)
 
     # ---- effects
 

@@ -35,11 +35,12 @@ ShardOrder = StartShards | FollowShards | DropCopies | TellCopies | StopShards |
 class Moment:
     """``observed_ms``: what silence is measured by; time in which this process did not run is not in it.
 
-    ``calendar_ms``: for people.
+    ``calendar_ms``: for people. ``absent_ms``: how much was not counted so far.
     """
 
     observed_ms: int
     calendar_ms: int
+    absent_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

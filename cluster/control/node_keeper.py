@@ -2,7 +2,8 @@
 
 A process is watched from its announcement on, in two ways: a call that fails when the process has ended, and
 heartbeats, each of which grants a lease from what the node's own clock read when it last said so. A kill is tried until
-it is done: the process's shards are nobody's and its place is empty until then.
+it is done: the process's shards are nobody's and its place is empty until then. What a process said counts less if
+this coordinator stood still before it came to hear it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from filoray.cluster.control.coordinator_events import (
     WatchDue,
     WatchFailed,
 )
+from filoray.cluster.control.copy_set import InSyncProposed
 from filoray.cluster.control.machine_keeper import MachineKeeper
 from filoray.cluster.control.membership import (
     DeathNoticed,
@@ -59,7 +61,7 @@ from filoray.cluster.control.shard_messages import MemberGone, MemberJoined, Mem
 from filoray.cluster.control.shard_orders import ShardOrders
 from filoray.cluster.control.turn import Turn
 from filoray.cluster.control.view_board import ViewBoard
-from filoray.cluster.node_protocol import LeaseGrant, NodeAnnouncement
+from filoray.cluster.node_protocol import LeaseGrant, NodeAnnouncement, ShardReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class KnownProcess:
 
 
 _UNKNOWN = KnownProcess()
+_ABSENCE_MS = 1000
+"""Shorter ones are as if a message had been under way for as long."""
 
 
 class NodeKeeper:
@@ -97,6 +101,10 @@ class NodeKeeper:
         self._patience = patience
         self._announced_here: set[str] = set()
         self._readings_ms: dict[str, int] = {}
+        self._asked_ms: dict[str, int] = {}
+        """How much this coordinator had not run when it asked the node for a sign of life,"""
+        self._heard_ms: dict[str, int] = {}
+        """and when it asked for the last one that was heard."""
         self._closing: set[str] | None = None
 
     @property
@@ -168,6 +176,7 @@ class NodeKeeper:
         self._announced_here.add(node)
         self._processes[node] = KnownProcess(announcement.pid, event.pid_started_s)
         self._readings_ms[node] = announcement.clock_ms
+        self._heard_ms[node] = self._turn.absent_ms
         turn.emit(Persist(PersistProcess(node, announcement.pid, event.pid_started_s), cause=turn.cause))
         if unknown := self._shards.unknown_copies(announcement.stored):
             self._tell(DeathNoticed(node, incarnation, _strange_copies_text(announcement, unknown)))
@@ -189,17 +198,29 @@ class NodeKeeper:
         if self._membership.is_up(node, incarnation) and not self.is_stopping:
             grant = LeaseGrant(self._readings_ms[node], self._config.lease_ms)
             timeout_ms = self._config.node.heartbeat_timeout_ms
+            self._asked_ms[node] = self._turn.absent_ms
             self._turn.emit(SendHeartbeat(node, incarnation, grant, timeout_ms, cause=self._turn.cause))
 
     def heard(self, event: HeartbeatHeard) -> None:
         node, incarnation, answer = event.node, event.incarnation, event.answer
         if self._membership.is_up(node, incarnation):
             self._readings_ms[node] = answer.clock_ms
+            self._heard_ms[node] = self._asked_ms.get(node, 0)
         if answer.unfit:  # it answers, but what it is for has stopped in it: only a new process helps
             self._tell(DeathNoticed(node, incarnation, f"it says of itself: {answer.unfit}"))
         else:
             self._tell(HeartbeatAnswered(node, incarnation))
         self._beat_later(node, incarnation)
+
+    def of_the_living(self, node: str, reports: Sequence[ShardReport]) -> Sequence[ShardReport]:
+        """Without proposals of a node that was last heard of before this coordinator stood still for a while.
+
+        They may be the last words of one that is gone since, with its disk: who it leaves out has everything, and
+        would never lead. One that lives proposes again soon (``CopyLimits.proposal_timeout_ms``).
+        """
+        if self._turn.absent_ms - self._heard_ms.get(node, self._turn.absent_ms) < _ABSENCE_MS:
+            return reports
+        return [report for report in reports if not isinstance(report.event, InSyncProposed)]
 
     def missed(self, event: HeartbeatMissed) -> None:
         self._turn.warn("heartbeat missed node=%s#%d error=%s", event.node, event.incarnation, event.problem)

@@ -17,11 +17,12 @@ class Turn:
         self._effects: list[Effect] = []
         self.now_ms = moment.observed_ms
         self.calendar_ms = moment.calendar_ms
+        self.absent_ms = moment.absent_ms
         self.cause = ""
 
     def begin(self, event: CoordinatorEvent, moment: Moment) -> None:
         """``event`` has a cause if it follows from something; else it is one."""
-        self.now_ms, self.calendar_ms = moment.observed_ms, moment.calendar_ms
+        self.now_ms, self.calendar_ms, self.absent_ms = moment.observed_ms, moment.calendar_ms, moment.absent_ms
         self.cause = event.cause
         if not self.cause:
             self._causes += 1

@@ -30,8 +30,11 @@ def test_no_history_loses_a_shard_or_gives_it_two_owners(seed: int) -> None:
     assert run_history(seed).acknowledged_count > 0
 
 
-@pytest.mark.parametrize("replicas", [2, 3])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    ("seed", "replicas"),
+    # The last two: a leader that was lost with its disk led a set of its own, by its last words to one that hung.
+    [*((seed, replicas) for replicas in (2, 3) for seed in range(20)), (7311564, 2), (7311642, 3)],
+)
 def test_no_history_loses_what_is_in_sync(seed: int, replicas: int) -> None:
     cluster = run_history(seed, shape=HistoryShape(num_replicas=replicas))
     assert cluster.acknowledged_count > 0

@@ -85,6 +85,7 @@ from filoray.cluster.control.coordinator_events import (
     WatchDue,
     WatchFailed,
 )
+from filoray.cluster.control.copy_set import CopySet, InSyncProposed
 from filoray.cluster.control.machine_placement import Machine
 from filoray.cluster.control.membership import PersistIncarnation
 from filoray.cluster.control.node_keeper import KnownProcess
@@ -129,14 +130,20 @@ class Desk:
 
     def __init__(self, config: ServerConfig | None = None, remembered: Remembered = NOTHING) -> None:
         self.now_ms = 1000
+        self.absent_ms = 0
         self.core = CoordinatorCore(config or server_config(), remembered, self.moment())
 
     def moment(self) -> Moment:
-        return Moment(self.now_ms, 1_000_000 + self.now_ms)
+        return Moment(self.now_ms, 1_000_000 + self.now_ms, self.absent_ms)
 
     def take(self, *happened: CoordinatorEvent) -> list[Effect]:
         done = [effect for event in happened for effect in self.core.handle(event, self.moment())]
         return [effect for effect in done if not isinstance(effect, Say)]
+
+    @property
+    def copies(self) -> CopySet:
+        """Of the first shard."""
+        return self.core.manager.shard_map("d")[0].copies
 
     def formed(self) -> Desk:
         self.take(Started(), announced(0), announced(1), PublishDue())
@@ -154,6 +161,31 @@ def order(kind: type, shard: int = 0, epoch: int = 1) -> StartShards | StopShard
     if kind is StopShards:
         return StopShards(f"node-{shard}", 1, "d", ((shard, epoch),))
     return DeleteShards(f"node-{shard}", 1, "d", (shard,))
+
+
+def test_a_coordinator_that_stood_still_leaves_nobody_out_at_the_word_of_one_that_may_be_gone_since() -> None:
+    """Where that one lost its disk meanwhile, who it would leave out is the only one that has everything."""
+    desk = Desk().formed()
+    copied = dataclasses.replace(DATASET, num_shards=1, num_replicas=2)
+    desk.take(SetUpOrdered(1, "d", "text"), SourceConfigRead(1, copied), report(0, 0, IngestionStarted()))
+
+    def proposal(*in_sync: str) -> ShardsReported:
+        return report(0, 0, InSyncProposed(desk.copies.version, in_sync))
+
+    heard = HeartbeatHeard("node-0", 1, HeartbeatAnswer())
+    due = HeartbeatDue("node-0", 1)
+    desk.take(due, heard, proposal("node-0", "node-1"))
+    assert desk.copies.in_sync == ("node-0", "node-1")
+    desk.take(due)
+    desk.absent_ms += 10_000
+    desk.take(proposal("node-0"), heard, proposal("node-0"))
+    assert desk.copies.in_sync == ("node-0", "node-1"), "it was asked for that sign of life before"
+    desk.take(due, proposal("node-0"), heard, proposal("node-0"))
+    assert desk.copies.in_sync == ("node-0",)
+    desk.take(due, heard)
+    desk.absent_ms += 500
+    desk.take(proposal("node-0", "node-1"))
+    assert desk.copies.in_sync == ("node-0", "node-1"), "that was no longer than a message may be under way"
 
 
 def test_a_first_coordinator_numbers_its_nodes_before_it_launches_them() -> None:
