@@ -11,7 +11,7 @@ if [ $# -gt 0 ]; then
 fi
 
 # What only computes takes what processors the others leave: real clusters mostly wait, and must not be made to.
-beside=(tests/property tests/sim)
+beside=(tests/property tests/sim tests/unit)
 said=$(mktemp)
 set -m # or the shell has it ignore interrupts, with which some tests end what they began
 nice -n 15 "$FILORAY_PYTHON" -m pytest --timeout=1200 -p no:cacheprovider "${beside[@]}" >"$said" 2>&1 &
