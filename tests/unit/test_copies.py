@@ -16,9 +16,10 @@ from waiting import wait_until
 
 from filoray.cluster.control.copy_set import CopySet, InSyncProposed
 from filoray.cluster.data_plane_keys import KeyPair
-from filoray.cluster.errors import ShardNotHere, ShardOpening
+from filoray.cluster.errors import ShardNotHere, ShardOpening, Unavailable
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.write_outcome import WriteOutcome
+from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
 from filoray.nodes.wire.message_pieces import PIECE_BYTES
 from filoray.nodes.wire.write_reply import Refused, ShardWriteReply
@@ -174,6 +175,25 @@ def test_a_follower_that_hangs_is_given_up_after_a_while_and_joins_again(pair: C
     assert 1 < time.monotonic() - begun_s < 20
     assert pair.led[0].copies.in_sync == ("a",)
     go_on.set()
+    pair.wait_in_sync(0, "a", "b")
+    write(pair["a"], 2000)
+    take_over(pair, 0, "b")
+    assert times(pair["b"].samples(0, epoch=2)) == {1000, 2000}
+
+
+def test_a_follower_that_could_not_store_joins_again_when_it_can(
+    pair: CopyingCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.start(copied_dataset(), {0: ("a", ["b"])})
+    pair.wait_in_sync(0, "a", "b")
+    with monkeypatch.context() as full_disk:
+
+        def follow(*_: object) -> None:
+            raise Unavailable("cannot write: database or disk is full")
+
+        full_disk.setattr(Shard, "follow", follow)
+        write(pair["a"], 1000)
+        pair.wait_in_sync(0, "a")
     pair.wait_in_sync(0, "a", "b")
     write(pair["a"], 2000)
     take_over(pair, 0, "b")

@@ -91,7 +91,7 @@ class FollowedCopy:
         source, self.source = self.source, None
         if source is not None:
             source.close()
-        if self._pending:
+        if self._pending and is_polled(self.order.config):
             self.is_source_doubted = True
         self._pending.clear()
         self._pending_bytes = 0
