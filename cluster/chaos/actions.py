@@ -290,6 +290,13 @@ class ExpectEven:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectInSync:
+    """Every shard has as many copies in sync as its data set asks for."""
+
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExpectRestarted:
     """No rolling restart is under way any more."""
 
@@ -307,7 +314,15 @@ class ExpectNoneShort:
 
 
 Expectation: TypeAlias = (
-    ExpectAll | ExpectShard | ExpectNode | ExpectEmpty | ExpectEven | ExpectRestarted | ExpectNoneLost | ExpectNoneShort
+    ExpectAll
+    | ExpectShard
+    | ExpectNode
+    | ExpectEmpty
+    | ExpectEven
+    | ExpectInSync
+    | ExpectRestarted
+    | ExpectNoneLost
+    | ExpectNoneShort
 )
 
 Action: TypeAlias = Deed | Wait | Every | Expectation

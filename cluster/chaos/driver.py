@@ -49,11 +49,18 @@ class ScenarioDriver(Protocol):
     def nodes(self) -> list[NodeShards]:
         """The members, as a gateway would show them; none where nobody tells."""
 
+    def lacking_copies(self) -> list[str] | None:
+        """A text for each shard that has fewer copies in sync than its data set asks for; None: nobody tells."""
+
     def is_restarting(self) -> bool:
         """Whether a rolling restart is under way, or nobody tells."""
 
     def read_everything(self) -> str:
         """Have all that was written so far read once more, as ordinary reads. Why that could not be done, or ""."""
+
+
+def lacking_text(dataset: str, shard: int, in_sync: int, replicas: int) -> str:
+    return f"{in_sync} of {replicas} copies of {dataset} shard {shard} are in sync"
 
 
 class Witness(Protocol):

@@ -12,6 +12,7 @@
     cut node 1 from coordinator                   and with `one way`: only what node 1 says is lost
     drain node 1                                  likewise `undrain`; `move shard 3 to node 2`, `scale 2`
     expect spread even within 20s
+    expect copies in sync within 20s              as many of each shard as its data set asks for
     every 10s for 5m: random fault                drawn from the seed; or any one fault or order
     expect no acknowledged sample lost            reads all that was written once more
     expect no short answer
@@ -39,6 +40,7 @@ from filoray.cluster.chaos.actions import (
     Expectation,
     ExpectEmpty,
     ExpectEven,
+    ExpectInSync,
     ExpectNode,
     ExpectNoneLost,
     ExpectNoneShort,
@@ -226,6 +228,7 @@ FORMS: tuple[Form[Action], ...] = (
     ),
     Form("expect node NODE empty within DURATION", ExpectEmpty),
     Form("expect spread even within DURATION", ExpectEven),
+    Form("expect copies in sync within DURATION", ExpectInSync),
     Form("expect restart done within DURATION", ExpectRestarted),
     Form("expect no acknowledged sample lost", ExpectNoneLost),
     Form("expect no short answer", ExpectNoneShort),

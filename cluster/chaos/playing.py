@@ -18,6 +18,7 @@ from filoray.cluster.chaos.actions import (
     Expectation,
     ExpectEmpty,
     ExpectEven,
+    ExpectInSync,
     ExpectNode,
     ExpectNoneLost,
     ExpectNoneShort,
@@ -188,6 +189,8 @@ class Player:
                 seen = self._await(lambda: _is_empty(self.driver.nodes(), node), within_ms)
             case ExpectEven(within_ms):
                 seen = self._await(self._is_even, within_ms)
+            case ExpectInSync(within_ms):
+                seen = self._await(lambda: self.driver.lacking_copies() == [], within_ms)
             case ExpectRestarted(within_ms):
                 seen = self._await(lambda: not self.driver.is_restarting(), within_ms)
         mark = Mark(
@@ -216,7 +219,8 @@ class Player:
         """The cluster as it is, for who expected something else."""
         members = ", ".join(map(str, sorted(self.driver.members()))) or "none"
         datasets = [_statuses_text(name, kinds) for name, kinds in self.driver.statuses().items()]
-        return "; ".join([f"members are {members}", *datasets, *map(_node_text, self.driver.nodes())])
+        nodes = map(_node_text, self.driver.nodes())
+        return "; ".join([f"members are {members}", *datasets, *nodes, *(self.driver.lacking_copies() or ())])
 
 
 def _kind_of(deed: Deed) -> MarkKind:

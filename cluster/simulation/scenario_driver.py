@@ -40,7 +40,7 @@ from filoray.cluster.chaos.actions import (
     Undrain,
 )
 from filoray.cluster.chaos.clients import make_writers
-from filoray.cluster.chaos.driver import NodeShards, Witness
+from filoray.cluster.chaos.driver import NodeShards, Witness, lacking_text
 from filoray.cluster.chaos.language import Scenario
 from filoray.cluster.chaos.operations import Outcome
 from filoray.cluster.chaos.timeline import StatusSeen
@@ -101,6 +101,14 @@ class SimulatedScenarioDriver:
                 {dataset: one.shard_map.load_of(name) for dataset, one in view.datasets.items()},
             )
             for name, info in view.nodes.items()
+        ]
+
+    def lacking_copies(self) -> list[str] | None:
+        return [
+            lacking_text(name, entry.shard, in_sync, one.config.num_replicas)
+            for name, one in self.cluster.gateway.view.datasets.items()
+            for entry in one.shard_map.shards
+            if (in_sync := len(entry.copies.in_sync) or int(entry.node is not None)) < one.config.num_replicas
         ]
 
     def is_restarting(self) -> bool:

@@ -45,6 +45,9 @@ class Cluster:
     def nodes(self) -> list[NodeShards]:
         return []
 
+    def lacking_copies(self) -> list[str] | None:
+        return []
+
     def is_restarting(self) -> bool:
         return False
 

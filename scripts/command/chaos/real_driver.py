@@ -40,7 +40,7 @@ from filoray.cluster.chaos.actions import (
     Undrain,
 )
 from filoray.cluster.chaos.clients import make_writers
-from filoray.cluster.chaos.driver import NodeShards, Witness
+from filoray.cluster.chaos.driver import NodeShards, Witness, lacking_text
 from filoray.cluster.chaos.operations import Outcome
 from filoray.cluster.config.dataset import LOG_STREAM_FACTORY
 from filoray.cluster.config.dataset_file import COPIES_DIRECTORY
@@ -272,6 +272,16 @@ class RealScenarioDriver:
                 for node in self._cluster.json("/admin/nodes")["data"]
             ]
         return []
+
+    def lacking_copies(self) -> list[str] | None:
+        with contextlib.suppress(FilorayError, KeyError):
+            return [
+                lacking_text(name, shard["shard"], len(shard["inSync"]), shard["replicas"])
+                for name in self._datasets
+                for shard in self._cluster.json(f"/api/v1/cluster/{name}/status?verbose=true")["data"]
+                if len(shard["inSync"]) < shard["replicas"]
+            ]
+        return None
 
     def is_restarting(self) -> bool:
         with contextlib.suppress(FilorayError, KeyError):
