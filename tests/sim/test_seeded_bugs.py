@@ -110,13 +110,15 @@ def a_reopened_shard_that_forgets_its_epoch(patch: pytest.MonkeyPatch) -> None:
 
 def a_coordinator_that_trusts_its_memory_over_the_store(patch: pytest.MonkeyPatch) -> None:
     remember = coordinator_dispatcher.remember
-    memories: dict[int, ModelStore] = {}
+    memories: dict[int, tuple[ModelStore, ModelStore]] = {}
+    """By each store's number, which is its own for as long as it is there: the store itself, and what it was."""
 
     def as_it_was(store: FaultyStore) -> Remembered:
         remembered, inner = remember(store), store._inner
         assert isinstance(inner, ModelStore)
-        memory = memories.get(id(inner))
-        copy = memories[id(inner)] = ModelStore()
+        _, memory = memories.get(id(inner), (inner, None))
+        copy = ModelStore()
+        memories[id(inner)] = inner, copy
         for name, value in vars(inner).items():
             setattr(copy, name, dict(value) if isinstance(value, dict) else value)
         if memory is None:

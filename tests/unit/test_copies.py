@@ -389,8 +389,9 @@ def test_what_was_recovered_is_shown_when_all_have_it_that_may_lead_next(three: 
     three.takes_proposals = False
     go_on = threading.Event()
     three["c"].host.followers.run("waiting for the test", go_on.wait)
+    (before,) = three["b"].host.followers.figures()
     unacknowledged = three["a"].write(0, sample(1, 2000))
-    wait_until(lambda: three["b"].host.followers.figures()[0].entries > 1, "b has it, c has not")
+    wait_until(lambda: three["b"].host.followers.figures()[0].entries > before.entries, "b has it, c has not")
     three.forget("a").close()
     assert refusal(unacknowledged.wait()).startswith("StaleRoute")
     led = three.led[0]
