@@ -47,6 +47,7 @@ def ended_with_ray(state: LaunchState) -> Iterator[None]:
     """
     done = threading.Event()
     find_ended = _ended_finder(state)
+    find_ended()  # it must have been seen to be missed
 
     def watch() -> None:
         while not done.wait(_CHECK_S):
