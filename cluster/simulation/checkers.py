@@ -304,12 +304,16 @@ class RetriesWait(Checker):
     def __init__(self) -> None:
         super().__init__()
         self._failed_ms: dict[tuple[object, ...], int] = {}
+        self._coordinator: object = None
 
-    def failed(self, what: tuple[object, ...], now_ms: int) -> None:
-        self._failed_ms[what] = now_ms
+    def failed(self, what: tuple[object, ...], now_ms: int, by: object = None) -> None:
+        """``by``: the coordinator; what fails for a former one, which wakes up, its successor does not know."""
+        if by is None or by is self._coordinator:
+            self._failed_ms[what] = now_ms
 
-    def began(self) -> None:
-        """Another coordinator, which knows of nothing that failed before."""
+    def began(self, coordinator: object) -> None:
+        """Another one, which knows of nothing that failed before."""
+        self._coordinator = coordinator
         self._failed_ms = {what: ms for what, ms in self._failed_ms.items() if not isinstance(what[0], str)}
 
     def joined(self, process: Process) -> None:

@@ -260,7 +260,7 @@ class SimulatedActors:
 
         def fail(error: Exception) -> None:
             if not is_news:
-                retries.failed(what, self._world.now_ms)
+                retries.failed(what, self._world.now_ms, by=self._life)
             failed(error)
 
         self._ask(process, self._pending(process, ended, fail), lambda it, its: it.take_order(call, its))
@@ -284,7 +284,7 @@ class SimulatedActors:
         retries.tried(what, self._world.now_ms)
 
         def fail(error: Exception) -> None:
-            retries.failed(what, self._world.now_ms)
+            retries.failed(what, self._world.now_ms, by=self._life)
             failed(error)
 
         pending = PendingCall(self._world, call.gateway, self._life.hear, ended, fail, timeout_ms=call.timeout_ms)

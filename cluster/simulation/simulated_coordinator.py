@@ -69,7 +69,7 @@ class SimulatedCoordinator:
         self._dispatcher = CoordinatorDispatcher(config, self, placement=around.machines.placement)
         self._generation = around.store.generation
         self._checkers.one_leads.began(self._generation)
-        self._checkers.retries.began()
+        self._checkers.retries.began(self)
         self._guarded(self._dispatcher.start)
 
     @property

@@ -16,6 +16,10 @@ SHAPE = HistoryShape(has_standby=True)
 TWO_ACT = "does .* while .* leads"
 
 
+def test_what_failed_for_a_coordinator_that_wakes_up_its_successor_may_do_at_once() -> None:
+    assert run_history(7400371, shape=HistoryShape(num_replicas=2, has_standby=True)).acknowledged_count > 0
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_no_history_with_a_standby_has_two_that_act(seed: int) -> None:
     run_history(seed, shape=SHAPE)
