@@ -5,7 +5,7 @@ of an hour; and what was sent into a cut goes on only at the next of those tries
 kernel is to give a connection up whose other end acknowledges nothing for a while (``TCP_USER_TIMEOUT``, RFC 5482), to
 ask for such signs where nothing is sent (keepalive), and a new connection is tried for steadily.
 
-ZeroMQ's own tcp_watch would also find ends that hang, which the coordinator does, but take an end behind a slow cable
+ZeroMQ's own heartbeats would also find ends that hang, which the coordinator does, but take an end behind a slow cable
 for gone: an answer to them has to wait for all that was sent before.
 """
 

@@ -52,8 +52,8 @@ def ended_with_ray(state: LaunchState) -> Iterator[None]:
     def watch() -> None:
         while not done.wait(_CHECK_S):
             if ended := find_ended():
-                print(f"filoray: Ray's {ended} has ended; try again when its supervisor has it back", file=sys.stderr)
-                sys.stderr.flush()
+                problem = f"Ray's {ended} has ended; try again when its supervisor has it back"
+                print(f"filoray: {problem}", file=sys.stderr, flush=True)
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -27,22 +27,18 @@ def cluster(tmp_path_factory):
         yield running
 
 
-def processes(cluster: RunningCluster) -> dict[str, int]:
-    return cluster.pids()
-
-
 @pytest.mark.timeout(SECONDS + 300)
 @pytest.mark.parametrize("door", DOORS)
 def test_a_door_that_is_leaned_on_holds(cluster, door):
     seed = new_seed()
-    before = processes(cluster)
+    before = cluster.pids()
     held = {name: psutil.Process(pid).memory_info().rss for name, pid in before.items()}
     end_s = time.monotonic() + SECONDS
 
     statuses = lean_on(door, cluster.http_port, seed, lambda count: count >= REQUESTS and time.monotonic() >= end_s)
 
     print(dict(statuses))
-    assert processes(cluster) == before  # nothing died and was replaced
+    assert cluster.pids() == before  # nothing died and was replaced
     grown = {name: psutil.Process(pid).memory_info().rss - held[name] for name, pid in before.items()}
     assert max(grown.values()) < GROWTH_BYTES_MAX, grown
     assert cluster.get("/__health").text == "All good"

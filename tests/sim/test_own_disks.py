@@ -97,12 +97,17 @@ def test_a_node_whose_copies_alone_are_in_sync_is_not_scaled_away_while_it_is_no
     assert made.is_healthy(), made.ailment()
 
 
-def test_a_node_that_others_have_taken_the_place_of_can_go_though_its_machine_never_comes_back() -> None:
-    made = cluster()
+def scale_away_with_its_machine(made: SimulatedCluster) -> None:
+    """The last node, once others have taken its place."""
     made.lose_machine(2)
     made.advance(HEALING_MS)
     made.scale(5)
     made.advance(HEALING_MS)
+
+
+def test_a_node_that_others_have_taken_the_place_of_can_go_though_its_machine_never_comes_back() -> None:
+    made = cluster()
+    scale_away_with_its_machine(made)
     assert made.coordinator is not None
     assert "node-5" not in made.coordinator.core.membership.slots
     assert set(made.statuses()["d"]) == {StatusKind.ACTIVE}
@@ -113,10 +118,7 @@ def test_a_node_that_is_wanted_again_goes_to_a_machine_that_is_there(dies: bool)
     """Not to that of the former of its name, of which nothing is left."""
     made = cluster()
     lost = made.homes["node-5"]
-    made.lose_machine(2)
-    made.advance(HEALING_MS)
-    made.scale(5)
-    made.advance(HEALING_MS)
+    scale_away_with_its_machine(made)
     if dies:
         made.kill_coordinator()
         made.advance(HEALING_MS)

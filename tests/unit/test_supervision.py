@@ -7,13 +7,13 @@ import logging
 import os
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from filoray.cluster.config.server_config import ServerConfig, default_server_config
+from filoray.cluster.config.server_config import default_server_config
 from filoray.cluster.errors import FilorayError
 from filoray.cluster.process.directory_lock import DirectoryLock
 from filoray.cluster.process.process_identity import times_scheduled
@@ -138,18 +138,12 @@ def test_a_ray_is_there_while_one_of_its_workers_makes_its_link_anew(tmp_path: P
 
 def test_a_relaunch_waits_for_who_changes_the_cluster_just_now(tmp_path: Path):
     config = dataclasses.replace(default_server_config(), data_dir=tmp_path)
-    relaunching = threading.Thread(target=relaunch_until_stopped, args=[config])
-    with DirectoryLock(tmp_path, "launch"):
-        relaunching.start()
-        relaunching.join(0.5)
-        assert relaunching.is_alive()
-    relaunching.join(30)
-    assert not relaunching.is_alive()
-
-
-def relaunch_until_stopped(config: ServerConfig) -> None:
-    with pytest.raises(FilorayError, match="the cluster was stopped meanwhile"):
-        relaunch(config)
+    with ThreadPoolExecutor(1) as aside:
+        with DirectoryLock(tmp_path, "launch"):
+            relaunching = aside.submit(relaunch, config)
+            assert not wait([relaunching], timeout=0.5).done
+        with pytest.raises(FilorayError, match="the cluster was stopped meanwhile"):
+            relaunching.result(30)
 
 
 def test_a_failed_relaunch_is_told_in_the_log(

@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 import urllib.parse
+from typing import Any
 
 import orjson
 
@@ -194,7 +195,7 @@ class RealScenarioDriver:
         """A shard of which no other node is in sync, or ""."""
         for dataset in self._datasets:
             try:
-                shards = self._cluster.json(f"/api/v1/cluster/{dataset}/status?verbose=true")["data"]
+                shards = self._shards(dataset)
             except FilorayError as error:
                 return f"whether other copies are in sync is not known: {error.message}"
             for shard in shards:
@@ -278,10 +279,15 @@ class RealScenarioDriver:
             return [
                 lacking_text(name, shard["shard"], len(shard["inSync"]), shard["replicas"])
                 for name in self._datasets
-                for shard in self._cluster.json(f"/api/v1/cluster/{name}/status?verbose=true")["data"]
+                for shard in self._shards(name)
                 if len(shard["inSync"]) < shard["replicas"]
             ]
         return None
+
+    def _shards(self, dataset: str) -> list[dict[str, Any]]:
+        """With their copies. Raises FilorayError."""
+        shards: list[dict[str, Any]] = self._cluster.json(f"/api/v1/cluster/{dataset}/status?verbose=true")["data"]
+        return shards
 
     def is_restarting(self) -> bool:
         with contextlib.suppress(FilorayError, KeyError):
