@@ -345,6 +345,7 @@ class StreamConsumer:
             except TimeoutError:
                 if storing.replies.done():
                     raise
+                self._note_lag_of_stored()
         return None
 
     def _wait_for_copies(self, reason: str) -> None:
@@ -353,9 +354,13 @@ class StreamConsumer:
             self._waits_for_copies = True
             logger.warning("%s: messages stay in the source: %s", self._name, reason)
         self._say_that_it_goes_on()
+        self._note_lag_of_stored()
+        self._stopped.wait(_POLL_MS / 1000)
+
+    def _note_lag_of_stored(self) -> None:
+        """While what was polled waits to be stored: the source may get on meanwhile."""
         if self._stream is not None:
             self._note_lag(self._stream, self._offset)
-        self._stopped.wait(_POLL_MS / 1000)
 
     def _note_lag(self, stream: IngestionStream, position: int) -> None:
         """All up to ``position`` is stored, or was no data."""

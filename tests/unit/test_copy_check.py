@@ -70,14 +70,15 @@ def test_what_a_followers_disk_changed_is_told_once_and_shown(
     wait_for_batches(pair)
     with caplog.at_level(logging.ERROR, "filoray.nodes.host.replication"):
         damage(pair, statement)
-        wait_until(lambda: problem(pair) != "", lambda: "the difference is shown")
+        shown = wait_until(lambda: problem(pair), lambda: "the difference is shown")
         write(pair, 100, 20)
         wait_for_batches(pair, 1)
         threading.Event().wait(1.5)  # more than two further rounds
-    assert problem(pair).startswith("its copy differs: chunk batch ")
-    assert DAMAGES[statement] in problem(pair)
+    assert shown.startswith("its copy differs: chunk batch ")
+    assert DAMAGES[statement] in shown
+    assert problem(pair) in (shown, ""), "until a new session, which a busy machine may bring about, gave it the batch"
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"dataset d shard 0: node b: {problem(pair)}"]
+    assert told == [f"dataset d shard 0: node b: {shown}"]
 
 
 def test_a_copy_that_is_written_to_is_not_taken_for_a_different_one(pair: CopyingCluster) -> None:

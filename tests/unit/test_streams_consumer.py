@@ -128,8 +128,9 @@ def test_what_the_topic_has_and_the_shard_has_not_is_known(broker: MockKafka, tm
     wait_until(lambda: lag() == 0, lambda: f"a lag of {lag()}")
     let_go = threading.Event()
     node.host.threads.run(lambda: let_go.wait(30))
-    produce(config, *[container_of(range(i * 10, i * 10 + 10)) for i in range(1, 4)])
-    wait_until(lambda: lag() == 3, lambda: f"a lag of {lag()}")
+    for number in range(1, 4):  # the first waits to be stored when the others come
+        produce(config, container_of(range(number * 10, number * 10 + 10)))
+        wait_until(lambda number=number: lag() == number, lambda: f"a lag of {lag()}")
     let_go.set()
     wait_until(lambda: lag() == 0, lambda: f"a lag of {lag()}")
     assert len(node.samples()) == 40
