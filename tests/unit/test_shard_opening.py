@@ -227,7 +227,10 @@ def test_a_shard_whose_source_hangs_is_let_go_at_once_and_its_late_opening_chang
 def test_shards_that_wait_for_a_place_to_open_are_let_go_at_once(node: Node) -> None:
     node.host.start_shards(dataset("dead"), [(shard, 1) for shard in range(8)])
     wait_until(lambda: node.sources.asked["dead"] == 2, "as many as there are places hang")
-    node.host.stop_shards("dead", [(shard, 1) for shard in range(8)])
+    hanging = {opening.order.shard for opening in node.host.shards.openings() if opening.thread is not None}
+    assert len(hanging) == 2
+    node.host.stop_shards("dead", [(shard, 1) for shard in range(8) if shard not in hanging])
+    node.host.stop_shards("dead", [(shard, 1) for shard in hanging])  # before the others, these had their places
     assert node.host.held() == ()
     assert node.host.shards.openings() == []
     node.host.start_shards(dataset("living"), [(0, 1)])
