@@ -40,6 +40,8 @@ class CopiesProcess(PeerProcess, Protocol):
     @property
     def copies(self) -> NodeCopies: ...
 
+    def may_answer(self) -> bool: ...
+
     def later(self, delay_ms_max: int, action: Action) -> None: ...
 
     def commit_fails(self, key: ShardKey, served: ServedShard) -> bool: ...
@@ -170,6 +172,9 @@ class NodeCopies:
 
     def is_serving(self, key: ShardKey, served: ServedShard) -> bool:
         return self._node.serving.get(key) is served or self._node.closing.get(key) is served
+
+    def may_answer(self) -> bool:
+        return self._node.may_answer()
 
     def next_sample(self) -> SampleId:
         return self._disks.next_sample()

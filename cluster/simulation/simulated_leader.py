@@ -82,6 +82,9 @@ class LeadersNode(Protocol):
 
     def is_serving(self, key: ShardKey, served: ServedShard) -> bool: ...
 
+    def may_answer(self) -> bool:
+        """Whether others cannot have its shards yet."""
+
     def next_sample(self) -> SampleId: ...
 
     def propose(self, key: ShardKey, epoch: int, proposal: InSyncProposed) -> None: ...
@@ -219,9 +222,9 @@ class SimulatedLeader:
             self._is_round_open = False
             self._served.samples += len(done.ids)
             self._node.released(self._key, self._served, done.ids)
-            is_kept_enough = not self._has_too_few()
+            is_unsure = self._has_too_few() or not self._node.may_answer()
             for write in done.writes:
-                if not is_kept_enough:
+                if is_unsure:
                     write.refuse()
                     continue
                 self._node.acknowledge(self._key, self._served, self._served.samples)

@@ -23,7 +23,7 @@ FIRST = OPENING_SEQ + 1
 
 
 class Rounds:
-    """``refusal``: why nothing may be written; ``doubt``: why what was written may be in too few copies."""
+    """``refusal``: why nothing may be written; ``doubt``: why what a stream has would be in too few copies."""
 
     def __init__(self, path: Path) -> None:
         self.refusal = ""
@@ -206,11 +206,14 @@ def test_what_may_not_be_written_is_refused_before_anything_is_stored(rounds: Ro
     assert rounds.shown() == [2000]
 
 
-def test_what_has_too_few_copies_when_it_is_released_is_shown_and_not_acknowledged(rounds: Rounds) -> None:
+@pytest.mark.parametrize("reason", ["one copy is left", "its lease ended while it hung"])
+def test_what_may_not_be_written_any_more_when_it_is_released_is_shown_and_not_acknowledged(
+    rounds: Rounds, reason: str
+) -> None:
     (answer,) = rounds.append(sample(1000))
-    rounds.doubt = Unavailable("one copy is left")
+    rounds.refusal = reason
     rounds.release(FIRST)
-    assert answer.wait() == Refused("Unavailable", "one copy is left")
+    assert answer.wait() == Refused("Unavailable", reason)
     assert rounds.shown() == [1000]
 
 

@@ -68,9 +68,9 @@ class _Asked:
 
 
 class LeaderRounds:
-    """``check``: raises why nothing may be written now, before a round is begun.
+    """``check``: raises why nothing may be written, or acknowledged, now: asked when a round begins and is released.
 
-    ``doubt``: why what was acknowledged may have too few copies, asked when a round is released; None: it has enough.
+    ``doubt``: why what comes from the shard's stream would have too few copies; None: it would have enough.
     """
 
     def __init__(
@@ -220,10 +220,12 @@ class LeaderRounds:
         if isinstance(outcome, FilorayError):
             refuse(jobs, outcome)
             return
-        doubt = self._doubt() if append.commit is not None else None
-        if doubt is not None:
-            refuse(jobs, doubt)
-            return
+        if append.commit is not None:
+            try:
+                self._check()
+            except FilorayError as error:
+                refuse(jobs, error)
+                return
         for job, reply in zip(jobs, outcome, strict=True):
             job.answer(reply)
 
