@@ -145,7 +145,9 @@ class CoordinatorCore:
         keys = remembered.gateway_keys
         self._config = config
         self._turn = turn = Turn(remembered.generation, moment)
-        self._manager = manager = ShardManager(remembered.generation, remembered.shards)
+        self._manager = manager = ShardManager(
+            remembered.generation, remembered.shards, keeps_nodes_at_home=config.keeps_nodes_at_home
+        )
         self._membership = membership = _membership(config, remembered, moment)
         self._views = views = ViewBoard(turn, manager, membership, remembered.generation, keys, patience)
         self._shards = shards = ShardOrders(turn, manager, views, dict(remembered.opened), membership, patience)

@@ -70,15 +70,23 @@ from filoray.cluster.node_protocol import HeldShard, ShardEpoch, StoredCopies
 
 
 class ShardManager:
-    """``generation`` must be higher than that of any earlier manager of this cluster."""
+    """``generation`` must be higher than that of any earlier manager of this cluster.
 
-    def __init__(self, generation: int = 1, restored: RestoredState | None = None) -> None:
+    ``keeps_nodes_at_home``: what a node has on its machine nobody else can reach.
+    """
+
+    def __init__(
+        self, generation: int = 1, restored: RestoredState | None = None, *, keeps_nodes_at_home: bool = False
+    ) -> None:
         restored = restored or RestoredState()
         self._table = ShardTable(generation, restored)
         self._placement = ShardPlacement(self._table)
         self._deletions = Deletions(restored.deleting)
         self._overtaken: set[ShardKey] = set()
+        self._told: set[tuple[ShardKey, int]] = set()
+        """Shards, and their epochs, of which nodes spoke since the last restart before they said what they hold."""
         self._cluster_id = restored.cluster_id
+        self._keeps_nodes_at_home = keeps_nodes_at_home
         self._generations = dict(restored.generations)
         for config in (*restored.deleting, *(config for config, _ in restored.shard_maps)):
             self._generations[config.name] = max(config.generation, self._generations.get(config.name, 0))
@@ -233,8 +241,8 @@ class ShardManager:
                     listed.setdefault(node, []).append(entry.shard)
             # If it is lost before it has closed the shard, the next of that name waits.
             self._table.fence_owner(dataset, entry)
-        if dataset.config.has_copies and self._table.are_nodes_apart:
-            # Any may have a copy that it was to drop, and nobody else can reach it.
+        if dataset.config.has_copies and self._keeps_nodes_at_home:
+            # Any may have a copy that it was to drop, or of a shard that is stopped.
             for node in sorted(self._table.members, key=node_order):
                 listed[node] = list(range(dataset.config.num_shards))
         by_node = {node: tuple(shards) for node, shards in listed.items()}
@@ -299,6 +307,8 @@ class ShardManager:
             commands += self._reconcile(member.node, member.incarnation, member.held)
             commands += self._placement.joined(member)
             self._table.unconfirmed.discard(member.node)
+            if not self._table.unconfirmed:
+                self._told.clear()
         commands += self._place_all_deletions()
         commands += self._delete_left_copies()
         self._placement.nodes_changed()
@@ -315,9 +325,12 @@ class ShardManager:
             missing, changed = [], []
             for entry in dataset.shard_map.owned_by(node):
                 shard = says.pop((name, entry.shard), None)
+                is_told = ((name, entry.shard), entry.epoch) in self._told
                 if shard is None or shard.epoch != entry.epoch:
                     missing.append((entry.shard, entry.epoch))
                     status = ShardStatus(StatusKind.ASSIGNED)
+                elif is_told:  # and may have been after this was said; what changed before is told as well
+                    status = entry.status
                 else:
                     status = shard.status if shard.status.kind in OWNED else ShardStatus(StatusKind.ASSIGNED)
                 if status != entry.status:
@@ -395,6 +408,8 @@ class ShardManager:
             return []
         if isinstance(report.event, InSyncProposed):
             return self._placement.proposed(dataset, entry, report.event)
+        if event.node in self._table.unconfirmed:
+            self._told.add(((report.dataset, report.shard), report.epoch))
         moved = self._table.moved(dataset, entry, report.event, f"{event.node} says so")
         if isinstance(report.event, IngestionError) and report.event.stored_epoch > entry.epoch:
             return self._overtake(dataset, moved, event.node, report.event.stored_epoch)

@@ -440,6 +440,9 @@ class ShardPlacement:
         """Copies that are too few, too many, or too many on one node. At most so many join at once."""
         commands: list[ManagerCommand] = []
         open_nodes = self._table.open_nodes
+        for (name, shard), node in list(self._to_lead.items()):
+            if not self._table.datasets[name].shard_map[shard].is_on(node):
+                del self._to_lead[name, shard]  # it was drained meanwhile
         moving = {key for key, node in self._to_lead.items() if node in open_nodes} | {key for key, _ in self._moves}
         for dataset in self._table.copied_datasets:
             if evens_out:

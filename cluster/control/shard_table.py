@@ -128,11 +128,6 @@ class ShardTable:
         """The members that may have shards."""
         return self.members.keys() - self.drained
 
-    @property
-    def are_nodes_apart(self) -> bool:
-        """Whether members are on several machines."""
-        return len({self.machines.get(node, "") for node in self.members}) > 1
-
     def unreleased_by(self, dataset: str, shards: Iterable[int]) -> tuple[str, ...]:
         """Former owners that may still hold one of those shards."""
         return tuple(sorted(self.fences.nodes((dataset, shard) for shard in shards), key=node_order))

@@ -22,6 +22,7 @@ from filoray.cluster.control.shard_messages import (
     MemberLost,
     MembersJoined,
     NodeDrained,
+    NodeUndrained,
     PersistShardMap,
     ShardReported,
     ShardsDeleted,
@@ -224,6 +225,17 @@ def test_an_operator_moves_a_shard_by_a_copy_that_joins_and_then_leads() -> None
     assert len(entry(manager).copies.followers) == 1
 
 
+def test_a_node_that_is_drained_before_a_shard_was_moved_there_is_not_to_lead_it_when_it_is_back() -> None:
+    manager = copied("node-0", "node-1", "node-2")
+    feed(manager, ShardsMoved("metrics", "node-2", (0,)), NodeDrained("node-2"), SpreadDue(2))
+    assert not entry(manager).is_on("node-2")
+    feed(manager, NodeUndrained("node-2"), SpreadDue(2), NodeDrained("node-1"), SpreadDue(2))
+    assert entry(manager).is_on("node-2"), "it is to have a copy in place of node-1's"
+    commands = feed(manager, propose(manager, "node-0", "node-1", "node-2"), SpreadDue(2))
+    assert [one.node for one in kinds_of(commands, DropCopies)] == ["node-1"]  # type: ignore[union-attr]
+    assert not kinds_of(commands, StopShards)
+
+
 def test_a_drained_node_hands_its_leading_on_and_its_copy_to_another() -> None:
     manager = copied("node-0", "node-1", "node-2")
     feed(manager, NodeDrained("node-0"))
@@ -313,9 +325,13 @@ def test_what_a_node_has_of_a_data_set_that_was_deleted_without_it_goes_when_it_
     assert not kinds_of(feed(manager, joined("node-3")), DeleteShards), "it is told once"
 
 
-def test_whoever_has_a_machine_of_its_own_is_told_of_a_deletion_as_it_may_have_what_it_was_to_drop() -> None:
-    manager = ShardManager()
-    members = [MemberJoined(f"node-{index}", 1, (), f"10.0.0.{index}") for index in range(3)]
+@pytest.mark.parametrize("machines", ["012", "000"])
+def test_whoever_has_its_disk_for_itself_is_told_of_a_deletion_as_it_may_have_what_it_was_to_drop(
+    machines: str,
+) -> None:
+    """Also where all machines are away but one."""
+    manager = ShardManager(keeps_nodes_at_home=True)
+    members = [MemberJoined(f"node-{index}", 1, (), f"10.0.0.{host}") for index, host in enumerate(machines)]
     feed(manager, MembersJoined(tuple(members)), DatasetSetUp(COPIED), report("node-0", 0, IngestionStarted()))
     assert not entry(manager).is_on("node-2")
     deletions = kinds_of(feed(manager, DatasetDeleted("metrics")), DeleteShards)

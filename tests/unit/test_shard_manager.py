@@ -160,6 +160,17 @@ def test_what_a_returning_coordinator_finds_decides() -> None:
     assert owners(manager) == ["node-0", "node-1", "node-1", "node-0"]
 
 
+def test_what_a_node_has_told_since_the_restart_counts_more_than_what_it_said_it_holds() -> None:
+    """Its announcement may have been on its way for longer: what it says of a shard that changed since is over."""
+    members = {f"node-{index}": 1 for index in range(3)}
+    manager = ShardManager(2, RestoredState(((config(), running().shard_map("metrics")),), (), {}, members))
+    failed = ShardStatus(StatusKind.ERROR, 0, "its source refuses")
+    feed(manager, *(report("node-0", 0, event) for event in (IngestionError("its source refuses"), IngestionStarted())))
+    held = tuple(HeldShard("metrics", shard, 1, failed) for shard in (0, 3))
+    feed(manager, MembersJoined((MemberJoined("node-0", 1, held),)))
+    assert [kinds(manager)[shard] for shard in (0, 3)] == ["Active", "Error"]
+
+
 def test_an_operator_stops_and_starts_shards() -> None:
     manager = running()
     stopped = feed(manager, ShardsStopped("metrics", (1, 2)))
