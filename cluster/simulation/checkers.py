@@ -317,8 +317,10 @@ class RetriesWait(Checker):
         self._failed_ms = {what: ms for what, ms in self._failed_ms.items() if not isinstance(what[0], str)}
 
     def joined(self, process: Process) -> None:
-        """What it is told for that may be what it was told just before, and did not hear."""
-        self._failed_ms = {what: ms for what, ms in self._failed_ms.items() if what[1:3] != process}
+        """What it, and those that follow what it leads, are told for that may be what they just did not hear."""
+        self._failed_ms = {
+            what: ms for what, ms in self._failed_ms.items() if what[1:3] != process and what[0] != "follow"
+        }
 
     def tried(self, what: tuple[object, ...], now_ms: int) -> None:
         failed_ms = self._failed_ms.pop(what, None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 from filoray.cluster.actor_names import gateway_name, node_name, slot_index
 from filoray.cluster.cluster_view import ClusterView
@@ -147,14 +147,17 @@ class SimulatedCluster:
         self._ask(lambda request: MoveOrdered(request, dataset, node_name(node_index), (shard,)))
 
     def drain_node(self, index: int) -> None:
+        self._around.drained.add(node_name(index))
         self._ask(lambda request: DrainOrdered(request, node_name(index)))
 
     def undrain_node(self, index: int) -> None:
+        self._around.drained.discard(node_name(index))
         self._ask(lambda request: UndrainOrdered(request, node_name(index)))
 
     def scale(self, count: int) -> None:
         """To as many nodes as it was made with, or fewer; its gateways stay."""
         assert 1 <= count <= self.node_count
+        self._around.scaled_away = set(map(node_name, range(count, self.node_count)))
         self._ask(lambda request: ScaleOrdered(request, count))
 
     def restart_rolling(self) -> None:
@@ -313,6 +316,11 @@ class SimulatedCluster:
     def homes(self) -> Mapping[str, str]:
         """Of nodes on machines with disks of their own: by node the address."""
         return self._around.files.homes
+
+    @property
+    def to_be_drained(self) -> Set[str]:
+        """Nodes that operators want to be, whether the coordinator has heard of it or not."""
+        return self._around.drained
 
     @property
     def trace(self) -> list[str]:

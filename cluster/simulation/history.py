@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from filoray.cluster.actor_names import slot_index
+from filoray.cluster.actor_names import node_name, slot_index
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.candidates import RESTART_MS
 from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken, ShardKey
@@ -239,7 +239,7 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape, copies: Datas
         healed.looked(ailment and f"not healthy after {patience_ms} ms of peace: {ailment}")
         if not last:
             cluster.delete_dataset("beta")
-            if cluster.machine_count > 1:
+            if len({cluster.homes.get(node_name(index)) for index in cluster.members()}) > 1:
                 problem = cluster.lose_machine_with_disks(0)
                 cluster.checkers.machine_may_go.looked(problem)
             else:
@@ -389,7 +389,7 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape, copies:
     manager = core.manager
     cluster.scale(cluster.node_count)
     if not core.restart.left:
-        for drained in manager.drained:
+        for drained in sorted(manager.drained | cluster.to_be_drained):
             cluster.undrain_node(slot_index(drained))
     if not manager.datasets:
         cluster.set_up_dataset("alpha", shape.num_shards, 1, copies["alpha"])
@@ -400,3 +400,9 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape, copies:
             node = next((node for node in room if not entry.copies.in_sync or node in entry.copies.in_sync), None)
             if node is not None:
                 cluster.start_shard(name, entry.shard, slot_index(node))
+                continue
+            for full in entry.copies.in_sync:  # what is there by hand stays there, and takes the room
+                for other in owned(full):
+                    for target in other.copies.in_sync:
+                        if target in room:
+                            cluster.move_shard(name, other.shard, slot_index(target))

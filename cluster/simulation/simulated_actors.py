@@ -70,6 +70,9 @@ class Surroundings:
     gateways: dict[str, SimulatedGateway] = field(default_factory=dict)
     answers: dict[RequestId, Callable[[AnswerValue], None]] = field(default_factory=dict)
     """What is to be done with what a request is answered with; requests that nobody minds are not here."""
+    drained: set[str] = field(default_factory=set)
+    scaled_away: set[str] = field(default_factory=set)
+    """Nodes that operators want to have no copies, whether the coordinator has heard of it or not."""
 
 
 class CallersLife(Protocol):
