@@ -59,6 +59,8 @@ class Ingestion:
         self._window_ms = store_config.out_of_order_window_ms
         self._max_future_ms = store_config.max_future_ms
         self.checkpoints = checkpoints
+        self.has_checkpoints = bool(store.state.checkpoints)
+        """Whether any are stored: a shard that began before all of its stream has them at -1."""
         known = memory.index.count
         # A number is never given twice, whatever the stored counter says: samples would be of two series.
         self.next_series_id = max(

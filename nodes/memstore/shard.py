@@ -174,6 +174,14 @@ class Shard:
         return int(self._ingestion.checkpoints.min()) + 1
 
     @property
+    def stream_checkpoint(self) -> int | None:
+        """The last offset of its stream that it need not be sent again after opening; -1: it must have all of it.
+
+        None: nothing was ever flushed, so where in the stream it begins is not durable yet.
+        """
+        return self.resume_offset - 1 if self._ingestion.has_checkpoints else None
+
+    @property
     def stream_offset(self) -> int:
         """The last offset of its stream that is in memory or in chunks; -1: there is none."""
         return self._ingestion.applied_offset

@@ -69,6 +69,9 @@ class StreamedShard(Protocol):
     def resume_offset(self) -> int: ...
 
     @property
+    def stream_checkpoint(self) -> int | None: ...
+
+    @property
     def stream_offset(self) -> int: ...
 
 
@@ -143,13 +146,12 @@ class StreamConsumer:
         also if the source gives nothing for ``source_timeout_s`` though it has more, and what the shard raises; then
         the consumer is of no use any more.
         """
-        resume = self._shard.resume_offset
-        self._stored_offset = resume - 1 if resume else None
+        self._stored_offset = self._shard.stream_checkpoint
         with at_source():
             stream = self._stream = self._open_stream(self._stored_offset)
             first = stream.position
-        if self._stored_offset is None and first >= 0:
-            self._begin_at(first)
+        if self._stored_offset is None:
+            self._begin_behind(first)
         with at_source():
             end = stream.end_offset()
         got_on_s, last = time.monotonic(), first
@@ -389,10 +391,15 @@ class StreamConsumer:
     ) -> None:
         answer(self._shard.append(containers, offsets))
 
-    def _begin_at(self, offset: int) -> None:
-        """Make the place where a shard without checkpoint begins durable, so that a restart begins there too."""
-        self._wait_for(self._submit([StreamBatch(_EMPTY.encode(), offset)]))
+    def _begin_behind(self, offset: int) -> None:
+        """Make the place where a shard without checkpoint begins durable, so that a restart begins there too.
+
+        Before all of the source, at -1, as well: where that is its end now, a restart would find another.
+        """
+        if offset >= 0:
+            self._wait_for(self._submit([StreamBatch(_EMPTY.encode(), offset)]))
         self._shard.flush_all(steady_ms(), wall_ms())
+        self._stored_offset = offset
 
 
 def _at_once(action: Callable[[], None]) -> None:

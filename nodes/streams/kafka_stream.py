@@ -137,7 +137,15 @@ class KafkaStream:
         if offset is None:
             if self._source.offset_reset == "none":
                 raise StreamFailed(f"{self._place()}: the shard has no checkpoint and auto.offset.reset is none")
-            return low if self._source.offset_reset == "earliest" else high
+            if self._source.offset_reset == "earliest":
+                return low
+            logger.info(
+                "%s: auto.offset.reset is latest: the shard begins at offset %d, and %d messages before it are not read",
+                self._place(),
+                high,
+                high - low,
+            )
+            return high
         if offset + 1 > high:
             raise StreamFailed(
                 f"{self._place()}: the shard's checkpoint is {offset}, but the partition ends before {high}; "

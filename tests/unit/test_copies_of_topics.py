@@ -39,10 +39,13 @@ def pair(tmp_path: Path) -> Iterator[CopyingCluster]:
     cluster.close()
 
 
-def dataset(broker: MockKafka, least: int = 1, **store: object) -> DatasetConfig:
+def dataset(broker: MockKafka, least: int = 1, reset: str = "earliest", **store: object) -> DatasetConfig:
     topic = f"topic-{next(_TOPICS)}"
     broker.create_topic(topic, 1)
-    source = {"filo-topic-name": topic, "bootstrap.servers": broker.servers, "fetch.wait.max.ms": "20"}
+    source = {
+        "filo-topic-name": topic, "bootstrap.servers": broker.servers, "fetch.wait.max.ms": "20",
+        "auto.offset.reset": reset,
+    }  # fmt: skip
     return copied_dataset(1, least=least, topic=source, **store)
 
 
@@ -173,6 +176,20 @@ def test_when_all_copies_were_gone_one_reads_the_topic_and_the_others_get_what_i
     produce(config, *range(30, 40))
     wait_shown(pair, *range(40))
     wait_equal_on_disk(pair, config)
+
+
+def test_copies_that_began_at_the_end_and_were_all_gone_skip_nothing_that_came_since(
+    pair: CopyingCluster, broker: MockKafka
+) -> None:
+    config = dataset(broker, reset="latest")
+    pair.start(config, {0: ("a", ["b"])})
+    pair.wait_in_sync(0, "a", "b")
+    for name in ("a", "b"):
+        pair.forget(name).close()
+    produce(config, *range(10))
+    pair.boot("b")
+    take_over(pair, "b")
+    assert times_s(pair["b"].shard(0, 2)) == list(range(10)), "the follower knows as well where the shard began"
 
 
 def test_a_message_is_not_shown_before_the_follower_has_it(pair: CopyingCluster, broker: MockKafka) -> None:

@@ -187,6 +187,23 @@ def test_a_shard_that_begins_at_the_end_begins_there_after_a_restart_too(broker:
     again.host.close()
 
 
+@pytest.mark.parametrize("before", [0, 10])
+def test_a_shard_that_begins_at_the_end_and_dies_before_a_flush_skips_nothing_that_came_since(
+    before: int, broker: MockKafka, tmp_path: Path
+) -> None:
+    config = kafka_config(broker, f"died-behind-{before}", **{"auto.offset.reset": "latest"})
+    produce(config, *[container_of([value]) for value in range(before)])
+    node = Node(tmp_path, config)
+    node.wait_for("IngestionStarted")
+    produce(config, container_of(range(10, 20)))
+    wait_until(lambda: node.samples() == list(range(10, 20)), lambda: f"{len(node.samples())} samples")
+    again = Node(tmp_path, config, epoch=2)  # takes the file from the first, which never flushed what it read
+    again.wait_for("IngestionStarted")
+    assert again.samples() == list(range(10, 20))
+    again.host.close()
+    node.host.close()
+
+
 def test_a_broker_outage_shows_as_error_with_its_reason_and_ends_by_itself(tmp_path: Path) -> None:
     pytest.importorskip("confluent_kafka")
     with MockKafka() as broker:

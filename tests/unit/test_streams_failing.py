@@ -150,6 +150,17 @@ def test_what_was_being_stored_when_the_source_failed_is_not_read_again(fed: Fed
     assert fed.count() == 5
 
 
+def test_a_source_that_fails_before_its_first_message_is_read_on_from_where_the_shard_began(fed: Fed) -> None:
+    fed.start()
+    assert fed.shard.stream_checkpoint == -1, "durable before it is served"
+    fed.source.leave()
+    fed.wait_for_events("IngestionError")
+    fed.source.add(2)
+    fed.source.is_away = False
+    fed.wait_for_samples(2)
+    assert fed.source.opened_behind == [None, -1]
+
+
 def test_of_a_group_that_failed_half_way_only_the_rest_is_read_again(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
     fed.start()
     apply, calls = Ingestion.apply, []

@@ -125,7 +125,7 @@ class ShardChanges:
                 self._moved(opened, row, places)
             if group_count is not None:
                 memory.set_groups(group_count)
-        ingestion.checkpoints = checkpoints
+        ingestion.checkpoints, ingestion.has_checkpoints = checkpoints, True
         ingestion.forget_log(log_end)
         memory.unlike_replay.intersection_update(np.flatnonzero(checkpoints < ingestion.applied_offset).tolist())
         if expired:
