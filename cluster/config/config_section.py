@@ -113,7 +113,7 @@ class ConfigSection:
     def choice(self, key: str, choices: Sequence[str]) -> str:
         value = self.text(key)
         if value not in choices:
-            raise self.error(key, f"{value!r} is not one of {', '.join(choices)}{_suggestion(value, choices)}")
+            raise self.error(key, f"{value!r} is not one of {', '.join(choices)}{suggestion(value, choices)}")
         return value
 
     def boolean(self, key: str) -> bool:
@@ -146,8 +146,8 @@ class ConfigSection:
     def finish(self) -> None:
         """Refuse the first key that no getter asked for, and suggest what may have been meant."""
         for key in self.unread():
-            suggestion = _suggestion(key, sorted(self._read)) or f"; known here: {', '.join(sorted(self._read))}"
-            raise self.error(key, f"there is no such key{suggestion}")
+            hint = suggestion(key, sorted(self._read)) or f"; known here: {', '.join(sorted(self._read))}"
+            raise self.error(key, f"there is no such key{hint}")
 
     def unread(self) -> tuple[str, ...]:
         """The keys that no getter asked for."""
@@ -185,14 +185,15 @@ def shortened(problem: str) -> str:
     return f"{problem[: _PROBLEM_CHARACTERS_MAX // 2]} … {problem[-_PROBLEM_CHARACTERS_MAX // 2 :]}"
 
 
+def suggestion(word: str, known: Sequence[str], likeness: float = 0.6) -> str:
+    """The end of a sentence about ``word``, with the known word that is most like it; "" if none is so like it."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=likeness)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 def _number(text: str) -> int | float:
     """Of what is written with leading zeros, as a fraction or with an exponent too: ``007``, ``4.0``, ``1e3``."""
     text = text.strip()
     if not _NUMBER.fullmatch(text):
         raise ValueError
     return int(text) if text.lstrip("+-").isdigit() else float(text)
-
-
-def _suggestion(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""

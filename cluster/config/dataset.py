@@ -1,9 +1,9 @@
 """A dataset's configuration: FiloDB's ingestion source configuration, checked and typed.
 
 In: the body of ``POST /api/v1/cluster/{dataset}`` or a ``conf/*-source.conf`` file, HOCON or JSON. Out: DatasetConfig.
-Keys that filoray does not use are never refused, because FiloDB's files must parse as they are, but named
-(``ignored_keys.py``); what we do read is checked with key and place. Streams read their own settings from
-``source_config``.
+Keys that filoray does not use are named and not refused, because FiloDB's files must parse as they are, unless they can
+only be meant as one of ours (``ignored_keys.py``); what we do read is checked with key and place. Streams read their
+own settings from ``source_config``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from filoray.cluster.config.config_section import ConfigSection, ConfigSource, m
 from filoray.cluster.config.dataset_name import check_dataset_name
 from filoray.cluster.config.hocon import parse_posted
 from filoray.cluster.config.ignored_keys import (
-    HasEffect,
-    csv_key_has_effect,
+    CSV_STREAM_KEYS,
+    KAFKA_STREAM_KEYS,
+    LOG_STREAM_KEYS,
+    StreamKeys,
     ignored_keys,
-    kafka_key_has_effect,
-    no_key_has_effect,
+    misspelt_key,
 )
 from filoray.cluster.config.parse_budget import ParseBudget, ParseLimits
 from filoray.cluster.config.server_config import ServerConfig, default_server_config
@@ -34,10 +35,10 @@ from filoray.cluster.units import PlainValue
 LOG_STREAM_FACTORY = "filoray.nodes.streams.LogStreamFactory"
 KAFKA_STREAM_FACTORY = "filodb.kafka.KafkaIngestionStreamFactory"
 CSV_STREAM_FACTORY = "filodb.coordinator.sources.CsvStreamFactory"
-_SOURCES: Mapping[str, HasEffect] = {
-    LOG_STREAM_FACTORY: no_key_has_effect,
-    KAFKA_STREAM_FACTORY: kafka_key_has_effect,
-    CSV_STREAM_FACTORY: csv_key_has_effect,
+_SOURCES: Mapping[str, StreamKeys] = {
+    LOG_STREAM_FACTORY: LOG_STREAM_KEYS,
+    KAFKA_STREAM_FACTORY: KAFKA_STREAM_KEYS,
+    CSV_STREAM_FACTORY: CSV_STREAM_KEYS,
 }
 """With what each reads of ``sourceconfig``."""
 SOURCE_FACTORIES = tuple(_SOURCES)
@@ -196,6 +197,8 @@ def read_dataset_config(
     """
     check_dataset_name(path_name)
     section = ConfigSection(values, "", [source])
+    if misspelt := misspelt_key(values, _SOURCES.get(str(values.get("sourcefactory")))):
+        raise section.error(misspelt[0], f"there is no such key; did you mean {misspelt[1]}?")
     if (name := section.text("dataset")) != path_name:
         raise section.error("dataset", f"{name!r} is not the dataset of the path, {path_name!r}")
     num_shards = section.integer("num-shards", minimum=1, maximum=MAX_SHARDS)
@@ -224,7 +227,7 @@ def read_dataset_config(
         store=_store(source_config, store_defaults, source),
         num_replicas=num_replicas,
         min_in_sync_replicas=min_in_sync,
-        ignored_keys=ignored_keys(values, _SOURCES[source_factory]),
+        ignored_keys=ignored_keys(values, _SOURCES[source_factory].has_effect),
     )
 
 

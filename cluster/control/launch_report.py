@@ -16,7 +16,9 @@ SETTLED = frozenset({StatusKind.ACTIVE, StatusKind.ERROR, StatusKind.STOPPED})
 
 @dataclass(frozen=True, slots=True)
 class ReadyReport:
-    """What the launcher shows. ``addresses``: by node. ``problems``: shards that are not served, with the reasons."""
+    """What the launcher shows. ``addresses``: by node. ``problems``: shards that are not served, with the reasons, and
+    keys of data sets' configurations that nobody knows.
+    """
 
     addresses: tuple[str, ...]
     datasets: tuple[str, ...]

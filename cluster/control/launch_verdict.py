@@ -38,6 +38,8 @@ class LaunchVerdict:
         self._machines = machines
         self.setup_problem = ""
         """Why a dataset of the configuration cannot be set up, or ""."""
+        self.setup_warnings: tuple[str, ...] = ()
+        """On the datasets of the configuration that were set up."""
 
     def is_settled(self, dataset: str) -> bool:
         """Whether all has become of its shards that can."""
@@ -95,7 +97,7 @@ class LaunchVerdict:
                 self._manager.drained,
             )
         )
-        problems += self.away()
+        problems += self.away() + self.setup_warnings
         nodes = self._views.view.nodes
         addresses = tuple(str(nodes[node].address) for node in sorted(nodes, key=node_order))
         return ReadyReport(addresses, tuple(sorted(self._manager.datasets)), problems)

@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping
 
 from filoray.cluster.addresses import NodeAddress
 from filoray.cluster.config.dataset import DatasetConfig, check_room_for
-from filoray.cluster.config.ignored_keys import ignored_keys_line
+from filoray.cluster.config.ignored_keys import ignored_keys_line, unknown_keys
 from filoray.cluster.config.server_config import NODES_MAX, ServerConfig
 from filoray.cluster.control.conversations import NOBODY, Steps, Until
 from filoray.cluster.control.coordinator_effects import ReadSourceConfig
@@ -76,9 +76,12 @@ class OperatorRequests:
 
     def set_up(self, event: SetUpOrdered) -> Steps:
         """Raises BadData, DatasetExists."""
-        return self._set_up(event.request, event.dataset, event.text)
+        yield from self._take(event.request, event.dataset, event.text)
+        yield from self._until_settled(event.dataset)
+        return None
 
-    def _set_up(self, request: RequestId, name: str, text: str) -> Steps:
+    def _take(self, request: RequestId, name: str, text: str) -> Generator[Until, None, DatasetConfig]:
+        """The dataset is among those that are served from then on."""
         if name in self._manager.datasets:
             raise DatasetExists(name)
         config = yield from self._read(request, name, text)
@@ -89,6 +92,9 @@ class OperatorRequests:
         self._shards.manage(DatasetSetUp(config))
         if line := ignored_keys_line(name, config.ignored_keys):
             self._turn.say("%s", line)
+        return config
+
+    def _until_settled(self, name: str) -> Steps:
         yield Until(lambda: self._launch.is_settled(name), self._patience.active_ms)
         yield self._views.until_known()
         return None
@@ -193,7 +199,12 @@ class OperatorRequests:
         yield Until(lambda: self._membership.is_formed)
         for dataset in self._config.datasets:
             try:
-                yield from self._set_up(NOBODY, dataset.name, dataset.text)
+                read = yield from self._take(NOBODY, dataset.name, dataset.text)
+                self._launch.setup_warnings += tuple(
+                    f"dataset {dataset.name} of {dataset.place}: {warning}"
+                    for warning in unknown_keys(read.ignored_keys)
+                )
+                yield from self._until_settled(dataset.name)
             except DatasetExists:
                 pass
             except FilorayError as error:

@@ -7,7 +7,7 @@ changes something goes to the coordinator.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -105,8 +105,8 @@ class ClusterRoutes:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise BadData(f"the source configuration is not UTF-8: {error}") from None
-        await self._control.setup_dataset(request.match_info["dataset"], text)
-        return self._success(request, [])
+        warnings = await self._control.setup_dataset(request.match_info["dataset"], text)
+        return self._success(request, [], warnings)
 
     async def delete(self, request: web.Request) -> web.Response:
         name = request.match_info["dataset"]
@@ -154,8 +154,8 @@ class ClusterRoutes:
             raise NotFound(f"dataset {name} has no shard {shard_text}; it has 0 to {count - 1}")
         return self._success(request, list(await self._control.story(name, int(shard_text))))
 
-    def _success(self, request: web.Request, data: object) -> web.Response:
-        return success(request, data, self._min_compressed_bytes)
+    def _success(self, request: web.Request, data: object, warnings: Sequence[str] = ()) -> web.Response:
+        return success(request, data, self._min_compressed_bytes, warnings=warnings)
 
 
 def _status_of(entry: ShardEntry, address: str) -> dict[str, object]:

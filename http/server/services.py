@@ -107,8 +107,10 @@ class RayClusterControl:
             return members
         return [str(node.address) for node in self.view().nodes.values()]
 
-    async def setup_dataset(self, name: str, text: str) -> None:
-        await self._order("setup_dataset", name, await self._source_configs.read(name, text))
+    async def setup_dataset(self, name: str, text: str) -> tuple[str, ...]:
+        read = await self._source_configs.read(name, text)
+        await self._order("setup_dataset", name, read.json_text)
+        return read.warnings
 
     async def delete_dataset(self, name: str) -> None:
         await self._order("delete_dataset", name)

@@ -140,7 +140,7 @@ class KafkaStream:
             if self._source.offset_reset == "earliest":
                 return low
             logger.info(
-                "%s: auto.offset.reset is latest: the shard begins at offset %d, and %d messages before it are not read",
+                "%s: the shard begins at offset %d, behind %d messages, as auto.offset.reset is latest",
                 self._place(),
                 high,
                 high - low,

@@ -196,6 +196,7 @@ def test_setup_without_a_needed_key_is_400_naming_it(cluster, key):
         ({"sourceconfig": 3}, "sourceconfig"),
         ({"sourceconfig": {"store": {"flush-interval": "soon"}}}, "flush-interval"),
         ({"sourceconfig": {"store": {"shard-mem-size": "big"}}}, "shard-mem-size"),
+        ({"sourceconfig": {"store": {"shard_mem_size": "1GB"}}}, "did you mean sourceconfig.store.shard-mem-size?"),
     ],
 )
 def test_setup_with_a_wrong_value_is_400_naming_its_key(cluster, changes, named):
@@ -218,13 +219,14 @@ def test_json_and_hocon_whatever_the_content_type_says_then_deleted(cluster):
         sourcefactory = "filoray.nodes.streams.LogStreamFactory"
         sourceconfig { store { flush-interval = 2 minutes, shard-mem-size = 512MB, unknown-key = 1 } }  // a comment
     """
-    for body, content_type in [
-        (hocon, "application/json"),
-        (orjson.dumps(source("fresh")), "text/plain"),
-        (orjson.dumps(source("fresh")), "application/x-www-form-urlencoded"),
+    plain = {"status": "success", "data": []}
+    for body, content_type, said in [
+        (hocon, "application/json", plain | {"warnings": ["sourceconfig.store.unknown-key has no effect here"]}),
+        (orjson.dumps(source("fresh")), "text/plain", plain),
+        (orjson.dumps(source("fresh")), "application/x-www-form-urlencoded", plain),
     ]:
         answer = post(cluster, "/api/v1/cluster/fresh", body, headers={"Content-Type": content_type})
-        assert (answer.status_code, answer.json()) == (200, {"status": "success", "data": []})
+        assert (answer.status_code, answer.json()) == (200, said)
         deleted = requests.delete(f"{cluster.url}/api/v1/cluster/fresh", timeout=30)
         assert (deleted.status_code, deleted.json()) == (200, {"status": "success", "data": []})
         assert error_of(cluster.get("/api/v1/cluster/fresh/status"))[0] == 404

@@ -79,7 +79,7 @@ class Control:
         return self._called([str(node.address) for node in reversed(NODES.values())], "members")
 
     async def setup_dataset(self, name, text):
-        self._called(None, "setup", name, text)
+        return self._called((), "setup", name, text)
 
     async def delete_dataset(self, name):
         self._called(None, "delete", name)

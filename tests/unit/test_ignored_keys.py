@@ -19,8 +19,16 @@ from filoray.cluster.config.dataset import (
     read_dataset_config,
 )
 from filoray.cluster.config.dataset_limits import NO_FILES
-from filoray.cluster.config.ignored_keys import CSV_KEYS, DATASET_KEYS, KAFKA_KEYS, ignored_keys_line
+from filoray.cluster.config.ignored_keys import (
+    CSV_KEYS,
+    DATASET_KEYS,
+    FILODB_KEYS,
+    KAFKA_KEYS,
+    ignored_keys_line,
+    unknown_keys,
+)
 from filoray.cluster.config.server_config import default_server_config
+from filoray.cluster.errors import ConfigError
 from filoray.cluster.units import PlainValue
 from filoray.nodes.streams.csv_stream import read_csv_source
 from filoray.nodes.streams.kafka_source import read_kafka_source
@@ -93,6 +101,72 @@ def test_of_thousands_only_so_many_are_named_and_none_at_any_length() -> None:
     keys = parse_dataset_config(json.dumps(body), "d").ignored_keys
     assert (len(keys), keys[-1]) == (101, "and 4900 more")
     assert max(map(len, keys)) <= 101
+
+
+@pytest.mark.parametrize(
+    ("factory", "more", "sourceconfig", "line", "given", "meant"),
+    [
+        (LOG_STREAM_FACTORY, "num_replicas = 2", "", 2, "num_replicas", "num-replicas"),
+        (LOG_STREAM_FACTORY, "numReplicas = 2", "", 2, "numReplicas", "num-replicas"),
+        (LOG_STREAM_FACTORY, "num-replicas = 1\nNUM-REPLICAS = 2", "", 3, "NUM-REPLICAS", "num-replicas"),
+        (LOG_STREAM_FACTORY, "min_in_sync_replicas = 2", "", 2, "min_in_sync_replicas", "min-in-sync-replicas"),
+        (LOG_STREAM_FACTORY, "source_config { store {} }", "", 2, "source_config", "sourceconfig"),
+        (LOG_STREAM_FACTORY, "", "store { disk_time_to_live = 7 days }", 3, "sourceconfig.store.disk_time_to_live",
+         "sourceconfig.store.disk-time-to-live"),
+        (LOG_STREAM_FACTORY, "", "Store { disk-time-to-live = 7 days }", 3, "sourceconfig.Store",
+         "sourceconfig.store"),
+        (KAFKA_STREAM_FACTORY, "", "filo_topic_name = t", 3, "sourceconfig.filo_topic_name",
+         "sourceconfig.filo-topic-name"),
+        (CSV_STREAM_FACTORY, "", "file = f, batchSize = 3", 3, "sourceconfig.batchSize", "sourceconfig.batch-size"),
+        ("unheard.of", "num_replicas = 2", "", 2, "num_replicas", "num-replicas"),
+    ],
+)  # fmt: skip
+def test_what_can_only_be_meant_as_a_key_of_ours_is_refused(
+    factory: str, more: str, sourceconfig: str, line: int, given: str, meant: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed(factory, more, sourceconfig)
+    assert caught.value.message == (
+        f"source configuration:{line}: {given}: there is no such key; did you mean {meant}?"
+    )
+
+
+def test_a_misspelt_key_is_refused_where_the_right_one_is_missed() -> None:
+    with pytest.raises(ConfigError, match="num_shards: there is no such key; did you mean num-shards"):
+        parse_dataset_config("dataset = d, num_shards = 4", "d")
+
+
+@pytest.mark.parametrize("factory", [LOG_STREAM_FACTORY, KAFKA_STREAM_FACTORY, CSV_STREAM_FACTORY])
+def test_no_key_of_filodbs_is_taken_for_a_misspelt_one_or_warned_of(factory: str) -> None:
+    body: dict[str, object] = {}
+    for key in FILODB_KEYS:
+        block = body
+        *above, last = key.split(".") if key.startswith(("sourceconfig.store", "sourceconfig.down")) else [key]
+        if not above and last.startswith("sourceconfig."):
+            above, last = ["sourceconfig"], last.removeprefix("sourceconfig.")
+        for name in above:
+            block = block.setdefault(name, {})  # type: ignore[assignment]
+        block[last] = "1"
+    head = {"dataset": "d", "num-shards": 4, "min-num-nodes": 2, "sourcefactory": factory}
+    keys = parse_dataset_config(json.dumps(body | head), "d").ignored_keys
+    assert set(keys) >= FILODB_KEYS - {"schema", "sourceconfig.resource"}
+    assert unknown_keys(keys) == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "sourceconfig", "warnings"),
+    [
+        ("max_in_sync = 2", "", ("max_in_sync has no effect here",)),
+        ("num-replica = 2", "", ("num-replica has no effect here; did you mean num-replicas?",)),
+        ("", "store { flush-intervall = 1h, trace-filters { metric = m } }",
+         ("sourceconfig.store.flush-intervall has no effect here; did you mean sourceconfig.store.flush-interval?",)),
+        ("schema = gauge", "downsample { ttls = [1h] }", ()),
+    ],
+)  # fmt: skip
+def test_of_those_that_filodb_has_not_either_a_sentence_says_so(
+    more: str, sourceconfig: str, warnings: tuple[str, ...]
+) -> None:
+    assert unknown_keys(parsed(LOG_STREAM_FACTORY, more, sourceconfig).ignored_keys) == warnings
 
 
 def test_they_are_logged_in_one_line_without_values() -> None:

@@ -182,6 +182,14 @@ async def test_a_dataset_of_the_configuration_whose_source_is_silent_is_named(tm
     ]  # fmt: skip
 
 
+async def test_a_key_of_the_configuration_that_nobody_knows_is_said_at_the_launch_that_sets_it_up(
+    tmp_path: Path,
+) -> None:
+    text = source_config("good").replace('"num-shards"', '"num-copies":2,"num-shards"')
+    report = await launch(tmp_path, configured=[InlineDataset("good", text, "server.conf")])
+    assert report.problems == ("dataset good of server.conf: num-copies has no effect here",)
+
+
 async def test_a_node_that_does_not_come_up_fails_the_launch(tmp_path: Path) -> None:
     with pytest.raises((FilorayError, Unavailable), match="node-1 does not come up: it did not start: no answer"):
         await launch(tmp_path, dead_nodes=["node-1"])

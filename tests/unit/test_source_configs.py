@@ -81,7 +81,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_configuration_becomes_json_with_the_characters_that_were_written() -> None:
-    assert json.loads(await SourceConfigReader(config_with()).read("metrics", HOCON)) == VALUES
+    read = await SourceConfigReader(config_with()).read("metrics", HOCON)
+    assert (json.loads(read.json_text), read.warnings) == (VALUES, ())
+
+
+async def test_its_sender_hears_of_a_key_that_nobody_knows() -> None:
+    read = await SourceConfigReader(config_with()).read("metrics", f"{HOCON}\nnum-copies = 2")
+    assert read.warnings == ("num-copies has no effect here",)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +128,7 @@ async def test_the_event_loop_goes_on_while_a_configuration_is_read(held: HeldRe
     reading = asyncio.create_task(SourceConfigReader(config_with()).read("metrics", HOCON))
     await until(lambda: held.running == 1)  # which this very loop notices
     held.let_go.set()
-    assert json.loads(await reading) == VALUES
+    assert json.loads((await reading).json_text) == VALUES
 
 
 async def test_a_few_are_read_at_once_some_wait_and_more_are_refused(held: HeldReading) -> None:
@@ -162,6 +168,6 @@ async def test_the_coordinator_gets_json(monkeypatch: pytest.MonkeyPatch) -> Non
         calls.append(arguments)
 
     monkeypatch.setattr(control, "_call", call)
-    await control.setup_dataset("metrics", HOCON)
+    assert await control.setup_dataset("metrics", f"{HOCON}\nschema = gauge") == ()
     ((method, name, text),) = calls
-    assert (method, name, json.loads(str(text))) == ("setup_dataset", "metrics", VALUES)
+    assert (method, name, json.loads(str(text))) == ("setup_dataset", "metrics", VALUES | {"schema": "gauge"})
