@@ -90,7 +90,10 @@ class ShardReading:
 
 @dataclass(frozen=True, slots=True)
 class DatasetReading:
+    """``num_replicas``: how many copies of each shard there are to be."""
+
     dataset: str
+    num_replicas: int
     shards: tuple[ShardReading, ...]
 
 
@@ -124,7 +127,7 @@ def _cluster_figures(plain: Any) -> ClusterFigures:
         tuple([_gateway(one) for one in plain["gateways"]]),
         tuple([_node(one) for one in plain["nodes"]]),
         tuple([
-            DatasetReading(str(one["dataset"]), tuple([_record(ShardReading, shard) for shard in one["shards"]]))
+            _record(DatasetReading, one, shards=tuple([_record(ShardReading, shard) for shard in one["shards"]]))
             for one in plain["datasets"]
         ]),
     )  # fmt: skip

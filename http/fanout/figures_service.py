@@ -134,6 +134,7 @@ class FanOutFiguresService:
         datasets = [
             DatasetReading(
                 name,
+                dataset.config.num_replicas,
                 tuple([
                     ShardReading(entry.shard, str(entry.status), entry.status.reason, entry.node, entry.epoch)
                     for entry in dataset.shard_map.shards

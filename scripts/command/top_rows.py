@@ -8,7 +8,7 @@ was opened elsewhere) grew by all that it has; of one that was not read before, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from filoray.cluster.process.process_figures import ProcessFigures
@@ -61,7 +61,10 @@ class ShardError:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Over all that is known. Rates are None while none is. ``gateway``: who was asked."""
+    """Over all that is known. Rates are None while none is. ``gateway``: who was asked.
+
+    ``copies``: how many there are to be, of shards that are to have several, and ``copies_in_sync`` of them.
+    """
 
     cluster: str
     gateway: str
@@ -72,6 +75,8 @@ class Totals:
     datasets: tuple[str, ...]
     shards_active: int
     shards: int
+    copies_in_sync: int
+    copies: int
     series: int
     samples_per_s: float | None
     refused_per_s: float | None
@@ -118,7 +123,11 @@ class ShardRow:
     lag: int | None = None
     """Of its source; of a shard with followers, entries that the last of them lacks, None if one has no copy yet."""
     copies: tuple[int, int] | None = None
-    """How many are in sync, and how many there are to be."""
+    """Of as many as there are to be, how many are in sync; then how many there are to be."""
+
+    @property
+    def lacks_copies(self) -> bool:
+        return self.copies is not None and self.copies[0] < self.copies[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +157,13 @@ def chosen_nodes(rows: Sequence[NodeRow], room: int | None) -> list[NodeRow]:
 
 
 def chosen_shards(rows: Sequence[ShardRow], room: int | None, sort_by: SortBy) -> list[ShardRow]:
-    """As many as there is room for, in the order asked for: if that is not all, those that are not Active first."""
+    """As many as there is room for, in the order asked for: if that is not all, those that are not Active come first,
+    then those that lack copies.
+    """
     if room is None or len(rows) <= room:
         return sorted(rows, key=_ORDERS[sort_by])
     order = _ORDERS[SortBy.RATE if sort_by is SortBy.NAME else sort_by]
-    return sorted(rows, key=lambda row: (row.status == ACTIVE, order(row)))[:room]
+    return sorted(rows, key=lambda row: (row.status == ACTIVE, not row.lacks_copies, order(row)))[:room]
 
 
 def growth(before: int | None, now: int, *, is_anew: bool) -> int | None:
@@ -270,7 +281,8 @@ def _shard_rows(before: Snapshot | None, now: Snapshot) -> Iterator[ShardRow]:
                 yield _closed_row(dataset.dataset, shard)
             else:
                 between_ms = 0 if before is None else now.taken_ms - before.taken_ms
-                yield _open_row(shard, opened_before.get(key), found, between_ms, now.figures.time_ms)
+                row = _open_row(shard, opened_before.get(key), found, between_ms, now.figures.time_ms)
+                yield replace(row, copies=_copies(found.figures, dataset.num_replicas))
 
 
 def _closed_row(dataset: str, shard: ShardReading) -> ShardRow:
@@ -306,8 +318,12 @@ def _open_row(
         stored_bytes=figures.stored_bytes,
         newest_age_ms=None if figures.newest_sample_ms is None else time_ms - figures.newest_sample_ms,
         lag=_lag_of(figures),
-        copies=(1 + sum(it.in_sync for it in figures.followers), 1 + len(figures.followers)),
     )
+
+
+def _copies(figures: ShardFigures, wanted: int) -> tuple[int, int]:
+    """More follow while a shard moves: those are to take the others' place."""
+    return min(wanted, 1 + sum(it.in_sync for it in figures.followers)), wanted
 
 
 def _lag_of(figures: ShardFigures) -> int | None:
@@ -324,6 +340,7 @@ def _status(shard: ShardReading) -> str:
 
 def _totals(before: Snapshot | None, now: Snapshot, shards: Sequence[ShardRow]) -> Totals:
     figures = now.figures
+    replicated = {one.dataset: one for one in figures.datasets if one.num_replicas > 1}
     return Totals(
         cluster=figures.cluster,
         gateway=figures.gateway,
@@ -334,6 +351,8 @@ def _totals(before: Snapshot | None, now: Snapshot, shards: Sequence[ShardRow]) 
         datasets=tuple([reading.dataset for reading in figures.datasets]),
         shards_active=sum(row.status == ACTIVE for row in shards),
         shards=len(shards),
+        copies_in_sync=sum(row.copies[0] for row in shards if row.copies is not None and row.dataset in replicated),
+        copies=sum(one.num_replicas * len(one.shards) for one in replicated.values()),
         series=sum(row.series or 0 for row in shards),
         samples_per_s=_sum(row.samples_per_s for row in shards),
         refused_per_s=_sum(row.refused_per_s for row in shards),

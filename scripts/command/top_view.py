@@ -101,7 +101,7 @@ _SHARD_COLUMNS: tuple[_Column[ShardRow], ...] = (
         "in sync",
         lambda row: _UNKNOWN if row.copies is None else "{}/{}".format(*row.copies),
         55,
-        lambda row: "" if row.copies is None or row.copies[0] == row.copies[1] else "yellow",
+        lambda row: "yellow" if row.lacks_copies else "",
     ),
     _Column("epoch", lambda row: str(row.epoch), 40),
     _Column("series", lambda row: count_text(row.series), 60),
@@ -157,6 +157,10 @@ def _head(totals: Totals) -> Text:
         (f"   nodes {totals.nodes_up}/{totals.nodes}", totals.nodes_up == totals.nodes),
         (f"   gateways {totals.gateways_up}/{totals.gateways}", totals.gateways_up == totals.gateways),
         (f"   shards {totals.shards_active}/{totals.shards} Active", totals.shards_active == totals.shards),
+        (
+            f"   copies {totals.copies_in_sync}/{totals.copies} in sync" if totals.copies else "",
+            totals.copies_in_sync == totals.copies,
+        ),
         (f"   data sets {len(totals.datasets)}" + (f" ({names})" if names else ""), True),
     ):
         text.append(words, "" if is_well else "red")

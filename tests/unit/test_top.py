@@ -71,12 +71,13 @@ def snapshot(
     taken_ms: int = 0,
     gateways: Sequence[GatewayReading] = (),
     coordinator: Standing = UP,
+    num_replicas: int = 1,
 ) -> Snapshot:
     shards = tuple(
         ShardReading(i, f"ShardStatus{status}", "no broker answers" if status == "Error" else "", name, epoch)
         for i, (status, name, epoch) in enumerate(owners)
     )
-    datasets = (DatasetReading("shop", shards),)
+    datasets = (DatasetReading("shop", num_replicas, shards),)
     return Snapshot(
         ClusterFigures("here", "gateway-0", NOW_MS, coordinator, tuple(gateways), nodes, datasets), taken_ms
     )
@@ -153,20 +154,34 @@ def test_a_row_of_a_shard_has_what_its_owner_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("followers", "copies", "lag"),
+    ("followers", "num_replicas", "copies", "lag"),
     [
-        ((), (1, 1), None),
-        ((("node-1", True, 0), ("node-2", True, 3)), (3, 3), 3),
-        ((("node-1", True, 2), ("node-2", False, None)), (2, 3), None),
+        ((), 1, (1, 1), None),
+        ((("node-1", True, 0), ("node-2", True, 3)), 3, (3, 3), 3),
+        ((("node-1", True, 2), ("node-2", False, None)), 3, (2, 3), None),
+        ((), 2, (1, 2), None),  # no node is there that could follow
+        ((("node-1", True, 0), ("node-2", False, 9)), 2, (2, 2), 9),  # it moves to node-2
+        ((("node-1", False, 9),), 1, (1, 1), 9),
     ],
 )
 def test_a_row_tells_how_many_copies_are_in_sync_and_how_far_behind(
-    followers: tuple[tuple[str, bool, int | None], ...], copies: tuple[int, int], lag: int | None
+    followers: tuple[tuple[str, bool, int | None], ...], num_replicas: int, copies: tuple[int, int], lag: int | None
 ) -> None:
     figures = tuple(FollowerFigures(name, in_sync, behind, 0, 0, "") for name, in_sync, behind in followers)
     shard = replace(open_shard(0, 1, 0), followers=figures)
-    (row,) = overview(None, snapshot(node("node-0", [shard]))).shards
-    assert (row.copies, row.lag) == (copies, lag)
+    (row,) = overview(None, snapshot(node("node-0", [shard]), num_replicas=num_replicas)).shards
+    assert (row.copies, row.lag, row.lacks_copies) == (copies, lag, copies[0] < copies[1])
+
+
+def test_copies_that_are_lacking_show_at_the_head_and_come_first() -> None:
+    owners = [("Active", "node-0", 1), ("Active", "node-0", 1), ("Down", None, 2)]
+    followed = replace(open_shard(0, 1, 0), followers=(FollowerFigures("node-1", True, 0, 0, 0, ""),))
+    shown = overview(None, snapshot(node("node-0", [followed, open_shard(1, 1, 0)]), owners=owners, num_replicas=2))
+    assert (shown.totals.copies_in_sync, shown.totals.copies) == (3, 6), "nothing is known of a shard that is Down"
+    assert [row.shard for row in chosen_shards(shown.shards, 2, SortBy.NAME)] == [2, 1]
+    assert "copies 3/6 in sync" in drawn(shown, Frame())[0]
+    alone = overview(None, snapshot(node("node-0", [open_shard(0, 1, 0)])))
+    assert "copies" not in drawn(alone, Frame())[0]
 
 
 def test_of_two_nodes_that_say_they_have_a_shard_the_owners_word_counts() -> None:
