@@ -125,6 +125,11 @@ class Remembered:
     restart_left: tuple[NodeProcessId, ...] = ()
     node_count: int | None = None
 
+    @property
+    def keeping_copies(self) -> frozenset[str]:
+        """The node whose turn it is in a rolling restart, if that has drained it: one drained before is left out."""
+        return self.shards.drained.intersection(node for node, _ in self.restart_left[:1])
+
 
 def tick_ms(config: ServerConfig) -> int:
     """How often the clock is looked at: often enough that what a stop adds to it is far below the timeout."""
@@ -146,7 +151,10 @@ class CoordinatorCore:
         self._config = config
         self._turn = turn = Turn(remembered.generation, moment)
         self._manager = manager = ShardManager(
-            remembered.generation, remembered.shards, keeps_nodes_at_home=config.keeps_nodes_at_home
+            remembered.generation,
+            remembered.shards,
+            remembered.keeping_copies,
+            keeps_nodes_at_home=config.keeps_nodes_at_home,
         )
         self._membership = membership = _membership(config, remembered, moment)
         self._views = views = ViewBoard(turn, manager, membership, remembered.generation, keys, patience)

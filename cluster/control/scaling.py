@@ -102,7 +102,8 @@ class Scaling:
                 self._empty_and_end(node, slot.incarnation)
 
     def _empty_and_end(self, node: str, incarnation: int) -> None:
-        if node not in self._manager.drained:
+        # A rolling restart may have drained it so that its copies stay.
+        if node not in self._manager.drained or self._manager.keeps_copies(node):
             try:
                 self._shards.manage(NodeDrained(node))
             except FilorayError:

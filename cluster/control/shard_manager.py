@@ -72,15 +72,23 @@ from filoray.cluster.node_protocol import HeldShard, ShardEpoch, StoredCopies
 class ShardManager:
     """``generation`` must be higher than that of any earlier manager of this cluster.
 
+    ``keeping_copies``: of the drained nodes, those that will be back soon, see ``NodeDrained``.
     ``keeps_nodes_at_home``: what a node has on its machine nobody else can reach.
     """
 
     def __init__(
-        self, generation: int = 1, restored: RestoredState | None = None, *, keeps_nodes_at_home: bool = False
+        self,
+        generation: int = 1,
+        restored: RestoredState | None = None,
+        keeping_copies: Iterable[str] = (),
+        *,
+        keeps_nodes_at_home: bool = False,
     ) -> None:
         restored = restored or RestoredState()
         self._table = ShardTable(generation, restored)
         self._placement = ShardPlacement(self._table)
+        for node in keeping_copies:
+            self._placement.copies.drained(node, keeps_copies=True)
         self._deletions = Deletions(restored.deleting)
         self._overtaken: set[ShardKey] = set()
         self._told: set[tuple[ShardKey, int]] = set()

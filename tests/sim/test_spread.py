@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from filoray.cluster.simulation.cluster import SimulatedCluster
+from filoray.cluster.control.coordinator_core import CoordinatorCore
+from filoray.cluster.control.copy_index import nodes_of
+from filoray.cluster.simulation.cluster import Replicas, SimulatedCluster
 
 SHARDS = 8
 
@@ -100,6 +102,39 @@ def test_a_rolling_restart_replaces_every_process(cluster: SimulatedCluster, die
     assert not cluster.coordinator.core.manager.drained
 
 
+def test_a_coordinator_that_begins_while_a_node_is_replaced_leaves_its_copies_where_they_are() -> None:
+    cluster = with_copies()
+    before, replaced = holders(cluster), set[str]()
+    cluster.restart_rolling()
+    cluster.advance(1000)
+    while not cluster.is_healthy() or core_of(cluster).restart.left:
+        core = core_of(cluster)
+        node, incarnation = core.restart.left[0] if core.restart.left else ("", 0)
+        if node in core.manager.drained - replaced and core.membership.slots[node].incarnation > incarnation:
+            replaced.add(node)
+            cluster.kill_coordinator()
+        assert all(len(nodes) <= 2 for nodes in holders(cluster)), "as one is there that will be back"
+        cluster.advance(50)
+    assert len(replaced) == 4
+    assert holders(cluster) == before
+
+
+@pytest.mark.parametrize("dies", ["nobody", "the coordinator"])
+def test_a_node_that_is_to_go_while_it_is_its_turn_in_a_rolling_restart_hands_on_its_copies(dies: str) -> None:
+    cluster = with_copies()
+    cluster.restart_rolling()
+    until(cluster, lambda: "node-3" in core_of(cluster).manager.drained, 120_000)
+    cluster.scale(3)
+    if dies == "the coordinator":
+        until(cluster, lambda: bool(core_of(cluster).scaling.surplus), 5000)
+        cluster.kill_coordinator()
+    while 3 in cluster.members():
+        others = [nodes - {"node-3"} for nodes in holders(cluster)]
+        cluster.advance(50)
+    assert all(len(nodes) == 2 for nodes in others)
+    until(cluster, lambda: not core_of(cluster).restart.left, 5000)
+
+
 def test_nodes_are_removed_and_added_while_the_cluster_runs(cluster: SimulatedCluster) -> None:
     cluster.scale(2)
     until(cluster, lambda: cluster.members() == {0, 1} and counts(cluster) == [4, 4, 0], 30_000)
@@ -151,3 +186,27 @@ def incarnations(cluster: SimulatedCluster) -> list[int]:
 def drained(cluster: SimulatedCluster) -> frozenset[str]:
     assert cluster.coordinator is not None
     return cluster.coordinator.core.manager.drained
+
+
+def with_copies() -> SimulatedCluster:
+    """Four nodes and eight shards with two copies each, all in sync."""
+    cluster = SimulatedCluster(7, 4)
+    cluster.advance(6000)
+    cluster.set_up_dataset("alpha", SHARDS, 2, Replicas(2))
+    cluster.advance(30_000)
+    assert cluster.is_healthy()
+    assert all(len(nodes) == 2 for nodes in holders(cluster))
+    return cluster
+
+
+def holders(cluster: SimulatedCluster) -> list[set[str]]:
+    """Of each shard the nodes that have it, or are to have it."""
+    _, shard_map = core_of(cluster).manager.datasets["alpha"]
+    return [set(nodes_of(entry)) for entry in shard_map.shards]
+
+
+def core_of(cluster: SimulatedCluster) -> CoordinatorCore:
+    """Of the present coordinator, or of the next one."""
+    until(cluster, lambda: cluster.coordinator is not None, 10_000)
+    assert cluster.coordinator is not None
+    return cluster.coordinator.core
