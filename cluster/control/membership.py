@@ -102,9 +102,12 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
+    """``is_planned``: it was no longer needed."""
+
     node: str
     incarnation: int
     cause: str
+    is_planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +205,7 @@ class Membership:
                 if (slot := self._running(node, incarnation)) is None:
                     return []
                 slot.failures = 0
-                return self._let_go(node, slot, cause, now_ms)
+                return self._let_go(node, slot, cause, now_ms, is_planned=True)
             case ProcessGone(node, incarnation, is_certain):
                 return self._killed(node, incarnation, now_ms, is_certain=is_certain)
             case Tick():
@@ -290,14 +293,14 @@ class Membership:
     def _lose(self, node: str, slot: Slot, cause: str, now_ms: int) -> list[MembershipCommand]:
         lived_long = slot.state is SlotState.UP and now_ms - slot.since_ms > self._limits.restart_backoff_max_ms
         slot.failures = 1 if lived_long or slot.state is SlotState.RETURNING else slot.failures + 1
-        return self._let_go(node, slot, cause, now_ms)
+        return self._let_go(node, slot, cause, now_ms, is_planned=False)
 
-    def _let_go(self, node: str, slot: Slot, cause: str, now_ms: int) -> list[MembershipCommand]:
+    def _let_go(self, node: str, slot: Slot, cause: str, now_ms: int, *, is_planned: bool) -> list[MembershipCommand]:
         was_member = slot.is_member
         slot.state, slot.since_ms, slot.last_cause = SlotState.LEAVING, now_ms, cause
         slot.announcement, slot.is_member = None, False
         self._formed = any(other.is_member for other in self._slots.values())
-        lost: list[MembershipCommand] = [Lost(node, slot.incarnation, cause)] if was_member else []
+        lost: list[MembershipCommand] = [Lost(node, slot.incarnation, cause, is_planned)] if was_member else []
         return [*lost, KillNode(node, slot.incarnation)]
 
     def _killed(self, node: str, incarnation: int, now_ms: int, *, is_certain: bool) -> list[MembershipCommand]:

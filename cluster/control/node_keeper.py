@@ -8,6 +8,7 @@ this coordinator stood still before it came to hear it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -146,8 +147,9 @@ class NodeKeeper:
                 self._kill(node, incarnation)
             case Joined(announcements):
                 self._joined(announcements)
-            case Lost(node, incarnation, why):
-                turn.warn("node lost node=%s#%d why=%s", node, incarnation, why)
+            case Lost(node, incarnation, why, is_planned):
+                level = logging.INFO if is_planned else logging.WARNING
+                turn.say("node lost node=%s#%d why=%s", node, incarnation, why, level=level)
                 self._shards.manage(MemberLost(node, incarnation, why))
                 self._views.changed()
             case Gone(node, incarnation):

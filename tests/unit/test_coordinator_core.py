@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -392,6 +393,28 @@ def test_a_dead_nodes_shards_wait_until_its_process_is_gone() -> None:
     assert persisted == [PersistProcess, PersistShardMap, PersistIncarnation]
     assert GiveOrder(StartShards("node-1", 1, DATASET, ((0, 2),)), (0,)) in gone
     assert any(isinstance(effect, LaunchProcess) and effect.incarnation == 2 for effect in gone)
+
+
+def test_the_log_warns_of_a_node_that_is_lost_but_not_of_one_that_goes_as_planned() -> None:
+    desk = Desk().formed()
+    desk.take(ViewTaken("gateway-0", (1 << 32) + 1), ViewTaken("gateway-1", (1 << 32) + 1))
+    assert lost_lines(desk, ScaleOrdered(5, 1)) == [(logging.INFO, "not needed any more")]
+    assert lost_lines(desk, NodeDied("node-0", 1, "killed")) == [(logging.WARNING, "killed")]
+
+
+def lost_lines(desk: Desk, event: CoordinatorEvent) -> list[tuple[int, object]]:
+    """Level and reason of each, by the time that all gateways have the last view."""
+    events, lines = [event], []
+    while events:
+        for effect in desk.core.handle(events.pop(), desk.moment()):
+            match effect:
+                case PushView(gateway, view):
+                    events.append(ViewTaken(gateway, view.version))
+                case Remind(event=PublishDue() as due):
+                    events.append(due)
+                case Say() if effect.text.startswith("node lost"):
+                    lines.append((effect.level, effect.values[2]))
+    return lines
 
 
 def test_a_node_that_says_it_is_unfit_is_lost() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from filoray.cluster.data_plane_keys import KeyPair
 from filoray.cluster.errors import ShardNotHere, ShardOpening, Unavailable
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.data.write_outcome import WriteOutcome
+from filoray.nodes.host.replication import shard_leader
 from filoray.nodes.memstore.shard import Shard
 from filoray.nodes.memstore.store.copy_checksums import differences, stored_checksums
 from filoray.nodes.wire.message_pieces import PIECE_BYTES
@@ -165,6 +167,30 @@ def test_a_follower_that_is_gone_is_waited_for_until_a_smaller_set_is_told(pair:
     assert times(pair["a"].samples(0)) == {1000, 2000, 3000}
 
 
+@pytest.mark.parametrize("lasts", [False, True])
+def test_a_node_that_is_away_is_told_of_once_and_its_copies_only_if_it_lasts(
+    pair: CopyingCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, lasts: bool
+) -> None:
+    pair.start(copied_dataset(), {0: ("a", ["b"]), 1: ("a", ["b"]), 2: ("a", ["b"])})
+    for shard in range(3):
+        pair.wait_in_sync(shard, "a", "b")
+    monkeypatch.setattr(shard_leader, "_PASSING_MS", 0 if lasts else 60_000)
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    pair["b"].cut_off()
+    for shard in range(3):
+        pair.wait_in_sync(shard, "a")
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert [text for text in told if "the connection" in text] == [
+        "the connection to b was lost: it keeps up no copies for now, shards=3"
+    ]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sorted(warnings) == [
+        f"dataset {DATASET} shard {shard}: its copy on b is not kept up: the connection to it was lost"
+        for shard in (range(3) if lasts else ())
+    ]
+
+
 def test_a_follower_that_hangs_is_given_up_after_a_while_and_joins_again(pair: CopyingCluster) -> None:
     pair.start(copied_dataset(), {0: ("a", ["b"])})
     pair.wait_in_sync(0, "a", "b")
@@ -182,7 +208,7 @@ def test_a_follower_that_hangs_is_given_up_after_a_while_and_joins_again(pair: C
 
 
 def test_a_follower_that_could_not_store_joins_again_when_it_can(
-    pair: CopyingCluster, monkeypatch: pytest.MonkeyPatch
+    pair: CopyingCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair.start(copied_dataset(), {0: ("a", ["b"])})
     pair.wait_in_sync(0, "a", "b")
@@ -194,6 +220,8 @@ def test_a_follower_that_could_not_store_joins_again_when_it_can(
         full_disk.setattr(Shard, "follow", follow)
         write(pair["a"], 1000)
         pair.wait_in_sync(0, "a")
+    text = f"dataset {DATASET} shard 0: its copy on b is not kept up: cannot write: database or disk is full"
+    assert (shard_leader.__name__, logging.WARNING, text) in caplog.record_tuples
     pair.wait_in_sync(0, "a", "b")
     write(pair["a"], 2000)
     take_over(pair, 0, "b")

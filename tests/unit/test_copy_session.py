@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from filoray.cluster.errors import ConnectionLost, Unavailable
+from filoray.cluster.errors import ConnectionLost, Unavailable, reason_of
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.host.replication import copy_session
 from filoray.nodes.host.replication.copy_session import CopySession
@@ -74,7 +74,7 @@ class Leader:
 
     def __init__(self) -> None:
         self.client = Client()
-        self.link = PeerLink(self.client)
+        self.link = PeerLink("b", self.client)
         self.told: list[str] = []
         self.taken = Snapshot()
         self.made = 3
@@ -98,8 +98,8 @@ class Leader:
     def stored(self, session: CopySession, seq: int) -> None:
         self.told.append(f"stored {seq}")
 
-    def failed(self, session: CopySession, reason: str) -> None:
-        self.told.append(f"failed: {reason}")
+    def failed(self, session: CopySession, error: Exception) -> None:
+        self.told.append(f"failed: {reason_of(error)}")
 
     async def until(self, wanted: str) -> None:
         async with asyncio.timeout(20):
@@ -165,7 +165,7 @@ async def test_a_connection_that_is_lost_ends_the_session_wherever_it_is(step: s
     await leader.until("failed: gone")
     said = len(leader.client.said)
     leader.make()
-    leader.session.failed("once more")
+    leader.session.failed(Unavailable("once more"))
     await asyncio.sleep(0.02)
     assert leader.told[-1:] == ["failed: gone"]
     assert len(leader.client.said) == said

@@ -151,7 +151,8 @@ def test_a_cluster_of_fewer_nodes_than_were_enough_to_form_forms_with_all_it_has
 def test_a_process_that_is_replaced_on_purpose_is_no_failure() -> None:
     membership = formed()
     for incarnation in (1, 2, 3):
-        membership.handle(NoLongerNeeded("node-1", incarnation, "replaced"), 10 * incarnation)
+        ended = membership.handle(NoLongerNeeded("node-1", incarnation, "replaced"), 10 * incarnation)
+        assert ended[0] == Lost("node-1", incarnation, "replaced", is_planned=True)
         assert LaunchNode("node-1", incarnation + 1) in membership.handle(
             ProcessGone("node-1", incarnation), 10 * incarnation
         ), "at once"

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Protocol
 
-from filoray.cluster.errors import FilorayError, reason_of
+from filoray.cluster.errors import FilorayError, Unavailable
 from filoray.nodes.data.metric_metadata import MetricMetadata
 from filoray.nodes.host.replication.peer_link import DatasetId, PeerLink
 from filoray.nodes.memstore.store.store_choice import Snapshot
@@ -49,7 +49,7 @@ class SessionLeader(Protocol):
 
     def opened(self, session: CopySession, seq: int) -> None: ...
     def stored(self, session: CopySession, seq: int) -> None: ...
-    def failed(self, session: CopySession, reason: str) -> None: ...
+    def failed(self, session: CopySession, error: Exception) -> None: ...
 
 
 class CopySession:
@@ -127,9 +127,8 @@ class CopySession:
         Else a shard that is written to for longer than its copy takes would never have one.
         """
         if self._is_live:
-            self.failed(
-                f"entries of {self.waiting_bytes} bytes wait for it, more than the {WAITING_BYTES_MAX} that are kept"
-            )
+            text = f"entries of {self.waiting_bytes} bytes wait for it, more than the {WAITING_BYTES_MAX} that are kept"
+            self.failed(Unavailable(text))
             return
         self._is_outrun, self._is_gathering = True, False
         self._waiting.clear()
@@ -172,10 +171,10 @@ class CopySession:
             self._is_awaiting = True
             self._start(self._await_stored())
 
-    def failed(self, reason: str) -> None:
+    def failed(self, error: Exception) -> None:
         if not self._is_over:
             self.end()
-            self._leader.failed(self, reason)
+            self._leader.failed(self, error)
 
     # ---- what it does
 
@@ -189,10 +188,8 @@ class CopySession:
             async with self._link.turns:
                 seq = await self._send_all()
             if self._is_outrun:
-                self.failed(
-                    f"entries of more than {WAITING_BYTES_MAX} bytes were made while it got what there was: it gets "
-                    "the rest in another session"
-                )
+                text = f"entries of more than {WAITING_BYTES_MAX} bytes were made while it got what there was"
+                self.failed(Unavailable(f"{text}: it gets the rest in another session"))
                 return
             self._is_live = True
             self._leader.opened(self, seq)
@@ -201,7 +198,7 @@ class CopySession:
         except Exception as error:  # whatever it is, nobody else would hear of it
             if not isinstance(error, FilorayError):
                 logger.exception("a copy of dataset %s shard %d cannot be sent", self.dataset[0], self.shard_epoch[0])
-            self.failed(reason_of(error))
+            self.failed(error)
 
     async def _await_stored(self) -> None:
         try:
@@ -210,7 +207,7 @@ class CopySession:
                 (answer,) = decode_stored(reply.body, 1)
                 self.stored(answer.number)
         except Exception as error:  # as in ``_run``
-            self.failed(reason_of(error))
+            self.failed(error)
         finally:
             self._is_awaiting = False
 

@@ -12,7 +12,7 @@ import logging
 from collections import OrderedDict
 from typing import Protocol
 
-from filoray.cluster.errors import FilorayError, reason_of
+from filoray.cluster.errors import ConnectionLost, FilorayError
 from filoray.nodes.wire.copy_bodies import (
     ENTRIES_MAX,
     BatchRange,
@@ -24,7 +24,7 @@ from filoray.nodes.wire.copy_bodies import (
     decode_stored,
 )
 from filoray.nodes.wire.node_client import NodeClient, Reply
-from filoray.nodes.wire.protocol import Frames, Kind
+from filoray.nodes.wire.protocol import Frames, Kind, error_named
 
 logger = logging.getLogger(__name__)
 
@@ -61,17 +61,18 @@ class Sends(Protocol):
 
     def stored(self, seq: int) -> None: ...
     def await_stored(self, seq: int) -> None: ...
-    def failed(self, reason: str) -> None: ...
+    def failed(self, error: Exception) -> None: ...
 
 
 class PeerLink:
-    """On the event loop's thread alone. ``client``: it is closed with this.
+    """On the event loop's thread alone. ``node``: the peer. ``client``: it is closed with this.
 
     ``turns``: for those who send all that there is, so that a peer which hangs holds up its own followers alone.
     """
 
-    def __init__(self, client: NodeClient) -> None:
+    def __init__(self, node: str, client: NodeClient) -> None:
         self.turns = asyncio.Semaphore(_SNAPSHOTS_MAX)
+        self._node = node
         self._client = client
         self._users: set[Sends] = set()
         self._ready: OrderedDict[DatasetId, OrderedDict[Sends, None]] = OrderedDict()
@@ -97,8 +98,12 @@ class PeerLink:
 
     def lost(self) -> None:
         """Its process is gone, as it seems: whoever waits for it should not wait until something is sent."""
+        if self._users:
+            logger.info(
+                "the connection to %s was lost: it keeps up no copies for now, shards=%d", self._node, len(self._users)
+            )
         for session in tuple(self._users):
-            session.failed("the connection to it was lost")
+            session.failed(ConnectionLost("the connection to it was lost"))
 
     async def step(self, session: Sends, step: SyncStep, timeout_ms: int, frames: Frames | None = None) -> Reply:
         """Raises FilorayError."""
@@ -144,7 +149,7 @@ class PeerLink:
             if not isinstance(error, FilorayError):
                 logger.exception("entries of dataset %s could not be sent", dataset[0])
             for session in parts:
-                session.failed(reason_of(error))
+                session.failed(error)
             return
         for (session, part), answer in zip(parts.items(), answers, strict=True):
             _hear(session, part.first + part.count - 1, answer)
@@ -178,6 +183,6 @@ def _hear(session: Sends, last: int, answer: Stored) -> None:
     if answer.number:
         session.stored(answer.number)
     if answer.error is not None:
-        session.failed(answer.error[1])
+        session.failed(error_named(*answer.error))
     elif answer.number < last:
         session.await_stored(last)

@@ -160,7 +160,7 @@ class Replication:
                 tcp_watch=self._settings.tcp_watch,
                 lost=lambda: link.lost(),
             )
-            link = self._links[key] = PeerLink(client)
+            link = self._links[key] = PeerLink(peer.node, client)
         return self._links[key]
 
 

@@ -31,7 +31,7 @@ from filoray.cluster.control.leader_copies import (
     Release,
     WakeCopiesAt,
 )
-from filoray.cluster.errors import CopiesJoining, FilorayError, StaleRoute, Unavailable
+from filoray.cluster.errors import ConnectionLost, CopiesJoining, FilorayError, StaleRoute, Unavailable, reason_of
 from filoray.cluster.node_protocol import Peer
 from filoray.cluster.process.clocks import steady_ms
 from filoray.nodes.data.metric_metadata import MetricMetadata
@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_S = 0.2
 """Of a shard that moves: whoever leads it next need not look for what was not told, but others wait meanwhile."""
+_PASSING_MS = 60_000
+"""For which a copy may lack its connection, or its node not know of it yet: longer than a node takes to be replaced."""
 AskSnapshot = Callable[[TakeSnapshot, Callable[[Exception], None]], None]
 
 
@@ -98,6 +100,8 @@ class ShardLeader:
         self._on_drained: Callable[[], None] | None = None
         self._peers: dict[tuple[str, int], Peer] = {}
         self._sessions: dict[str, CopySession] = {}
+        self._lacking_since_ms: dict[str, int] = {}
+        """Of followers whose last session failed: since when there was none that got as far as to be kept up."""
         self._differences: dict[str, tuple[int, str]] = {}
         """Of followers: what the check found of their copies, and in which session."""
         self._sizes = EntrySizes()
@@ -125,6 +129,7 @@ class ShardLeader:
     def tell(self, copies: CopySet, peers: Sequence[Peer]) -> None:
         self._is_told = True
         self._peers = {(peer.node, peer.incarnation): peer for peer in peers}
+        self._lacking_since_ms = {node: at for node, at in self._lacking_since_ms.items() if node in copies.followers}
         self._handle(CopiesTold(copies, {peer.node: peer.incarnation for peer in peers}))
 
     def entry(self, seq: int, entry: ReplicaEntry) -> None:
@@ -248,16 +253,29 @@ class ShardLeader:
         return self._leading.metrics()
 
     def opened(self, session: CopySession, seq: int) -> None:
+        self._lacking_since_ms.pop(session.node, None)
         self._handle(FollowerOpened(session.node, session.number, seq))
 
     def stored(self, session: CopySession, seq: int) -> None:
         self._handle(FollowerStored(session.node, session.number, seq))
 
-    def failed(self, session: CopySession, reason: str) -> None:
+    def failed(self, session: CopySession, error: Exception) -> None:
         if self._sessions.get(session.node) is session:
             del self._sessions[session.node]
-        logger.warning("%s: its copy on %s is not kept up: %s", self._leading.name, session.node, reason)
+        level, reason = self._level(session.node, error), reason_of(error)
+        logger.log(level, "%s: its copy on %s is not kept up: %s", self._leading.name, session.node, reason)
         self._handle(FollowerFailed(session.node, session.number, reason))
+
+    def _level(self, node: str, error: Exception) -> int:
+        """Nodes are replaced as planned, and shards move: no fault, unless it lasts.
+
+        A follower that cannot go on warns of that itself, and the coordinator of nodes that it lost unplanned.
+        """
+        now_ms = steady_ms()
+        since_ms = self._lacking_since_ms.setdefault(node, now_ms)
+        if not isinstance(error, StaleRoute) or now_ms - since_ms >= _PASSING_MS:
+            return logging.WARNING
+        return logging.DEBUG if isinstance(error, ConnectionLost) else logging.INFO  # the link says that, once for all
 
     # ---- the core
 
