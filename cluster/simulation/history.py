@@ -233,7 +233,7 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape, copies: Datas
         while cluster.now_ms < deadline_ms and not is_well:
             _heal_operators_work(cluster, shape, copies)
             cluster.advance(_LOOK_MS)
-            is_well = cluster.is_healthy() and bool(cluster.statuses())
+            is_well = cluster.is_healthy() and bool(cluster.statuses()) and not cluster.to_be_drained
         healed.looked("" if cluster.statuses() else "no dataset could be set up")
         ailment = cluster.ailment()
         healed.looked(ailment and f"not healthy after {patience_ms} ms of peace: {ailment}")
