@@ -67,6 +67,7 @@ class Sources:
         self.dead = {"dead"}
         self.promising: set[str] = set()
         self.asked: Counter[str] = Counter()
+        self.given: list[Stream] = []
         self.revived = threading.Event()
         self.hangs_s: Callable[[], float] = lambda: 0.0
         """How long those that live take to answer."""
@@ -76,7 +77,9 @@ class Sources:
         if config.name in self.dead:
             assert self.revived.wait(60)
         time.sleep(self.hangs_s())
-        return Stream(5 if config.name in self.promising else None)
+        stream = Stream(5 if config.name in self.promising else None)
+        self.given.append(stream)
+        return stream
 
     def revive(self) -> None:
         self.dead.clear()
@@ -154,7 +157,15 @@ def test_a_shard_whose_source_cannot_be_followed_says_so_and_is_opened_anew(
     follower = "stream dataset living shard 0"
     wait_until(lambda: any(thread.name == follower for thread in threading.enumerate()), "it is fed")
     wait_until(lambda: node.host.held()[0].status.kind is ACTIVE, "it says so")
-    wait_until(lambda: len(closed) == node.sources.asked["living"] - 1, "streams that nobody read are closed")
+
+    def closes() -> list[int]:
+        """Of each stream that this node was given; those of nodes before it may still come back."""
+        return sorted(sum(one is stream for one in list(closed)) for stream in list(node.sources.given))
+
+    wait_until(
+        lambda: closes() == [0] + [1] * (node.sources.asked["living"] - 1),
+        lambda: f"streams that nobody read are closed, once each, and the one that is read is not: {closes()}",
+    )
 
 
 def test_a_shard_whose_source_does_not_answer_says_so_and_opens_when_it_does(node: Node) -> None:
