@@ -126,7 +126,7 @@ def _shortest_story(console: Console, shape: HistoryShape, tally: Tally) -> Shor
     if shortest is None:
         console.print("it does not fail when it is played again: something but the seed decides", markup=False)
         return None
-    kept = len(shortest.shape.chosen_faults or ())
+    kept = len(shortest.failed.faults)  # the last one chosen may come after it, as faults go on till then
     console.print(
         f"\nIts shortest story, with {kept} of the faults (after {shortest.runs} histories and "
         f"{in_time(time.monotonic() - begun_s)}):",
