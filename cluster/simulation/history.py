@@ -150,12 +150,13 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
     try:
         _live_through_faults(cluster, dice, shape, copies, faults)
         _heal(cluster)
-        _demand_health(cluster, shape, copies)
+        _demand_health(cluster, shape, copies, has_scaled=any(mark.kind == _SCALE for mark in faults))
     except Exception as error:
         raise HistoryFailed(seed, error, cluster, faults) from error
     return History(cluster, faults)
 
 
+_SCALE = "scale the cluster"
 DatasetCopies = Mapping[str, Replicas]
 """By data set."""
 
@@ -223,8 +224,11 @@ def _heal(cluster: SimulatedCluster) -> None:
         cluster.resume_gateway(index)
 
 
-def _demand_health(cluster: SimulatedCluster, shape: HistoryShape, copies: DatasetCopies) -> None:
-    """Also of a cluster that is told to delete a dataset, and loses a node, when all is well."""
+def _demand_health(cluster: SimulatedCluster, shape: HistoryShape, copies: DatasetCopies, *, has_scaled: bool) -> None:
+    """Also of a cluster that is told to delete a dataset, and loses a node, when all is well.
+
+    ``has_scaled``: nodes may have come while a machine was away, and be all on another for good.
+    """
     healed = cluster.checkers.healed
     patience_ms = shape.recovery_ms + _MOVES_MS * max(0, shape.num_shards - _FEW_SHARDS)
     for last in (False, True):
@@ -239,7 +243,8 @@ def _demand_health(cluster: SimulatedCluster, shape: HistoryShape, copies: Datas
         healed.looked(ailment and f"not healthy after {patience_ms} ms of peace: {ailment}")
         if not last:
             cluster.delete_dataset("beta")
-            if len({cluster.homes.get(node_name(index)) for index in cluster.members()}) > 1:
+            homes = {cluster.homes.get(node_name(index)) for index in cluster.members()}
+            if cluster.machine_count > 1 and (len(homes) > 1 or not has_scaled):
                 problem = cluster.lose_machine_with_disks(0)
                 cluster.checkers.machine_may_go.looked(problem)
             else:
@@ -319,7 +324,7 @@ def _draw_fault(cluster: SimulatedCluster, dice: random.Random, shape: HistorySh
         _Fault(3, "drain node", node, lambda: cluster.drain_node(index)),
         _Fault(4, "undrain node", node, lambda: cluster.undrain_node(index)),
         _Fault(1, "restart all in turn", "", cluster.restart_rolling),
-        _Fault(1, "scale the cluster", f"to {index + 1}", lambda: cluster.scale(index + 1)),
+        _Fault(1, _SCALE, f"to {index + 1}", lambda: cluster.scale(index + 1)),
         _Fault(
             5, "reopen shard", shard, lambda: _move(cluster, dataset, number, _owner(cluster, dataset, number, index))
         ),
