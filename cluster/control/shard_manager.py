@@ -333,11 +333,11 @@ class ShardManager:
             missing, changed = [], []
             for entry in dataset.shard_map.owned_by(node):
                 shard = says.pop((name, entry.shard), None)
-                is_told = ((name, entry.shard), entry.epoch) in self._told
                 if shard is None or shard.epoch != entry.epoch:
                     missing.append((entry.shard, entry.epoch))
                     status = ShardStatus(StatusKind.ASSIGNED)
-                elif is_told:  # and may have been after this was said; what changed before is told as well
+                elif ((name, entry.shard), entry.epoch) in self._told:
+                    # That may have been after this was said; what changed before is told as well.
                     status = entry.status
                 else:
                     status = shard.status if shard.status.kind in OWNED else ShardStatus(StatusKind.ASSIGNED)

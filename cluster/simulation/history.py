@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from filoray.cluster.actor_names import node_name, slot_index
+from filoray.cluster.control.shard_map import ShardEntry
 from filoray.cluster.control.shard_status import StatusKind
 from filoray.cluster.simulation.candidates import RESTART_MS
 from filoray.cluster.simulation.checkers import NOTHING_UNFORESEEN, RuleBroken, ShardKey
@@ -23,6 +24,7 @@ from filoray.cluster.simulation.faults import NODE_LEASE_MS, FaultRates, draw_ra
 from filoray.cluster.simulation.shard_watch import HistoryRecord
 from filoray.cluster.store.coordinator_store import CoordinatorStore
 
+_SCALE = "scale the cluster"
 _LOOK_MS = 500
 _PEACE_MS = 5000
 _SWITCH_MS = 60
@@ -156,7 +158,6 @@ def _play(seed: int, shape: HistoryShape, store: CoordinatorStore | None, record
     return History(cluster, faults)
 
 
-_SCALE = "scale the cluster"
 DatasetCopies = Mapping[str, Replicas]
 """By data set."""
 
@@ -405,9 +406,15 @@ def _heal_operators_work(cluster: SimulatedCluster, shape: HistoryShape, copies:
             node = next((node for node in room if not entry.copies.in_sync or node in entry.copies.in_sync), None)
             if node is not None:
                 cluster.start_shard(name, entry.shard, slot_index(node))
-                continue
-            for full in entry.copies.in_sync:  # what is there by hand stays there, and takes the room
-                for other in owned(full):
-                    for target in other.copies.in_sync:
-                        if target in room:
-                            cluster.move_shard(name, other.shard, slot_index(target))
+            else:
+                _make_room(cluster, name, [other for full in entry.copies.in_sync for other in owned(full)], room)
+
+
+def _make_room(cluster: SimulatedCluster, dataset: str, entries: Iterable[ShardEntry], room: Collection[str]) -> None:
+    """Others are to lead those shards: what is on a node by hand stays there, and takes the place of one that cannot
+    go elsewhere. ``room``: nodes that may have more.
+    """
+    for entry in entries:
+        for node in entry.copies.in_sync:
+            if node in room:
+                cluster.move_shard(dataset, entry.shard, slot_index(node))

@@ -71,8 +71,9 @@ class Surroundings:
     answers: dict[RequestId, Callable[[AnswerValue], None]] = field(default_factory=dict)
     """What is to be done with what a request is answered with; requests that nobody minds are not here."""
     drained: set[str] = field(default_factory=set)
-    scaled_away: set[str] = field(default_factory=set)
     """Nodes that operators want to have no copies, whether the coordinator has heard of it or not."""
+    scaled_away: set[str] = field(default_factory=set)
+    """Those that are to go, likewise."""
 
 
 class CallersLife(Protocol):
